@@ -1,0 +1,29 @@
+//! Words that two crates need: positions, names, roles, time, the picture of a cluster and its
+//! settings. No I/O, no clock, no choices; everything here is plain data.
+#![no_std]
+
+extern crate alloc;
+
+mod cluster;
+mod local;
+mod lsn;
+mod names;
+mod peer;
+mod settings;
+mod store;
+mod time;
+
+pub use cluster::{
+    Cluster, Config, Failover, History, HistoryLine, Initialize, Leader, Member, Stored, Sync, Tags,
+};
+pub use cluster::{Status, Version};
+pub use local::{
+    ControlFile, ControlState, DataDir, Look, Postmaster, Receiver, Slot, SlotKind, Standby,
+    StopMode, Upstream, WalPositions,
+};
+pub use lsn::{Lsn, SystemId, Timeline};
+pub use names::{MemberName, PostgresState, Role, slot_name};
+pub use peer::PeerStatus;
+pub use settings::{CrashHandover, GuardMode, Settings, SynchronousMode};
+pub use store::{Answer, LeaseSight, Op};
+pub use time::{Span, Time};

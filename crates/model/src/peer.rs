@@ -1,0 +1,56 @@
+//! What another agent says about itself, at one moment, over REST.
+
+use crate::{Lsn, PostgresState, Role, Tags, Time, Timeline};
+use serde::{Deserialize, Serialize};
+
+/// Answer of a peer to `GET /patroni`. No answer is no `PeerStatus`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// When the question was sent.
+    pub asked: Time,
+    /// `state`.
+    pub state: Option<PostgresState>,
+    /// `role`.
+    pub role: Option<Role>,
+    /// PostgreSQL answered its agent: the document has `xlog`.
+    pub reachable: bool,
+    /// `xlog.location`: only a primary has it.
+    pub writable_at: Option<Lsn>,
+    /// Standby: `xlog.received_location`.
+    pub received: Lsn,
+    /// Standby: `xlog.replayed_location`.
+    pub replayed: Lsn,
+    /// `timeline`.
+    pub timeline: Option<Timeline>,
+    /// `replication_state` is `streaming`.
+    pub streaming: bool,
+    /// `watchdog_failed`.
+    pub watchdog_failed: bool,
+    /// `tags`.
+    pub tags: Tags,
+}
+
+impl PeerStatus {
+    /// Position that a race compares.
+    pub fn position(&self) -> Lsn {
+        self.writable_at.unwrap_or(self.received.max(self.replayed))
+    }
+
+    /// Its PostgreSQL cannot acknowledge a write: in recovery, or stopped.
+    pub fn not_writable(&self) -> bool {
+        let stopped = matches!(
+            self.state,
+            Some(
+                PostgresState::Stopped
+                    | PostgresState::StartFailed
+                    | PostgresState::CreatingReplica
+            )
+        );
+        let in_recovery = self.reachable
+            && self.writable_at.is_none()
+            && self.role.is_some_and(|role| role != Role::Primary);
+        let demoted =
+            self.role == Some(Role::Demoted) && self.state != Some(PostgresState::Running);
+        stopped || in_recovery || demoted
+    }
+}

@@ -1,0 +1,140 @@
+//! Operations on the lock service and their answers, as data: the same list goes to etcd and to
+//! the simulator's fake. Every write names what it was decided on.
+
+use crate::{Failover, History, Member, Span, Status, Sync, SystemId, Time};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use serde::{Deserialize, Serialize};
+
+/// One guarded write. `expected` is the revision the key was seen at; `None`: it was absent.
+/// A write whose guard does not hold changes nothing and is answered with [`Answer::Refused`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op {
+    /// Create `leader` under the leader lease, which is renewed (or granted) first. Refused if
+    /// the key exists.
+    AcquireLeader,
+    /// Put `leader` under our present leader lease: it carries our name, but another lease.
+    ReattachLeader {
+        /// Term that is held.
+        create_revision: u64,
+    },
+    /// In one transaction: delete `leader`, write `status` and the own member key, so that
+    /// whoever sees the lock free also sees why.
+    ReleaseLeader {
+        /// Term that is held.
+        create_revision: u64,
+        /// Last words: end of the WAL.
+        status: Option<Status>,
+        /// Own member key, saying that PostgreSQL is not writable any more.
+        member: Option<Member>,
+    },
+    /// Own member key under the member lease.
+    PutMember(Member),
+    /// Create `initialize` (empty: bootstrap begins), or replace it.
+    PutInitialize {
+        /// `None`: bootstrap under way.
+        system_id: Option<SystemId>,
+        /// Revision seen.
+        expected: Option<u64>,
+    },
+    /// Remove `initialize` after a failed bootstrap.
+    DeleteInitialize {
+        /// Revision seen.
+        expected: u64,
+    },
+    /// Dynamic configuration, JSON text.
+    PutConfig {
+        /// JSON object.
+        text: String,
+        /// Revision seen.
+        expected: Option<u64>,
+    },
+    /// `status`, only while this term of leadership lasts.
+    PutStatus {
+        /// Value.
+        status: Status,
+        /// Term that is held.
+        term: u64,
+    },
+    /// `sync`, only while this term of leadership lasts.
+    PutSync {
+        /// Value.
+        sync: Sync,
+        /// Revision seen.
+        expected: Option<u64>,
+        /// Term that is held.
+        term: u64,
+    },
+    /// Remove `sync`.
+    DeleteSync {
+        /// Revision seen.
+        expected: u64,
+        /// Term that is held.
+        term: u64,
+    },
+    /// A request for a switchover or failover; an empty one cleans up.
+    PutFailover {
+        /// Value.
+        failover: Failover,
+        /// Revision seen.
+        expected: Option<u64>,
+    },
+    /// `failsafe`, only while this term of leadership lasts.
+    PutFailsafe {
+        /// API addresses by member.
+        members: BTreeMap<String, String>,
+        /// Term that is held.
+        term: u64,
+    },
+    /// `history`, only while this term of leadership lasts.
+    PutHistory {
+        /// Value.
+        history: History,
+        /// Term that is held.
+        term: u64,
+    },
+    /// Ask how long the leader's lease has to live.
+    LookAtLease {
+        /// Lease of the `leader` key.
+        lease: i64,
+    },
+    /// Read everything anew, linearizably.
+    Refresh,
+}
+
+/// What the store said to an [`Op`]. Failure to get an answer is an error of the hand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// Written, at this revision.
+    Done {
+        /// Store revision of the write.
+        revision: u64,
+    },
+    /// The guard did not hold: somebody else changed it. Look again.
+    Refused,
+    /// Answer to [`Op::LookAtLease`].
+    Lease(LeaseSight),
+}
+
+/// What is known about the renewal of another node's leader lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseSight {
+    /// The lease.
+    pub lease: i64,
+    /// Life granted to it; zero: the store does not know it (any more).
+    pub granted: Span,
+    /// Remaining life, whole seconds rounded down (etcd's answer).
+    pub remaining: Span,
+    /// When the question was sent.
+    pub asked: Time,
+    /// When the answer came.
+    pub answered: Time,
+}
+
+impl LeaseSight {
+    /// The latest moment at which the lease can have been renewed, given this answer: etcd
+    /// rounds the remaining life down to whole seconds.
+    pub fn renewed_before(&self) -> Time {
+        self.answered + self.remaining + Span::from_secs(1) - self.granted
+    }
+}

@@ -1,0 +1,2 @@
+//! The door: picks a body by subcommand.
+fn main() {}

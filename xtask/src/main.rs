@@ -1,0 +1,2 @@
+//! Tasks of a developer.
+fn main() {}
