@@ -1,1 +1,5 @@
-//! See Cargo.toml.
+//! Formats that somebody else fixed: what is read from and written to files, etcd and HTTP, as
+//! plain functions between text and the types of `model`. No I/O besides reading a configuration
+//! file, no clock, no choices.
+
+pub mod patroni;

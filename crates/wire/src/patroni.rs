@@ -1,0 +1,5 @@
+//! Patroni's formats (contracts: patroni-dcs, patroni-config, patroni-rest).
+
+pub mod dcs;
+pub mod keys;
+pub mod lenient;
