@@ -1,1 +1,45 @@
-//! See Cargo.toml.
+//! One local PostgreSQL: its processes, files, queries and programs. This crate does what it is
+//! told and reports facts; what to do is decided elsewhere.
+//!
+//! Everything hangs on [`Instance`]: cheap to clone, every method takes `&self`, every wait has a
+//! deadline. File work that may hang runs on tokio's blocking threads, so that a current-thread
+//! runtime is never held up.
+
+mod bootstrap;
+mod conf;
+mod connection;
+mod control;
+mod copy;
+mod datadir;
+mod error;
+mod files;
+mod history;
+mod instance;
+mod look;
+mod options;
+mod process;
+mod program;
+mod promote;
+mod quote;
+mod remote;
+mod slots;
+mod start;
+mod stop;
+mod tls;
+mod wal;
+
+pub use conf::StartAs;
+pub use connection::Positions;
+pub use control::{parse_control_file, read_control_file};
+pub use error::Error;
+pub use history::{LocalHistory, TimelineHistory, TimelineSwitch};
+pub use instance::Instance;
+pub use options::{Credentials, Options, ProgramOption, Secret, ServerConfig};
+pub use process::{PostmasterHandle, Readiness};
+pub use quote::{conninfo, conninfo_value, identifier, literal, parse_conninfo};
+pub use remote::{RemoteFacts, Source};
+pub use start::StartCommand;
+pub use wal::ShutdownPoint;
+
+/// Answer of every fallible operation here.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,412 @@
+//! [`Instance`]: the whole interface on one page. Each method does one thing; the work is in the
+//! module that its body names.
+
+use crate::connection::Connections;
+use crate::options::{Options, ServerConfig};
+use crate::process::Watched;
+use crate::*;
+use pgherd_model::{ControlFile, DataDir, Look, Lsn, Postmaster, StopMode, SystemId, Timeline};
+use pgherd_model::{SlotKind, Upstream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// One local PostgreSQL. Cheap to clone; every clone is the same instance.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What the clones share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) options: Options,
+    pub(crate) server: Mutex<ServerConfig>,
+    /// What the recovery part of postgresql.conf says, once written or told.
+    pub(crate) role: Mutex<StartAs>,
+    pub(crate) connections: Connections,
+    pub(crate) watched: Mutex<Option<Watched>>,
+    /// One change of files at a time.
+    pub(crate) files: tokio::sync::Mutex<()>,
+}
+
+impl Instance {
+    /// Takes a node's options and its present server configuration. Touches nothing.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for options that cannot work (relative data directory, refused initdb or
+    /// pg_basebackup options).
+    pub fn new(options: Options, server: ServerConfig) -> Result<Instance> {
+        conf::check_options(&options)?;
+        Ok(Instance {
+            inner: Arc::new(Inner {
+                options,
+                server: Mutex::new(server),
+                role: Mutex::new(StartAs::Standby(None)),
+                connections: Connections::default(),
+                watched: Mutex::new(None),
+                files: tokio::sync::Mutex::new(()),
+            }),
+        })
+    }
+
+    /// The options given to [`Instance::new`].
+    pub fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    /// The data directory.
+    pub fn path(&self) -> &Path {
+        &self.inner.options.data_dir
+    }
+
+    // ---- facts without a connection ----
+
+    /// Looks at the data directory as PostgreSQL would at start: owner, mode, PG_VERSION.
+    pub async fn data_dir(&self) -> DataDir {
+        datadir::inspect_async(self).await
+    }
+
+    /// Reads pg_control. A few microseconds: fit for every 5 ms.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::ControlFile`] (also when pg_controldata cannot help).
+    pub async fn control_file(&self) -> Result<ControlFile> {
+        control::control_file(self).await
+    }
+
+    /// Where the shutdown checkpoint of a cleanly stopped server lies, start and end; None when it
+    /// was not stopped cleanly. A former primary has diverged if `end` is past the point at which
+    /// the new timeline was switched to (Patroni compares the same).
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::ControlFile`], [`Error::Unexpected`] when the WAL is not readable.
+    pub async fn shutdown_point(&self) -> Result<Option<ShutdownPoint>> {
+        control::shutdown_point(self).await
+    }
+
+    /// The postmaster and what is left of it.
+    pub async fn postmaster(&self) -> Postmaster {
+        process::postmaster(self).await
+    }
+
+    /// Handle of the living postmaster (ours or adopted), None when there is none.
+    pub async fn postmaster_handle(&self) -> Option<PostmasterHandle> {
+        process::handle(self).await
+    }
+
+    /// What postmaster.pid says about accepting connections: no query, no wait.
+    pub async fn readiness(&self) -> Readiness {
+        process::readiness(self).await
+    }
+
+    /// Major version of the data directory (15), or of the installed programs when it is empty.
+    ///
+    /// # Errors
+    /// [`Error::ProgramMissing`], [`Error::Unexpected`].
+    pub async fn major_version(&self) -> Result<u32> {
+        program::major_version(self).await
+    }
+
+    /// Whether the programs that this node will need are installed.
+    ///
+    /// # Errors
+    /// [`Error::ProgramMissing`] for the first that is not.
+    pub async fn check_programs(&self, rewind: bool) -> Result<()> {
+        program::check(self, rewind).await
+    }
+
+    // ---- process ----
+
+    /// Writes the configuration and spawns the postmaster in a session of its own. Returns as soon
+    /// as its postmaster.pid is there; [`Instance::wait_ready`] waits for connections.
+    /// Refuses while any process of the data directory is left.
+    ///
+    /// # Errors
+    /// [`Error::PortInUse`], [`Error::DataDir`], [`Error::StillRunning`], [`Error::ProgramMissing`],
+    /// [`Error::DiedAtStart`], [`Error::Timeout`], file errors.
+    pub async fn start(&self, role: &StartAs, timeout: Duration) -> Result<PostmasterHandle> {
+        start::start(self, role, timeout).await
+    }
+
+    /// The first half of [`Instance::start`]: writes the configuration and returns the command that
+    /// somebody else (the guard) has to run.
+    ///
+    /// # Errors
+    /// As [`Instance::start`] before the spawn.
+    pub async fn prepare_start(&self, role: &StartAs) -> Result<StartCommand> {
+        start::prepare(self, role).await
+    }
+
+    /// The second half, after somebody else has run the command: waits for postmaster.pid.
+    ///
+    /// # Errors
+    /// [`Error::DiedAtStart`], [`Error::Timeout`].
+    pub async fn wait_started(&self, timeout: Duration) -> Result<PostmasterHandle> {
+        start::wait_started(self, timeout).await
+    }
+
+    /// Waits until connections are accepted: read-write or, on a standby, read-only. Also makes
+    /// the `*.backup` copies of the configuration files.
+    ///
+    /// # Errors
+    /// [`Error::DiedAtStart`], [`Error::Timeout`].
+    pub async fn wait_ready(&self, timeout: Duration) -> Result<Readiness> {
+        start::wait_ready(self, timeout).await
+    }
+
+    /// Stops it, signalling again every 100 ms, and returns when no process of the data directory is
+    /// left. [`StopMode::Kill`] belongs to the guard and is refused.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] with what is left.
+    pub async fn stop(&self, mode: StopMode, timeout: Duration) -> Result<()> {
+        stop::stop(self, mode, timeout).await
+    }
+
+    /// Sends SIGHUP.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`].
+    pub async fn reload(&self) -> Result<()> {
+        stop::reload(self).await
+    }
+
+    /// Promotes: promote file and SIGUSR1 again every 20 ms, a look every 5 ms. Returns the new
+    /// timeline once PostgreSQL is out of recovery. Repeatable: an already promoted one answers
+    /// its timeline.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`], [`Error::Timeout`].
+    pub async fn promote(&self, timeout: Duration) -> Result<Timeline> {
+        promote::promote(self, timeout).await
+    }
+
+    // ---- queries ----
+
+    /// Everything that PostgreSQL says, in one round trip over a kept-alive connection.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`], [`Error::Connect`], [`Error::Query`], [`Error::Timeout`] (3 s).
+    pub async fn look(&self) -> Result<Look> {
+        look::look(self).await
+    }
+
+    /// Positions only, read at this moment, on a kept-alive connection of its own: never behind a
+    /// slow [`Instance::look`].
+    ///
+    /// # Errors
+    /// As [`Instance::look`].
+    pub async fn positions(&self) -> Result<Positions> {
+        look::positions(self).await
+    }
+
+    /// The licence's check: a NEW connection and a small commit that flushes WAL. Does not wait for
+    /// synchronous standbys. On a standby: only the connection and a read.
+    ///
+    /// # Errors
+    /// As [`Instance::look`], [`Error::Timeout`].
+    pub async fn probe_commit(&self, timeout: Duration) -> Result<()> {
+        look::probe_commit(self, timeout).await
+    }
+
+    /// `CHECKPOINT`.
+    ///
+    /// # Errors
+    /// As [`Instance::look`], [`Error::Timeout`].
+    pub async fn checkpoint(&self, timeout: Duration) -> Result<()> {
+        look::checkpoint(self, timeout).await
+    }
+
+    /// Ends all client sessions but our own, by termination (a cancelled wait for a synchronous
+    /// standby would acknowledge its commit). Returns how many.
+    ///
+    /// # Errors
+    /// As [`Instance::look`].
+    pub async fn terminate_backends(&self) -> Result<u64> {
+        look::terminate_backends(self).await
+    }
+
+    // ---- configuration ----
+
+    /// Takes a new server configuration, writes the files if there is a cluster, and reloads a
+    /// running server. Returns whether a file changed.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub async fn configure(&self, server: ServerConfig) -> Result<bool> {
+        conf::configure(self, server).await
+    }
+
+    /// Warnings about parameters that were refused or replaced by a default.
+    pub fn configuration_warnings(&self) -> Vec<String> {
+        conf::warnings(self)
+    }
+
+    /// Sets `synchronous_standby_names` (`""`, `a`, `2 (a,b)`, `ANY 1 (a,b)`), writes, reloads;
+    /// None gives it back to the user's parameters. Returns whether it changed.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub async fn set_synchronous_standby_names(&self, names: Option<String>) -> Result<bool> {
+        conf::set_synchronous_standby_names(self, names).await
+    }
+
+    /// Points a standby at another upstream (or at none) by rewriting the files and reloading; no
+    /// restart from PostgreSQL 13 on. Returns whether a file changed.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Unexpected`] before 13 on a running server.
+    pub async fn set_upstream(&self, upstream: Option<Upstream>) -> Result<bool> {
+        conf::set_upstream(self, upstream).await
+    }
+
+    /// Cuts a running standby off its upstream, waits until the receiver is gone and returns the
+    /// end of what it has received.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], as [`Instance::look`].
+    pub async fn stop_receiving(&self, timeout: Duration) -> Result<Lsn> {
+        promote::stop_receiving(self, timeout).await
+    }
+
+    /// Writes `patroni.dynamic.json` into the data directory (atomically; only if it changed).
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub async fn write_dynamic_json(&self, text: String) -> Result<()> {
+        conf::write_dynamic_json(self, text).await
+    }
+
+    // ---- bootstrap, copy, repair ----
+
+    /// Makes a fresh cluster with a system identifier of its own in an empty (or our own
+    /// unfinished) data directory. Not started.
+    ///
+    /// # Errors
+    /// [`Error::DataDir`], [`Error::ProgramMissing`], [`Error::ProgramFailed`], [`Error::Timeout`].
+    pub async fn initdb(&self, timeout: Duration) -> Result<SystemId> {
+        bootstrap::initdb(self, timeout).await
+    }
+
+    /// On the running new primary: superuser's password, replication and rewind roles, the
+    /// post_bootstrap command.
+    ///
+    /// # Errors
+    /// [`Error::Query`], [`Error::ProgramFailed`], [`Error::Timeout`].
+    pub async fn post_bootstrap(&self, timeout: Duration) -> Result<()> {
+        bootstrap::post_bootstrap(self, timeout).await
+    }
+
+    /// Copies `source` into an empty (or our own unfinished) data directory with pg_basebackup, two
+    /// tries. A failure leaves nothing behind that was not there before.
+    ///
+    /// # Errors
+    /// As [`Instance::initdb`].
+    pub async fn basebackup(&self, source: &Source, timeout: Duration) -> Result<()> {
+        copy::basebackup(self, source, timeout).await
+    }
+
+    /// pg_rewind of the stopped data directory to `source`. It must have been stopped cleanly: see
+    /// [`Instance::crash_recovery`].
+    ///
+    /// # Errors
+    /// [`Error::StillRunning`], [`Error::ProgramFailed`], [`Error::Timeout`].
+    pub async fn rewind(&self, source: &Source, timeout: Duration) -> Result<()> {
+        copy::rewind(self, source, timeout).await
+    }
+
+    /// Crash recovery in single-user mode: afterwards pg_control says "shut down".
+    ///
+    /// # Errors
+    /// As [`Instance::rewind`].
+    pub async fn crash_recovery(&self, timeout: Duration) -> Result<()> {
+        copy::crash_recovery(self, timeout).await
+    }
+
+    /// Empties the data directory. Only one that holds a cluster or is our own unfinished one, and
+    /// only when nothing runs in it. An empty or missing one is fine.
+    ///
+    /// # Errors
+    /// [`Error::DataDir`], [`Error::StillRunning`], [`Error::File`].
+    pub async fn remove_data_dir(&self) -> Result<()> {
+        datadir::remove(self).await
+    }
+
+    /// Renames the data directory to `<data_dir>.failed` (an older one of that name gets removed)
+    /// and returns the new path.
+    ///
+    /// # Errors
+    /// As [`Instance::remove_data_dir`].
+    pub async fn set_aside(&self) -> Result<PathBuf> {
+        datadir::set_aside(self).await
+    }
+
+    // ---- other servers and history ----
+
+    /// Asks another server (rewind or superuser credentials) what it is.
+    ///
+    /// # Errors
+    /// [`Error::Connect`], [`Error::Query`], [`Error::Timeout`] (3 s).
+    pub async fn ask(&self, source: &Source) -> Result<RemoteFacts> {
+        remote::ask(self, source).await
+    }
+
+    /// History of timeline `timeline` as `source` has it in pg_wal. Timeline 1 has none: empty.
+    ///
+    /// # Errors
+    /// As [`Instance::ask`].
+    pub async fn remote_history(
+        &self,
+        source: &Source,
+        timeline: Timeline,
+    ) -> Result<TimelineHistory> {
+        remote::history(self, source, timeline).await
+    }
+
+    /// Puts a history file into the own pg_wal before a start as standby, so that recovery leaves
+    /// the own timeline at the fork instead of replaying past it.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub async fn install_history(&self, history: &TimelineHistory) -> Result<()> {
+        history::install(self, history).await
+    }
+
+    /// The newest history file of the own pg_wal, with its time: what the `history` key tells.
+    /// None on timeline 1.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Unexpected`].
+    pub async fn local_history(&self, timeline: Timeline) -> Result<Option<LocalHistory>> {
+        history::local(self, timeline).await
+    }
+
+    // ---- slots ----
+
+    /// Makes a slot; one of that name and kind that is there already is fine. Physical slots
+    /// reserve WAL at once.
+    ///
+    /// # Errors
+    /// As [`Instance::look`].
+    pub async fn create_slot(&self, name: &str, kind: &SlotKind) -> Result<()> {
+        slots::create(self, name, kind).await
+    }
+
+    /// Drops a slot that is not in use; a missing one is fine. Returns false if it is active (left alone).
+    ///
+    /// # Errors
+    /// As [`Instance::look`].
+    pub async fn drop_slot(&self, name: &str) -> Result<bool> {
+        slots::drop(self, name).await
+    }
+
+    /// Moves an inactive physical slot forward to `lsn`. Returns false if it is missing, active,
+    /// or already there.
+    ///
+    /// # Errors
+    /// As [`Instance::look`].
+    pub async fn advance_slot(&self, name: &str, lsn: Lsn) -> Result<bool> {
+        slots::advance(self, name, lsn).await
+    }
+}

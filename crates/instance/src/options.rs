@@ -1,0 +1,167 @@
+//! What this crate has to know about a node: fixed [`Options`] and changeable [`ServerConfig`].
+
+use pgherd_model::MemberName;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+/// A password. Debug shows only whether there is one.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a password.
+    pub fn new(text: impl Into<String>) -> Self {
+        Secret(text.into())
+    }
+
+    /// The password itself: never for logs, errors or arguments of programs.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(...)")
+    }
+}
+
+/// One role of `postgresql.authentication`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// Role name; None: the operating-system user's name.
+    pub username: Option<String>,
+    /// Password; None: the server asks for none.
+    pub password: Option<Secret>,
+    /// `sslpassword`, kept apart because it is secret.
+    pub sslpassword: Option<Secret>,
+    /// The other libpq keys: sslmode, sslcert, sslkey, sslrootcert, sslcrl, sslcrldir,
+    /// gssencmode, channel_binding, sslnegotiation. Keys newer than the server are left out.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// An option of initdb or pg_basebackup, as `bootstrap.initdb` and `postgresql.basebackup` give it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProgramOption {
+    /// `data-checksums`: becomes `--data-checksums`.
+    Flag(String),
+    /// `encoding: UTF8`: becomes `--encoding=UTF8`.
+    Value(String, String),
+}
+
+/// What does not change while the agent runs (changes need a new [`crate::Instance`]).
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `scope`: becomes `cluster_name`.
+    pub scope: String,
+    /// `name`: becomes `application_name` of replication connections.
+    pub name: MemberName,
+    /// `postgresql.data_dir`.
+    pub data_dir: PathBuf,
+    /// `postgresql.config_dir`; None: the data directory.
+    pub config_dir: Option<PathBuf>,
+    /// `postgresql.config_base_name`, default `postgresql`.
+    pub config_base_name: String,
+    /// `postgresql.bin_dir`; None: `PATH`.
+    pub bin_dir: Option<PathBuf>,
+    /// `postgresql.bin_name`: program (`postgres`, `initdb`, ...) to file name.
+    pub bin_name: BTreeMap<String, String>,
+    /// Addresses of `postgresql.listen`, comma separated, `*` allowed.
+    pub listen_addresses: String,
+    /// Port of `postgresql.listen`.
+    pub port: u16,
+    /// Host of `postgresql.connect_address`.
+    pub connect_host: String,
+    /// Port of `postgresql.connect_address`.
+    pub connect_port: u16,
+    /// `authentication.superuser`.
+    pub superuser: Credentials,
+    /// `authentication.replication`.
+    pub replication: Credentials,
+    /// `authentication.rewind`; None: the superuser rewinds.
+    pub rewind: Option<Credentials>,
+    /// `postgresql.pgpass`.
+    pub pgpass: PathBuf,
+    /// `postgresql.database`, default `postgres`.
+    pub database: String,
+    /// `use_unix_socket`.
+    pub use_unix_socket: bool,
+    /// `use_unix_socket_repl`.
+    pub use_unix_socket_repl: bool,
+    /// `krbsrvname`.
+    pub krbsrvname: Option<String>,
+    /// `bootstrap.initdb`.
+    pub initdb: Vec<ProgramOption>,
+    /// `bootstrap.pg_hba`: used only where [`ServerConfig::pg_hba`] is None.
+    pub bootstrap_pg_hba: Vec<String>,
+    /// `bootstrap.post_bootstrap` (or `post_init`): a command line.
+    pub post_bootstrap: Option<String>,
+    /// `postgresql.basebackup`.
+    pub basebackup: Vec<ProgramOption>,
+    /// Where stdout and stderr of the server go; None: to the agent's own (as Patroni does).
+    pub server_log: Option<PathBuf>,
+}
+
+impl Options {
+    /// Options with the contract's defaults for everything that has one.
+    pub fn new(
+        scope: &str,
+        name: &str,
+        data_dir: impl Into<PathBuf>,
+        listen: (&str, u16),
+        superuser: Credentials,
+        replication: Credentials,
+    ) -> Self {
+        Options {
+            scope: scope.to_owned(),
+            name: name.into(),
+            data_dir: data_dir.into(),
+            config_dir: None,
+            config_base_name: "postgresql".to_owned(),
+            bin_dir: None,
+            bin_name: BTreeMap::new(),
+            listen_addresses: listen.0.to_owned(),
+            port: listen.1,
+            connect_host: listen.0.to_owned(),
+            connect_port: listen.1,
+            superuser,
+            replication,
+            rewind: None,
+            pgpass: std::env::var_os("HOME")
+                .map(PathBuf::from)
+                .unwrap_or_default()
+                .join("pgpass"),
+            database: "postgres".to_owned(),
+            use_unix_socket: false,
+            use_unix_socket_repl: false,
+            krbsrvname: None,
+            initdb: Vec::new(),
+            bootstrap_pg_hba: Vec::new(),
+            post_bootstrap: None,
+            basebackup: Vec::new(),
+            server_log: None,
+        }
+    }
+}
+
+/// What the dynamic and local configuration say about the server now
+/// (contract: patroni-config, section 2).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// `postgresql.parameters`, merged (local over dynamic), without those the agent owns being
+    /// taken from the local file. Values as text: `100`, `on`, `128MB`.
+    pub parameters: BTreeMap<String, String>,
+    /// `postgresql.pg_hba`: the whole file, or None: left alone.
+    pub pg_hba: Option<Vec<String>>,
+    /// `postgresql.pg_ident`.
+    pub pg_ident: Option<Vec<String>>,
+    /// `postgresql.custom_conf`: included instead of `postgresql.base.conf`.
+    pub custom_conf: Option<String>,
+    /// `postgresql.recovery_conf`: restore_command, recovery_min_apply_delay, ...
+    pub recovery: BTreeMap<String, String>,
+    /// Text for `patroni.dynamic.json`; None: left alone.
+    pub dynamic_json: Option<String>,
+    /// `synchronous_standby_names` when the agent owns it; None: what `parameters` says.
+    pub synchronous_standby_names: Option<String>,
+}
