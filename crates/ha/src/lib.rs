@@ -1,1 +1,31 @@
-//! See Cargo.toml.
+//! The HA brain: `decide(&View, &Memory) -> Decision`, what this node does now.
+//!
+//! Pure: no I/O, no clock, no log, no `Result`. What could not be seen is a fact in the [`View`];
+//! the reason for a decision comes back as data. `rules` is the ladder (first answer wins),
+//! `upkeep` the small duties that run beside it.
+#![no_std]
+
+extern crate alloc;
+
+mod act;
+mod ctx;
+mod decide;
+mod decision;
+pub mod fence;
+pub mod lease;
+mod memory;
+pub mod race;
+mod rules;
+mod upkeep;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use act::Sequence;
+pub use decide::decide;
+pub use decision::{Action, Ask, Decision, JobKind, Rung, StartAs, Why};
+pub use memory::{Backoff, Demotion, Former, Memory};
+pub use view::{
+    Dcs, GuardFact, Identity, Job, LeaseFact, Local, Orders, Outcome, PeerFact, RemoteHistory, View,
+};

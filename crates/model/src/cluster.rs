@@ -26,6 +26,9 @@ pub struct Cluster {
     pub config: Option<Stored<Config>>,
     /// `leader`.
     pub leader: Option<Leader>,
+    /// Revision at which the last `leader` key was deleted, if that was seen as an event: a
+    /// member key of the same revision or a later one tells what its holder was by then.
+    pub leader_deleted: Option<u64>,
     /// `members/*`.
     pub members: BTreeMap<MemberName, Stored<Member>>,
     /// `status` (or the older `optime/leader`).

@@ -1,0 +1,169 @@
+//! One look, with the questions that every rule asks answered once.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use pgherd_model::{Cluster, Leader, Lsn, Member, MemberName, Op, PostgresState, Role, Time};
+
+use crate::decision::{Action, Why};
+use crate::lease::Deadlines;
+use crate::memory::Memory;
+use crate::view::View;
+
+/// Who has the lock, as far as this node may act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lock<'a> {
+    /// This node, under its present lease, in time.
+    Mine { term: u64 },
+    /// The key has this node's name, but not its present lease (the agent was restarted).
+    Detached { term: u64 },
+    /// Somebody else.
+    Other(&'a Leader),
+    /// Nobody.
+    Free,
+    /// The store cannot be read and this node has no lease in time.
+    Unknown,
+}
+
+/// Answer of one rule.
+pub(crate) enum Verdict {
+    /// Not my case, because.
+    Pass(String),
+    /// This is to be done; `duties`: the upkeep runs beside it.
+    Do(Order),
+}
+
+/// What a rule wants.
+pub(crate) struct Order {
+    pub actions: Vec<Action>,
+    pub reason: String,
+    pub wake_at: Option<Time>,
+    pub duties: bool,
+}
+
+impl Verdict {
+    pub(crate) fn pass(reason: impl Into<String>) -> Verdict {
+        Verdict::Pass(reason.into())
+    }
+
+    /// Wait or stay, with the upkeep.
+    pub(crate) fn stay(reason: impl Into<String>) -> Verdict {
+        Verdict::act(Vec::new(), reason)
+    }
+
+    /// Do these, with the upkeep.
+    pub(crate) fn act(actions: Vec<Action>, reason: impl Into<String>) -> Verdict {
+        Verdict::Do(Order { actions, reason: reason.into(), wake_at: None, duties: true })
+    }
+
+    /// Do these and nothing else.
+    pub(crate) fn only(actions: Vec<Action>, reason: impl Into<String>) -> Verdict {
+        Verdict::Do(Order { actions, reason: reason.into(), wake_at: None, duties: false })
+    }
+
+    /// Look again at that time.
+    pub(crate) fn wake(mut self, at: Time) -> Verdict {
+        if let Verdict::Do(order) = &mut self {
+            order.wake_at = Some(at);
+        }
+        self
+    }
+}
+
+/// A look and what follows from it directly.
+pub(crate) struct Ctx<'a> {
+    pub view: &'a View,
+    pub lock: Lock<'a>,
+    /// Deadlines of the own lease, if there is one.
+    pub deadlines: Option<Deadlines>,
+}
+
+impl<'a> Ctx<'a> {
+    pub(crate) fn new(view: &'a View, memory: &Memory) -> Ctx<'a> {
+        let deadlines = view.lease.map(|lease| Deadlines::new(lease.sent, lease.length));
+        let in_time = deadlines.is_some_and(|deadlines| view.now < deadlines.demote);
+        let lock = match (view.fresh().map(|cluster| &cluster.leader), memory.term) {
+            (Some(Some(leader)), _) if leader.name == view.me => {
+                let term = leader.create_revision;
+                let attached = view.lease.is_some_and(|lease| lease.lease == leader.lease);
+                match (attached, in_time) {
+                    (true, true) => Lock::Mine { term },
+                    (false, _) => Lock::Detached { term },
+                    (true, false) => Lock::Unknown,
+                }
+            }
+            (Some(Some(leader)), _) => Lock::Other(leader),
+            (Some(None), _) => Lock::Free,
+            (None, Some(term)) if in_time => Lock::Mine { term },
+            (None, _) => Lock::Unknown,
+        };
+        Ctx { view, lock, deadlines }
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.view.now
+    }
+
+    pub(crate) fn me(&self) -> &MemberName {
+        &self.view.me
+    }
+
+    /// Held, by name at least.
+    pub(crate) fn holding(&self) -> Option<u64> {
+        match self.lock {
+            Lock::Mine { term } | Lock::Detached { term } => Some(term),
+            Lock::Other(_) | Lock::Free | Lock::Unknown => None,
+        }
+    }
+
+    /// Somebody else who has the lock.
+    pub(crate) fn other_leader(&self) -> Option<&'a Leader> {
+        match self.lock {
+            Lock::Other(leader) => Some(leader),
+            Lock::Mine { .. } | Lock::Detached { .. } | Lock::Free | Lock::Unknown => None,
+        }
+    }
+
+    /// Everybody but this node, by the last picture.
+    pub(crate) fn others(&self) -> impl Iterator<Item = &'a Member> + use<'a> {
+        let me = &self.view.me;
+        self.view
+            .cluster()
+            .into_iter()
+            .flat_map(|cluster| cluster.members.values())
+            .map(|stored| &stored.value)
+            .filter(move |member| member.name != *me)
+    }
+
+    pub(crate) fn cluster(&self) -> Option<&'a Cluster> {
+        self.view.cluster()
+    }
+
+    /// What this node publishes now.
+    pub(crate) fn own_member(&self, memory: &Memory) -> Member {
+        crate::upkeep::member::describe(self, memory)
+    }
+
+    /// Own position, read in this look.
+    pub(crate) fn position(&self) -> Option<Lsn> {
+        self.view.local.look.as_ref().map(|look| look.wal.position())
+    }
+
+    /// Give up the lock, with last words. PostgreSQL must be down.
+    pub(crate) fn release(&self, term: u64, memory: &Memory) -> Action {
+        let mut member = self.own_member(memory);
+        member.role = Some(Role::Demoted);
+        member.state = Some(PostgresState::Stopped);
+        let status = self.view.local.shutdown_end.and_then(|end| {
+            let mut status = self.cluster()?.status.as_ref()?.value.clone();
+            status.optime = self.view.local.control.map_or(end, |control| control.checkpoint);
+            Some(status)
+        });
+        Action::Store(Op::ReleaseLeader { create_revision: term, status, member: Some(member) })
+    }
+}
+
+impl Why {
+    pub(crate) fn new(rule: &'static str, reason: String) -> Why {
+        Why { rule, reason }
+    }
+}

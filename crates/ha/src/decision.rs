@@ -1,0 +1,227 @@
+//! What the brain orders, and why.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use pgherd_model::{Lsn, MemberName, Op, Span, StopMode, Time, Timeline, Upstream};
+use serde::{Deserialize, Serialize};
+
+use crate::memory::Memory;
+
+/// The whole answer of one look.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Decision {
+    /// Orders, to be carried out one after the other; the first failure ends the list.
+    pub actions: Vec<Action>,
+    /// What to remember.
+    pub memory: Memory,
+    /// The rule that answered.
+    pub why: Why,
+    /// The renewal task is to keep the leader lease alive.
+    pub keep_lease: bool,
+    /// Look again no later than then; with who asked for it.
+    pub wake_at: Option<(Time, &'static str)>,
+    /// Rules that were asked before one answered, and what they said.
+    pub ladder: Vec<Rung>,
+}
+
+/// The rule that decided and its reason in one sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Why {
+    /// Name of the rule.
+    pub rule: &'static str,
+    /// One sentence for the log.
+    pub reason: String,
+}
+
+/// One rule of the ladder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rung {
+    /// Name.
+    pub rule: &'static str,
+    /// It answered.
+    pub fired: bool,
+    /// Why, or why not.
+    pub reason: String,
+}
+
+/// A question to one peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Who.
+    pub member: MemberName,
+    /// Its `api_url`.
+    pub url: String,
+    /// How long to wait.
+    pub timeout: Span,
+}
+
+/// One order to the hands. Each can be repeated after a crash half-way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Action {
+    /// A guarded write to, or a question to, the lock service. Before `AcquireLeader` and
+    /// `ReattachLeader` the body renews the leader lease.
+    Store(Op),
+    /// `GET /patroni` of these members, all at once; the answers become facts.
+    AskPeers(Vec<Ask>),
+    /// Read the timeline history of a member over SQL.
+    AskHistory {
+        /// Whom.
+        member: MemberName,
+        /// Host and port.
+        address: (String, u16),
+        /// Its timeline.
+        timeline: Timeline,
+    },
+    /// Begin a long job; at most one runs.
+    StartJob(JobKind),
+    /// Stream from there (`None`: from nobody), without a restart.
+    SetUpstream(Option<Upstream>),
+    /// End the WAL receiver, so that positions stand still while they are compared.
+    StopReceiving,
+    /// The guard is to watch this postmaster.
+    ArmGuard {
+        /// Process id.
+        pid: u32,
+    },
+    /// The guard is to stand down.
+    DisarmGuard,
+    /// Create a physical slot.
+    CreateSlot(String),
+    /// Drop a slot.
+    DropSlot(String),
+    /// Advance a physical slot.
+    AdvanceSlot(String, Lsn),
+    /// Set `synchronous_standby_names`.
+    SetSynchronousStandbys(String),
+    /// Ask for a checkpoint, without waiting for it.
+    Checkpoint,
+    /// End the agent.
+    Exit {
+        /// Exit status.
+        code: u8,
+        /// For the log.
+        message: String,
+    },
+}
+
+impl Action {
+    /// Its name, for logs and tests.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Action::Store(op) => op_name(op),
+            Action::AskPeers(_) => "AskPeers",
+            Action::AskHistory { .. } => "AskHistory",
+            Action::StartJob(kind) => kind.name(),
+            Action::SetUpstream(_) => "SetUpstream",
+            Action::StopReceiving => "StopReceiving",
+            Action::ArmGuard { .. } => "ArmGuard",
+            Action::DisarmGuard => "DisarmGuard",
+            Action::CreateSlot(_) => "CreateSlot",
+            Action::DropSlot(_) => "DropSlot",
+            Action::AdvanceSlot(..) => "AdvanceSlot",
+            Action::SetSynchronousStandbys(_) => "SetSynchronousStandbys",
+            Action::Checkpoint => "Checkpoint",
+            Action::Exit { .. } => "Exit",
+        }
+    }
+}
+
+fn op_name(op: &Op) -> &'static str {
+    match op {
+        Op::AcquireLeader => "AcquireLeader",
+        Op::ReattachLeader { .. } => "ReattachLeader",
+        Op::ReleaseLeader { .. } => "ReleaseLeader",
+        Op::PutMember(_) => "PutMember",
+        Op::PutInitialize { .. } => "PutInitialize",
+        Op::DeleteInitialize { .. } => "DeleteInitialize",
+        Op::PutConfig { .. } => "PutConfig",
+        Op::PutStatus { .. } => "PutStatus",
+        Op::PutSync { .. } => "PutSync",
+        Op::DeleteSync { .. } => "DeleteSync",
+        Op::PutFailover { .. } => "PutFailover",
+        Op::PutFailsafe { .. } => "PutFailsafe",
+        Op::PutHistory { .. } => "PutHistory",
+        Op::LookAtLease { .. } => "LookAtLease",
+        Op::Refresh => "Refresh",
+    }
+}
+
+/// As what to start PostgreSQL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartAs {
+    /// In place, same timeline.
+    Primary,
+    /// In recovery.
+    Standby {
+        /// From whom to stream.
+        upstream: Option<Upstream>,
+        /// History to install first, so that recovery follows the leader's timeline and does not
+        /// replay own WAL past the fork: member and its timeline.
+        follow: Option<(MemberName, Timeline)>,
+    },
+}
+
+/// A long job. It has a deadline of its own and always ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobKind {
+    /// initdb, first start, roles, post_bootstrap.
+    Bootstrap,
+    /// Copy a member.
+    Clone {
+        /// Whom.
+        from: MemberName,
+        /// Host and port.
+        address: (String, u16),
+    },
+    /// Start PostgreSQL and wait until it accepts connections.
+    Start(StartAs),
+    /// Stop PostgreSQL and wait until no process of the data directory is left.
+    Stop {
+        /// How.
+        mode: StopMode,
+        /// A checkpoint first, so that the shutdown checkpoint is short.
+        checkpoint_first: bool,
+    },
+    /// Promote and wait until PostgreSQL is out of recovery.
+    Promote,
+    /// Single-user crash recovery: afterwards pg_control tells the true end of WAL.
+    CrashRecovery,
+    /// pg_rewind against the leader.
+    Rewind {
+        /// Whom.
+        from: MemberName,
+        /// Host and port.
+        address: (String, u16),
+    },
+    /// Remove the data directory, so that it is copied anew.
+    RemoveData,
+    /// Move an unfinished data directory out of the way after a failed bootstrap.
+    SetAside,
+}
+
+impl JobKind {
+    /// Its name, for logs and tests.
+    pub fn name(&self) -> &'static str {
+        match self {
+            JobKind::Bootstrap => "Bootstrap",
+            JobKind::Clone { .. } => "Clone",
+            JobKind::Start(StartAs::Primary) => "StartPrimary",
+            JobKind::Start(StartAs::Standby { .. }) => "StartStandby",
+            JobKind::Stop { mode: StopMode::Fast, .. } => "StopFast",
+            JobKind::Stop { mode: StopMode::Immediate, .. } => "StopImmediate",
+            JobKind::Stop { mode: StopMode::Kill, .. } => "StopKill",
+            JobKind::Promote => "Promote",
+            JobKind::CrashRecovery => "CrashRecovery",
+            JobKind::Rewind { .. } => "Rewind",
+            JobKind::RemoveData => "RemoveData",
+            JobKind::SetAside => "SetAside",
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.rule, self.reason)
+    }
+}

@@ -1,0 +1,113 @@
+//! What one decision leaves for the next: timers started, failures counted. Small and explicit.
+
+use alloc::string::String;
+use pgherd_model::{MemberName, Span, Time, Timeline};
+use serde::{Deserialize, Serialize};
+
+/// Kept between two looks; lost with the agent, so nothing here may be needed for safety after
+/// a restart of the agent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// First moment the lock service could be read.
+    pub first_fresh: Option<Time>,
+    /// The last holder of the lock other than this node.
+    pub former: Option<Former>,
+    /// Term (create revision) of the lock while this node holds it.
+    pub term: Option<u64>,
+    /// A planned demotion under way.
+    pub demotion: Option<Demotion>,
+    /// PostgreSQL was a primary under this node's lock when last seen.
+    pub was_primary: bool,
+    /// When PostgreSQL was first found dead under the lock.
+    pub crashed_at: Option<Time>,
+    /// The lock is to be given up as soon as nothing of PostgreSQL is left.
+    pub give_up: Option<String>,
+    /// After giving up the lock, others go first until then.
+    pub stand_back_until: Option<Time>,
+    /// Failures of starting.
+    pub start: Backoff,
+    /// Failures of copying.
+    pub copy: Backoff,
+    /// Failures of pg_rewind.
+    pub rewind: Backoff,
+    /// A rewind is due, found while PostgreSQL ran or by pg_control.
+    pub diverged: Option<Timeline>,
+    /// Last time the member key was written for positions alone.
+    pub member_written: Option<Time>,
+    /// Last time `status` was written.
+    pub status_written: Option<Time>,
+    /// Last time peers were asked.
+    pub asked: Option<Time>,
+    /// When the stream from the leader was first seen broken.
+    pub stream_broken: Option<Time>,
+    /// When each of several waits in rules began: since when the lock has been seen free.
+    pub free_since: Option<Time>,
+    /// `synchronous_standby_names` was changed then, and waits for being in force.
+    pub sync_changed: Option<Time>,
+}
+
+/// The last other holder of the lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Former {
+    /// Who.
+    pub name: MemberName,
+    /// Lease of its lock.
+    pub lease: i64,
+    /// Life of that lease as far as known, else `ttl`.
+    pub length: Span,
+    /// No renewal can have happened after this, by what etcd said.
+    pub renewed_before: Option<Time>,
+    /// When that was last looked at.
+    pub looked: Option<Time>,
+    /// Revision of the last picture with its lock.
+    pub seen_at: u64,
+    /// When its lock was first seen gone.
+    pub vanished: Option<Time>,
+}
+
+/// A planned demotion.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Demotion {
+    /// When it began.
+    pub since: Time,
+    /// To whom; `None`: whoever is best.
+    pub candidate: Option<MemberName>,
+    /// `switchover` or `manual failover`.
+    pub word: String,
+    /// When the last process was found gone.
+    pub down_since: Option<Time>,
+}
+
+/// Failures in a row and when to try again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backoff {
+    /// In a row.
+    pub failures: u32,
+    /// Not before.
+    pub not_before: Option<Time>,
+    /// End of the job that was counted last.
+    pub counted: Option<Time>,
+}
+
+impl Backoff {
+    /// Counts a failure that ended at `ended`, once; the next try waits 1, 2, 4, ... 32 s.
+    pub fn fail(&mut self, ended: Time) {
+        if self.counted == Some(ended) {
+            return;
+        }
+        self.counted = Some(ended);
+        self.failures = self.failures.saturating_add(1);
+        let seconds = 1_u64 << (self.failures - 1).min(5);
+        self.not_before = Some(ended + Span::from_secs(seconds));
+    }
+
+    /// A try is due.
+    pub fn due(&self, now: Time) -> bool {
+        self.not_before.is_none_or(|at| now >= at)
+    }
+
+    /// Forgets failures.
+    pub fn clear(&mut self) {
+        *self = Backoff::default();
+    }
+}

@@ -1,0 +1,216 @@
+//! Everything a decision may depend on, and nothing else.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use pgherd_model::{
+    Cluster, ControlFile, DataDir, LeaseSight, Look, Lsn, MemberName, PeerStatus, Postmaster,
+    Settings, Span, SystemId, Tags, Time, Timeline, Version,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::decision::JobKind;
+
+/// Facts at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct View {
+    /// Now, on the boot-time clock.
+    pub now: Time,
+    /// Own name.
+    pub me: MemberName,
+    /// What this node publishes about itself whatever happens.
+    pub identity: Identity,
+    /// The lock service.
+    pub dcs: Dcs,
+    /// Own leader lease, as last confirmed.
+    pub lease: Option<LeaseFact>,
+    /// The lease of somebody else's lock, as last looked at.
+    pub sight: Option<LeaseSight>,
+    /// The local PostgreSQL.
+    pub local: Local,
+    /// Last answer of each other member.
+    pub peers: BTreeMap<MemberName, PeerFact>,
+    /// A question to peers is under way.
+    pub asking: bool,
+    /// The present leader's timeline history, as last fetched.
+    pub history: Option<RemoteHistory>,
+    /// Effective settings.
+    pub settings: Settings,
+    /// What people and the system asked for.
+    pub orders: Orders,
+}
+
+/// Unchanging parts of the own member key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// `conn_url`.
+    pub conn_url: String,
+    /// Host and port of it.
+    pub address: Option<(String, u16)>,
+    /// `api_url`.
+    pub api_url: String,
+    /// `proxy_url`.
+    pub proxy_url: Option<String>,
+    /// `version`.
+    pub version: Version,
+    /// `tags`.
+    pub tags: Tags,
+    /// `bootstrap` is configured: this node may create a cluster.
+    pub may_bootstrap: bool,
+    /// `bootstrap.dcs` as JSON text, for the `config` key of a new cluster.
+    pub bootstrap_config: String,
+}
+
+/// What is known of the lock service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Dcs {
+    /// Proven current.
+    Fresh(Cluster),
+    /// Cannot be read.
+    Unreachable {
+        /// Last moment it was known to be current (start of the agent if never).
+        since: Time,
+        /// The picture from then.
+        last: Option<Cluster>,
+    },
+}
+
+/// The own leader lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseFact {
+    /// Its id.
+    pub lease: i64,
+    /// When the last confirmed renewal was sent.
+    pub sent: Time,
+    /// L, as asked for.
+    pub length: Span,
+}
+
+/// The local PostgreSQL.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Local {
+    /// Data directory.
+    pub data: DataDir,
+    /// pg_control, if it can be read.
+    pub control: Option<ControlFile>,
+    /// After a clean shutdown: where the shutdown checkpoint record ends.
+    pub shutdown_end: Option<Lsn>,
+    /// standby.signal is there.
+    pub standby_signal: bool,
+    /// Processes.
+    pub postmaster: Postmaster,
+    /// What it says; `None`: not running or not answering.
+    pub look: Option<Look>,
+    /// It lives but has not answered since then.
+    pub silent_since: Option<Time>,
+    /// The long job: running, or the last one that ended.
+    pub job: Option<Job>,
+    /// The guard.
+    pub guard: GuardFact,
+    /// Own timeline's history file: parent timelines with switch points, oldest first.
+    pub own_history: Vec<(Timeline, Lsn)>,
+    /// Last connection to PostgreSQL with a trivial commit that worked was begun at this time.
+    pub probed: Option<Time>,
+}
+
+/// A long job and its end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// What it does.
+    pub kind: JobKind,
+    /// When it began.
+    pub since: Time,
+    /// How it ended; `None`: it runs.
+    pub outcome: Option<Outcome>,
+    /// When it ended.
+    pub ended: Option<Time>,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Done.
+    Done,
+    /// Failed, for this reason.
+    Failed(String),
+}
+
+/// The guard as the agent knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardFact {
+    /// The process lives.
+    pub alive: bool,
+    /// It watches this postmaster.
+    pub armed_for: Option<u32>,
+    /// Arming was tried and failed.
+    pub failed: bool,
+}
+
+/// Last question to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerFact {
+    /// When it was sent.
+    pub asked: Time,
+    /// Its answer; `None`: none came in time.
+    pub answer: Option<PeerStatus>,
+}
+
+/// Timeline history of another member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteHistory {
+    /// Whose.
+    pub from: MemberName,
+    /// When the question was sent.
+    pub asked: Time,
+    /// Its timeline and the forks that lead there; `None`: it could not be read.
+    pub lines: Option<(Timeline, Vec<(Timeline, Lsn)>)>,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Orders {
+    /// The agent is to end: stop PostgreSQL, release the lock.
+    pub shutdown: bool,
+    /// Revision at which this agent created `initialize`: the bootstrap is its own.
+    pub bootstrap_claim: Option<u64>,
+    /// System identifier that the bootstrap has produced and that is not published yet.
+    pub bootstrapped: Option<SystemId>,
+}
+
+impl View {
+    /// The picture of the cluster, also when it is an old one.
+    pub fn cluster(&self) -> Option<&Cluster> {
+        match &self.dcs {
+            Dcs::Fresh(cluster) => Some(cluster),
+            Dcs::Unreachable { last, .. } => last.as_ref(),
+        }
+    }
+
+    /// The picture, if it is current.
+    pub fn fresh(&self) -> Option<&Cluster> {
+        match &self.dcs {
+            Dcs::Fresh(cluster) => Some(cluster),
+            Dcs::Unreachable { .. } => None,
+        }
+    }
+
+    /// A job that runs now.
+    pub fn running_job(&self) -> Option<&Job> {
+        self.local.job.as_ref().filter(|job| job.outcome.is_none())
+    }
+
+    /// PostgreSQL runs and is not in recovery.
+    pub fn is_primary(&self) -> bool {
+        self.local.look.as_ref().is_some_and(|look| !look.in_recovery)
+    }
+
+    /// PostgreSQL runs in recovery.
+    pub fn is_standby(&self) -> bool {
+        self.local.look.as_ref().is_some_and(|look| look.in_recovery)
+    }
+
+    /// No process of the data directory is left.
+    pub fn is_down(&self) -> bool {
+        self.local.postmaster == Postmaster::Down
+    }
+}
