@@ -18,6 +18,12 @@ const STOP_PATIENCE: Span = Span::from_millis(20);
 /// Longest pause between two looks; the end of a killed process ends it earlier.
 const LOOK_EVERY: Span = Span::from_millis(5);
 
+/// The same while a stop is awaited.
+const STOP_LOOK_EVERY: Span = Span::from_millis(1);
+
+/// However late it begins, the killing gets this long before it is called overdue.
+const LEAST_BUDGET: Span = Span::from_millis(100);
+
 /// What SIGQUIT needs to be worth it: this much of the budget stays for killing.
 const KILL_RESERVE: Span = Span::from_millis(500);
 
@@ -61,6 +67,16 @@ pub struct Plan {
     pub deadline: Time,
     /// SIGQUIT first and wait this long, where the deadline leaves room for it.
     pub quit: Option<Span>,
+}
+
+impl Plan {
+    /// A plan that begins now, without SIGQUIT.
+    pub fn starting(now: Time, budget: Span) -> Plan {
+        Plan {
+            deadline: now + budget.max(LEAST_BUDGET),
+            quit: None,
+        }
+    }
 }
 
 /// What was done so far; start with the default.
@@ -120,19 +136,16 @@ pub fn next(now: Time, plan: &Plan, progress: &Progress, facts: Option<&Facts>) 
     if let (Postmaster::Running(process), None) = (facts.postmaster, progress.stopped) {
         return Step::StopPostmaster(process);
     }
-    if let Some(killed) = progress.killed
-        && killed >= facts.looked
-    {
-        return wait_or_look(now, killed);
+    if let Some(killed) = progress.killed.filter(|killed| *killed >= facts.looked) {
+        return wait_or_look(now, killed, LOOK_EVERY);
     }
     if !facts.others.is_empty() {
         return Step::KillOthers(facts.others.clone());
     }
     match (facts.postmaster, progress.stopped) {
-        (Postmaster::Running(process), Some(stopped)) if now < stopped + STOP_PATIENCE => {
-            // Not yet seen to be stopped, and a fork may be under way.
-            let _ = process;
-            wait_or_look(now, facts.looked)
+        // Not yet seen to be stopped: a fork may be under way.
+        (Postmaster::Running(_), Some(stopped)) if now < stopped + STOP_PATIENCE => {
+            wait_or_look(now, facts.looked, STOP_LOOK_EVERY)
         }
         (Postmaster::Running(process) | Postmaster::Stopped(process), _) => {
             Step::KillPostmaster(process)
@@ -153,16 +166,21 @@ fn quit(now: Time, plan: &Plan, progress: &Progress, facts: &Facts) -> Option<St
     match progress.quit {
         None if now + patience + KILL_RESERVE <= plan.deadline => Some(Step::Quit(process)),
         Some(sent) if now < sent + patience => {
-            Some(wait_or_look(now, facts.looked.max(sent)).until(sent + patience))
+            let step = wait_or_look(now, facts.looked.max(sent), LOOK_EVERY);
+            Some(step.until(sent + patience))
         }
         _ => None,
     }
 }
 
-/// A look is due [`LOOK_EVERY`] after `last`.
-fn wait_or_look(now: Time, last: Time) -> Step {
-    let due = last + LOOK_EVERY;
-    if now < due { Step::Wait(due) } else { Step::Look }
+/// A look is due this long after `last`.
+fn wait_or_look(now: Time, last: Time, every: Span) -> Step {
+    let due = last + every;
+    if now < due {
+        Step::Wait(due)
+    } else {
+        Step::Look
+    }
 }
 
 impl Step {

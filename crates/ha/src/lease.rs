@@ -122,7 +122,12 @@ impl core::fmt::Display for Revoked {
             Revoked::LoopHangs(span) => ("the agent's loop has finished no tick", span),
             Revoked::PostgresHangs(span) => ("PostgreSQL has answered no commit", span),
         };
-        write!(f, "{who} for {}.{:03}s", span.as_secs(), span.subsec_millis())
+        write!(
+            f,
+            "{who} for {}.{:03}s",
+            span.as_secs(),
+            span.subsec_millis()
+        )
     }
 }
 
