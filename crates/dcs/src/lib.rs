@@ -1,1 +1,27 @@
-//! See Cargo.toml.
+//! The etcd v3 hand: one consistent picture of a cluster's keys, guarded writes, leases.
+//!
+//! - [`Store`] keeps the picture (range, then watch, proven again and again by linearizable
+//!   reads) and carries out [`Op`](pgherd_model::Op)s.
+//! - [`LeaderLease`] renews the lease of the `leader` key on connections of its own, from
+//!   whatever thread the body likes, so that a busy loop cannot delay it.
+//!
+//! There is one etcd client per endpoint, in an order of our own, each try with a deadline:
+//! a client that balances over endpoints fails when one of them hangs.
+
+mod call;
+mod endpoints;
+mod error;
+mod image;
+mod keys;
+mod lease;
+mod ops;
+mod options;
+mod picture;
+mod store;
+mod terms;
+
+pub use error::{Error, RenewError};
+pub use lease::{LeaderLease, Renewed};
+pub use options::{Options, Protocol, Secret};
+pub use picture::Picture;
+pub use store::Store;

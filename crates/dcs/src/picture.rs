@@ -1,0 +1,17 @@
+//! What the store publishes.
+
+use pgherd_model::{Cluster, Time};
+use std::sync::Arc;
+
+/// One consistent picture of the cluster's keys, and how much it can be trusted.
+#[derive(Clone, Debug, Default)]
+pub struct Picture {
+    /// The keys; `None` until they were read once. Kept while etcd is unreachable.
+    pub cluster: Option<Arc<Cluster>>,
+    /// The last moment for which `cluster` is proven current: when a linearizable read was sent
+    /// that showed exactly this. It advances without waking receivers; only a changed cluster or
+    /// problem does.
+    pub fresh_at: Time,
+    /// Why the picture is not kept up at present: no endpoint works. Gone with the next proof.
+    pub problem: Option<String>,
+}
