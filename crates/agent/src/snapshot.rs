@@ -1,0 +1,102 @@
+//! What the loop tells the REST server, and what the REST server asks of the loop.
+//!
+//! After each tick the loop publishes one immutable [`Snapshot`] through a tokio watch channel;
+//! health checks answer from it. What must be fresh, and every write, goes to the loop (or a task
+//! of its own beside it) as an [`Order`] with a place for the answer.
+
+use pgherd_model::{
+    Answer, Cluster, Look, MemberName, Op, PostgresState, Role, Settings, SystemId, Tags, Time,
+};
+use serde_json::Value;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Facts about this node, as of the last tick.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// `name` of this node.
+    pub name: MemberName,
+    /// `scope` of the cluster.
+    pub scope: String,
+    /// Version that Patroni's clients see (`patroni.version`), such as `4.1.5`.
+    pub version: String,
+    /// When the tick began that this snapshot shows; `/liveness` counts from here.
+    pub tick: Time,
+    /// The cluster as last seen; `None`: never seen.
+    pub cluster: Option<Arc<Cluster>>,
+    /// The lock service did not answer in this tick; `cluster` is old then.
+    pub dcs_unreachable: bool,
+    /// When the lock service last answered, seconds since 1970.
+    pub dcs_last_seen: u64,
+    /// Effective settings.
+    pub settings: Settings,
+    /// A standby cluster is configured.
+    pub standby_cluster: bool,
+    /// The agent's own idea of its role, as published.
+    pub role: Role,
+    /// State of PostgreSQL, as published.
+    pub state: PostgresState,
+    /// What PostgreSQL said in this tick; `None`: it does not answer.
+    pub look: Option<Look>,
+    /// This node holds the lock until then by its own clock (the demotion deadline of L);
+    /// `None`: it does not hold it.
+    pub leader_until: Option<Time>,
+    /// The failsafe mode keeps this leader in office.
+    pub failsafe_active: bool,
+    /// Tags as configured.
+    pub tags: Tags,
+    /// `Database system identifier`, when known.
+    pub system_id: Option<SystemId>,
+    /// Settings that wait for a restart: name, value in force, value in the file, with units.
+    pub pending_restart: Vec<(String, String, String)>,
+    /// `watchdog.mode: required`, but it can not be used.
+    pub watchdog_failed: bool,
+    /// `pgherd.guard` is not `off`, but the guard is not there.
+    pub guard_missing: bool,
+    /// `restore_command` is set: a standby that does not stream is `in archive recovery`.
+    pub has_restore_command: bool,
+    /// The last decision for `GET /pgherd/explain`: an object with `decision` (one sentence) and
+    /// `ladder` (array of `{rule, fired, reason}`), and what else is useful.
+    pub explain: Value,
+}
+
+/// What the REST server asks of the loop. Dropping an answer channel means: not possible now.
+#[derive(Debug)]
+pub enum Order {
+    /// Tick at once.
+    WakeUp,
+    /// Read PostgreSQL's positions now; `None`: it does not answer. At most 1 s.
+    ReadPositions {
+        /// For the answer.
+        answer: oneshot::Sender<Option<Look>>,
+    },
+    /// Read the cluster from the lock service now, linearizably.
+    FreshCluster {
+        /// For the answer; `Err`: why there is none.
+        answer: oneshot::Sender<Result<Cluster, String>>,
+    },
+    /// Write one key on behalf of an operator (only [`Op::PutFailover`] and [`Op::PutConfig`]
+    /// come) and tick at once.
+    Write {
+        /// What to write, with its guard.
+        op: Op,
+        /// For the answer; `Err`: the lock service did not answer.
+        answer: oneshot::Sender<Result<Answer, String>>,
+    },
+}
+
+/// The REST server's ends of the channels between it and the loop.
+#[derive(Clone, Debug)]
+pub struct Hooks {
+    /// Last snapshot.
+    pub snapshot: watch::Receiver<Arc<Snapshot>>,
+    /// Orders to the loop.
+    pub orders: mpsc::Sender<Order>,
+}
+
+impl Hooks {
+    /// The last snapshot.
+    pub fn last(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+}
