@@ -1,0 +1,123 @@
+//! A network of our own: a bridge in a private network namespace, one namespace per member, and
+//! cables that can be cut. Needs root.
+//!
+//! The test runs itself again inside `unshare --net --mount`, so nothing of this is ever visible
+//! outside, and the kernel removes all of it when the last process is gone.
+
+use std::net::Ipv4Addr;
+use std::process::Command;
+use std::sync::Arc;
+
+const INSIDE: &str = "PGHERD_TESTS_PRIVATE_NETWORK";
+
+/// Where a test of a private network stands after [`enter`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Inside: go on.
+    Inside,
+    /// The test ran inside and passed, or can not run here (the reason is on stderr): return.
+    Done,
+}
+
+/// Runs the test `name` (full path as libtest shows it) again in private namespaces.
+///
+/// # Panics
+/// When it fails there.
+pub fn enter(name: &str) -> Place {
+    enter_with(&["--exact", name, "--nocapture", "--test-threads=1"])
+}
+
+/// Runs this program again in private namespaces, with these arguments.
+///
+/// # Panics
+/// When it fails there.
+pub fn enter_with(args: &[&str]) -> Place {
+    if std::env::var_os(INSIDE).is_some() {
+        return Place::Inside;
+    }
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: private networks and mounts need root");
+        return Place::Done;
+    }
+    let exe = std::env::current_exe().expect("the path of this program");
+    let status = Command::new("unshare")
+        .args(["--net", "--mount", "--propagation", "private", "--"])
+        .args(["sh", "-c", "mkdir -p /run/netns && mount -t tmpfs none /run/netns && ip link set lo up && exec \"$0\" \"$@\""])
+        .arg(exe)
+        .args(args)
+        .env(INSIDE, "1")
+        .status()
+        .expect("run unshare (package util-linux)");
+    assert!(
+        status.success(),
+        "failed inside the private network: {status}"
+    );
+    Place::Done
+}
+
+/// The bridge. The test itself and etcd live at [`Network::host`]; members at addresses of their own.
+#[derive(Clone, Debug)]
+pub struct Network {
+    inner: Arc<()>,
+}
+
+impl Network {
+    /// Makes the bridge; only after [`enter`] answered `Inside`.
+    ///
+    /// # Panics
+    /// When called outside, or `ip` fails.
+    pub fn new() -> Network {
+        assert!(std::env::var_os(INSIDE).is_some(), "call net::enter first");
+        ip("link add ph0 type bridge forward_delay 0");
+        ip(&format!("addr add {}/24 dev ph0", Self::HOST));
+        ip("link set ph0 up");
+        Network {
+            inner: Arc::new(()),
+        }
+    }
+
+    const HOST: Ipv4Addr = Ipv4Addr::new(10, 213, 7, 1);
+
+    /// Address of the bridge: where etcd listens.
+    pub fn host(&self) -> String {
+        Self::HOST.to_string()
+    }
+
+    /// Makes the namespace of a member and gives back its name and address.
+    pub(crate) fn plug(&self, index: usize) -> (String, String) {
+        let _ = &self.inner;
+        let (ns, address) = (format!("ph{index}"), format!("10.213.7.{}", 10 + index));
+        ip(&format!("netns add {ns}"));
+        ip(&format!(
+            "link add phv{index} type veth peer name eth0 netns {ns}"
+        ));
+        ip(&format!("link set phv{index} master ph0 up"));
+        ip(&format!("-n {ns} addr add {address}/24 dev eth0"));
+        ip(&format!("-n {ns} link set eth0 up"));
+        ip(&format!("-n {ns} link set lo up"));
+        (ns, address)
+    }
+
+    /// Drops everything that the member at `index` sends and is sent, silently.
+    pub(crate) fn cut(&self, index: usize) {
+        ip(&format!("link set phv{index} type bridge_slave state 0"));
+    }
+
+    /// Lets packets pass again.
+    pub(crate) fn mend(&self, index: usize) {
+        ip(&format!("link set phv{index} type bridge_slave state 3"));
+    }
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn ip(args: &str) {
+    let output = Command::new("ip").args(args.split(' ')).output();
+    let output = output.expect("run ip (package iproute2)");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {args}: {text}");
+}
