@@ -4,3 +4,4 @@ pub mod config;
 pub mod dcs;
 pub mod keys;
 pub mod lenient;
+pub mod rest;

@@ -1,0 +1,21 @@
+//! Documents and texts of Patroni's REST API (contract: patroni-rest).
+
+mod cluster;
+mod peer;
+mod python;
+mod status;
+mod switchover;
+mod time;
+
+pub use cluster::{Mode, cluster_document};
+pub use peer::peer_status;
+pub use python::python_json;
+pub use status::{StatusInput, status_document};
+pub use switchover::{
+    Accepted, Action, Outcome, Refusal, failover_outcome, no_good_candidate, parse_request,
+    scheduled_text,
+};
+pub use time::{BadSchedule, Schedule, iso_timestamp, parse_schedule, status_timestamp};
+
+#[cfg(test)]
+mod tests;
