@@ -50,7 +50,7 @@ fn install() -> Result<PathBuf, String> {
         return Ok(venv);
     }
     let venv_text = venv.to_string_lossy().into_owned();
-    run(Command::new("python3").args(["-m", "venv", "--clear", &venv_text]))
+    run(Command::new(python()).args(["-m", "venv", "--clear", &venv_text]))
         .map_err(|e| format!("{e} (Debian: apt-get install python3-venv)"))?;
     let mut pip = Command::new(venv.join("bin/pip"));
     run(pip
@@ -58,6 +58,16 @@ fn install() -> Result<PathBuf, String> {
         .args(PACKAGES))?;
     fs::write(venv.join(".complete"), "").map_err(|e| e.to_string())?;
     Ok(venv)
+}
+
+/// The distribution's interpreter when we are root: one in root's home is of no use to others.
+fn python() -> &'static str {
+    let system = "/usr/bin/python3";
+    if crate::process::account().is_some() && Path::new(system).exists() {
+        system
+    } else {
+        "python3"
+    }
 }
 
 /// `target/oracle`, or a directory of the system when others may not enter the build directory.

@@ -156,7 +156,7 @@ pub fn command(program: &Path, netns: Option<&str>) -> Command {
         .env("LANG", "C.UTF-8")
         .env("PYTHONUNBUFFERED", "1");
     command.env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
-    for name in ["LD_LIBRARY_PATH", "RUST_LOG", "RUST_BACKTRACE"] {
+    for name in ["RUST_LOG", "RUST_BACKTRACE"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }

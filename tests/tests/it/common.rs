@@ -1,0 +1,108 @@
+//! What the scenarios share: the agent under test, deadlines, small checks.
+
+use pgherd_tests::{ClusterOptions, Kind, Node, TestCluster, Value, json};
+use std::process::Output;
+use std::time::Duration;
+
+/// The agent under test.
+pub(crate) fn kind() -> Kind {
+    match std::env::var("PGHERD_TESTS_AGENT").as_deref() {
+        Ok("patroni") => Kind::Patroni,
+        _ => Kind::Pgherd,
+    }
+}
+
+/// Whether genuine Patroni stands in for pgherd: what is pgherd's own can not be expected then.
+pub(crate) fn stand_in() -> bool {
+    kind() == Kind::Patroni
+}
+
+/// Three members of the agent under test, lease of 5 s.
+pub(crate) fn three() -> ClusterOptions {
+    ClusterOptions::new(kind())
+}
+
+/// Seconds.
+pub(crate) const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// By when a lost leader is replaced: L + 700 ms is the target, this is a deadline for a machine
+/// under load. Genuine Patroni needs its ttl.
+pub(crate) fn failover() -> Duration {
+    if stand_in() { secs(50) } else { secs(15) }
+}
+
+/// stdout and stderr together.
+pub(crate) fn text(output: &Output) -> String {
+    let out = String::from_utf8_lossy(&output.stdout);
+    let err = String::from_utf8_lossy(&output.stderr);
+    format!("{out}{err}")
+}
+
+/// Reports that a test can not run here; every skip passes through here.
+pub(crate) fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}
+
+/// Whether genuine Patroni is there; says so if not.
+pub(crate) fn oracle() -> bool {
+    let there = pgherd_tests::oracle::patroni().is_some();
+    if !there {
+        skipped("genuine Patroni can not be installed here");
+    }
+    there
+}
+
+/// The system identifier of a member's data directory, from PostgreSQL.
+pub(crate) async fn system_id(node: &Node) -> String {
+    node.sql("select system_identifier::text from pg_control_system()").await.unwrap()
+}
+
+/// When PostgreSQL was started; a restart changes it.
+pub(crate) async fn start_time(node: &Node) -> String {
+    node.sql("select pg_postmaster_start_time()::text").await.unwrap()
+}
+
+/// `GET /patroni` as JSON.
+pub(crate) async fn status(node: &Node) -> Result<Value, String> {
+    let answer = node.get("/patroni").await?;
+    serde_json::from_str(&answer.body).map_err(|e| format!("{e}: {:?}", answer.body))
+}
+
+/// Waits until a member's health check `path` answers `code`.
+pub(crate) async fn wait_health(cluster: &TestCluster, node: &Node, path: &str, code: u16) {
+    let what = format!("{} answers {code} to {path}", node.name());
+    cluster
+        .wait_for(&what, secs(20), async || {
+            let got = node.get(path).await?.status;
+            if got == code { Ok(()) } else { Err(format!("{got}")) }
+        })
+        .await;
+}
+
+/// Body of a switchover request.
+pub(crate) fn body(leader: Option<&str>, candidate: Option<&str>) -> String {
+    let mut body = json!({});
+    for (key, value) in [("leader", leader), ("candidate", candidate)] {
+        if let Some(name) = value {
+            body[key] = json!(name);
+        }
+    }
+    body.to_string()
+}
+
+/// A member that is not `not`.
+pub(crate) fn other<'a>(cluster: &'a TestCluster, not: &str) -> &'a Node {
+    cluster.nodes().iter().find(|n| n.name() != not).unwrap()
+}
+
+/// The value of a key of this cluster, as JSON.
+pub(crate) async fn stored(
+    etcd: &pgherd_tests::Etcd,
+    cluster: &TestCluster,
+    name: &str,
+) -> Option<Value> {
+    let text = etcd.get(&cluster.key(name)).await?;
+    Some(serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}

@@ -1,0 +1,9 @@
+//! Integration tests: one module per subject; every test names what it proves.
+//!
+//! `PGHERD_TESTS_AGENT=patroni` runs the scenarios with genuine Patroni as the agent wherever its
+//! contract is the same: so the scenarios themselves are tested.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+mod forming;
