@@ -107,55 +107,74 @@ pub enum Excuse {
     },
 }
 
+/// Who hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hang {
+    /// The agent's loop finishes no tick.
+    Loop,
+    /// PostgreSQL answers no commit.
+    Postgres,
+}
+
 /// Why the lock is not renewed any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Revoked {
-    /// The loop has finished no tick for this long.
-    LoopHangs(Span),
-    /// PostgreSQL has not answered a probe for this long.
-    PostgresHangs(Span),
+pub struct Revoked {
+    /// Who hangs.
+    pub who: Hang,
+    /// For how long.
+    pub silent: Span,
 }
 
 impl core::fmt::Display for Revoked {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let (who, span) = match self {
-            Revoked::LoopHangs(span) => ("the agent's loop has finished no tick", span),
-            Revoked::PostgresHangs(span) => ("PostgreSQL has answered no commit", span),
+        let who = match self.who {
+            Hang::Loop => "the agent's loop has finished no tick",
+            Hang::Postgres => "PostgreSQL has answered no commit",
         };
-        write!(
-            f,
-            "{who} for {}.{:03}s",
-            span.as_secs(),
-            span.subsec_millis()
-        )
+        let (secs, millis) = (self.silent.as_secs(), self.silent.subsec_millis());
+        write!(f, "{who} for {secs}.{millis:03}s")
     }
 }
 
+/// When a licence ends if nothing new happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LicenceEnd {
+    /// The moment.
+    pub at: Time,
+    /// Who will have been silent.
+    pub who: Hang,
+    /// Since when.
+    pub since: Time,
+}
+
 impl Licence {
-    /// When the licence ends if nothing new happens, and what will be the reason.
-    /// `None`: not bounded.
+    /// When the licence ends if nothing new happens.
     ///
     /// A loop may rest for `loop_wait` and then work for as long as PostgreSQL or etcd may hang.
-    pub fn ends(&self, settings: &Settings) -> Option<(Time, fn(Span) -> Revoked)> {
+    pub fn end(&self, settings: &Settings) -> LicenceEnd {
         let work = settings.hang_timeout.max(settings.retry_timeout);
-        let mut tick = self.tick_finished + settings.loop_wait + work;
-        let probe = match self.excuse {
-            Some(Excuse::LongJob { until }) => {
-                tick = tick.max(until);
-                Some(until.max(self.last_answer() + settings.hang_timeout))
-            }
-            Some(Excuse::Starting | Excuse::CrashRecovery | Excuse::Pause) => None,
-            None => Some(self.last_answer() + settings.hang_timeout),
+        let mut tick = LicenceEnd {
+            at: self.tick_finished + settings.loop_wait + work,
+            who: Hang::Loop,
+            since: self.tick_finished,
         };
-        match probe {
-            Some(probe) if probe < tick => Some((probe, Revoked::PostgresHangs)),
-            _ => Some((tick, Revoked::LoopHangs)),
+        let answered = self
+            .probe_sent
+            .map_or(self.primary_since, |sent| sent.max(self.primary_since));
+        let mut probe = LicenceEnd {
+            at: answered + settings.hang_timeout,
+            who: Hang::Postgres,
+            since: answered,
+        };
+        match self.excuse {
+            None => {}
+            Some(Excuse::Starting | Excuse::CrashRecovery | Excuse::Pause) => return tick,
+            Some(Excuse::LongJob { until }) => {
+                tick.at = tick.at.max(until);
+                probe.at = probe.at.max(until);
+            }
         }
-    }
-
-    fn last_answer(&self) -> Time {
-        self.probe_sent
-            .map_or(self.primary_since, |sent| sent.max(self.primary_since))
+        if probe.at < tick.at { probe } else { tick }
     }
 }
 
@@ -188,15 +207,12 @@ pub fn renewal(
     if now >= expires {
         return Renewal::Expired;
     }
-    let ends = licence.ends(settings);
-    if let Some((end, why)) = ends
-        && now >= end
-    {
-        let began = match why(Span::ZERO) {
-            Revoked::LoopHangs(_) => licence.tick_finished,
-            Revoked::PostgresHangs(_) => licence.last_answer(),
-        };
-        return Renewal::LicenceOver(why(now.since(began)));
+    let end = licence.end(settings);
+    if now >= end.at {
+        return Renewal::LicenceOver(Revoked {
+            who: end.who,
+            silent: now.since(end.since),
+        });
     }
     let mut due = lease.renewal_due();
     if let Some(last) = last_try {
@@ -207,6 +223,167 @@ pub fn renewal(
             until: (now + lease.try_budget()).min(expires),
         };
     }
-    let end = ends.map_or(due, |(end, _)| end);
-    Renewal::Wait(due.min(end).min(expires))
+    Renewal::Wait(due.min(end.at).min(expires))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+    use alloc::string::{String, ToString};
+
+    fn lease(sent_ms: u64, life: u64) -> Lease {
+        Lease {
+            sent: Time::from_millis(sent_ms),
+            life: Span::from_secs(life),
+        }
+    }
+
+    #[test]
+    fn deadlines_follow_from_the_sending() {
+        for (sent, life, expected) in [
+            (100_000, 5, "103.000 103.500 103.750 104.500 105.000"),
+            (100_000, 2, "101.200 101.400 101.500 101.800 102.000"),
+            (7_250, 20, "19.250 21.250 22.250 25.250 27.250"),
+        ] {
+            let d = lease(sent, life).deadlines();
+            let all = [
+                d.demote_fast,
+                d.demote_immediate,
+                d.guard,
+                d.gone,
+                d.expires,
+            ];
+            let text: String = all.map(|time| time.to_string().replace('s', " ")).concat();
+            assert_eq!(text.trim(), expected);
+            assert!(all.is_sorted());
+        }
+    }
+
+    #[test]
+    fn leader_until_l_has_passed() {
+        let lease = lease(1000, 5);
+        assert!(lease.is_leader(Time::from_millis(5999)));
+        assert!(!lease.is_leader(Time::from_millis(6000)));
+    }
+
+    #[test]
+    fn failsafe_moves_deadlines_to_its_oldest_question_and_never_back() {
+        let renewed = lease(10_000, 20);
+        let later = renewed.with_failsafe(Time::from_millis(21_000));
+        assert_eq!(later.deadlines().guard, Time::from_millis(36_000));
+        assert_eq!(later.deadlines().expires, Time::from_millis(41_000));
+        assert_eq!(renewed.with_failsafe(Time::from_millis(9_000)), renewed);
+    }
+
+    /// `now 100.0 sent 99.0 [try T] tick T probe T|- since T [start|recovery|pause|job T]`, in
+    /// seconds; L 5, loop_wait 10, retry_timeout 10, hang_timeout 5.
+    fn answer(line: &str) -> String {
+        let seconds = |word: &str| {
+            let number: f64 = word.parse().unwrap();
+            Time::from_millis((number * 1000.0) as u64)
+        };
+        let settings = Settings {
+            lease_ttl: Span::from_secs(5),
+            hang_timeout: Span::from_secs(5),
+            ..Settings::default()
+        };
+        let mut now = Time::ZERO;
+        let mut held = lease(0, 5);
+        let mut last_try = None;
+        let mut licence = Licence {
+            tick_finished: Time::ZERO,
+            probe_sent: None,
+            primary_since: Time::ZERO,
+            excuse: None,
+        };
+        let mut words = line.split_whitespace();
+        while let Some(word) = words.next() {
+            let mut time = || seconds(words.next().unwrap());
+            match word {
+                "now" => now = time(),
+                "sent" => held.sent = time(),
+                "try" => last_try = Some(time()),
+                "tick" => licence.tick_finished = time(),
+                "probe" => licence.probe_sent = Some(time()),
+                "since" => licence.primary_since = time(),
+                "start" => licence.excuse = Some(Excuse::Starting),
+                "recovery" => licence.excuse = Some(Excuse::CrashRecovery),
+                "pause" => licence.excuse = Some(Excuse::Pause),
+                "job" => licence.excuse = Some(Excuse::LongJob { until: time() }),
+                other => panic!("{other}"),
+            }
+        }
+        match renewal(now, &held, last_try, &licence, &settings) {
+            Renewal::Renew { until } => format!("renew until {until}"),
+            Renewal::Wait(until) => format!("wait until {until}"),
+            Renewal::LicenceOver(why) => format!("over: {why}"),
+            Renewal::Expired => String::from("expired"),
+        }
+    }
+
+    #[test]
+    fn renewals() {
+        for (facts, expected) in [
+            // Due every L/5; one try takes L/5 at most, the next one follows after L/50.
+            ("now 100.5 sent 100 tick 99 probe 99", "wait until 101.000s"),
+            ("now 101 sent 100 tick 99 probe 99", "renew until 102.000s"),
+            (
+                "now 102 sent 100 try 101 tick 99 probe 99",
+                "renew until 103.000s",
+            ),
+            (
+                "now 101.05 sent 100 try 101 tick 99 probe 99",
+                "wait until 101.100s",
+            ),
+            (
+                "now 104.5 sent 100 tick 99 probe 103",
+                "renew until 105.000s",
+            ),
+            ("now 105 sent 100 tick 99 probe 104", "expired"),
+            // PostgreSQL: hang_timeout after the sending of the last probe that was answered.
+            (
+                "now 104 sent 103.5 tick 100 probe 99.25",
+                "wait until 104.250s",
+            ),
+            (
+                "now 105 sent 104.5 tick 100 probe 100",
+                "over: PostgreSQL has answered no commit for 5.000s",
+            ),
+            (
+                "now 106 sent 105 tick 100 since 100.5",
+                "over: PostgreSQL has answered no commit for 5.500s",
+            ),
+            // A promotion or the end of an excuse begins the wait anew.
+            (
+                "now 106 sent 105 tick 100 probe 50 since 102",
+                "renew until 107.000s",
+            ),
+            // Excuses.
+            ("now 106 sent 105 tick 100 start", "renew until 107.000s"),
+            ("now 106 sent 105 tick 100 recovery", "renew until 107.000s"),
+            ("now 106 sent 105 tick 100 pause", "renew until 107.000s"),
+            ("now 106 sent 105 tick 100 job 107", "renew until 107.000s"),
+            (
+                "now 107 sent 106 tick 100 probe 101 job 107",
+                "over: PostgreSQL has answered no commit for 6.000s",
+            ),
+            // The loop: it may rest for loop_wait and work for retry_timeout.
+            (
+                "now 119.9 sent 119.5 tick 100 probe 119",
+                "wait until 120.000s",
+            ),
+            (
+                "now 120 sent 119 tick 100 probe 119",
+                "over: the agent's loop has finished no tick for 20.000s",
+            ),
+            (
+                "now 121 sent 120 tick 100 pause",
+                "over: the agent's loop has finished no tick for 21.000s",
+            ),
+            ("now 121 sent 120 tick 100 job 130", "renew until 122.000s"),
+        ] {
+            assert_eq!(answer(facts), expected, "{facts}");
+        }
+    }
 }
