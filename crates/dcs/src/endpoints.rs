@@ -1,1 +1,218 @@
-//! (being written)
+//! Which etcd members there are, and one client for each.
+
+use crate::call::{Fault, Kind};
+use crate::{Error, Options, Protocol};
+use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
+use pgherd_model::Span;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Where distributions keep the CA certificates of the system.
+const SYSTEM_CAS: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+
+/// Establishing a TCP connection on a network that works takes far less.
+const CONNECT_LIMIT: Span = Span::from_secs(1);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Configured and discovered endpoints, shared by all pools of a node.
+#[derive(Debug)]
+pub(crate) struct Endpoints {
+    options: Options,
+    discovered: Mutex<Vec<String>>,
+}
+
+impl Endpoints {
+    /// # Errors
+    /// [`Error::Settings`] without endpoints or with unreadable certificates.
+    pub(crate) fn new(options: Options) -> Result<Endpoints, Error> {
+        if options.endpoints.is_empty() {
+            return Err(Error::Settings(
+                "no endpoint: name at least one under etcd3.hosts".into(),
+            ));
+        }
+        let endpoints = Endpoints {
+            options,
+            discovered: Mutex::default(),
+        };
+        endpoints.connect_options(false)?;
+        Ok(endpoints)
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    fn list(&self) -> Vec<String> {
+        let mut list = self.options.endpoints.clone();
+        for endpoint in lock(&self.discovered).iter() {
+            if !list.contains(endpoint) {
+                list.push(endpoint.clone());
+            }
+        }
+        list
+    }
+
+    /// Takes over the client URLs that etcd's members advertise. Addresses that mean "this
+    /// machine" say nothing to others, unless the configured ones are of that kind.
+    pub(crate) fn learn(&self, urls: &[String]) {
+        let local = |host: &str| {
+            ["127.", "localhost", "[::1]"]
+                .iter()
+                .any(|start| host.starts_with(start))
+        };
+        let all_here = self.options.endpoints.iter().any(|host| local(host));
+        let scheme = format!("{}://", self.options.protocol.scheme());
+        let hosts = urls
+            .iter()
+            .filter_map(|url| url.strip_prefix(&scheme))
+            .map(|host| host.trim_end_matches('/').to_owned())
+            .filter(|host| !host.starts_with("0.0.0.0") && !host.starts_with("[::]"))
+            .filter(|host| all_here || !local(host))
+            .collect();
+        *lock(&self.discovered) = hosts;
+    }
+
+    /// # Errors
+    /// [`Error::Settings`] when a certificate file cannot be read.
+    fn connect_options(&self, authenticate: bool) -> Result<ConnectOptions, Error> {
+        let options = &self.options;
+        // A member without a leader refuses at once instead of waiting for one.
+        let mut connect = ConnectOptions::new()
+            .with_connect_timeout(CONNECT_LIMIT)
+            .with_require_leader(true)
+            .with_auto_token_refresh(true);
+        if options.protocol == Protocol::Https {
+            connect = connect.with_tls(tls(options)?);
+        }
+        if let (true, Some(user)) = (authenticate, &options.username) {
+            let password = options
+                .password
+                .as_ref()
+                .map_or("", |secret| secret.reveal());
+            connect = connect.with_user(user, password);
+        }
+        Ok(connect)
+    }
+
+    /// A client for one endpoint, authenticated if a user is configured and etcd wants one.
+    async fn connect(&self, endpoint: &str) -> Result<Client, Fault> {
+        let fault = |error: Error| Fault::new(endpoint, Kind::Unsent, error.to_string());
+        let url = format!("{}://{endpoint}", self.options.protocol.scheme());
+        let options = self.connect_options(true).map_err(fault)?;
+        match Client::connect([&url], Some(options)).await {
+            Err(error) if error.to_string().contains("authentication is not enabled") => {
+                let options = self.connect_options(false).map_err(fault)?;
+                Client::connect([&url], Some(options)).await
+            }
+            other => other,
+        }
+        .map_err(|error| Fault::of_connect(endpoint, &error))
+    }
+}
+
+fn tls(options: &Options) -> Result<TlsOptions, Error> {
+    let read = |path: &Path| {
+        std::fs::read(path)
+            .map_err(|error| Error::Settings(format!("cannot read {}: {error}", path.display())))
+    };
+    let cas = match &options.cacert {
+        Some(path) => read(path)?,
+        None => SYSTEM_CAS
+            .iter()
+            .find_map(|path| std::fs::read(path).ok())
+            .ok_or_else(|| {
+                Error::Settings("no CA certificates on this system; set etcd3.cacert".into())
+            })?,
+    };
+    let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(cas));
+    match (&options.cert, &options.key) {
+        (Some(cert), Some(key)) => tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?)),
+        // Patroni allows one file with both.
+        (Some(both), None) => {
+            let pem = read(both)?;
+            tls = tls.identity(Identity::from_pem(&pem, &pem));
+        }
+        (None, Some(_)) => {
+            return Err(Error::Settings(
+                "etcd3.key is set without etcd3.cert".into(),
+            ));
+        }
+        (None, None) => {}
+    }
+    Ok(tls)
+}
+
+/// The clients of one user of etcd, one per endpoint, and the order in which it asks them.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    endpoints: Arc<Endpoints>,
+    state: Arc<Mutex<PoolState>>,
+}
+
+#[derive(Default)]
+struct PoolState {
+    order: Vec<String>,
+    clients: HashMap<String, Client>,
+}
+
+impl Pool {
+    pub(crate) fn new(endpoints: Arc<Endpoints>) -> Pool {
+        Pool {
+            endpoints,
+            state: Arc::default(),
+        }
+    }
+
+    pub(crate) fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
+    /// All endpoints, the one that worked last first.
+    pub(crate) fn order(&self) -> Vec<String> {
+        let list = self.endpoints.list();
+        let mut state = lock(&self.state);
+        state.order.retain(|endpoint| list.contains(endpoint));
+        for endpoint in list {
+            if !state.order.contains(&endpoint) {
+                state.order.push(endpoint);
+            }
+        }
+        state.order.clone()
+    }
+
+    /// The client of an endpoint, connected if need be.
+    pub(crate) async fn client(&self, endpoint: &str) -> Result<Client, Fault> {
+        let known = lock(&self.state).clients.get(endpoint).cloned();
+        if let Some(client) = known {
+            return Ok(client);
+        }
+        let client = self.endpoints.connect(endpoint).await?;
+        lock(&self.state)
+            .clients
+            .insert(endpoint.to_owned(), client.clone());
+        Ok(client)
+    }
+
+    /// Forgets the connection to an endpoint, which may be hung or have lost its token.
+    pub(crate) fn disconnect(&self, endpoint: &str) {
+        lock(&self.state).clients.remove(endpoint);
+    }
+
+    /// Asks this endpoint last from now on, over a new connection.
+    pub(crate) fn demote(&self, endpoint: &str) {
+        let mut state = lock(&self.state);
+        state.clients.remove(endpoint);
+        if let Some(at) = state.order.iter().position(|known| known == endpoint) {
+            let endpoint = state.order.remove(at);
+            state.order.push(endpoint);
+        }
+    }
+}

@@ -1,1 +1,284 @@
-//! (being written)
+//! The keys as last seen, and how reads and watch events move them forward, never backward.
+
+use etcd_client::{Event, EventType, KeyValue};
+use pgherd_model::{Cluster, Leader, MemberName, Stored};
+use pgherd_wire::patroni::dcs;
+use pgherd_wire::patroni::keys::Key;
+use std::collections::BTreeMap;
+
+/// One key as etcd has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Raw {
+    pub(crate) value: String,
+    pub(crate) create_revision: u64,
+    pub(crate) mod_revision: u64,
+    pub(crate) lease: i64,
+}
+
+impl Raw {
+    pub(crate) fn of(kv: &KeyValue) -> Raw {
+        let revision = |number: i64| u64::try_from(number).unwrap_or(0);
+        Raw {
+            value: String::from_utf8_lossy(kv.value()).into_owned(),
+            create_revision: revision(kv.create_revision()),
+            mod_revision: revision(kv.mod_revision()),
+            lease: kv.lease(),
+        }
+    }
+}
+
+/// A change of one key at one revision.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    pub(crate) path: String,
+    pub(crate) revision: u64,
+    /// `None`: deleted.
+    pub(crate) raw: Option<Raw>,
+}
+
+impl Change {
+    /// From a watch event; `None` for keys outside `prefix`.
+    pub(crate) fn of(event: &Event, prefix: &str) -> Option<Change> {
+        let kv = event.kv()?;
+        let key = String::from_utf8_lossy(kv.key()).into_owned();
+        let raw = Raw::of(kv);
+        Some(Change {
+            path: key.strip_prefix(prefix)?.to_owned(),
+            revision: raw.mod_revision,
+            raw: (event.event_type() == EventType::Put).then_some(raw),
+        })
+    }
+}
+
+/// What a probe said about the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// The image was current when the probe was sent.
+    Current,
+    /// etcd has something that the watch has not delivered yet.
+    Behind,
+}
+
+/// Paths (without prefix) and their keys, complete up to `revision` of `epoch`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Image {
+    epoch: u64,
+    revision: u64,
+    read: bool,
+    keys: BTreeMap<String, Raw>,
+}
+
+impl Image {
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Takes over a complete linearizable read. `true`: a key differs from before.
+    pub(crate) fn replace(
+        &mut self,
+        epoch: u64,
+        revision: u64,
+        keys: BTreeMap<String, Raw>,
+    ) -> bool {
+        if self.read && (epoch, revision) < (self.epoch, self.revision) {
+            return false;
+        }
+        let changed = !self.read || self.keys != keys;
+        *self = Image {
+            epoch,
+            revision,
+            read: true,
+            keys,
+        };
+        changed
+    }
+
+    /// Applies one watch response, which always holds whole revisions; what the image knows
+    /// already is skipped. `true`: something was new.
+    pub(crate) fn apply(&mut self, changes: Vec<Change>) -> bool {
+        let known = self.revision;
+        let mut news = false;
+        for change in changes {
+            if change.revision <= known {
+                continue;
+            }
+            news = true;
+            self.revision = self.revision.max(change.revision);
+            match change.raw {
+                Some(raw) => self.keys.insert(change.path, raw),
+                None => self.keys.remove(&change.path),
+            };
+        }
+        news
+    }
+
+    /// Judges the image by a linearizable list of paths and their mod revisions.
+    pub(crate) fn prove(
+        &mut self,
+        epoch: u64,
+        revision: u64,
+        seen: &BTreeMap<String, u64>,
+    ) -> Proof {
+        if epoch != self.epoch {
+            return Proof::Behind;
+        }
+        if self.revision >= revision {
+            return Proof::Current;
+        }
+        let same = self.keys.len() == seen.len()
+            && self
+                .keys
+                .iter()
+                .zip(seen)
+                .all(|((path, raw), (other, at))| path == other && raw.mod_revision == *at);
+        if !same {
+            return Proof::Behind;
+        }
+        self.revision = revision;
+        Proof::Current
+    }
+
+    /// The same in the words of `model`.
+    pub(crate) fn cluster(&self) -> Cluster {
+        let mut cluster = Cluster {
+            revision: self.revision,
+            ..Cluster::default()
+        };
+        for (path, raw) in &self.keys {
+            if let Some(key) = Key::parse(path) {
+                put(&mut cluster, key, raw);
+            }
+        }
+        cluster
+    }
+}
+
+fn put(cluster: &mut Cluster, key: Key, raw: &Raw) {
+    let text = raw.value.as_str();
+    match key {
+        Key::Initialize => cluster.initialize = stored(raw, dcs::initialize_from_text(text)),
+        Key::Config => cluster.config = stored(raw, dcs::config_from_text(text)),
+        Key::Leader => {
+            cluster.leader = Some(Leader {
+                name: MemberName::from(text),
+                lease: raw.lease,
+                create_revision: raw.create_revision,
+                mod_revision: raw.mod_revision,
+            });
+        }
+        Key::Member(name) => {
+            let member = dcs::member_from_json(name.clone(), text, raw.lease);
+            cluster.members.insert(
+                name,
+                Stored {
+                    value: member,
+                    revision: raw.mod_revision,
+                },
+            );
+        }
+        Key::Status => cluster.status = stored(raw, dcs::status_from_text(text)),
+        // Sorted before `status`, which replaces it where both are there.
+        Key::Optime => cluster.status = stored(raw, dcs::status_from_text(text)),
+        Key::Sync => cluster.sync = stored(raw, dcs::sync_from_text(text)),
+        Key::Failover => cluster.failover = stored(raw, dcs::failover_from_text(text)),
+        Key::Failsafe => cluster.failsafe = stored(raw, dcs::failsafe_from_text(text)),
+        Key::History => cluster.history = stored(raw, dcs::history_from_text(text)),
+    }
+}
+
+fn stored<T>(raw: &Raw, value: T) -> Option<Stored<T>> {
+    Some(Stored {
+        value,
+        revision: raw.mod_revision,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(value: &str, create_revision: u64, mod_revision: u64) -> Raw {
+        Raw {
+            value: value.into(),
+            create_revision,
+            mod_revision,
+            lease: 0,
+        }
+    }
+
+    fn put(path: &str, value: &str, revision: u64) -> Change {
+        Change {
+            path: path.into(),
+            revision,
+            raw: Some(raw(value, revision, revision)),
+        }
+    }
+
+    fn gone(path: &str, revision: u64) -> Change {
+        Change {
+            path: path.into(),
+            revision,
+            raw: None,
+        }
+    }
+
+    fn image(revision: u64) -> Image {
+        let mut image = Image::default();
+        let keys = BTreeMap::from([("leader".to_owned(), raw("a", 3, 3))]);
+        assert!(image.replace(0, revision, keys));
+        image
+    }
+
+    #[test]
+    fn events_that_are_known_already_do_not_move_it_back() {
+        let mut image = image(10);
+        assert!(!image.apply(vec![gone("leader", 9), put("leader", "b", 10)]));
+        assert_eq!(image.cluster().leader_name(), Some(&"a".into()));
+        assert!(image.apply(vec![gone("leader", 11), put("status", "17", 11)]));
+        assert_eq!(image.cluster().leader_name(), None);
+        assert_eq!(image.revision(), 11);
+    }
+
+    #[test]
+    fn an_older_read_changes_nothing_and_a_newer_one_everything() {
+        let mut image = image(10);
+        assert!(!image.replace(0, 9, BTreeMap::new()));
+        assert!(image.cluster().leader.is_some());
+        assert!(image.replace(0, 12, BTreeMap::new()));
+        assert!(image.cluster().leader.is_none());
+        assert!(
+            image.replace(1, 2, BTreeMap::from([("leader".into(), raw("b", 2, 2))])),
+            "a new epoch starts at any revision"
+        );
+        assert_eq!(image.revision(), 2);
+    }
+
+    #[test]
+    fn proof_needs_the_same_keys_at_the_same_revisions() {
+        let mut image = image(10);
+        let seen = |at: u64| BTreeMap::from([("leader".to_owned(), at)]);
+        assert_eq!(
+            image.prove(0, 10, &seen(99)),
+            Proof::Current,
+            "image is newer"
+        );
+        assert_eq!(image.prove(0, 15, &seen(3)), Proof::Current);
+        assert_eq!(image.revision(), 15);
+        assert_eq!(image.prove(0, 16, &seen(16)), Proof::Behind);
+        assert_eq!(image.prove(0, 16, &BTreeMap::new()), Proof::Behind);
+        assert_eq!(image.prove(1, 16, &seen(3)), Proof::Behind);
+    }
+
+    #[test]
+    fn status_wins_over_the_older_key_and_unknown_keys_are_left_alone() {
+        let mut image = Image::default();
+        image.apply(vec![
+            put("optime/leader", "5", 2),
+            put("status", r#"{"optime":7}"#, 3),
+            put("0/leader", "x", 4),
+        ]);
+        let cluster = image.cluster();
+        assert_eq!(cluster.optime().map(|lsn| lsn.0), Some(7));
+        assert!(cluster.leader.is_none());
+    }
+}

@@ -12,7 +12,7 @@ mod call;
 mod endpoints;
 mod error;
 mod image;
-mod keys;
+mod keeper;
 mod lease;
 mod ops;
 mod options;
@@ -25,3 +25,21 @@ pub use lease::{LeaderLease, Renewed};
 pub use options::{Options, Protocol, Secret};
 pub use picture::Picture;
 pub use store::Store;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgherd_model::{Op, Span, Time};
+
+    fn goes_to_another_thread<T: Send>(_: T) {}
+
+    #[test]
+    fn futures_can_be_spawned() {
+        fn all(store: &Store, lease: &mut LeaderLease) {
+            goes_to_another_thread(store.run(&Op::Refresh, Time::ZERO));
+            goes_to_another_thread(store.keep_alive_member(Time::ZERO));
+            goes_to_another_thread(lease.renew(Span::ZERO));
+        }
+        let _compiles: fn(&Store, &mut LeaderLease) = all;
+    }
+}

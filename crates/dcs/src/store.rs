@@ -1,13 +1,36 @@
 //! The store as the body uses it.
 
+use crate::call::{Caller, Failure, Kind, Limits, Reply};
+use crate::endpoints::{Endpoints, Pool};
+use crate::image::Raw;
+use crate::keeper::{Board, Keeper, refresh};
+use crate::lease::{LeaseSlot, keep_alive};
+use crate::ops::{Context, Plan, needs_leader_lease, needs_member_lease, plan};
+use crate::terms::{Header, Terms};
 use crate::{Error, LeaderLease, Options, Picture};
-use pgherd_model::{Answer, Op, Span, Time};
+use etcd_client::{Client, TxnOpResponse};
+use pgherd_model::{Answer, LeaseSight, Op, Span, Time};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio::sync::watch;
+
+/// How long the watch may take to show our own write before it is read.
+const ECHO: Span = Span::from_millis(50);
+
+/// Keys of a refused transaction, or that it went through.
+type Outcome = Result<(), BTreeMap<String, Raw>>;
 
 /// The cluster's keys in etcd. Cheap to clone; its background task ends with the last clone.
 #[derive(Clone)]
 pub struct Store {
+    caller: Caller,
+    endpoints: Arc<Endpoints>,
+    board: Arc<Board>,
     picture: watch::Receiver<Picture>,
+    member: Arc<LeaseSlot>,
+    leader: Arc<LeaseSlot>,
+    /// Closed with the last clone, which ends the keeper.
+    _alive: Arc<watch::Sender<()>>,
 }
 
 impl Store {
@@ -16,10 +39,37 @@ impl Store {
     /// # Errors
     /// [`Error::Settings`] if the options cannot work.
     pub fn start(options: Options) -> Result<Store, Error> {
-        Err(Error::Settings(format!(
-            "no endpoint works yet: {:?}",
-            options.endpoints
-        )))
+        let (ttl, lease_ttl) = (options.ttl, options.lease_ttl);
+        let prefix = options.prefix.clone();
+        let endpoints = Arc::new(Endpoints::new(options)?);
+        let terms = Arc::new(Terms::new(ttl.max(Span::from_secs(10))));
+        // One pool: what the keeper finds hung, operations do not try first. A connection that
+        // an operation gives up lives on as long as the watch holds it.
+        let caller = Caller {
+            pool: Pool::new(endpoints.clone()),
+            terms,
+        };
+        let (board, picture) = Board::new();
+        let board = Arc::new(board);
+        let (alive, stop) = watch::channel(());
+        let fifth = lease_ttl / 5;
+        let keeper = Keeper {
+            caller: caller.clone(),
+            board: board.clone(),
+            prefix,
+            interval: fifth.clamp(Span::from_millis(500), Span::from_secs(2)),
+            limit: fifth.clamp(Span::from_secs(1), Span::from_secs(2)),
+        };
+        tokio::spawn(keeper.run(stop));
+        Ok(Store {
+            caller,
+            endpoints,
+            board,
+            picture,
+            member: Arc::new(LeaseSlot::new("member", ttl)),
+            leader: Arc::new(LeaseSlot::new("leader", lease_ttl)),
+            _alive: Arc::new(alive),
+        })
     }
 
     /// The picture, now and as it changes. An event in etcd arrives here within milliseconds.
@@ -31,13 +81,24 @@ impl Store {
     /// names. Returns when the picture shows its outcome (after `Done`: the write; after
     /// `Refused`: what stood in the way), or at `deadline`.
     ///
+    /// `AcquireLeader` and `ReattachLeader` use the present leader lease: renew it before. An
+    /// answer that got lost is resolved where the keys can tell (by our name and lease, or by
+    /// the value that was to be written), otherwise it is [`Error::Ambiguous`].
+    ///
     /// # Errors
     /// See [`Error`]; only [`Error::Ambiguous`] may have changed something.
     pub async fn run(&self, op: &Op, deadline: Time) -> Result<Answer, Error> {
-        Err(Error::Unavailable {
-            what: format!("{op:?}"),
-            last: deadline.to_string(),
-        })
+        match op {
+            Op::Refresh => {
+                let options = self.endpoints.options();
+                refresh(&self.caller, &self.board, &options.prefix, deadline)
+                    .await
+                    .map(|revision| Answer::Done { revision })
+                    .map_err(|failure| failure.error(format!("read {}", options.prefix)))
+            }
+            Op::LookAtLease { lease } => self.look_at_lease(*lease, deadline).await,
+            _ => self.write(op, deadline).await,
+        }
     }
 
     /// Keeps the member lease alive; call it about every `loop_wait`. `false`: etcd does not know
@@ -46,27 +107,180 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`] when no endpoint answered.
     pub async fn keep_alive_member(&self, deadline: Time) -> Result<bool, Error> {
-        Err(Error::Unavailable {
-            what: "keep the member lease alive".into(),
-            last: deadline.to_string(),
-        })
+        let Some(lease) = self.member.fitting() else {
+            return Ok(false);
+        };
+        let limits = reading(deadline);
+        match keep_alive(&self.caller, limits, lease.id).await {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.last.kind == Kind::LeaseGone => {
+                self.member.forget(lease.id);
+                Ok(false)
+            }
+            Err(failure) => Err(failure.error("keep the member lease alive".into())),
+        }
     }
 
     /// The handle that renews the leader lease, with connections of its own, made on the runtime
     /// where it is used. One is enough; all share the lease.
     pub fn leader_lease(&self) -> LeaderLease {
-        LeaderLease {}
+        LeaderLease::new(
+            self.endpoints.clone(),
+            self.caller.terms.clone(),
+            self.leader.clone(),
+        )
     }
 
     /// Our present leader lease, 0 if there is none: to compare with the `leader` key's.
     pub fn leader_lease_id(&self) -> i64 {
-        0
+        self.leader.present().map_or(0, |lease| lease.id)
+    }
+
+    /// Our present member lease, 0 if there is none: to compare with our member key's.
+    pub fn member_lease_id(&self) -> i64 {
+        self.member.fitting().map_or(0, |lease| lease.id)
     }
 
     /// New settings. A changed `ttl` drops the member lease, the next `PutMember` takes a new one;
     /// a changed `lease_ttl` makes the next renewal grant a new leader lease, after which the
     /// `leader` key is to be re-attached at once: the old lease is not renewed any more.
     pub fn set_lives(&self, ttl: Span, lease_ttl: Span) {
-        let _ = (ttl, lease_ttl);
+        self.member.set_ttl(ttl);
+        self.leader.set_ttl(lease_ttl);
+    }
+
+    async fn write(&self, op: &Op, deadline: Time) -> Result<Answer, Error> {
+        let mut granted_anew = false;
+        loop {
+            let Some(plan) = self.plan(op, deadline).await? else {
+                return Ok(Answer::Refused);
+            };
+            let failure = match self.send(&plan, deadline).await {
+                Ok(reply) => return self.settle(&plan, reply, deadline).await,
+                Err(failure) => failure,
+            };
+            if failure.last.kind != Kind::LeaseGone {
+                return Err(failure.error(plan.what));
+            }
+            if needs_leader_lease(op) {
+                self.leader.forget(self.leader_lease_id());
+                return Err(failure.error(plan.what));
+            }
+            if granted_anew {
+                return Err(failure.error(plan.what));
+            }
+            granted_anew = true;
+            self.member.forget(self.member_lease_id());
+        }
+    }
+
+    /// The operation with the leases that it needs; `None`: it is none that writes.
+    async fn plan(&self, op: &Op, deadline: Time) -> Result<Option<Plan>, Error> {
+        let options = self.endpoints.options();
+        let mut context = Context {
+            prefix: &options.prefix,
+            me: &options.me,
+            member_lease: 0,
+            leader_lease: self.leader_lease_id(),
+        };
+        if needs_leader_lease(op) && context.leader_lease == 0 {
+            let what = format!("take {}leader", options.prefix);
+            return Err(Error::NoLease { what });
+        }
+        if needs_member_lease(op) {
+            let (lease, _) = self
+                .member
+                .ensure(&self.caller, reading(deadline))
+                .await
+                .map_err(|failure| failure.error("grant the member lease".into()))?;
+            context.member_lease = lease.id;
+        }
+        Ok(plan(op, context))
+    }
+
+    async fn send(&self, plan: &Plan, deadline: Time) -> Result<Reply<Outcome>, Failure> {
+        let limits = Limits {
+            deadline,
+            per_try: None,
+            read_only: false,
+        };
+        let request = async |client: Client| {
+            let answer = client.kv_client().txn(plan.txn()).await?;
+            let header = Header::of(answer.header());
+            if answer.succeeded() {
+                return Ok((Ok(()), header));
+            }
+            let mut keys = BTreeMap::new();
+            for look in answer.op_responses() {
+                if let TxnOpResponse::Get(found) = look {
+                    for kv in found.kvs() {
+                        let key = String::from_utf8_lossy(kv.key()).into_owned();
+                        keys.insert(key, Raw::of(kv));
+                    }
+                }
+            }
+            Ok((Err(keys), header))
+        };
+        self.caller.ask(limits, request).await
+    }
+
+    /// Judges the answer to a transaction and waits until the picture shows it.
+    async fn settle(
+        &self,
+        plan: &Plan,
+        reply: Reply<Outcome>,
+        deadline: Time,
+    ) -> Result<Answer, Error> {
+        let revision = reply.header.revision;
+        let answer = match &reply.value {
+            Ok(()) => Answer::Done { revision },
+            Err(keys) if reply.doubtful && plan.is_done(keys) => Answer::Done { revision },
+            Err(_) if reply.doubtful && plan.cannot_tell() => {
+                let text = "refused after an earlier try whose answer was lost";
+                let last = format!("{}: {text}", reply.endpoint);
+                let what = plan.what.clone();
+                return Err(Error::Ambiguous { what, last });
+            }
+            Err(_) => Answer::Refused,
+        };
+        let echo = ECHO.min(deadline.since(self.caller.now()));
+        let shown = reply.value.is_ok() && self.board.reached(revision, echo).await;
+        if !shown {
+            let prefix = &self.endpoints.options().prefix;
+            if let Err(failure) = refresh(&self.caller, &self.board, prefix, deadline).await {
+                tracing::debug!("outcome not read: {}", failure.last.line());
+            }
+        }
+        Ok(answer)
+    }
+
+    async fn look_at_lease(&self, lease: i64, deadline: Time) -> Result<Answer, Error> {
+        let request = async |client: Client| {
+            let answer = client.lease_client().time_to_live(lease, None).await?;
+            let life = (answer.granted_ttl(), answer.ttl());
+            Ok((life, Header::of(answer.header())))
+        };
+        let reply = match self.caller.ask(reading(deadline), request).await {
+            Ok(reply) => reply,
+            Err(failure) => return Err(failure.error(format!("look at lease {lease:x}"))),
+        };
+        let seconds = |count: i64| Span::from_secs(u64::try_from(count).unwrap_or(0));
+        let granted = seconds(reply.value.0);
+        Ok(Answer::Lease(LeaseSight {
+            lease,
+            granted,
+            // A leader that just took over may say more: no lease was renewed in the future.
+            remaining: seconds(reply.value.1).min(granted),
+            asked: reply.sent,
+            answered: reply.answered,
+        }))
+    }
+}
+
+fn reading(deadline: Time) -> Limits {
+    Limits {
+        deadline,
+        per_try: None,
+        read_only: true,
     }
 }

@@ -1,0 +1,405 @@
+//! Keeps the picture: a linearizable read, a watch from there, and a small linearizable read
+//! every now and then which proves that the watch has delivered everything. Whatever fails or
+//! hangs, the next endpoint is taken.
+
+use crate::Picture;
+use crate::call::{Caller, Failure, Fault, Kind, Limits, Reply};
+use crate::image::{Change, Image, Proof, Raw};
+use crate::terms::Header;
+use etcd_client::{Client, GetOptions, WatchOptions, WatchResponse, WatchStream};
+use pgherd_model::{Span, Time};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+/// How soon a probe is repeated when etcd had something that the watch had not delivered.
+const GRACE: Span = Span::from_millis(100);
+/// Between two rounds over all endpoints, none of which worked.
+const BACKOFF: (Span, Span) = (Span::from_millis(100), Span::from_secs(1));
+/// A session that ends sooner than this is not followed at once by the next.
+const SESSION_MIN: Span = Span::from_millis(100);
+/// How often the list of etcd's members is asked for, and how soon again after a failure.
+const DISCOVERY: (Span, Span) = (Span::from_secs(300), Span::from_secs(20));
+
+/// The picture and everybody who moves it: the keeper's task, and operations that re-read.
+pub(crate) struct Board {
+    image: Mutex<Image>,
+    picture: watch::Sender<Picture>,
+    revision: watch::Sender<u64>,
+}
+
+impl Board {
+    pub(crate) fn new() -> (Board, watch::Receiver<Picture>) {
+        let (picture, receiver) = watch::channel(Picture::default());
+        let board = Board {
+            image: Mutex::default(),
+            picture,
+            revision: watch::channel(0).0,
+        };
+        (board, receiver)
+    }
+
+    /// Changes the image and publishes what came of it, as one step.
+    fn update<T>(&self, fresh: Option<Time>, change: impl FnOnce(&mut Image) -> (bool, T)) -> T {
+        let mut image = self.image.lock().unwrap_or_else(PoisonError::into_inner);
+        let (changed, result) = change(&mut image);
+        let cluster = changed.then(|| Arc::new(image.cluster()));
+        self.picture.send_if_modified(|picture| {
+            let mut wake = false;
+            if let Some(cluster) = cluster {
+                picture.cluster = Some(cluster);
+                wake = true;
+            }
+            if let Some(fresh) = fresh {
+                picture.fresh_at = picture.fresh_at.max(fresh);
+                wake |= picture.problem.take().is_some();
+            }
+            wake
+        });
+        self.revision.send_replace(image.revision());
+        result
+    }
+
+    fn set_problem(&self, problem: String) -> bool {
+        self.picture.send_if_modified(|picture| {
+            let news = picture.problem.is_none();
+            picture.problem = Some(problem);
+            news
+        })
+    }
+
+    /// Takes over a complete read.
+    pub(crate) fn read(&self, reply: Reply<BTreeMap<String, Raw>>) {
+        self.update(Some(reply.sent), |image| {
+            (
+                image.replace(reply.epoch, reply.header.revision, reply.value),
+                (),
+            )
+        });
+    }
+
+    fn apply(&self, changes: Vec<Change>) {
+        self.update(None, |image| (image.apply(changes), ()));
+    }
+
+    fn prove(&self, reply: &Reply<BTreeMap<String, u64>>) -> Proof {
+        let judge =
+            |image: &mut Image| image.prove(reply.epoch, reply.header.revision, &reply.value);
+        let proof = self.update(None, |image| (false, judge(image)));
+        if proof == Proof::Current {
+            self.update(Some(reply.sent), |_| (false, ()));
+        }
+        proof
+    }
+
+    fn revision(&self) -> u64 {
+        *self.revision.borrow()
+    }
+
+    /// Waits until the picture shows `revision`.
+    pub(crate) async fn reached(&self, revision: u64, limit: Span) -> bool {
+        let mut seen = self.revision.subscribe();
+        timeout(limit, seen.wait_for(|seen| *seen >= revision))
+            .await
+            .is_ok()
+    }
+}
+
+/// Reads all keys below `prefix`, linearizably.
+pub(crate) async fn read_all(
+    client: Client,
+    prefix: String,
+) -> Result<(BTreeMap<String, Raw>, Header), etcd_client::Error> {
+    let options = GetOptions::new().with_prefix();
+    let answer = client
+        .kv_client()
+        .get(prefix.as_str(), Some(options))
+        .await?;
+    let keys = answer
+        .kvs()
+        .iter()
+        .map(|kv| (path(kv.key(), &prefix), Raw::of(kv)))
+        .collect();
+    Ok((keys, Header::of(answer.header())))
+}
+
+/// Reads the keys' names and revisions only.
+async fn read_revisions(
+    client: Client,
+    prefix: String,
+) -> Result<(BTreeMap<String, u64>, Header), etcd_client::Error> {
+    let options = GetOptions::new().with_prefix().with_keys_only();
+    let answer = client
+        .kv_client()
+        .get(prefix.as_str(), Some(options))
+        .await?;
+    let keys = answer
+        .kvs()
+        .iter()
+        .map(|kv| (path(kv.key(), &prefix), Raw::of(kv).mod_revision))
+        .collect();
+    Ok((keys, Header::of(answer.header())))
+}
+
+fn path(key: &[u8], prefix: &str) -> String {
+    let key = String::from_utf8_lossy(key).into_owned();
+    match key.strip_prefix(prefix) {
+        Some(path) => path.to_owned(),
+        None => key,
+    }
+}
+
+type Probe = Pin<Box<dyn Future<Output = Result<Reply<BTreeMap<String, u64>>, Fault>> + Send>>;
+
+/// The background task.
+pub(crate) struct Keeper {
+    pub(crate) caller: Caller,
+    pub(crate) board: Arc<Board>,
+    pub(crate) prefix: String,
+    /// Pause between probes.
+    pub(crate) interval: Span,
+    /// What one answer may take before the next endpoint is tried.
+    pub(crate) limit: Span,
+}
+
+impl Keeper {
+    /// Runs until `stop` is closed.
+    pub(crate) async fn run(self, mut stop: watch::Receiver<()>) {
+        tokio::select! {
+            () = self.keep() => {}
+            _ = stop.changed() => {}
+        }
+    }
+
+    async fn keep(&self) {
+        let mut failed = 0usize;
+        let mut pause = BACKOFF.0;
+        let mut next_discovery = Instant::now();
+        loop {
+            let order = self.caller.pool.order();
+            let Some(endpoint) = order.first() else {
+                return;
+            };
+            let mut worked = false;
+            let began = Instant::now();
+            let fault = self
+                .session(endpoint, &mut worked, &mut next_discovery)
+                .await;
+            if worked {
+                failed = 0;
+                pause = BACKOFF.0;
+                sleep_until(began + SESSION_MIN).await;
+            }
+            if fault.kind == Kind::Compacted {
+                // The same endpoint is as good as any.
+                continue;
+            }
+            failed += 1;
+            self.caller.pool.demote(endpoint);
+            next_discovery = next_discovery.min(Instant::now() + DISCOVERY.1);
+            if worked {
+                tracing::info!(
+                    endpoint,
+                    "etcd watch ended, taking the next endpoint: {}",
+                    fault.text
+                );
+            } else {
+                tracing::debug!(endpoint, "no watch: {}", fault.text);
+            }
+            // A single endpoint may just have cut the connection: it gets a second try.
+            if failed < order.len().max(2) {
+                continue;
+            }
+            let problem = format!("no etcd endpoint works, last {}", fault.line());
+            if self.board.set_problem(problem.clone()) {
+                tracing::error!("{problem}; trying on");
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(BACKOFF.1);
+        }
+    }
+
+    /// Watches through one endpoint until that fails; says why it did. `worked` tells that it
+    /// did work before.
+    async fn session(
+        &self,
+        endpoint: &str,
+        worked: &mut bool,
+        next_discovery: &mut Instant,
+    ) -> Fault {
+        match self.try_session(endpoint, worked, next_discovery).await {
+            Ok(never) => match never {},
+            Err(fault) => fault,
+        }
+    }
+
+    async fn try_session(
+        &self,
+        endpoint: &str,
+        worked: &mut bool,
+        next_discovery: &mut Instant,
+    ) -> Result<std::convert::Infallible, Fault> {
+        let prefix = &self.prefix;
+        let request = |client| read_all(client, prefix.clone());
+        let reply = self.caller.once(endpoint, self.limit, &request).await?;
+        let epoch = reply.epoch;
+        let had_problem = self.board.picture.borrow().problem.is_some();
+        self.board.read(reply);
+        let mut stream = self.watch(endpoint).await?;
+        *worked = true;
+        if had_problem {
+            tracing::info!(endpoint, "etcd answers again");
+        } else {
+            tracing::debug!(endpoint, "watching");
+        }
+        if Instant::now() >= *next_discovery && self.caller.pool.endpoints().options().discovery {
+            *next_discovery = Instant::now() + DISCOVERY.0;
+            self.discover(endpoint.to_owned());
+        }
+        let mut probe: Option<Probe> = None;
+        let mut next_probe = Instant::now() + self.interval;
+        let mut behind_at = None;
+        loop {
+            tokio::select! {
+                message = stream.message() => self.take(endpoint, message)?,
+                outcome = async { match probe.as_mut() {
+                    Some(probe) => probe.await,
+                    None => std::future::pending().await,
+                }} => {
+                    probe = None;
+                    next_probe = Instant::now() + self.judge(outcome?, epoch, &mut behind_at)?;
+                }
+                () = sleep_until(next_probe), if probe.is_none() => {
+                    probe = Some(self.probe(endpoint.to_owned()));
+                }
+            }
+        }
+    }
+
+    async fn watch(&self, endpoint: &str) -> Result<WatchStream, Fault> {
+        let client = self.caller.pool.client(endpoint).await?;
+        let from = i64::try_from(self.board.revision() + 1).unwrap_or(i64::MAX);
+        let options = WatchOptions::new().with_prefix().with_start_revision(from);
+        let mut watcher = client.watch_client();
+        match timeout(
+            self.limit,
+            watcher.watch(self.prefix.as_str(), Some(options)),
+        )
+        .await
+        {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(Fault::of(endpoint, &error)),
+            Err(_) => {
+                let text = format!("no watch within {} ms", self.limit.as_millis());
+                Err(Fault::new(endpoint, Kind::Unsent, text))
+            }
+        }
+    }
+
+    /// One message of the watch.
+    fn take(
+        &self,
+        endpoint: &str,
+        message: Result<Option<WatchResponse>, etcd_client::Error>,
+    ) -> Result<(), Fault> {
+        let fault = |text: String| Err(Fault::new(endpoint, Kind::Unsent, text));
+        let response = match message {
+            Ok(Some(response)) => response,
+            Ok(None) => return fault("the watch was closed".into()),
+            Err(error) => return Err(Fault::of(endpoint, &error)),
+        };
+        if response.compact_revision() > 0 {
+            let text = format!("compacted up to {}", response.compact_revision());
+            return Err(Fault::new(endpoint, Kind::Compacted, text));
+        }
+        if response.canceled() {
+            return fault(format!("watch cancelled: {}", response.cancel_reason()));
+        }
+        let changes: Vec<Change> = response
+            .events()
+            .iter()
+            .filter_map(|event| Change::of(event, &self.prefix))
+            .collect();
+        if !changes.is_empty() {
+            self.board.apply(changes);
+        }
+        Ok(())
+    }
+
+    fn probe(&self, endpoint: String) -> Probe {
+        let caller = self.caller.clone();
+        let prefix = self.prefix.clone();
+        let limit = self.limit;
+        Box::pin(async move {
+            let request = |client| read_revisions(client, prefix.clone());
+            caller.once(&endpoint, limit, &request).await
+        })
+    }
+
+    /// When the next probe is due, or that this watch does not deliver.
+    fn judge(
+        &self,
+        reply: Reply<BTreeMap<String, u64>>,
+        epoch: u64,
+        behind_at: &mut Option<u64>,
+    ) -> Result<Span, Fault> {
+        if reply.epoch != epoch {
+            let text = "etcd was restored, everything is read anew";
+            return Err(Fault::new(&reply.endpoint, Kind::Unsent, text));
+        }
+        if self.board.prove(&reply) == Proof::Current {
+            *behind_at = None;
+            return Ok(self.interval);
+        }
+        let revision = self.board.revision();
+        if behind_at.replace(revision) == Some(revision) {
+            let text = "its watch does not deliver what its reads show";
+            return Err(Fault::new(&reply.endpoint, Kind::Unsent, text));
+        }
+        Ok(GRACE)
+    }
+
+    /// Asks for etcd's members, in the background: nothing waits for it.
+    fn discover(&self, endpoint: String) {
+        let caller = self.caller.clone();
+        let limit = self.limit;
+        tokio::spawn(async move {
+            let request = async |client: Client| {
+                let list = client.cluster_client().member_list().await?;
+                let urls: Vec<String> = list
+                    .members()
+                    .iter()
+                    .flat_map(|member| member.client_urls().iter().cloned())
+                    .collect();
+                Ok((urls, Header::of(list.header())))
+            };
+            match caller.once(&endpoint, limit, &request).await {
+                Ok(reply) => caller.pool.endpoints().learn(&reply.value),
+                Err(fault) => tracing::debug!("members of etcd not learnt: {}", fault.line()),
+            }
+        });
+    }
+}
+
+/// Reads everything through whatever endpoint answers and shows it.
+pub(crate) async fn refresh(
+    caller: &Caller,
+    board: &Board,
+    prefix: &str,
+    deadline: Time,
+) -> Result<u64, Failure> {
+    let limits = Limits {
+        deadline,
+        per_try: None,
+        read_only: true,
+    };
+    let reply = caller
+        .ask(limits, |client| read_all(client, prefix.to_owned()))
+        .await?;
+    let revision = reply.header.revision;
+    board.read(reply);
+    Ok(revision)
+}
