@@ -15,7 +15,11 @@ pub struct Sequence {
 impl Sequence {
     /// Begins a list.
     pub fn new(actions: Vec<Action>) -> Sequence {
-        Sequence { left: actions.into_iter(), changed: false, failed: false }
+        Sequence {
+            left: actions.into_iter(),
+            changed: false,
+            failed: false,
+        }
     }
 
     /// The next order; `None`: the list is done, or one failed.

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use pgherd_model::{Cluster, Leader, Lsn, Member, MemberName, Op, PostgresState, Role, Time};
 
 use crate::decision::{Action, Why};
-use crate::lease::Deadlines;
+use crate::lease::{Deadlines, Lease};
 use crate::memory::Memory;
 use crate::view::View;
 
@@ -52,12 +52,22 @@ impl Verdict {
 
     /// Do these, with the upkeep.
     pub(crate) fn act(actions: Vec<Action>, reason: impl Into<String>) -> Verdict {
-        Verdict::Do(Order { actions, reason: reason.into(), wake_at: None, duties: true })
+        Verdict::Do(Order {
+            actions,
+            reason: reason.into(),
+            wake_at: None,
+            duties: true,
+        })
     }
 
     /// Do these and nothing else.
     pub(crate) fn only(actions: Vec<Action>, reason: impl Into<String>) -> Verdict {
-        Verdict::Do(Order { actions, reason: reason.into(), wake_at: None, duties: false })
+        Verdict::Do(Order {
+            actions,
+            reason: reason.into(),
+            wake_at: None,
+            duties: false,
+        })
     }
 
     /// Look again at that time.
@@ -79,8 +89,14 @@ pub(crate) struct Ctx<'a> {
 
 impl<'a> Ctx<'a> {
     pub(crate) fn new(view: &'a View, memory: &Memory) -> Ctx<'a> {
-        let deadlines = view.lease.map(|lease| Deadlines::new(lease.sent, lease.length));
-        let in_time = deadlines.is_some_and(|deadlines| view.now < deadlines.demote);
+        let deadlines = view.lease.map(|fact| {
+            Lease {
+                sent: fact.sent,
+                life: fact.length,
+            }
+            .deadlines()
+        });
+        let in_time = deadlines.is_some_and(|deadlines| view.now < deadlines.demote_fast);
         let lock = match (view.fresh().map(|cluster| &cluster.leader), memory.term) {
             (Some(Some(leader)), _) if leader.name == view.me => {
                 let term = leader.create_revision;
@@ -96,7 +112,11 @@ impl<'a> Ctx<'a> {
             (None, Some(term)) if in_time => Lock::Mine { term },
             (None, _) => Lock::Unknown,
         };
-        Ctx { view, lock, deadlines }
+        Ctx {
+            view,
+            lock,
+            deadlines,
+        }
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -145,7 +165,11 @@ impl<'a> Ctx<'a> {
 
     /// Own position, read in this look.
     pub(crate) fn position(&self) -> Option<Lsn> {
-        self.view.local.look.as_ref().map(|look| look.wal.position())
+        self.view
+            .local
+            .look
+            .as_ref()
+            .map(|look| look.wal.position())
     }
 
     /// Give up the lock, with last words. PostgreSQL must be down.
@@ -155,10 +179,18 @@ impl<'a> Ctx<'a> {
         member.state = Some(PostgresState::Stopped);
         let status = self.view.local.shutdown_end.and_then(|end| {
             let mut status = self.cluster()?.status.as_ref()?.value.clone();
-            status.optime = self.view.local.control.map_or(end, |control| control.checkpoint);
+            status.optime = self
+                .view
+                .local
+                .control
+                .map_or(end, |control| control.checkpoint);
             Some(status)
         });
-        Action::Store(Op::ReleaseLeader { create_revision: term, status, member: Some(member) })
+        Action::Store(Op::ReleaseLeader {
+            create_revision: term,
+            status,
+            member: Some(member),
+        })
     }
 }
 

@@ -165,7 +165,7 @@ pub enum StartAs {
 /// A long job. It has a deadline of its own and always ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobKind {
-    /// initdb, first start, roles, post_bootstrap.
+    /// initdb, first start, roles, post_bootstrap; a failed one is moved out of the way.
     Bootstrap,
     /// Copy a member.
     Clone {
@@ -196,8 +196,6 @@ pub enum JobKind {
     },
     /// Remove the data directory, so that it is copied anew.
     RemoveData,
-    /// Move an unfinished data directory out of the way after a failed bootstrap.
-    SetAside,
 }
 
 impl JobKind {
@@ -208,14 +206,22 @@ impl JobKind {
             JobKind::Clone { .. } => "Clone",
             JobKind::Start(StartAs::Primary) => "StartPrimary",
             JobKind::Start(StartAs::Standby { .. }) => "StartStandby",
-            JobKind::Stop { mode: StopMode::Fast, .. } => "StopFast",
-            JobKind::Stop { mode: StopMode::Immediate, .. } => "StopImmediate",
-            JobKind::Stop { mode: StopMode::Kill, .. } => "StopKill",
+            JobKind::Stop {
+                mode: StopMode::Fast,
+                ..
+            } => "StopFast",
+            JobKind::Stop {
+                mode: StopMode::Immediate,
+                ..
+            } => "StopImmediate",
+            JobKind::Stop {
+                mode: StopMode::Kill,
+                ..
+            } => "StopKill",
             JobKind::Promote => "Promote",
             JobKind::CrashRecovery => "CrashRecovery",
             JobKind::Rewind { .. } => "Rewind",
             JobKind::RemoveData => "RemoveData",
-            JobKind::SetAside => "SetAside",
         }
     }
 }

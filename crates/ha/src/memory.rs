@@ -1,5 +1,6 @@
 //! What one decision leaves for the next: timers started, failures counted. Small and explicit.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use pgherd_model::{MemberName, Span, Time, Timeline};
 use serde::{Deserialize, Serialize};
@@ -36,12 +37,16 @@ pub struct Memory {
     pub member_written: Option<Time>,
     /// Last time `status` was written.
     pub status_written: Option<Time>,
-    /// Last time peers were asked.
-    pub asked: Option<Time>,
+    /// Last time a standby was told (again) from whom to stream.
+    pub reminded: Option<Time>,
     /// When the stream from the leader was first seen broken.
     pub stream_broken: Option<Time>,
     /// When each of several waits in rules began: since when the lock has been seen free.
     pub free_since: Option<Time>,
+    /// The checkpoint after the promotion to this timeline was asked for then.
+    pub checkpoint_asked: Option<Time>,
+    /// When each member's slot was last needed.
+    pub slots_seen: BTreeMap<String, Time>,
     /// `synchronous_standby_names` was changed then, and waits for being in force.
     pub sync_changed: Option<Time>,
 }

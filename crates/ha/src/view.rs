@@ -4,8 +4,8 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use pgherd_model::{
-    Cluster, ControlFile, DataDir, LeaseSight, Look, Lsn, MemberName, PeerStatus, Postmaster,
-    Settings, Span, SystemId, Tags, Time, Timeline, Version,
+    Cluster, ControlFile, DataDir, HistoryLine, LeaseSight, Look, Lsn, MemberName, PeerStatus,
+    Postmaster, Settings, Span, SystemId, Tags, Time, Timeline, Version,
 };
 use serde::{Deserialize, Serialize};
 
@@ -107,8 +107,8 @@ pub struct Local {
     pub job: Option<Job>,
     /// The guard.
     pub guard: GuardFact,
-    /// Own timeline's history file: parent timelines with switch points, oldest first.
-    pub own_history: Vec<(Timeline, Lsn)>,
+    /// History file of the own timeline, oldest line first.
+    pub own_history: Vec<HistoryLine>,
     /// Last connection to PostgreSQL with a trivial commit that worked was begun at this time.
     pub probed: Option<Time>,
 }
@@ -201,12 +201,18 @@ impl View {
 
     /// PostgreSQL runs and is not in recovery.
     pub fn is_primary(&self) -> bool {
-        self.local.look.as_ref().is_some_and(|look| !look.in_recovery)
+        self.local
+            .look
+            .as_ref()
+            .is_some_and(|look| !look.in_recovery)
     }
 
     /// PostgreSQL runs in recovery.
     pub fn is_standby(&self) -> bool {
-        self.local.look.as_ref().is_some_and(|look| look.in_recovery)
+        self.local
+            .look
+            .as_ref()
+            .is_some_and(|look| look.in_recovery)
     }
 
     /// No process of the data directory is left.

@@ -1,0 +1,128 @@
+//! The brain's one entry: asks the ladder, then the upkeep.
+
+use alloc::vec::Vec;
+
+use crate::ctx::{Ctx, Lock, Verdict};
+use crate::decision::{Decision, Rung, Why};
+use crate::memory::Memory;
+use crate::view::View;
+use crate::{race, rules, upkeep};
+
+/// What this node does now. Pure: the same view and memory give the same decision.
+pub fn decide(view: &View, memory: &Memory) -> Decision {
+    let mut memory = memory.clone();
+    let ctx = Ctx::new(view, &memory);
+    race::remember_former(&ctx, &mut memory);
+    remember(&ctx, &mut memory);
+    let mut ladder = Vec::new();
+    let mut answer = None;
+    for (rule, ask) in rules::LADDER {
+        match ask(&ctx, &mut memory) {
+            Verdict::Pass(reason) => ladder.push(Rung {
+                rule,
+                fired: false,
+                reason,
+            }),
+            Verdict::Do(order) => {
+                ladder.push(Rung {
+                    rule,
+                    fired: true,
+                    reason: order.reason.clone(),
+                });
+                answer = Some((*rule, order));
+                break;
+            }
+        }
+    }
+    let deadline = Some((view.now + view.settings.loop_wait, "loop_wait"));
+    let Some((rule, order)) = answer else {
+        // The last rule always answers; should it ever not, doing nothing is safe.
+        let why = Why::new("none", "no rule answered".into());
+        let keep_lease = memory.term.is_some();
+        return Decision {
+            actions: Vec::new(),
+            memory,
+            why,
+            keep_lease,
+            wake_at: deadline,
+            ladder,
+        };
+    };
+    let mut wake_at = deadline;
+    if let Some(at) = order.wake_at {
+        sooner(&mut wake_at, at, rule);
+    }
+    let mut actions = order.actions;
+    if order.duties {
+        for (name, duty) in upkeep::DUTIES {
+            let (more, wake) = duty(&ctx, &mut memory);
+            actions.extend(more);
+            if let Some(at) = wake {
+                sooner(&mut wake_at, at, name);
+            }
+        }
+    }
+    if let Some(deadlines) = ctx.deadlines.filter(|_| memory.term.is_some()) {
+        for at in [
+            deadlines.demote_fast,
+            deadlines.demote_immediate,
+            deadlines.guard,
+        ] {
+            if at > view.now {
+                sooner(&mut wake_at, at, "lease");
+                break;
+            }
+        }
+    }
+    let keep_lease = memory.term.is_some() || actions.iter().any(upkeep::takes_lock);
+    let why = Why::new(rule, order.reason);
+    Decision {
+        actions,
+        memory,
+        why,
+        keep_lease,
+        wake_at,
+        ladder,
+    }
+}
+
+/// Facts about the past that several rules need.
+fn remember(ctx: &Ctx<'_>, memory: &mut Memory) {
+    memory.term = match ctx.lock {
+        Lock::Mine { term } | Lock::Detached { term } => Some(term),
+        Lock::Other(_) | Lock::Free => None,
+        Lock::Unknown => memory.term,
+    };
+    let view = ctx.view;
+    if view.is_primary() {
+        memory.was_primary = true;
+        memory.crashed_at = None;
+        memory.start.clear();
+        memory.stand_back_until = None;
+    }
+    if view.is_standby() {
+        memory.was_primary = false;
+        memory.start.clear();
+    }
+    let streaming = view
+        .local
+        .look
+        .as_ref()
+        .and_then(|look| look.receiver.as_ref())
+        .is_some_and(|receiver| receiver.streaming);
+    if streaming || !view.is_standby() {
+        memory.stream_broken = None;
+    } else {
+        memory.stream_broken.get_or_insert(view.now);
+    }
+}
+
+fn sooner(
+    wake_at: &mut Option<(pgherd_model::Time, &'static str)>,
+    at: pgherd_model::Time,
+    who: &'static str,
+) {
+    if wake_at.is_none_or(|(present, _)| at < present) {
+        *wake_at = Some((at, who));
+    }
+}

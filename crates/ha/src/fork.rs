@@ -1,0 +1,138 @@
+//! Do the local data lie on the leader's history (architecture, Safety 7)?
+
+use alloc::format;
+use alloc::string::String;
+use pgherd_model::{ControlState, Lsn, Member, MemberName, PostgresState, Role, Span, Timeline};
+
+use crate::ctx::Ctx;
+use crate::decision::Action;
+
+/// A fetched history that could not be read is asked for again after this.
+const AGAIN: Span = Span::from_secs(1);
+
+/// The answer.
+pub(crate) enum Fork {
+    /// They do; with the history to install before a start, if the timelines differ.
+    Follow(Option<(MemberName, Timeline)>),
+    /// They do not.
+    Diverged(String),
+    /// The leader's history must be read first.
+    Ask(Action),
+    /// Cannot be known yet.
+    Wait(String),
+    /// The true end of the local WAL is not known: crash recovery comes first.
+    Unclean,
+}
+
+/// Where the local data end.
+enum End {
+    At(Timeline, Lsn),
+    Unclean,
+    Unknown,
+}
+
+pub(crate) fn fork(ctx: &Ctx<'_>, leader: &Member) -> Fork {
+    let ready = leader.state == Some(PostgresState::Running)
+        && matches!(leader.role, Some(Role::Primary | Role::StandbyLeader));
+    let (Some(theirs), true) = (leader.timeline, ready) else {
+        return Fork::Wait(format!("waiting for {} to run as primary", leader.name));
+    };
+    let (own, end) = match end(ctx) {
+        End::At(own, end) => (own, end),
+        End::Unclean => return Fork::Unclean,
+        End::Unknown => return Fork::Wait(String::from("the end of the local WAL is not known")),
+    };
+    if own == theirs {
+        return Fork::Follow(None);
+    }
+    if own > theirs {
+        return Fork::Diverged(format!(
+            "own timeline {own} is not in the history of {} ({theirs})",
+            leader.name
+        ));
+    }
+    match fetched(ctx, leader, theirs) {
+        Ok(lines) => compare(leader, theirs, lines, own, end),
+        Err(fork) => fork,
+    }
+}
+
+/// The history of the leader's present timeline.
+fn fetched<'a>(
+    ctx: &Ctx<'a>,
+    leader: &Member,
+    theirs: Timeline,
+) -> Result<&'a [(Timeline, Lsn)], Fork> {
+    let history = ctx
+        .view
+        .history
+        .as_ref()
+        .filter(|history| history.from == leader.name);
+    match history.map(|history| (&history.lines, history.asked)) {
+        Some((Some((timeline, lines)), _)) if *timeline == theirs => Ok(lines),
+        Some((None, asked)) if ctx.now().since(asked) < AGAIN => Err(Fork::Wait(format!(
+            "the timeline history of {} cannot be read yet",
+            leader.name
+        ))),
+        _ => match &leader.address {
+            Some(address) => Err(Fork::Ask(Action::AskHistory {
+                member: leader.name.clone(),
+                address: address.clone(),
+                timeline: theirs,
+            })),
+            None => Err(Fork::Wait(format!(
+                "{} publishes no usable conn_url",
+                leader.name
+            ))),
+        },
+    }
+}
+
+fn compare(
+    leader: &Member,
+    theirs: Timeline,
+    lines: &[(Timeline, Lsn)],
+    own: Timeline,
+    end: Lsn,
+) -> Fork {
+    match lines.iter().find(|(timeline, _)| *timeline == own) {
+        None => Fork::Diverged(format!(
+            "timeline {own} is not in the history of {}",
+            leader.name
+        )),
+        Some((_, switch)) if end > *switch => Fork::Diverged(format!(
+            "local WAL goes to {end} on timeline {own}, but timeline {theirs} forked off at {switch}"
+        )),
+        Some(_) => Fork::Follow(Some((leader.name.clone(), theirs))),
+    }
+}
+
+fn end(ctx: &Ctx<'_>) -> End {
+    let local = &ctx.view.local;
+    if let Some(look) = &local.look {
+        // What was replayed is what counts: the rest is received again from the new leader.
+        return End::At(look.timeline, look.wal.replayed);
+    }
+    let Some(control) = &local.control else {
+        return End::Unknown;
+    };
+    let recovery = (
+        control.timeline.max(control.min_recovery_timeline),
+        control.min_recovery_end.max(control.checkpoint),
+    );
+    match control.state {
+        ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery => {
+            End::At(recovery.0, recovery.1)
+        }
+        // A copy that has not been started yet.
+        _ if local.standby_signal => End::At(recovery.0, recovery.1),
+        ControlState::ShutDown => match local.shutdown_end {
+            Some(end) => End::At(control.timeline, end),
+            None => End::Unclean,
+        },
+        ControlState::InProduction
+        | ControlState::ShuttingDown
+        | ControlState::InCrashRecovery
+        | ControlState::StartingUp => End::Unclean,
+    }
+}

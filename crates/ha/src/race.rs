@@ -1,0 +1,313 @@
+//! May this node take a free lock: is the former leader known not to be writable, and is nobody
+//! better placed (contract: patroni-ha-rules, section 2; architecture, Safety 4).
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use pgherd_model::{LeaseSight, Lsn, Member, MemberName, PostgresState, Role, Span, Time};
+
+use crate::ctx::Ctx;
+use crate::decision::Ask;
+use crate::memory::{Former, Memory};
+use crate::view::PeerFact;
+
+/// How long a race waits for a former leader whose lease is over.
+const FORMER_TIMEOUT: Span = Span::from_millis(200);
+/// How long it waits for anybody else.
+const PEER_TIMEOUT: Span = Span::from_secs(2);
+/// An answer older than this says nothing about a candidate.
+pub(crate) const ANSWER_AGE: Span = Span::from_secs(1);
+/// Somebody who did not answer is not asked again within this.
+const SILENCE_AGE: Span = Span::from_secs(5);
+
+/// Whether the former leader can still acknowledge a write.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Safety {
+    /// It cannot; for this reason.
+    Safe(String),
+    /// Not known before then.
+    NotBefore(Time, String),
+}
+
+/// Keeps what is known about the holder of the lock and its lease.
+pub(crate) fn remember_former(ctx: &Ctx<'_>, memory: &mut Memory) {
+    let Some(cluster) = ctx.view.fresh() else {
+        return;
+    };
+    let now = ctx.now();
+    memory.first_fresh.get_or_insert(now);
+    match ctx.other_leader() {
+        Some(leader) => {
+            let known = memory
+                .former
+                .as_ref()
+                .is_some_and(|former| former.name == leader.name && former.lease == leader.lease);
+            if !known {
+                memory.former = Some(Former {
+                    name: leader.name.clone(),
+                    lease: leader.lease,
+                    length: ctx.view.settings.ttl.max(ctx.view.settings.lease_ttl),
+                    renewed_before: None,
+                    looked: None,
+                    seen_at: cluster.revision,
+                    vanished: None,
+                });
+            }
+            if let Some(former) = &mut memory.former {
+                former.seen_at = cluster.revision;
+                former.vanished = None;
+            }
+            memory.free_since = None;
+        }
+        None if cluster.leader.is_none() => {
+            memory.free_since.get_or_insert(now);
+            if let Some(former) = &mut memory.former {
+                former.vanished.get_or_insert(now);
+            }
+        }
+        None => {
+            memory.free_since = None;
+            memory.former = None;
+        }
+    }
+    if let (Some(former), Some(sight)) = (&mut memory.former, &ctx.view.sight) {
+        note_sight(former, sight);
+    }
+}
+
+/// Narrows down when the lease was last renewed. Two looks bound the same renewal if the second
+/// shows an age that reaches back before the first: then the tighter bound holds.
+fn note_sight(former: &mut Former, sight: &LeaseSight) {
+    if sight.lease != former.lease || sight.granted.is_zero() {
+        return;
+    }
+    if former.looked.is_some_and(|looked| sight.asked <= looked) {
+        return;
+    }
+    former.length = sight.granted;
+    let bound = sight.renewed_before();
+    let age_at_least = sight
+        .granted
+        .saturating_sub(sight.remaining + Span::from_secs(1));
+    let same_renewal = former
+        .looked
+        .is_some_and(|looked| sight.answered.since(looked) < age_at_least);
+    former.renewed_before = match former.renewed_before {
+        Some(earlier) if same_renewal => Some(earlier.min(bound)),
+        _ => Some(bound),
+    };
+    former.looked = Some(sight.asked);
+}
+
+/// Whether a lock that is free now may be taken (Safety 4).
+pub(crate) fn former_safety(ctx: &Ctx<'_>, memory: &Memory) -> Safety {
+    match &memory.former {
+        Some(former) => known_former(ctx, former),
+        None => unknown_former(ctx, memory),
+    }
+}
+
+fn known_former(ctx: &Ctx<'_>, former: &Former) -> Safety {
+    let vanished = former.vanished.unwrap_or(ctx.now());
+    if let Some(words) = last_words(ctx, former) {
+        return Safety::Safe(words);
+    }
+    if answered_not_writable(ctx, &former.name, vanished) {
+        return Safety::Safe(format!("{} answers that it is not writable", former.name));
+    }
+    // Nine tenths of a lease without renewal: every process of its data directory is gone.
+    let fenced = |before: Time| before + former.length * 9 / 10;
+    if let (Some(before), Some(looked)) = (former.renewed_before, former.looked)
+        && fenced(before) <= looked
+    {
+        return Safety::Safe(format!("the lease of {} ran out", former.name));
+    }
+    let at = vanished + former.length;
+    if at <= ctx.now() {
+        return Safety::Safe(format!(
+            "a full lease has passed since the lock of {} vanished",
+            former.name
+        ));
+    }
+    Safety::NotBefore(
+        at,
+        format!(
+            "the lock of {} vanished early and it may still be writable",
+            former.name
+        ),
+    )
+}
+
+/// What the former leader wrote when it gave up the lock, or later.
+fn last_words(ctx: &Ctx<'_>, former: &Former) -> Option<String> {
+    let cluster = ctx.cluster()?;
+    let deleted = cluster.leader_deleted?;
+    let stored = cluster.members.get(&former.name)?;
+    if deleted < former.seen_at.min(deleted) || stored.revision < deleted {
+        return None;
+    }
+    let member = &stored.value;
+    let stopped = member.state == Some(PostgresState::Stopped);
+    let demoted =
+        member.role == Some(Role::Demoted) && member.state != Some(PostgresState::Running);
+    (stopped || demoted).then(|| format!("{} released the lock", former.name))
+}
+
+fn answered_not_writable(ctx: &Ctx<'_>, name: &MemberName, since: Time) -> bool {
+    ctx.view.peers.get(name).is_some_and(|fact| {
+        fact.asked >= since
+            && fact
+                .answer
+                .as_ref()
+                .is_some_and(|answer| answer.not_writable())
+    })
+}
+
+/// This agent never saw a holder: any member might have been it.
+fn unknown_former(ctx: &Ctx<'_>, memory: &Memory) -> Safety {
+    let since = memory.free_since.unwrap_or(ctx.now());
+    let open: Vec<&Member> = ctx
+        .others()
+        .filter(|member| !answered_not_writable(ctx, &member.name, since))
+        .collect();
+    let Some(first) = open.first() else {
+        return Safety::Safe(String::from("no other member is writable"));
+    };
+    let longest = ctx.view.settings.ttl.max(ctx.view.settings.lease_ttl);
+    let at = memory.first_fresh.unwrap_or(ctx.now()) + longest;
+    if at <= ctx.now() {
+        return Safety::Safe(String::from("a full lease has passed without a lock"));
+    }
+    Safety::NotBefore(
+        at,
+        format!(
+            "{} may have held the lock before this agent started",
+            first.name
+        ),
+    )
+}
+
+/// Whom to ask before a race: everybody else; what is known well enough is not asked again.
+pub(crate) fn questions(ctx: &Ctx<'_>, memory: &Memory, since: Time) -> Vec<Ask> {
+    ctx.others()
+        .filter(|member| !member.api_url.is_empty())
+        .filter(|member| !known_well(ctx, memory, member, since))
+        .map(|member| ask(memory, member))
+        .collect()
+}
+
+pub(crate) fn ask(memory: &Memory, member: &Member) -> Ask {
+    let is_former = memory
+        .former
+        .as_ref()
+        .is_some_and(|former| former.name == member.name);
+    let timeout = if is_former {
+        FORMER_TIMEOUT
+    } else {
+        PEER_TIMEOUT
+    };
+    Ask {
+        member: member.name.clone(),
+        url: member.api_url.clone(),
+        timeout,
+    }
+}
+
+fn known_well(ctx: &Ctx<'_>, memory: &Memory, member: &Member, since: Time) -> bool {
+    let Some(fact) = ctx.view.peers.get(&member.name) else {
+        return false;
+    };
+    let age = ctx.now().since(fact.asked);
+    match &fact.answer {
+        Some(_) => fact.asked >= since && age < ANSWER_AGE,
+        None => {
+            // Silence noticed while the stream was already broken counts for the race.
+            let from = memory
+                .stream_broken
+                .map_or(since, |broken| broken.min(since));
+            fact.asked >= from && age < SILENCE_AGE
+        }
+    }
+}
+
+/// Who keeps this node from being the healthiest, if anybody.
+pub(crate) fn better_placed(ctx: &Ctx<'_>, memory: &Memory, own: Lsn) -> Option<String> {
+    let former = memory.former.as_ref().map(|former| &former.name);
+    let sync = ctx
+        .cluster()
+        .and_then(|cluster| cluster.sync.as_ref())
+        .map(|sync| &sync.value);
+    for member in ctx.others() {
+        let Some(PeerFact {
+            answer: Some(answer),
+            ..
+        }) = ctx.view.peers.get(&member.name)
+        else {
+            continue;
+        };
+        if !answer.reachable || answer.tags.nofailover || answer.watchdog_failed {
+            continue;
+        }
+        if answer.writable_at.is_some() {
+            return Some(format!("Primary ({}) is still alive", member.name));
+        }
+        let named_leader = sync.is_some_and(|sync| sync.leader.as_ref() == Some(&member.name));
+        if answer.position() > own && !named_leader {
+            return Some(format!(
+                "Wal position of {} is ahead of my wal position",
+                member.name
+            ));
+        }
+        let priority = ctx.view.identity.tags.failover_priority;
+        if answer.position() == own
+            && answer.tags.failover_priority > priority
+            && former != Some(&member.name)
+        {
+            return Some(format!(
+                "{} has equally tolerable WAL position and priority {}, while this node has priority {priority}",
+                member.name, answer.tags.failover_priority
+            ));
+        }
+    }
+    None
+}
+
+/// Members that could take over now, best first, by answers not older than a second.
+pub(crate) fn candidates<'a>(ctx: &Ctx<'a>, at_least: Lsn) -> Vec<(&'a MemberName, Lsn)> {
+    let sync = sync_standbys(ctx);
+    let check_timeline = ctx.view.settings.check_timeline;
+    let own_timeline = ctx.view.local.control.map(|control| control.timeline);
+    let mut good: Vec<(&MemberName, Lsn)> = ctx
+        .others()
+        .filter(|member| !member.tags.nofailover)
+        .filter(|member| {
+            sync.as_ref()
+                .is_none_or(|names| names.contains(&&member.name))
+        })
+        .filter_map(|member| {
+            let fact = ctx.view.peers.get(&member.name)?;
+            let answer = fact.answer.as_ref()?;
+            let fresh = ctx.now().since(fact.asked) < ANSWER_AGE;
+            let usable = answer.reachable
+                && answer.writable_at.is_none()
+                && !answer.tags.nofailover
+                && !answer.watchdog_failed
+                && answer.position() >= at_least
+                && (!check_timeline || answer.timeline >= own_timeline);
+            (fresh && usable).then_some((&member.name, answer.position()))
+        })
+        .collect();
+    good.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
+    good
+}
+
+/// Standbys named in `/sync` where that binds: `None` outside synchronous mode.
+pub(crate) fn sync_standbys<'a>(ctx: &Ctx<'a>) -> Option<Vec<&'a MemberName>> {
+    use pgherd_model::SynchronousMode::Off;
+    if ctx.view.settings.synchronous_mode == Off {
+        return None;
+    }
+    let sync = &ctx.cluster()?.sync.as_ref()?.value;
+    sync.leader.as_ref()?;
+    Some(sync.standbys.iter().chain(sync.leader.iter()).collect())
+}

@@ -1,0 +1,35 @@
+//! The ladder: rules in order, the first answer wins, at most one disruptive action.
+
+mod bootstrap;
+mod fence;
+mod follow;
+mod hang;
+mod identity;
+mod lock_free;
+mod lock_held;
+mod restart;
+mod rewind;
+mod shutdown;
+mod starting;
+mod switchover;
+
+use crate::ctx::{Ctx, Verdict};
+use crate::memory::Memory;
+
+type Rule = fn(&Ctx<'_>, &mut Memory) -> Verdict;
+
+/// Rules by name, first to last.
+pub(crate) const LADDER: &[(&str, Rule)] = &[
+    ("fence", fence::rule),
+    ("shutdown", shutdown::rule),
+    ("starting", starting::rule),
+    ("bootstrap", bootstrap::rule),
+    ("identity", identity::rule),
+    ("hang", hang::rule),
+    ("switchover", switchover::rule),
+    ("restart", restart::rule),
+    ("lock_held", lock_held::rule),
+    ("lock_free", lock_free::rule),
+    ("rewind", rewind::rule),
+    ("follow", follow::rule),
+];

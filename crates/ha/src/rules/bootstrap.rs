@@ -1,0 +1,174 @@
+//! No data yet: create the cluster, or copy a member.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use pgherd_model::{
+    Cluster, DataDir, Initialize, Member, MemberName, Op, PostgresState, Role, SystemId,
+};
+
+use crate::ctx::{Ctx, Lock, Verdict};
+use crate::decision::{Action, JobKind};
+use crate::memory::Memory;
+use crate::view::Outcome;
+
+pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
+    if let Some(id) = ctx.view.orders.bootstrapped
+        && let Some(verdict) = finish(ctx, id)
+    {
+        return verdict;
+    }
+    match &ctx.view.local.data {
+        DataDir::Initialized => Verdict::pass("there is a database cluster"),
+        DataDir::Unusable(reason) => {
+            let actions = ctx.holding().map(|term| ctx.release(term, memory));
+            Verdict::act(
+                actions.into_iter().collect(),
+                format!("data directory unusable: {reason}"),
+            )
+        }
+        DataDir::Empty | DataDir::Unfinished => empty(ctx, memory),
+    }
+}
+
+fn empty(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
+    if let Some(term) = ctx.holding() {
+        let release = ctx.release(term, memory);
+        return Verdict::act(vec![release], "released the lock: there is no data here");
+    }
+    let Some(cluster) = ctx.view.fresh() else {
+        return Verdict::stay("no data, and the lock service cannot be read");
+    };
+    match ctx.lock {
+        Lock::Other(leader) => copy(ctx, memory, &leader.name),
+        _ => create(ctx, cluster),
+    }
+}
+
+/// This node created the cluster: publish it and take the lock.
+fn finish(ctx: &Ctx<'_>, id: SystemId) -> Option<Verdict> {
+    let cluster = ctx.view.fresh()?;
+    let claim = ctx.view.orders.bootstrap_claim;
+    match cluster
+        .initialize
+        .as_ref()
+        .map(|stored| (&stored.value, stored.revision))
+    {
+        Some((Initialize::UnderWay, revision)) if Some(revision) == claim => {
+            let mut actions = vec![Action::Store(Op::PutInitialize {
+                system_id: Some(id),
+                expected: Some(revision),
+            })];
+            let expected = cluster.config.as_ref().map(|config| config.revision);
+            let text = ctx.view.identity.bootstrap_config.clone();
+            actions.push(Action::Store(Op::PutConfig { text, expected }));
+            actions.push(Action::Store(Op::AcquireLeader));
+            Some(Verdict::only(actions, "initialized a new cluster"))
+        }
+        Some((Initialize::Done(published), _)) if *published == id => None,
+        _ => {
+            let message =
+                String::from("`initialize` was changed while this node created the cluster");
+            let exit = Action::Exit {
+                code: 1,
+                message: message.clone(),
+            };
+            Some(Verdict::only(vec![exit], message))
+        }
+    }
+}
+
+fn create(ctx: &Ctx<'_>, cluster: &Cluster) -> Verdict {
+    let claim = ctx.view.orders.bootstrap_claim;
+    let Some(stored) = &cluster.initialize else {
+        if ctx.view.identity.tags.nofailover || !ctx.view.identity.may_bootstrap {
+            return Verdict::stay("waiting for leader to bootstrap");
+        }
+        let put = Op::PutInitialize {
+            system_id: None,
+            expected: None,
+        };
+        return Verdict::act(
+            vec![Action::Store(put)],
+            "trying to bootstrap a new cluster",
+        );
+    };
+    let mine = Some(stored.revision) == claim;
+    match &stored.value {
+        Initialize::UnderWay if mine && failed_bootstrap(ctx).is_some() => {
+            let reason = failed_bootstrap(ctx).unwrap_or_default();
+            let message = format!("failed to bootstrap the cluster: {reason}");
+            let delete = Op::DeleteInitialize {
+                expected: stored.revision,
+            };
+            let exit = Action::Exit {
+                code: 1,
+                message: message.clone(),
+            };
+            Verdict::only(vec![Action::Store(delete), exit], message)
+        }
+        Initialize::UnderWay if mine => Verdict::act(
+            vec![Action::StartJob(JobKind::Bootstrap)],
+            "bootstrap in progress",
+        ),
+        Initialize::UnderWay => Verdict::stay("another node is creating the cluster"),
+        Initialize::Done(_) | Initialize::Invalid(_) => {
+            Verdict::stay("waiting for leader to bootstrap")
+        }
+    }
+}
+
+fn failed_bootstrap(ctx: &Ctx<'_>) -> Option<String> {
+    let job = ctx.view.local.job.as_ref()?;
+    match (&job.kind, &job.outcome) {
+        (JobKind::Bootstrap, Some(Outcome::Failed(reason))) => Some(reason.clone()),
+        _ => None,
+    }
+}
+
+fn copy(ctx: &Ctx<'_>, memory: &mut Memory, leader: &MemberName) -> Verdict {
+    if let Some(job) = &ctx.view.local.job
+        && let (JobKind::Clone { .. }, Some(Outcome::Failed(_)), Some(ended)) =
+            (&job.kind, &job.outcome, job.ended)
+    {
+        memory.copy.fail(ended);
+    }
+    if !memory.copy.due(ctx.now()) {
+        let verdict = Verdict::stay("copying failed, the next try is due soon");
+        return match memory.copy.not_before {
+            Some(at) => verdict.wake(at),
+            None => verdict,
+        };
+    }
+    let Some(source) = source(ctx, leader) else {
+        return Verdict::stay(format!("waiting for {leader} to run before copying it"));
+    };
+    let Some(address) = source.address.clone() else {
+        return Verdict::stay(format!("{} publishes no usable conn_url", source.name));
+    };
+    let job = JobKind::Clone {
+        from: source.name.clone(),
+        address,
+    };
+    let reason = format!("trying to bootstrap from '{}'", source.name);
+    Verdict::act(vec![Action::StartJob(job)], reason)
+}
+
+/// A running member tagged `clonefrom` (spread over them by time), else the leader.
+fn source<'a>(ctx: &Ctx<'a>, leader: &MemberName) -> Option<&'a Member> {
+    let running = |member: &&Member| member.state == Some(PostgresState::Running);
+    let primary = ctx.others().filter(running).find(|member| {
+        member.name == *leader && matches!(member.role, Some(Role::Primary | Role::StandbyLeader))
+    })?;
+    let tagged: Vec<&Member> = ctx
+        .others()
+        .filter(running)
+        .filter(|member| member.tags.clonefrom && member.name != *leader)
+        .collect();
+    if tagged.is_empty() {
+        return Some(primary);
+    }
+    let pick = usize::try_from(ctx.now().as_millis()).unwrap_or(0) % tagged.len();
+    tagged.get(pick).copied()
+}

@@ -1,0 +1,128 @@
+//! Stream from the leader (or from whom `replicatefrom` names); start as a standby.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use pgherd_model::{
+    DataDir, Member, MemberName, PostgresState, Span, Timeline, Upstream, slot_name,
+};
+
+use crate::ctx::{Ctx, Verdict};
+use crate::decision::{Action, JobKind, StartAs};
+use crate::fork::{Fork, fork};
+use crate::memory::Memory;
+use crate::view::Outcome;
+
+/// A standby that does not stream is reminded this often, since PostgreSQL itself sleeps up to
+/// wal_retrieve_retry_interval between two tries.
+const REMIND: Span = Span::from_millis(250);
+/// And for this long; afterwards once per loop_wait.
+const REMIND_FOR: Span = Span::from_secs(30);
+
+pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
+    if ctx.view.local.data != DataDir::Initialized {
+        return Verdict::stay("there is no database cluster to start");
+    }
+    let leader = ctx
+        .other_leader()
+        .and_then(|leader| ctx.cluster()?.member(&leader.name));
+    let Some(leader) = leader else {
+        return alone(ctx, memory);
+    };
+    match fork(ctx, leader) {
+        Fork::Follow(history) if ctx.view.is_down() => {
+            start(ctx, memory, upstream(ctx, leader), history)
+        }
+        Fork::Follow(_) => stream(ctx, memory, leader),
+        Fork::Wait(reason) if ctx.view.is_standby() => Verdict::stay(reason),
+        Fork::Wait(reason) => Verdict::stay(reason),
+        Fork::Ask(action) => {
+            Verdict::act(vec![action], "reading the timeline history of the leader")
+        }
+        Fork::Diverged(reason) => Verdict::stay(reason),
+        Fork::Unclean => Verdict::stay("the end of the local WAL is not known"),
+    }
+}
+
+/// No leader to follow.
+fn alone(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
+    if !ctx.view.is_down() {
+        return Verdict::stay("no leader to follow");
+    }
+    start(ctx, memory, None, None)
+}
+
+fn start(
+    ctx: &Ctx<'_>,
+    memory: &mut Memory,
+    upstream: Option<Upstream>,
+    follow: Option<(MemberName, Timeline)>,
+) -> Verdict {
+    if let Some(job) = &ctx.view.local.job
+        && let (JobKind::Start(_), Some(Outcome::Failed(_)), Some(ended)) =
+            (&job.kind, &job.outcome, job.ended)
+    {
+        memory.start.fail(ended);
+    }
+    if let Some(at) = memory.start.not_before.filter(|at| ctx.now() < *at) {
+        return Verdict::stay("failed to start postgres, the next try is due soon").wake(at);
+    }
+    let start = JobKind::Start(StartAs::Standby { upstream, follow });
+    Verdict::act(vec![Action::StartJob(start)], "starting as a secondary")
+}
+
+fn stream(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member) -> Verdict {
+    let Some(look) = &ctx.view.local.look else {
+        return Verdict::stay("PostgreSQL does not answer");
+    };
+    let wanted = upstream(ctx, leader);
+    if look.upstream != wanted {
+        memory.reminded = Some(ctx.now());
+        let from = wanted.as_ref().map_or(String::from("nobody"), |up| {
+            format!("{}:{}", up.host, up.port)
+        });
+        return Verdict::act(
+            vec![Action::SetUpstream(wanted)],
+            format!("following {} from {from}", leader.name),
+        );
+    }
+    let following = format!(
+        "no action. I am ({}), a secondary, and following a leader ({})",
+        ctx.me(),
+        leader.name
+    );
+    let Some(broken) = memory.stream_broken.filter(|_| wanted.is_some()) else {
+        return Verdict::stay(following);
+    };
+    if ctx.now().since(broken) > REMIND_FOR {
+        return Verdict::stay(format!("{following}, but not streaming"));
+    }
+    let last = memory.reminded.unwrap_or(broken);
+    if ctx.now().since(last) < REMIND {
+        return Verdict::stay(format!("{following}, not streaming yet")).wake(last + REMIND);
+    }
+    memory.reminded = Some(ctx.now());
+    Verdict::act(
+        vec![Action::SetUpstream(wanted)],
+        format!("{following}, reminded to stream"),
+    )
+    .wake(ctx.now() + REMIND)
+}
+
+/// From whom this node is to stream.
+fn upstream(ctx: &Ctx<'_>, leader: &Member) -> Option<Upstream> {
+    let tags = &ctx.view.identity.tags;
+    if tags.nostream {
+        return None;
+    }
+    let named = tags
+        .replicatefrom
+        .as_ref()
+        .and_then(|name| ctx.cluster()?.member(name));
+    let from = named
+        .filter(|member| member.name != *ctx.me() && member.state == Some(PostgresState::Running))
+        .unwrap_or(leader);
+    let (host, port) = from.address.clone()?;
+    let slot = ctx.view.settings.use_slots.then(|| slot_name(ctx.me()));
+    Some(Upstream { host, port, slot })
+}

@@ -1,0 +1,61 @@
+//! A primary that does not commit must not hold the lock for ever (architecture, Licence).
+
+use alloc::string::String;
+use alloc::vec;
+use pgherd_model::{Lsn, Postmaster, StopMode};
+
+use crate::ctx::{Ctx, Verdict};
+use crate::decision::{Action, JobKind};
+use crate::memory::Memory;
+use crate::race;
+
+pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
+    let local = &ctx.view.local;
+    if ctx.holding().is_none() || !memory.was_primary {
+        return Verdict::pass("this node is not the primary");
+    }
+    if !matches!(local.postmaster, Postmaster::Alive { .. }) {
+        return Verdict::pass("the postmaster does not live");
+    }
+    let Some(probed) = local.probed else {
+        return Verdict::pass("PostgreSQL was not probed yet");
+    };
+    let over = probed + ctx.view.settings.hang_timeout;
+    if ctx.now() < over {
+        return Verdict::pass("PostgreSQL committed lately");
+    }
+    let questions = race::questions(ctx, memory, over);
+    if !questions.is_empty() && !ctx.view.asking {
+        let ask = Action::AskPeers(questions);
+        return Verdict::act(vec![ask], "PostgreSQL hangs: asking who could take over");
+    }
+    let wake = ctx.now() + race::ANSWER_AGE;
+    if ctx.view.asking {
+        return Verdict::stay("PostgreSQL hangs: waiting for the others' answers").wake(wake);
+    }
+    if race::candidates(ctx, tolerable(ctx)).is_empty() {
+        return Verdict::stay("PostgreSQL hangs and nobody could take over").wake(wake);
+    }
+    memory.give_up = Some(String::from(
+        "PostgreSQL did not commit within hang_timeout",
+    ));
+    let stop = JobKind::Stop {
+        mode: StopMode::Kill,
+        checkpoint_first: false,
+    };
+    Verdict::only(
+        vec![Action::StartJob(stop)],
+        "PostgreSQL did not commit within hang_timeout: killed",
+    )
+}
+
+/// Least position of somebody who may take over.
+pub(crate) fn tolerable(ctx: &Ctx<'_>) -> Lsn {
+    let optime = ctx
+        .cluster()
+        .and_then(|cluster| cluster.optime())
+        .unwrap_or_default();
+    Lsn(optime
+        .0
+        .saturating_sub(ctx.view.settings.maximum_lag_on_failover))
+}

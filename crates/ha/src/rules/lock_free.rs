@@ -1,0 +1,192 @@
+//! Nobody holds the lock: take it if this node is the healthiest.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use pgherd_model::{Cluster, Failover, Look, Lsn, Op, Span};
+
+use crate::ctx::{Ctx, Lock, Verdict};
+use crate::decision::{Action, JobKind};
+use crate::memory::Memory;
+use crate::race::{self, Safety};
+
+/// How soon a race that was not won is run again.
+const AGAIN: Span = Span::from_millis(500);
+
+pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
+    if ctx.lock != Lock::Free {
+        return Verdict::pass("the lock is not free");
+    }
+    let (Some(look), Some(cluster)) = (&ctx.view.local.look, ctx.view.fresh()) else {
+        return Verdict::pass("PostgreSQL does not answer");
+    };
+    if !look.in_recovery {
+        return running_primary(cluster, look);
+    }
+    if ctx.view.identity.tags.nofailover {
+        return Verdict::stay("following a different leader because I am not allowed to promote");
+    }
+    if let Some(until) = memory.stand_back_until
+        && ctx.now() < until
+        && ctx.others().next().is_some()
+    {
+        return Verdict::stay("the others go first").wake(until);
+    }
+    race(ctx, memory, cluster, look)
+}
+
+/// It lost its key (deleted, restored snapshot), or the agent found it running.
+fn running_primary(ctx: &Ctx<'_>, cluster: &Cluster, look: &Look) -> Verdict {
+    let newest = cluster
+        .history
+        .as_ref()
+        .and_then(|stored| stored.value.last());
+    if newest.is_some_and(|line| look.timeline.0 < line.timeline.0 + 1) {
+        let stop = JobKind::Stop {
+            mode: pgherd_model::StopMode::Kill,
+            checkpoint_first: false,
+        };
+        return Verdict::only(
+            vec![Action::StartJob(stop)],
+            format!(
+                "running as primary on the old timeline {}: stopped",
+                look.timeline
+            ),
+        );
+    }
+    Verdict::only(
+        vec![Action::Store(Op::AcquireLeader)],
+        "acquired session lock as a leader",
+    )
+}
+
+/// What a request for a switchover or failover means for this node.
+enum Wish<'a> {
+    /// Nothing is asked.
+    None,
+    /// This node is to take over.
+    Me,
+    /// Another one is.
+    Other(&'a pgherd_model::MemberName),
+    /// Anybody but the old leader.
+    Anybody,
+    /// This node has just given up.
+    NotMe,
+}
+
+fn wish<'a>(ctx: &Ctx<'_>, request: Option<&'a Failover>) -> Wish<'a> {
+    match request {
+        None => Wish::None,
+        Some(Failover {
+            member: Some(member),
+            ..
+        }) if member == ctx.me() => Wish::Me,
+        Some(Failover {
+            member: Some(member),
+            ..
+        }) => Wish::Other(member),
+        Some(Failover {
+            leader: Some(leader),
+            ..
+        }) if leader == ctx.me() => Wish::NotMe,
+        Some(_) => Wish::Anybody,
+    }
+}
+
+fn race(ctx: &Ctx<'_>, memory: &mut Memory, cluster: &Cluster, look: &Look) -> Verdict {
+    let request = cluster
+        .failover_request()
+        .filter(|request| request.scheduled_at.is_none());
+    let wish = wish(ctx, request);
+    let safety = race::former_safety(ctx, memory);
+    let named = matches!(wish, Wish::Me);
+    if !(named && matches!(safety, Safety::Safe(_))) {
+        let since = memory.free_since.unwrap_or(ctx.now());
+        let questions = race::questions(ctx, memory, since);
+        if ctx.view.asking {
+            return Verdict::stay("the lock is free: waiting for the others' answers");
+        }
+        if !questions.is_empty() {
+            return Verdict::act(
+                vec![Action::AskPeers(questions)],
+                "the lock is free: asking the others",
+            );
+        }
+    }
+    let why_safe = match safety {
+        Safety::Safe(reason) => reason,
+        Safety::NotBefore(at, reason) => {
+            return Verdict::stay(reason).wake(at.min(ctx.now() + AGAIN));
+        }
+    };
+    let own = look.wal.position();
+    if let Some(reason) = kept_back(ctx, memory, cluster, &wish, own) {
+        return Verdict::stay(reason).wake(ctx.now() + AGAIN);
+    }
+    if look
+        .receiver
+        .as_ref()
+        .is_some_and(|receiver| receiver.streaming)
+    {
+        // Positions must stand still while they are compared.
+        return Verdict::only(
+            vec![Action::StopReceiving],
+            "the lock is free: ending the stream",
+        );
+    }
+    let reason = format!("{why_safe}; healthiest of {}", cluster.members.len().max(1));
+    Verdict::only(vec![Action::Store(Op::AcquireLeader)], reason)
+}
+
+/// Why this node leaves the lock to somebody else.
+fn kept_back(
+    ctx: &Ctx<'_>,
+    memory: &Memory,
+    cluster: &Cluster,
+    wish: &Wish<'_>,
+    own: Lsn,
+) -> Option<String> {
+    if let Some(names) = race::sync_standbys(ctx)
+        && !names.contains(&ctx.me())
+    {
+        return Some(String::from(
+            "not in /sync: a synchronous standby takes over",
+        ));
+    }
+    match wish {
+        Wish::Me => return None,
+        Wish::Other(member) => {
+            let possible = race::candidates(ctx, Lsn(0))
+                .iter()
+                .any(|(name, _)| name == member);
+            if possible {
+                return Some(format!("{member} was named to take over"));
+            }
+        }
+        Wish::NotMe => {
+            if !race::candidates(ctx, Lsn(0)).is_empty() {
+                return Some(String::from("this node gave up the lock for another one"));
+            }
+        }
+        Wish::None | Wish::Anybody => {}
+    }
+    let settings = &ctx.view.settings;
+    if matches!(wish, Wish::None) {
+        let optime = cluster.optime().unwrap_or_default();
+        if optime.since(own) > settings.maximum_lag_on_failover {
+            return Some(String::from(
+                "My wal position exceeds maximum replication lag",
+            ));
+        }
+        let newest = cluster
+            .history
+            .as_ref()
+            .and_then(|stored| stored.value.last());
+        let cluster_timeline = newest.map(|line| line.timeline.0 + 1);
+        let own_timeline = ctx.view.local.look.as_ref().map(|look| look.timeline.0);
+        if settings.check_timeline && cluster_timeline > own_timeline {
+            return Some(String::from("My timeline is behind the cluster's"));
+        }
+    }
+    race::better_placed(ctx, memory, own)
+}

@@ -1,0 +1,116 @@
+//! PostgreSQL is down and this node holds the lock: start it again, or hand over.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use pgherd_model::{ControlFile, ControlState, CrashHandover, Span};
+
+use crate::ctx::{Ctx, Verdict};
+use crate::decision::{Action, JobKind, StartAs};
+use crate::memory::Memory;
+use crate::view::Outcome;
+use crate::{race, rules::hang};
+
+/// How long the others go first after a hand-over.
+const STAND_BACK: Span = Span::from_secs(5);
+
+pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
+    let Some(term) = ctx.holding() else {
+        return Verdict::pass("the lock is not held");
+    };
+    if !ctx.view.is_down() {
+        return Verdict::pass("PostgreSQL is not down");
+    }
+    let now = ctx.now();
+    if let Some(reason) = memory.give_up.take() {
+        return hand_over(ctx, memory, term, format!("released the lock: {reason}"));
+    }
+    let Some(control) = ctx.view.local.control else {
+        return hand_over(
+            ctx,
+            memory,
+            term,
+            String::from("released the lock: pg_control is unreadable"),
+        );
+    };
+    memory.crashed_at.get_or_insert(now);
+    if !was_primary(&control) || ctx.view.local.standby_signal {
+        let start = StartAs::Standby {
+            upstream: None,
+            follow: None,
+        };
+        return start_as(ctx, memory, start, "starting as a standby, to be promoted");
+    }
+    if wants_handover(ctx, memory) {
+        let since = memory.crashed_at.unwrap_or(now);
+        let questions = race::questions(ctx, memory, since);
+        if !questions.is_empty() && !ctx.view.asking {
+            return Verdict::act(
+                vec![Action::AskPeers(questions)],
+                "PostgreSQL crashed: asking who could take over",
+            );
+        }
+        if ctx.view.asking {
+            return Verdict::stay("PostgreSQL crashed: waiting for the others' answers");
+        }
+        if !race::candidates(ctx, hang::tolerable(ctx)).is_empty() {
+            let reason = String::from("stopped PostgreSQL to fail over after a crash");
+            return hand_over(ctx, memory, term, reason);
+        }
+    }
+    start_as(
+        ctx,
+        memory,
+        StartAs::Primary,
+        "starting the crashed primary in place",
+    )
+}
+
+/// Its WAL goes on where this node wrote it.
+pub(crate) fn was_primary(control: &ControlFile) -> bool {
+    match control.state {
+        ControlState::InProduction
+        | ControlState::ShuttingDown
+        | ControlState::ShutDown
+        | ControlState::InCrashRecovery
+        | ControlState::StartingUp => true,
+        ControlState::InArchiveRecovery | ControlState::ShutDownInRecovery => false,
+    }
+}
+
+fn wants_handover(ctx: &Ctx<'_>, memory: &Memory) -> bool {
+    let settings = &ctx.view.settings;
+    let sync_named = ctx
+        .cluster()
+        .and_then(|cluster| cluster.sync.as_ref())
+        .is_some_and(|sync| !sync.value.standbys.is_empty());
+    settings.primary_start_timeout.is_zero()
+        || (settings.crash_handover == CrashHandover::Sync && sync_named)
+        || memory.start.failures > 0
+}
+
+fn hand_over(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, reason: String) -> Verdict {
+    memory.crashed_at = None;
+    memory.was_primary = false;
+    memory.stand_back_until = Some(ctx.now() + STAND_BACK);
+    let release = ctx.release(term, memory);
+    Verdict::only(vec![release], reason)
+}
+
+fn start_as(ctx: &Ctx<'_>, memory: &mut Memory, start: StartAs, reason: &str) -> Verdict {
+    if let Some(job) = &ctx.view.local.job
+        && let (JobKind::Start(_), Some(Outcome::Failed(_)), Some(ended)) =
+            (&job.kind, &job.outcome, job.ended)
+        && memory.start.counted != Some(ended)
+    {
+        memory.start.fail(ended);
+        // Once more through the rule: a failed start is a reason to hand over.
+        return Verdict::act(vec![], "PostgreSQL failed to start").wake(ctx.now());
+    }
+    match memory.start.not_before {
+        Some(at) if ctx.now() < at => {
+            Verdict::stay("PostgreSQL failed to start, the next try is due soon").wake(at)
+        }
+        _ => Verdict::act(vec![Action::StartJob(JobKind::Start(start))], reason),
+    }
+}

@@ -1,0 +1,124 @@
+//! Local data that went another way than the leader: pg_rewind, else a new copy, never a start.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use pgherd_model::{Member, StopMode};
+
+use crate::ctx::{Ctx, Verdict};
+use crate::decision::{Action, JobKind};
+use crate::fork::{Fork, fork};
+use crate::memory::Memory;
+use crate::view::Outcome;
+
+pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
+    if ctx.other_leader().is_none() {
+        return Verdict::pass("there is no other leader");
+    }
+    let Some(leader) = ctx.cluster().and_then(|cluster| cluster.leader_member()) else {
+        return Verdict::pass("the leader has not published itself yet");
+    };
+    if !ctx.view.is_down() && !ctx.view.is_standby() {
+        return Verdict::pass("PostgreSQL does not answer");
+    }
+    match fork(ctx, leader) {
+        Fork::Follow(_) => {
+            memory.rewind.clear();
+            Verdict::pass("the local data lie on the leader's history")
+        }
+        Fork::Wait(reason) => Verdict::pass(reason),
+        Fork::Ask(action) => Verdict::act(
+            vec![action],
+            format!("reading the timeline history of {}", leader.name),
+        ),
+        Fork::Unclean => recover(ctx, memory, leader),
+        Fork::Diverged(reason) if !ctx.view.is_down() => {
+            let stop = JobKind::Stop {
+                mode: StopMode::Fast,
+                checkpoint_first: false,
+            };
+            Verdict::act(
+                vec![Action::StartJob(stop)],
+                format!("{reason}: stopping to rewind"),
+            )
+        }
+        Fork::Diverged(reason) => mend(ctx, memory, leader, &reason),
+    }
+}
+
+/// An unclean stop: pg_control proves divergence, never its absence.
+fn recover(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member) -> Verdict {
+    let failed = last_failure(ctx, |kind| matches!(kind, JobKind::CrashRecovery));
+    if failed.is_some() {
+        // What cannot be recovered cannot be compared: as good as diverged.
+        return mend(
+            ctx,
+            memory,
+            leader,
+            "crash recovery failed, the end of the local WAL is unknown",
+        );
+    }
+    let reason = "crash recovery first, to know where the local WAL ends";
+    Verdict::act(vec![Action::StartJob(JobKind::CrashRecovery)], reason)
+}
+
+fn mend(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member, reason: &str) -> Verdict {
+    let settings = &ctx.view.settings;
+    let rewindable = settings.use_pg_rewind
+        && ctx
+            .view
+            .local
+            .control
+            .is_some_and(|control| control.rewindable);
+    let failed = last_failure(ctx, |kind| matches!(kind, JobKind::Rewind { .. }));
+    if !rewindable {
+        if settings.remove_data_directory_on_diverged_timelines {
+            return Verdict::act(
+                vec![Action::StartJob(JobKind::RemoveData)],
+                format!("{reason}: copying anew"),
+            );
+        }
+        return Verdict::stay(format!(
+            "{reason}; pg_rewind is not possible (use_pg_rewind and checksums or wal_log_hints) \
+             and remove_data_directory_on_diverged_timelines is off: waiting for a reinitialize"
+        ));
+    }
+    if let Some(ended) = failed {
+        if settings.remove_data_directory_on_rewind_failure {
+            return Verdict::act(
+                vec![Action::StartJob(JobKind::RemoveData)],
+                String::from("pg_rewind failed: copying anew"),
+            );
+        }
+        memory.rewind.fail(ended);
+    }
+    if let Some(at) = memory.rewind.not_before.filter(|at| ctx.now() < *at) {
+        return Verdict::stay("pg_rewind failed, the next try is due soon").wake(at);
+    }
+    if leader.checkpoint_after_promote == Some(false) {
+        return Verdict::stay(format!(
+            "waiting for the checkpoint of {} after its promotion",
+            leader.name
+        ));
+    }
+    let Some(address) = leader.address.clone() else {
+        return Verdict::stay(format!("{} publishes no usable conn_url", leader.name));
+    };
+    let job = JobKind::Rewind {
+        from: leader.name.clone(),
+        address,
+    };
+    Verdict::act(
+        vec![Action::StartJob(job)],
+        format!("{reason}: running pg_rewind from {}", leader.name),
+    )
+}
+
+/// When the last job was of this kind and failed: its end.
+fn last_failure(ctx: &Ctx<'_>, of_kind: fn(&JobKind) -> bool) -> Option<pgherd_model::Time> {
+    let job = ctx.view.local.job.as_ref()?;
+    match (&job.outcome, job.ended) {
+        (Some(Outcome::Failed(_)), Some(ended)) if of_kind(&job.kind) => Some(ended),
+        _ => None,
+    }
+}

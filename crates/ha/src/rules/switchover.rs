@@ -1,0 +1,225 @@
+//! The leader gives the lock to somebody else on request, and loses no acknowledged row.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use pgherd_model::{Failover, Lsn, Op, Span, StopMode};
+
+use crate::ctx::{Ctx, Lock, Verdict};
+use crate::decision::{Action, Ask, JobKind, StartAs};
+use crate::memory::{Demotion, Memory};
+use crate::race;
+use crate::rules::hang;
+use crate::upkeep::request::clean;
+use crate::view::Outcome;
+
+/// While the lock is held for it, the candidate is asked this often.
+const ASK_AGAIN: Span = Span::from_millis(10);
+/// How long the candidate may take to have all WAL once PostgreSQL is down here.
+const PATIENCE: Span = Span::from_secs(5);
+/// How long the others go first afterwards.
+const STAND_BACK: Span = Span::from_secs(10);
+
+pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
+    let Some(term) = ctx.holding() else {
+        memory.demotion = None;
+        return Verdict::pass("the lock is not held");
+    };
+    if let Some(demotion) = memory.demotion.clone() {
+        return go_on(ctx, memory, term, demotion);
+    }
+    let Some(cluster) = ctx.view.fresh() else {
+        return Verdict::pass("the lock service cannot be read");
+    };
+    let Some((request, stored)) = cluster.failover_request().zip(cluster.failover.as_ref()) else {
+        return Verdict::pass("nothing is asked for");
+    };
+    let names_another = request
+        .leader
+        .as_ref()
+        .is_some_and(|leader| leader != ctx.me());
+    if names_another || request.scheduled_at.is_some() || request.member.as_ref() == Some(ctx.me())
+    {
+        return Verdict::pass("the request is not for this leader now");
+    }
+    if !matches!(ctx.lock, Lock::Mine { .. }) || !ctx.view.is_primary() {
+        return Verdict::pass("PostgreSQL is not primary");
+    }
+    begin(ctx, memory, request, stored.revision)
+}
+
+/// Is there somebody who can take over?
+fn begin(ctx: &Ctx<'_>, memory: &mut Memory, request: &Failover, revision: u64) -> Verdict {
+    if ctx.view.asking {
+        return Verdict::stay("switchover: waiting for the candidates' answers");
+    }
+    let questions = questions(ctx, memory, request.member.as_ref());
+    if !questions.is_empty() {
+        return Verdict::act(
+            vec![Action::AskPeers(questions)],
+            "switchover: asking the candidates",
+        );
+    }
+    let good = possible(ctx, request, hang::tolerable(ctx));
+    let word = if request.leader.is_some() {
+        "switchover"
+    } else {
+        "manual failover"
+    };
+    if good.is_none() {
+        let reason = format!("{word}: no healthy members found, the request is dropped");
+        return Verdict::act(vec![clean(revision)], reason);
+    }
+    memory.demotion = Some(Demotion {
+        since: ctx.now(),
+        candidate: request.member.clone(),
+        word: String::from(word),
+        down_since: None,
+    });
+    let stop = JobKind::Stop {
+        mode: StopMode::Fast,
+        checkpoint_first: true,
+    };
+    Verdict::only(
+        vec![Action::StartJob(stop)],
+        format!("{word}: demoting myself"),
+    )
+}
+
+/// Candidates whose last answer is too old.
+fn questions(
+    ctx: &Ctx<'_>,
+    memory: &Memory,
+    named: Option<&pgherd_model::MemberName>,
+) -> alloc::vec::Vec<Ask> {
+    ctx.others()
+        .filter(|member| {
+            named.is_none_or(|named| *named == member.name) && !member.api_url.is_empty()
+        })
+        .filter(|member| {
+            let fact = ctx.view.peers.get(&member.name);
+            fact.is_none_or(|fact| ctx.now().since(fact.asked) >= race::ANSWER_AGE)
+        })
+        .map(|member| race::ask(memory, member))
+        .collect()
+}
+
+/// Best candidate for the request. A manual failover to a named member may go to one that is not
+/// synchronous.
+fn possible<'a>(
+    ctx: &Ctx<'a>,
+    request: &Failover,
+    at_least: Lsn,
+) -> Option<&'a pgherd_model::MemberName> {
+    let good = race::candidates(ctx, at_least);
+    match &request.member {
+        Some(named) => good
+            .iter()
+            .map(|(name, _)| *name)
+            .find(|name| *name == named),
+        None => good.first().map(|(name, _)| *name),
+    }
+}
+
+/// A demotion is under way.
+fn go_on(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, mut demotion: Demotion) -> Verdict {
+    let now = ctx.now();
+    let word = demotion.word.clone();
+    if !ctx.view.is_down() {
+        let ended = ctx
+            .view
+            .local
+            .job
+            .as_ref()
+            .and_then(|job| job.outcome.as_ref());
+        if matches!(ended, Some(Outcome::Failed(_))) {
+            memory.demotion = None;
+            memory.give_up = Some(format!("{word}: PostgreSQL could not be stopped in order"));
+            let stop = JobKind::Stop {
+                mode: StopMode::Kill,
+                checkpoint_first: false,
+            };
+            return Verdict::only(
+                vec![Action::StartJob(stop)],
+                format!("{word}: the stop failed, killing"),
+            );
+        }
+        return Verdict::stay(format!("{word}: PostgreSQL is being stopped"));
+    }
+    let down_since = *demotion.down_since.get_or_insert(now);
+    memory.demotion = Some(demotion.clone());
+    let Some(end) = ctx.view.local.control.map(|control| control.checkpoint) else {
+        return Verdict::stay(format!("{word}: pg_control cannot be read")).wake(now + ASK_AGAIN);
+    };
+    let request = Failover {
+        leader: None,
+        member: demotion.candidate.clone(),
+        scheduled_at: None,
+    };
+    // The shutdown checkpoint itself must have arrived, not only what came before it.
+    if let Some(name) = possible(ctx, &request, Lsn(end.0 + 1)).cloned() {
+        memory.demotion = None;
+        memory.was_primary = false;
+        memory.stand_back_until = Some(now + STAND_BACK);
+        let release = ctx.release(term, memory);
+        return Verdict::only(
+            vec![release],
+            format!("{word}: {name} has all WAL, Leader key released"),
+        );
+    }
+    if now.since(down_since) >= PATIENCE {
+        return take_back(ctx, memory, &word);
+    }
+    if ctx.view.asking {
+        return Verdict::only(
+            vec![],
+            format!("{word}: asking whether all WAL has arrived"),
+        );
+    }
+    let questions: alloc::vec::Vec<Ask> = ctx
+        .others()
+        .filter(|member| {
+            demotion
+                .candidate
+                .as_ref()
+                .is_none_or(|named| *named == member.name)
+        })
+        .filter(|member| {
+            let fact = ctx.view.peers.get(&member.name);
+            fact.is_none_or(|fact| fact.asked < down_since || now.since(fact.asked) >= ASK_AGAIN)
+        })
+        .map(|member| race::ask(memory, member))
+        .collect();
+    let actions = if questions.is_empty() {
+        vec![]
+    } else {
+        vec![Action::AskPeers(questions)]
+    };
+    Verdict::only(
+        actions,
+        format!("{word}: asking whether all WAL has arrived"),
+    )
+    .wake(now + ASK_AGAIN)
+}
+
+/// Nobody has all WAL: a switchover must not lose rows, so this node goes on as primary.
+fn take_back(ctx: &Ctx<'_>, memory: &mut Memory, word: &str) -> Verdict {
+    memory.demotion = None;
+    let mut actions = vec![];
+    if let Some(stored) = ctx
+        .view
+        .fresh()
+        .and_then(|cluster| cluster.failover.as_ref())
+    {
+        let failover = Failover::default();
+        actions.push(Action::Store(Op::PutFailover {
+            failover,
+            expected: Some(stored.revision),
+        }));
+    }
+    actions.push(Action::StartJob(JobKind::Start(StartAs::Primary)));
+    Verdict::only(
+        actions,
+        format!("{word}: no candidate received all WAL, going on as primary"),
+    )
+}

@@ -1,0 +1,50 @@
+//! Small duties that run beside the ladder. Each orders something only when fact and wish differ.
+
+mod checkpoint;
+mod config;
+mod guard;
+mod history;
+pub(crate) mod member;
+mod peers;
+pub(crate) mod request;
+mod sight;
+mod slots;
+mod status;
+mod sync;
+
+use alloc::vec::Vec;
+use pgherd_model::{Op, Time};
+
+use crate::ctx::Ctx;
+use crate::decision::Action;
+use crate::memory::Memory;
+
+/// Orders of a duty, and when it wants to be asked again.
+pub(crate) type Duty = (Vec<Action>, Option<Time>);
+
+type Ask = fn(&Ctx<'_>, &mut Memory) -> Duty;
+
+/// Duties by name, in order.
+pub(crate) const DUTIES: &[(&str, Ask)] = &[
+    ("guard", guard::duty),
+    ("member", member::duty),
+    ("sight", sight::duty),
+    ("peers", peers::duty),
+    ("request", request::duty),
+    ("slots", slots::duty),
+    ("sync", sync::duty),
+    ("history", history::duty),
+    ("config", config::duty),
+    ("checkpoint", checkpoint::duty),
+    ("status", status::duty),
+];
+
+pub(crate) const NOTHING: Duty = (Vec::new(), None);
+
+/// This order needs the leader lease.
+pub(crate) fn takes_lock(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Store(Op::AcquireLeader | Op::ReattachLeader { .. })
+    )
+}

@@ -1,0 +1,165 @@
+//! The own member key: what this node is and where it stands.
+
+use alloc::string::String;
+use alloc::vec;
+use pgherd_model::{
+    ControlState, DataDir, Lsn, Member, Op, PostgresState, Postmaster, Role, StopMode,
+};
+
+use crate::ctx::Ctx;
+use crate::decision::{Action, JobKind};
+use crate::memory::Memory;
+use crate::upkeep::{Duty, NOTHING, checkpoint};
+use crate::view::Outcome;
+
+pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
+    let Some(cluster) = ctx.view.fresh() else {
+        return NOTHING;
+    };
+    let wished = describe(ctx, memory);
+    let due = memory
+        .member_written
+        .map(|at| at + ctx.view.settings.loop_wait);
+    if let Some(published) = cluster.member(ctx.me()) {
+        if same(published, &wished, true) {
+            return NOTHING;
+        }
+        // Positions alone change all the time.
+        if same(published, &wished, false)
+            && let Some(at) = due.filter(|at| ctx.now() < *at)
+        {
+            return (vec![], Some(at));
+        }
+    }
+    memory.member_written = Some(ctx.now());
+    (vec![Action::Store(Op::PutMember(wished))], None)
+}
+
+fn same(a: &Member, b: &Member, with_positions: bool) -> bool {
+    let plain = |member: &Member| {
+        let mut member = member.clone();
+        member.lease = 0;
+        if !with_positions {
+            member.xlog_location = None;
+            member.receive_lsn = None;
+            member.replay_lsn = None;
+        }
+        member
+    };
+    plain(a) == plain(b)
+}
+
+/// What this node publishes now.
+pub(crate) fn describe(ctx: &Ctx<'_>, memory: &Memory) -> Member {
+    let view = ctx.view;
+    let identity = &view.identity;
+    let mut member = Member {
+        name: view.me.clone(),
+        conn_url: identity.conn_url.clone(),
+        address: identity.address.clone(),
+        api_url: identity.api_url.clone(),
+        proxy_url: identity.proxy_url.clone(),
+        state: Some(state(ctx, memory)),
+        role: Some(role(ctx, memory)),
+        version: Some(identity.version),
+        xlog_location: None,
+        receive_lsn: None,
+        replay_lsn: None,
+        timeline: None,
+        replication_state: None,
+        checkpoint_after_promote: None,
+        tags: identity.tags.clone(),
+        pending_restart: false,
+        pending_restart_reason: None,
+        scheduled_restart: None,
+        pause: view.settings.pause,
+        lease: 0,
+    };
+    let positions = match view.running_job().map(|job| &job.kind) {
+        None | Some(JobKind::Promote) => view.local.look.as_ref(),
+        Some(_) => None,
+    };
+    let Some(look) = positions else { return member };
+    let present = |lsn: Lsn| (lsn != Lsn(0)).then_some(lsn);
+    member.xlog_location = Some(look.wal.position());
+    member.timeline = (look.timeline.0 > 0).then_some(look.timeline);
+    if look.in_recovery {
+        member.receive_lsn = present(look.wal.received);
+        member.replay_lsn = present(look.wal.replayed);
+        let streaming = look
+            .receiver
+            .as_ref()
+            .is_some_and(|receiver| receiver.streaming);
+        member.replication_state = streaming.then(|| String::from("streaming"));
+    } else if checkpoint::due(ctx) {
+        member.checkpoint_after_promote = Some(false);
+    }
+    member
+}
+
+fn state(ctx: &Ctx<'_>, memory: &Memory) -> PostgresState {
+    let local = &ctx.view.local;
+    if let Some(job) = ctx.view.running_job() {
+        match &job.kind {
+            JobKind::Bootstrap => return PostgresState::Initdb,
+            JobKind::Clone { .. } => return PostgresState::CreatingReplica,
+            JobKind::Start(_) => return PostgresState::Starting,
+            JobKind::Stop {
+                mode: StopMode::Kill,
+                ..
+            } => return PostgresState::Crashed,
+            JobKind::Stop { .. } => return PostgresState::Stopping,
+            JobKind::CrashRecovery | JobKind::Rewind { .. } | JobKind::RemoveData => {
+                return PostgresState::Stopped;
+            }
+            JobKind::Promote => {}
+        }
+    }
+    match local.postmaster {
+        Postmaster::Alive { .. } if local.look.is_some() || memory.was_primary => {
+            PostgresState::Running
+        }
+        Postmaster::Alive { .. } => PostgresState::Starting,
+        Postmaster::Leftovers(_) => PostgresState::Crashed,
+        Postmaster::Down => down(ctx),
+    }
+}
+
+fn down(ctx: &Ctx<'_>) -> PostgresState {
+    let local = &ctx.view.local;
+    if let Some(job) = &local.job
+        && let (JobKind::Start(_), Some(Outcome::Failed(_))) = (&job.kind, &job.outcome)
+    {
+        return PostgresState::StartFailed;
+    }
+    let clean = matches!(
+        local.control.map(|control| control.state),
+        None | Some(ControlState::ShutDown | ControlState::ShutDownInRecovery)
+    );
+    if clean {
+        PostgresState::Stopped
+    } else {
+        PostgresState::Crashed
+    }
+}
+
+fn role(ctx: &Ctx<'_>, memory: &Memory) -> Role {
+    let view = ctx.view;
+    if matches!(view.local.data, DataDir::Empty | DataDir::Unfinished) {
+        return Role::Uninitialized;
+    }
+    match &view.local.look {
+        Some(look) if !look.in_recovery => Role::Primary,
+        Some(_)
+            if view
+                .running_job()
+                .is_some_and(|job| job.kind == JobKind::Promote) =>
+        {
+            Role::Promoted
+        }
+        Some(_) => Role::Replica,
+        None if memory.was_primary && ctx.holding().is_some() => Role::Primary,
+        None if memory.was_primary => Role::Demoted,
+        None => Role::Replica,
+    }
+}

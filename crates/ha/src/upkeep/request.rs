@@ -1,0 +1,38 @@
+//! The leader cleans up `failover` once it was served or makes no sense.
+
+use alloc::vec;
+use pgherd_model::{Failover, Op};
+
+use crate::ctx::{Ctx, Lock};
+use crate::decision::Action;
+use crate::memory::Memory;
+use crate::upkeep::{Duty, NOTHING};
+
+pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
+    let (Lock::Mine { .. }, Some(cluster)) = (ctx.lock, ctx.view.fresh()) else {
+        return NOTHING;
+    };
+    let (Some(request), Some(stored)) = (cluster.failover_request(), &cluster.failover) else {
+        return NOTHING;
+    };
+    if memory.demotion.is_some() || !ctx.view.is_primary() {
+        return NOTHING;
+    }
+    let served = request.member.as_ref() == Some(ctx.me());
+    let names_another = request
+        .leader
+        .as_ref()
+        .is_some_and(|leader| leader != ctx.me());
+    if !served && !names_another {
+        return NOTHING;
+    }
+    (vec![clean(stored.revision)], None)
+}
+
+/// `{}`: the key is never deleted.
+pub(crate) fn clean(revision: u64) -> Action {
+    Action::Store(Op::PutFailover {
+        failover: Failover::default(),
+        expected: Some(revision),
+    })
+}
