@@ -4,6 +4,7 @@
 //! health checks answer from it. What must be fresh, and every write, goes to the loop (or a task
 //! of its own beside it) as an [`Order`] with a place for the answer.
 
+use pgherd_dcs::Picture;
 use pgherd_model::{
     Answer, Cluster, Look, MemberName, Op, PostgresState, Role, Settings, SystemId, Tags, Time,
 };
@@ -27,7 +28,7 @@ pub struct Snapshot {
     /// The lock service did not answer in this tick; `cluster` is old then.
     pub dcs_unreachable: bool,
     /// When the lock service last answered, seconds since 1970.
-    pub dcs_last_seen: u64,
+    pub dcs_last_seen: i64,
     /// Effective settings.
     pub settings: Settings,
     /// A standby cluster is configured.
@@ -90,6 +91,9 @@ pub enum Order {
 pub struct Hooks {
     /// Last snapshot.
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
+    /// The keys as the lock service tells of them, without waiting for a tick: from
+    /// [`Store::picture`](pgherd_dcs::Store::picture). The end of a switchover is seen here.
+    pub picture: watch::Receiver<Picture>,
     /// Orders to the loop.
     pub orders: mpsc::Sender<Order>,
 }

@@ -2,6 +2,8 @@
 //! for everything: connecting, TLS, sending, waiting and reading.
 
 use pgherd_model::{Lsn, PeerStatus, Span, Time};
+use pgherd_wire::patroni::config::{Ctl, Login};
+use pgherd_wire::patroni::rest::peer_status;
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use std::fmt;
@@ -14,33 +16,17 @@ const BODY_LIMIT: usize = 4 * 1024 * 1024;
 /// Time that [`Peers::liveness`] waits (contract: patroni-dcs, section 4, start-up).
 const LIVENESS_TIMEOUT: Span = Span::from_secs(3);
 
-/// Name and password for basic authentication. The password is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// User name.
-    pub user: String,
-    /// Password.
-    pub password: String,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials")
-            .field("user", &self.user)
-            .field("password", &"(hidden)")
-            .finish()
-    }
-}
-
 /// What a client of other agents needs to know; the values of `ctl.*`, else of `restapi.*`.
 #[derive(Clone, Debug)]
 pub struct PeerOptions {
     /// `ctl.authentication`, else `restapi.authentication`.
-    pub credentials: Option<Credentials>,
+    pub login: Option<Login>,
     /// `ctl.certfile`: client certificate (PEM, with chain; the key too if `key` is missing).
     pub cert: Option<PathBuf>,
     /// `ctl.keyfile`.
     pub key: Option<PathBuf>,
+    /// `ctl.keyfile_password` is set: refused, encrypted keys are not read.
+    pub key_encrypted: bool,
     /// `ctl.cacert`, else `restapi.cafile`. `None`: the system's.
     pub cacert: Option<PathBuf>,
     /// Agents: always true; commands: `ctl.insecure` or `-k`. With a client certificate the
@@ -48,6 +34,22 @@ pub struct PeerOptions {
     pub insecure: bool,
     /// The boot-time clock.
     pub clock: fn() -> Time,
+}
+
+impl PeerOptions {
+    /// As the configuration says. Agents pass `insecure: true` (their own rule, not a setting),
+    /// commands `ctl.insecure` or `-k`.
+    pub fn new(ctl: &Ctl, insecure: bool, clock: fn() -> Time) -> PeerOptions {
+        PeerOptions {
+            login: ctl.authentication.clone(),
+            cert: ctl.certfile.clone(),
+            key: ctl.keyfile.clone(),
+            key_encrypted: ctl.keyfile_password.is_some(),
+            cacert: ctl.cacert.clone(),
+            insecure,
+            clock,
+        }
+    }
 }
 
 /// Why a peer could not be asked. Texts name the address, never credentials.
@@ -169,11 +171,7 @@ impl Peers {
             .map_err(|error| {
                 PeerError::Options(format!("can not set up the HTTP client: {}", chain(&error)))
             })?;
-        let authorization = options
-            .credentials
-            .as_ref()
-            .map(authorization)
-            .transpose()?;
+        let authorization = options.login.as_ref().map(authorization).transpose()?;
         Ok(Peers {
             http,
             authorization,
@@ -189,10 +187,10 @@ impl Peers {
         let url = endpoint(api_url, "patroni")?;
         let asked = (self.clock)();
         let answer = self.send(Method::GET, &url, None, timeout).await?;
-        crate::document::read(&answer.text, asked).map_err(|cause| PeerError::Answer {
+        peer_status(answer.text.as_bytes(), asked).ok_or_else(|| PeerError::Answer {
             url,
             status: answer.status,
-            cause,
+            cause: "which is not a status document: is restapi.connect_address of that member right?".to_owned(),
         })
     }
 
@@ -379,9 +377,9 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
 }
 
-fn authorization(credentials: &Credentials) -> Result<HeaderValue, PeerError> {
+fn authorization(login: &Login) -> Result<HeaderValue, PeerError> {
     use base64::Engine as _;
-    let pair = format!("{}:{}", credentials.user, credentials.password);
+    let pair = format!("{}:{}", login.username, login.password.expose());
     let coded = base64::engine::general_purpose::STANDARD.encode(pair);
     let mut value = HeaderValue::from_str(&format!("Basic {coded}")).map_err(|_| {
         PeerError::Options("restapi.authentication can not be used in a header".to_owned())

@@ -45,6 +45,11 @@ pub(crate) fn config(options: &PeerOptions) -> Result<ClientConfig, PeerError> {
         return Ok(builder.with_no_client_auth());
     };
     let chain = certificates(cert, "ctl.certfile")?;
+    if options.key_encrypted {
+        return Err(PeerError::Options(
+            "ctl.keyfile_password is set, but encrypted keys are not supported: store the key unencrypted, readable by its owner only".to_owned(),
+        ));
+    }
     let key_file = options.key.as_ref().unwrap_or(cert);
     let key = PrivateKeyDer::from_pem_file(key_file).map_err(|error| {
         PeerError::Options(format!(

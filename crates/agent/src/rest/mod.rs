@@ -1,8 +1,262 @@
 //! Patroni's REST API (contract: patroni-rest).
 //!
-//! One handler for everything, because Patroni's routing is no routing table: the first segment of
-//! the path selects an endpoint, and what is left over is a health check.
+//! One handler for everything, because Patroni's routing is no routing table: verb and first
+//! segment of the path select an endpoint, and what is left over is a health check.
 
+mod access;
+mod answer;
+mod config;
+mod document;
+mod failover;
+mod health;
 mod listen;
+mod query;
+mod tls;
 
-pub use listen::{Bound, RestConfig, RestError, TlsFiles, VerifyClient, bind, serve};
+#[cfg(test)]
+mod tests;
+
+pub use listen::{Bound, RestError, bind, serve};
+
+use crate::snapshot::{Hooks, Order, Snapshot};
+use access::Door;
+use answer::Answer;
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_LENGTH, SERVER};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use health::Health;
+use pgherd_model::{Cluster, Look, Span, Time};
+use pgherd_peer::Peers;
+use pgherd_wire::patroni::config::{RestApi, ServerTokens};
+use pgherd_wire::patroni::rest::{Action, python_json};
+use query::Query;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Largest body that is read; the largest sensible one is a configuration.
+const BODY_LIMIT: usize = 1024 * 1024;
+
+/// How long a client may take to send its body.
+const BODY_TIMEOUT: Span = Span::from_secs(10);
+
+/// How long PostgreSQL may take to say its position, before the last one known is shown.
+const LOOK_TIMEOUT: Span = Span::from_secs(1);
+
+/// What all requests share.
+pub(crate) struct App {
+    hooks: Hooks,
+    peers: Peers,
+    door: Door,
+    clock: fn() -> Time,
+    server: HeaderValue,
+    extra_headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl App {
+    /// Prepares what the settings say.
+    pub(crate) fn new(
+        api: &RestApi,
+        clock: fn() -> Time,
+        hooks: Hooks,
+        peers: Peers,
+    ) -> Result<Arc<App>, RestError> {
+        let door = Door::new(api.authentication.as_ref()).map_err(RestError::Settings)?;
+        let mut extra_headers = Vec::new();
+        let secure = api.https_extra_headers.iter().filter(|_| api.certfile.is_some());
+        for (name, value) in api.http_extra_headers.iter().chain(secure) {
+            let header = HeaderName::try_from(name).ok().zip(HeaderValue::try_from(value).ok());
+            extra_headers.push(header.ok_or_else(|| {
+                RestError::Settings(format!("restapi.http_extra_headers: {name:?} can not be sent as a header"))
+            })?);
+        }
+        let version = hooks.last().version.clone();
+        let server = match api.server_tokens {
+            ServerTokens::Original => concat!("pgherd/", env!("CARGO_PKG_VERSION")).to_owned(),
+            ServerTokens::Minimal => format!("Patroni/{version}"),
+            ServerTokens::ProductOnly => "Patroni".to_owned(),
+        };
+        let server = HeaderValue::try_from(server)
+            .map_err(|_| RestError::Settings("the version can not be sent as a header".to_owned()))?;
+        Ok(Arc::new(App { hooks, peers, door, clock, server, extra_headers }))
+    }
+
+    fn last(&self) -> Arc<Snapshot> {
+        self.hooks.last()
+    }
+
+    /// Sends an order that is answered; `None`: the loop is gone or does not want to.
+    async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        self.hooks.orders.send(order(sender)).await.ok()?;
+        receiver.await.ok()
+    }
+
+    /// The cluster as the lock service has it now; `Err`: the answer to give instead.
+    async fn fresh_cluster(&self) -> Result<Cluster, Box<Answer>> {
+        let limit = self.last().settings.retry_timeout;
+        let asking = self.ask(|answer| Order::FreshCluster { answer });
+        match tokio::time::timeout(limit, asking).await {
+            Ok(Some(Ok(cluster))) => Ok(cluster),
+            Ok(Some(Err(cause))) => {
+                tracing::warn!("REST: the cluster can not be read from the lock service: {cause}");
+                Err(Box::new(answer::page(502)))
+            }
+            Ok(None) | Err(_) => Err(Box::new(answer::page(502))),
+        }
+    }
+
+    /// What PostgreSQL says now; `None`: it does not answer.
+    async fn look(&self) -> Option<Look> {
+        let asking = self.ask(|answer| Order::ReadPositions { answer });
+        tokio::time::timeout(LOOK_TIMEOUT, asking).await.ok()??
+    }
+}
+
+/// The routes, for the listener and for tests.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new().fallback(handle).with_state(app)
+}
+
+/// Every request goes through here.
+async fn handle(State(app): State<Arc<App>>, request: Request) -> Answer {
+    if matches!(*request.method(), Method::HEAD | Method::OPTIONS) {
+        // Whatever the path: a health check, of which only the status line is wanted.
+        let query = Query::of(request.uri());
+        return answer::status_only(healthy(&app, request.uri().path(), &query));
+    }
+    let mut answer = dispatch(&app, request).await;
+    let headers = answer.headers_mut();
+    headers.insert(SERVER, app.server.clone());
+    for (name, value) in &app.extra_headers {
+        headers.insert(name, value.clone());
+    }
+    answer
+}
+
+async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
+    let path = request.uri().path().to_owned();
+    let endpoint = path.trim_start_matches('/').split('/').next().unwrap_or("");
+    let method = request.method().clone();
+    let query = Query::of(request.uri());
+    match (method.as_str(), endpoint) {
+        ("GET", "liveness") => answer::status_only(Health::at(&app.last(), (app.clock)()).liveness()),
+        ("GET", "readiness") => {
+            answer::status_only(Health::at(&app.last(), (app.clock)()).readiness(&query))
+        }
+        ("GET", "patroni") => patroni(app).await,
+        ("GET", "cluster") => cluster(app).await,
+        ("GET", "history") => history(app),
+        ("GET", "config") => config::get(app).await,
+        ("GET", "failsafe") => failsafe(app).await,
+        ("GET", "pgherd") => explain(app, &path),
+        ("GET", _) => health_check(app, &path, &query),
+        ("PATCH", "config") => guarded(app, request, config::patch).await,
+        ("PUT", "config") => guarded(app, request, config::put).await,
+        ("POST", "switchover") => {
+            guarded(app, request, |app, body| failover::post(app, Action::Switchover, body)).await
+        }
+        ("POST", "failover") => {
+            guarded(app, request, |app, body| failover::post(app, Action::Failover, body)).await
+        }
+        ("DELETE", "switchover") => match app.door.check(request.headers()) {
+            Ok(()) => failover::delete(app).await,
+            Err(answer) => *answer,
+        },
+        (method, _) => answer::unsupported(method),
+    }
+}
+
+/// Checks access, reads the body, and lets the handler do its work.
+async fn guarded<F, R>(app: &Arc<App>, request: Request, handler: F) -> Answer
+where
+    F: FnOnce(Arc<App>, Bytes) -> R,
+    R: Future<Output = Answer>,
+{
+    if let Err(answer) = app.door.check(request.headers()) {
+        return *answer;
+    }
+    let (parts, body) = request.into_parts();
+    match read_body(&parts.headers, body).await {
+        Ok(body) => handler(app.clone(), body).await,
+        Err(answer) => *answer,
+    }
+}
+
+async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Box<Answer>> {
+    if !headers.contains_key(CONTENT_LENGTH) {
+        return Err(Box::new(answer::page(411)));
+    }
+    let reading = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, BODY_LIMIT));
+    match reading.await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(Box::new(answer::page(413))),
+        Err(_) => Err(Box::new(answer::page(408))),
+    }
+}
+
+fn healthy(app: &App, path: &str, query: &Query) -> bool {
+    Health::at(&app.last(), (app.clock)()).check(path, query)
+}
+
+fn health_check(app: &App, path: &str, query: &Query) -> Answer {
+    let snapshot = app.last();
+    let health = Health::at(&snapshot, (app.clock)());
+    let status = if health.check(path, query) { 200 } else { 503 };
+    answer::json(status, document::status(&snapshot, &health))
+}
+
+/// Always 200; positions are of this moment.
+async fn patroni(app: &App) -> Answer {
+    let look = app.look().await;
+    let mut snapshot = Snapshot::clone(&app.last());
+    snapshot.look = look;
+    let health = Health::at(&snapshot, (app.clock)());
+    answer::json(200, document::status(&snapshot, &health))
+}
+
+async fn cluster(app: &App) -> Answer {
+    match app.fresh_cluster().await {
+        Ok(cluster) => answer::json(200, document::cluster(&app.last(), &cluster)),
+        Err(answer) => *answer,
+    }
+}
+
+fn history(app: &App) -> Answer {
+    let snapshot = app.last();
+    let history = snapshot.cluster.as_ref().and_then(|cluster| cluster.history.as_ref());
+    let lines = history.map(|history| history.value.as_slice()).unwrap_or_default();
+    answer::json(200, python_json(&pgherd_wire::patroni::dcs::history_value(lines)))
+}
+
+/// Who keeps the leader in office when the lock service is away.
+async fn failsafe(app: &App) -> Answer {
+    let snapshot = app.last();
+    match snapshot.cluster.as_ref().and_then(|cluster| cluster.failsafe.as_ref()) {
+        Some(members) => {
+            let members = members.value.iter().map(|(name, url)| (name.clone(), Value::from(url.as_str())));
+            answer::json(200, python_json(&Value::Object(members.collect())))
+        }
+        None => answer::page(502),
+    }
+}
+
+/// `GET /pgherd/explain`: what the last decision was, and which rules were asked.
+fn explain(app: &App, path: &str) -> Answer {
+    if path.trim_matches('/') != "pgherd/explain" {
+        return answer::page(404);
+    }
+    let snapshot = app.last();
+    let now = (app.clock)();
+    let mut object = Map::new();
+    object.insert("member".into(), snapshot.name.as_str().into());
+    object.insert("scope".into(), snapshot.scope.as_str().into());
+    let age = now.since(snapshot.tick).as_millis();
+    object.insert("age_ms".into(), u64::try_from(age).unwrap_or(u64::MAX).into());
+    if let Value::Object(last) = &snapshot.explain {
+        object.extend(last.clone());
+    }
+    answer::json(200, python_json(&Value::Object(object)))
+}

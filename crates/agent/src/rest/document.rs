@@ -1,0 +1,58 @@
+//! Snapshots as the documents that `wire` writes.
+
+use super::health::Health;
+use crate::snapshot::Snapshot;
+use pgherd_model::Cluster;
+use pgherd_wire::patroni::rest::{
+    Mode, StatusInput, cluster_document, python_json, status_document,
+};
+use serde_json::Map;
+
+/// The status document: `GET /patroni` and the body of every health check.
+pub(super) fn status(snapshot: &Snapshot, health: &Health<'_>) -> String {
+    let (sync_standby, quorum_standby) = health.sync_duty();
+    let mut extra = Map::new();
+    if snapshot.guard_missing {
+        extra.insert("guard".into(), "missing".into());
+    }
+    python_json(&status_document(&StatusInput {
+        state: snapshot.state,
+        role: snapshot.role,
+        look: health.look(),
+        restore_command: snapshot.has_restore_command,
+        standby_cluster: snapshot.standby_cluster,
+        sync_standby,
+        quorum_standby,
+        paused: snapshot.settings.pause,
+        cluster_unlocked: health
+            .cluster()
+            .is_none_or(|cluster| cluster.leader.is_none()),
+        failsafe_active: snapshot.failsafe_active,
+        dcs_last_seen: snapshot.dcs_last_seen,
+        tags: &snapshot.tags,
+        stepping_out_of_sync: false,
+        system_id: snapshot.system_id,
+        pending_restart: !snapshot.pending_restart.is_empty(),
+        pending_restart_reason: &snapshot.pending_restart,
+        version: &snapshot.version,
+        scope: &snapshot.scope,
+        name: snapshot.name.as_str(),
+        scheduled_restart: None,
+        watchdog_failed: snapshot.watchdog_failed,
+        extra,
+    }))
+}
+
+/// `GET /cluster`.
+pub(super) fn cluster(snapshot: &Snapshot, cluster: &Cluster) -> String {
+    python_json(&cluster_document(cluster, &snapshot.scope, mode(snapshot)))
+}
+
+/// What the settings say about the cluster as a whole.
+pub(super) fn mode(snapshot: &Snapshot) -> Mode {
+    Mode {
+        paused: snapshot.settings.pause,
+        synchronous: snapshot.settings.synchronous_mode,
+        standby_cluster: snapshot.standby_cluster,
+    }
+}
