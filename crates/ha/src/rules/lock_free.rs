@@ -36,7 +36,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
 }
 
 /// It lost its key (deleted, restored snapshot), or the agent found it running.
-fn running_primary(ctx: &Ctx<'_>, cluster: &Cluster, look: &Look) -> Verdict {
+fn running_primary(cluster: &Cluster, look: &Look) -> Verdict {
     let newest = cluster
         .history
         .as_ref()
