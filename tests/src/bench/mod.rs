@@ -1,0 +1,258 @@
+//! The benchmark of high availability: what an event costs with pgherd, with Patroni and by hand,
+//! in turn and in one run. `docs/benchmarks.md` has the method and the figures.
+
+mod agents;
+mod args;
+mod client;
+mod clock;
+mod events;
+mod hand;
+mod lease;
+mod ledger;
+mod load;
+mod machine;
+mod plan;
+mod procs;
+mod report;
+mod soak;
+mod stats;
+mod writer;
+
+use agents::Common;
+use anyhow::{Context as _, Result};
+use args::Args;
+use clap::Parser as _;
+use machine::Facts;
+use pgherd_tests::{Etcd, EtcdOptions, Network, binary, net, process};
+use plan::{EVENTS, Entrant, Event};
+use report::{Figures, Sample, Section, System};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long one run of one event may take.
+const RUN: Duration = Duration::from_secs(300);
+
+/// The whole program.
+pub(crate) fn main() -> ExitCode {
+    let args = Args::parse();
+    match start(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("bench-ha: {e:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// False when a promise of safety was broken or a run of the product failed.
+fn start(args: &Args) -> Result<bool> {
+    if !args.report.is_empty() {
+        return from_files(args);
+    }
+    let wanted = args.events().any(|(_, e)| e == Event::NodeCut);
+    if !wanted || args.no_network {
+        return measure(args, false);
+    }
+    if process::account().is_none() {
+        eprintln!("e2 (network dropped) is left out: a private network needs root");
+        return measure(args, false);
+    }
+    if let Some(file) = &args.verdict {
+        // The outer process only understands success, so the verdict goes through a file.
+        let good = measure(args, true);
+        std::fs::write(
+            file,
+            if matches!(good, Ok(true)) {
+                "good"
+            } else {
+                "bad"
+            },
+        )?;
+        return good.map(|_| true);
+    }
+    let file = tempfile::NamedTempFile::new()?;
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    arguments.extend(["--verdict".to_owned(), file.path().display().to_string()]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    net::enter_with(&arguments);
+    Ok(std::fs::read_to_string(file.path())? == "good")
+}
+
+/// Prints the tables of earlier runs.
+fn from_files(args: &Args) -> Result<bool> {
+    let (mut facts, mut samples) = (Facts::new(), Vec::new());
+    for file in &args.report {
+        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let (more_facts, more) = report::parse(&serde_json::from_str(&text)?);
+        facts = if facts.is_empty() { more_facts } else { facts };
+        samples.extend(more);
+    }
+    let sections = sections();
+    args.write_markdown(&report::markdown(&facts, &sections, &samples))?;
+    Ok(!report::broken(&sections, &samples))
+}
+
+fn measure(args: &Args, network: bool) -> Result<bool> {
+    if network && net::enter_with(&[]) != net::Place::Inside {
+        anyhow::bail!("not inside the private network");
+    }
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(all(args, network))
+}
+
+/// Every event, every round, every entrant; then the soak.
+async fn all(args: &Args, network: bool) -> Result<bool> {
+    let base = args.dir.clone().unwrap_or_else(std::env::temp_dir);
+    let dir = work_directory(&base)?;
+    let common = Common {
+        disk: dir.path().canonicalize()?,
+        etcd: Etcd::start(3).await,
+        patroni: if args.takes(System::Patroni) {
+            agents::patroni(args.patroni.as_deref())
+        } else {
+            None
+        },
+        pgherd: args.pgherd.clone(),
+        network: if network { Some(outside().await) } else { None },
+    };
+    let mut run = Run {
+        args,
+        facts: facts(args, &common),
+        samples: Vec::new(),
+    };
+    for (key, event) in args.events() {
+        if event == Event::NodeCut && !network {
+            continue;
+        }
+        for round in 0..args.runs {
+            for entrant in event.entrants().iter().filter(|e| args.takes(e.system)) {
+                if entrant.system == System::Patroni && common.patroni.is_none() {
+                    continue;
+                }
+                let work = events::run(event, entrant, &common);
+                run.one(key, round, entrant, RUN, work).await?;
+            }
+        }
+    }
+    if let Some(minutes) = args.soak {
+        let length = Duration::from_secs_f64(minutes * 60.0);
+        let every = Duration::from_secs(args.etcd_every);
+        for entrant in Event::Switchover.entrants() {
+            if entrant.system == System::Pgherd {
+                let work = soak::run(&entrant, &common, length, every);
+                run.one(soak::EVENT, 0, &entrant, length + RUN, work)
+                    .await?;
+            }
+        }
+    }
+    let sections = sections();
+    args.write_markdown(&report::markdown(&run.facts, &sections, &run.samples))?;
+    Ok(!report::broken(&sections, &run.samples))
+}
+
+/// A directory that PostgreSQL's own user may write to.
+fn work_directory(base: &Path) -> Result<tempfile::TempDir> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::Builder::new()
+        .prefix("pgherd-bench-")
+        .permissions(std::fs::Permissions::from_mode(0o755))
+        .tempdir_in(base)
+        .with_context(|| format!("cannot make a directory in {}", base.display()))?;
+    process::give(dir.path());
+    Ok(dir)
+}
+
+/// The private network with an etcd outside of the members' namespaces.
+async fn outside() -> (Network, Etcd) {
+    let network = Network::new();
+    let mut options = EtcdOptions::new(3);
+    options.host = network.host();
+    (network, Etcd::start_with(options).await)
+}
+
+fn sections() -> Vec<Section> {
+    let mut all: Vec<Section> = EVENTS.iter().map(|(_, event)| event.section()).collect();
+    all.push(soak::section());
+    all
+}
+
+/// Machine and versions.
+fn facts(args: &Args, common: &Common) -> Facts {
+    let mut facts = machine::facts(&common.disk, common.etcd.dir());
+    let postgres = process::pg_bin().join("postgres").display().to_string();
+    facts.push(machine::pair(
+        "PostgreSQL",
+        machine::version(&postgres, &[]),
+    ));
+    facts.push(machine::pair("etcd", machine::version("etcd", &[])));
+    if let Some((program, rest)) = common.patroni.as_ref().and_then(|c| c.split_first()) {
+        facts.push(machine::pair("Patroni", machine::version(program, rest)));
+    }
+    if args.takes(System::Pgherd) {
+        let program = common.pgherd.clone().unwrap_or_else(binary::pgherd);
+        let version = machine::version(&program.display().to_string(), &[]);
+        facts.push(machine::pair("pgherd", version));
+    }
+    let profile = if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    };
+    facts.push(machine::pair("benchmark built as", profile.to_owned()));
+    facts
+}
+
+/// What one start of the program has found so far.
+struct Run<'a> {
+    args: &'a Args,
+    facts: Facts,
+    samples: Vec<Sample>,
+}
+
+impl Run<'_> {
+    /// Runs one event once, within `limit`, and notes what came of it.
+    async fn one(
+        &mut self,
+        event: &str,
+        round: usize,
+        entrant: &Entrant,
+        limit: Duration,
+        work: impl Future<Output = Result<Figures>>,
+    ) -> Result<()> {
+        let outcome = match client::within(limit, work).await {
+            None => Err(format!("not done within {limit:?}")),
+            Some(Err(e)) => Err(format!("{e:#}")),
+            Some(Ok(figures)) => Ok(figures
+                .into_iter()
+                .map(|(n, v)| (n.to_owned(), v))
+                .collect::<Vec<_>>()),
+        };
+        let seen = match &outcome {
+            Ok(figures) => {
+                let all: Vec<_> = figures.iter().map(|(n, v)| format!("{n} {v:.0}")).collect();
+                all.join("; ")
+            }
+            Err(why) => format!("no figure: {why}"),
+        };
+        let who = [entrant.system.name(), entrant.label].join(" ");
+        eprintln!("{event} {}/{} {who}: {seen}", round + 1, self.args.runs);
+        self.samples.push(Sample {
+            event: event.to_owned(),
+            system: entrant.system,
+            label: entrant.label.to_owned(),
+            // The rest of a long reason, logs, was on the screen.
+            outcome: outcome.map_err(|e| e.lines().next().unwrap_or_default().to_owned()),
+        });
+        if let Some(file) = &self.args.json {
+            // After each run: what was measured survives whatever follows.
+            let document = report::document(&self.facts, &self.samples);
+            std::fs::write(file, serde_json::to_string_pretty(&document)?)?;
+        }
+        Ok(())
+    }
+}
