@@ -78,7 +78,7 @@ struct UpArgs {
 struct TestArgs {
     #[command(flatten)]
     consent: Consent,
-    /// Leave out the tests that need genuine Patroni.
+    /// Do not require genuine Patroni (from PyPI): tests that need it skip themselves.
     #[arg(long)]
     without_patroni: bool,
     /// Passed on to the test runner, for example a part of a test's name.

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// The program under test, for integration tests.
-const BINARY_VARIABLE: &str = "PGHERD_TEST_BIN";
+const BINARY_VARIABLE: &str = "PGHERD_BIN";
 
 /// Set-up, build, unit and integration tests of the whole workspace.
 pub(crate) fn test(consent: Consent, without_patroni: bool, rest: &[OsString]) -> Result<()> {
@@ -25,10 +25,10 @@ pub(crate) fn test(consent: Consent, without_patroni: bool, rest: &[OsString]) -
     };
     command.args(rest).env(BINARY_VARIABLE, binary);
     if without_patroni {
-        command.env_remove(setup::PATRONI_VARIABLE);
-        eprintln!("Tests with genuine Patroni are left out.");
+        eprintln!("Tests with genuine Patroni skip themselves where it cannot be had.");
     } else {
-        command.env(setup::PATRONI_VARIABLE, setup::patroni_bin_dir());
+        command.env(setup::PATRONI_VARIABLE, setup::patroni_folder());
+        command.env("PGHERD_REQUIRE_ORACLE", "1");
     }
     run::shown(&mut command)
 }

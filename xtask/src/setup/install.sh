@@ -30,8 +30,8 @@ cleanup() {
         [ ! -d /run/systemd/system ] || systemctl daemon-reload || true
     fi
     # A package that we brought must not start its daemon at the next boot either.
-    if [ -n "$new_etcd" ] && [ -e /lib/systemd/system/etcd.service ] && command -v systemctl >/dev/null; then
-        systemctl --quiet disable etcd.service >/dev/null 2>&1 || true
+    if [ -n "$new_etcd" ] && [ -e /lib/systemd/system/etcd.service ]; then
+        deb-systemd-helper disable etcd.service >/dev/null 2>&1 || true
     fi
     if [ -n "$new_etcd" ] && [ -x /etc/init.d/etcd ]; then
         # Only where an administrator's own policy let it start.

@@ -108,7 +108,7 @@ fn network(lacks: &mut Vec<Lack>) {
 fn patroni(lacks: &mut Vec<Lack>) {
     let usable =
         |program: &str| run::succeeds(Command::new(program).args(["-c", "import venv, ensurepip"]));
-    if !super::patroni::is_there() && !usable("python3") {
+    if !super::patroni::is_there() && !usable(super::patroni::python()) {
         lacks.push(Lack {
             what: "Python's virtual environments (for genuine Patroni)",
             packages: &[&["python3", "python3-venv"]],

@@ -10,20 +10,25 @@ use std::process::Command;
 /// What is installed, by exact version: tests compare behaviour.
 const PACKAGES: [&str; 2] = ["patroni[etcd3]==4.1.5", "psycopg[binary]==3.3.9"];
 
-/// Names a directory with the programs `patroni` and `patronictl`; tests read it, and a user who
-/// has them already can set it.
-pub(crate) const VARIABLE: &str = "PGHERD_TEST_PATRONI";
+/// Names the virtual environment; tests read it, and a user who has one already can set it.
+pub(crate) const VARIABLE: &str = "PGHERD_ORACLE";
 
-/// The directory with `patroni` and `patronictl`.
-pub(crate) fn bin_dir() -> PathBuf {
-    match std::env::var_os(VARIABLE) {
-        Some(folder) => PathBuf::from(folder),
-        None => environment().join("bin"),
-    }
+/// The virtual environment with `bin/patroni` and `bin/patronictl`.
+pub(crate) fn folder() -> PathBuf {
+    std::env::var_os(VARIABLE).map_or_else(environment, PathBuf::from)
 }
 
-/// As root the environment must be readable by the unprivileged user that PostgreSQL runs as, so
-/// not below root's home.
+/// The interpreter. As root the system's own: another one may live in root's home, which is closed
+/// to the unprivileged user that Patroni runs as.
+pub(super) fn python() -> &'static str {
+    let system = "/usr/bin/python3";
+    if machine::is_root() && std::path::Path::new(system).exists() {
+        return system;
+    }
+    "python3"
+}
+
+/// As root not below root's home, for the same reason.
 fn environment() -> PathBuf {
     let cache = if machine::is_root() {
         PathBuf::from("/var/cache")
@@ -35,7 +40,7 @@ fn environment() -> PathBuf {
 }
 
 pub(super) fn is_there() -> bool {
-    let folder = bin_dir();
+    let folder = folder().join("bin");
     ["patroni", "patronictl"]
         .iter()
         .all(|program| folder.join(program).is_file())
@@ -65,13 +70,13 @@ pub(super) fn install(yes: bool) -> Result<()> {
     made.with_context(|| {
         format!(
             "genuine Patroni could not be installed; where there is no PyPI, set {VARIABLE} to a \
-             directory that has it, or run with --without-patroni"
+             virtual environment that has it, or run with --without-patroni"
         )
     })
 }
 
 fn create(folder: &std::path::Path) -> Result<()> {
-    run::shown(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
+    run::shown(Command::new(python()).args(["-m", "venv"]).arg(folder))?;
     let pip = folder.join("bin").join("pip");
     run::shown(
         Command::new(pip)

@@ -45,6 +45,7 @@ fn process(program: &Path, home: &Path, data: &Path, client: u16, peer: u16) -> 
         .arg(format!("--initial-advertise-peer-urls={peer}"))
         .arg(format!("--initial-cluster=up={peer}"))
         .arg("--logger=zap")
+        .arg("--log-level=warn")
 }
 
 /// Until it says that it is healthy. If its port was taken it has died, and whoever answers there
