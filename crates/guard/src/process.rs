@@ -25,7 +25,7 @@ use std::process::ExitCode;
 const ROUND: Span = Span::from_millis(300);
 
 /// How often a guard without agent looks whether leftovers of a dead postmaster are still there.
-const LEFTOVERS_EVERY: Span = Span::from_millis(200);
+const LEFTOVERS_EVERY: Span = Span::from_millis(50);
 
 /// Body of the hidden subcommand `pgherd guard --data-dir=DIR`. `args`: what follows the word
 /// `guard`. `clock` reads CLOCK_BOOTTIME. Standard input must be the socket that
