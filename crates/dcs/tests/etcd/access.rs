@@ -1,0 +1,123 @@
+//! Users and passwords, lost tokens, TLS.
+
+use crate::harness::{
+    Etcd, acquire, clock, cluster, done, eventually, options, shows, started, within,
+};
+use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
+use pgherd_dcs::{Error, Options, Protocol, Secret, Store};
+use pgherd_model::{Op, Span};
+
+async fn enable_auth(client: &mut Client) {
+    client.user_add("root", "rootpw", None).await.unwrap();
+    client.role_add("root").await.unwrap();
+    client.user_grant_role("root", "root").await.unwrap();
+    client.user_add("herd", "secret-word", None).await.unwrap();
+    client.role_add("herd").await.unwrap();
+    let all = Permission::new(PermissionType::Readwrite, "/service/c/").with_prefix();
+    client.role_grant_permission("herd", all).await.unwrap();
+    client.user_grant_role("herd", "herd").await.unwrap();
+    client.auth_enable().await.unwrap();
+}
+
+fn herd(endpoints: Vec<String>, password: &str) -> Options {
+    Options {
+        username: Some("herd".into()),
+        password: Some(Secret::new(password)),
+        ..options(endpoints, "a")
+    }
+}
+
+#[tokio::test]
+async fn all_etcds_restart_and_forget_their_tokens() {
+    let mut etcd = Etcd::start(3).await;
+    etcd.leader(0).await;
+    // A user is configured before etcd wants one: that works, and goes on when it does.
+    let a = started(herd(etcd.endpoints(), "secret-word")).await;
+    let mut lease = a.leader_lease();
+    lease.renew(Span::from_secs(5)).await.unwrap();
+    enable_auth(&mut etcd.client(0).await).await;
+    let renewed = lease.renew(Span::from_secs(5)).await.unwrap();
+    let term = acquire(&a).await;
+
+    for member in &mut etcd.members {
+        member.kill();
+    }
+    for member in &mut etcd.members {
+        member.start();
+    }
+    let again = eventually("renewed", async || {
+        lease.renew(Span::from_secs(2)).await.ok()
+    })
+    .await;
+    assert_eq!(again.lease, renewed.lease);
+    let now = clock();
+    eventually("proven anew", async || {
+        (a.picture().borrow().fresh_at > now).then_some(())
+    })
+    .await;
+    let status = Op::PutStatus {
+        status: Default::default(),
+        term,
+    };
+    eventually("writes work", async || {
+        a.run(&status, within(2_000)).await.ok()
+    })
+    .await;
+
+    let root = ConnectOptions::new().with_user("root", "rootpw");
+    let mut other = Client::connect([&etcd.members[1].endpoint], Some(root))
+        .await
+        .unwrap();
+    other.put("/service/c/config", "{}", None).await.unwrap();
+    shows(&a, "an event", |picture| {
+        picture.cluster.as_ref().unwrap().config.is_some()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_named_and_never_shown() {
+    let etcd = Etcd::start(1).await;
+    enable_auth(&mut etcd.client(0).await).await;
+    let wrong = herd(etcd.endpoints(), "guessed-word");
+    assert!(!format!("{wrong:?}").contains("guessed-word"));
+    let a = Store::start(wrong).unwrap();
+    let error = a.run(&Op::Refresh, within(5_000)).await.unwrap_err();
+    assert!(matches!(error, Error::Denied { .. }), "{error}");
+    let picture = shows(&a, "the problem", |picture| picture.problem.is_some()).await;
+    let problem = picture.problem.unwrap();
+    assert!(problem.contains("authentication failed"), "{problem}");
+    assert!(!problem.contains("guessed-word") && !error.to_string().contains("guessed-word"));
+
+    // A right password without rights on these keys.
+    let mut elsewhere = herd(etcd.endpoints(), "secret-word");
+    elsewhere.prefix = "/service/other/".into();
+    let b = Store::start(elsewhere).unwrap();
+    let error = b.run(&Op::Refresh, within(5_000)).await.unwrap_err();
+    assert!(matches!(error, Error::Denied { .. }), "{error}");
+    assert!(error.to_string().contains("permission denied"), "{error}");
+}
+
+#[tokio::test]
+async fn tls_needs_the_right_ca() {
+    let etcd = Etcd::start_with(1, "https", &["--auto-tls"]).await;
+    // The certificate that etcd makes for itself is its own CA.
+    let cert = etcd.dir.path().join("m0/fixtures/client/cert.pem");
+    let mut right = options(etcd.endpoints(), "a");
+    right.protocol = Protocol::Https;
+    right.cacert = Some(cert);
+    let mut wrong = right.clone();
+    let a = started(right).await;
+    done(&a, Op::Refresh).await;
+    acquire(&a).await;
+    assert!(cluster(&a).leader.is_some());
+
+    wrong.cacert = None;
+    match Store::start(wrong.clone()) {
+        Ok(b) => assert!(b.run(&Op::Refresh, within(1_000)).await.is_err()),
+        Err(error) => assert!(error.to_string().contains("cacert"), "{error}"),
+    }
+    wrong.cacert = Some("/nowhere/ca.pem".into());
+    let error = Store::start(wrong).err().unwrap().to_string();
+    assert!(error.contains("/nowhere/ca.pem"), "{error}");
+}

@@ -1,0 +1,118 @@
+//! Endpoints that hang or are closed, and endpoints found by discovery.
+
+use crate::harness::{
+    Etcd, PATIENCE, acquire, clock, free_ports, options, shows, started, store, within,
+};
+use pgherd_dcs::{Error, Store};
+use pgherd_model::{Answer, Op, Span};
+use std::net::{Ipv4Addr, TcpListener};
+
+/// Accepts connections (in the kernel's queue) and never says a word.
+fn hanging() -> (TcpListener, String) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let endpoint = listener.local_addr().unwrap().to_string();
+    (listener, endpoint)
+}
+
+fn closed() -> String {
+    format!("127.0.0.1:{}", free_ports(1)[0])
+}
+
+#[tokio::test]
+async fn one_hangs_one_is_closed_and_everything_stays_within_its_deadline() {
+    let etcd = Etcd::start(1).await;
+    let (_listener, hung) = hanging();
+    let endpoints = vec![hung, closed(), etcd.members[0].endpoint.clone()];
+    let begin = clock();
+    let a = store(endpoints, "a").await;
+    let first = clock().since(begin);
+    assert!(first < Span::from_secs(3), "first read after {first:?}");
+
+    let mut lease = a.leader_lease();
+    let begin = clock();
+    let renewed = lease.renew(Span::from_secs(5)).await.unwrap();
+    assert!(clock().since(begin) < Span::from_secs(3));
+    assert!(
+        clock().since(renewed.sent) < Span::from_millis(900),
+        "counts from the try that was answered"
+    );
+    let begin = clock();
+    acquire(&a).await;
+    for _ in 0..10 {
+        lease.renew(Span::from_secs(1)).await.unwrap();
+        a.run(&Op::Refresh, within(1_000)).await.unwrap();
+    }
+    let all = clock().since(begin);
+    assert!(
+        all < Span::from_secs(4),
+        "one that works is asked first: {all:?}"
+    );
+}
+
+#[tokio::test]
+async fn nobody_there_is_an_error_in_time_and_names_the_endpoint() {
+    let (_listener, hung) = hanging();
+    let gone = closed();
+    let endpoints = vec![hung.clone(), gone.clone()];
+    let a = Store::start(options(endpoints, "a")).unwrap();
+    let begin = clock();
+    let error = a.run(&Op::Refresh, within(1_500)).await.unwrap_err();
+    let took = clock().since(begin);
+    assert!(took < Span::from_millis(2_000), "{took:?}");
+    assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("/service/c/") && (text.contains(&hung) || text.contains(&gone)),
+        "{text}"
+    );
+
+    let begin = clock();
+    let mut lease = a.leader_lease();
+    lease.renew(Span::from_millis(1_500)).await.unwrap_err();
+    assert!(clock().since(begin) < Span::from_millis(2_000));
+    let config = Op::PutConfig {
+        text: "{}".into(),
+        expected: None,
+    };
+    let error = a.run(&config, within(1_500)).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Ambiguous { .. }),
+        "the hung one may have it: {error}"
+    );
+    shows(&a, "the problem", |picture| {
+        picture.problem.is_some() && picture.cluster.is_none()
+    })
+    .await;
+
+    let alone = Store::start(options(vec![gone.clone()], "a")).unwrap();
+    let error = alone.run(&config, within(500)).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Unavailable { .. }),
+        "refused connections leave no doubt: {error}"
+    );
+    assert!(Store::start(options(vec![], "a")).is_err());
+}
+
+#[tokio::test]
+async fn members_are_discovered_and_carry_on_alone() {
+    let mut etcd = Etcd::start(3).await;
+    let mut wanted = options(vec![etcd.members[0].endpoint.clone()], "a");
+    wanted.discovery = true;
+    let a = started(wanted).await;
+    let term = acquire(&a).await;
+    // Known by its effect: the configured endpoint goes, and operations still work.
+    let begin = clock();
+    etcd.members[0].kill();
+    let answer = a.run(&Op::Refresh, clock() + PATIENCE).await;
+    assert!(matches!(answer, Ok(Answer::Done { .. })), "{answer:?}");
+    let fresh = clock();
+    shows(&a, "the picture through another member", |picture| {
+        picture.fresh_at > fresh
+    })
+    .await;
+    assert!(clock().since(begin) < PATIENCE);
+    assert_eq!(
+        crate::harness::cluster(&a).leader.unwrap().create_revision,
+        term
+    );
+}
