@@ -129,8 +129,8 @@ fn first_cell(messages: &[SimpleQueryMessage]) -> Option<String> {
 pub(crate) async fn hunt(endpoints: &[Endpoint]) -> Session {
     let (found, mut first) = tokio::sync::mpsc::channel(1);
     let mut tasks = tokio::task::JoinSet::new();
-    for endpoint in endpoints.iter().cloned() {
-        let found = found.clone();
+    for endpoint in endpoints {
+        let (found, endpoint) = (found.clone(), endpoint.clone());
         tasks.spawn(async move {
             let session = becomes_writable(&endpoint).await;
             let _ = found.send(session).await;

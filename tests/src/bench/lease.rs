@@ -9,7 +9,6 @@ use tokio::task::JoinHandle;
 const KEY: &str = "/bench/hand/leader";
 
 /// A held lease of L seconds, renewed every L/5, and a watch on the key that lives under it.
-
 pub(crate) struct Lease {
     seconds: u32,
     renewal: JoinHandle<()>,

@@ -101,7 +101,7 @@ pub(crate) fn overlap(acks: &[Ack], old: usize, from: Instant) -> Overlap {
     let late = acks
         .iter()
         .filter(|a| a.node == old && a.at >= first_new.at);
-    let last = late.clone().last();
+    let last = late.clone().next_back();
     Overlap {
         rows: late.count(),
         ms: last.map_or(0.0, |a| a.at.ms_since(first_new.at)),
