@@ -31,7 +31,8 @@ cleanup() {
     fi
     # A package that we brought must not start its daemon at the next boot either.
     if [ -n "$new_etcd" ] && [ -e /lib/systemd/system/etcd.service ]; then
-        deb-systemd-helper disable etcd.service >/dev/null 2>&1 || true
+        # The variable: the helper insists on being called for a package.
+        DPKG_MAINTSCRIPT_PACKAGE=etcd-server deb-systemd-helper disable etcd.service >/dev/null 2>&1 || true
     fi
     if [ -n "$new_etcd" ] && [ -x /etc/init.d/etcd ]; then
         # Only where an administrator's own policy let it start.
