@@ -3,8 +3,9 @@
 
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, getrlimit, setpriority_process, setrlimit};
-use std::fs;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
+use std::{fs, io};
 
 /// Closes everything but the standard descriptors: what the agent's parent left open must not
 /// be held by a guard that outlives them.
@@ -45,7 +46,11 @@ pub(crate) fn stand_apart() {
     let _ = setrlimit(Resource::Nofile, files);
 }
 
-/// Locks the pages in use, and those that come, in memory.
+/// Locks the pages in use (and with enough privilege those that come) in memory.
+///
+/// `mlockall` counts the whole address space against the limit, program file included, so an
+/// ordinary user's 8 MB are not enough for it; then only the pages that are there now are locked,
+/// a few hundred kB. Have everything run once before, so that they are there.
 ///
 /// # Errors
 /// What is missing and how to get it.
@@ -53,15 +58,58 @@ pub(crate) fn lock_memory() -> Result<(), String> {
     let mut limit = getrlimit(Resource::Memlock);
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Memlock, limit);
-    let mut flags = MlockAllFlags::CURRENT | MlockAllFlags::ONFAULT;
     if limit.maximum.is_none() || rustix::process::geteuid().is_root() {
-        // Under a limit this would make a later allocation fail, which is worse than swapping.
-        flags |= MlockAllFlags::FUTURE;
+        // Under a limit, FUTURE would make a later allocation fail: worse than swapping.
+        let flags = MlockAllFlags::CURRENT | MlockAllFlags::ONFAULT | MlockAllFlags::FUTURE;
+        if mlockall(flags).is_ok() {
+            return Ok(());
+        }
     }
-    mlockall(flags).map_err(|error| {
+    lock_present().map_err(|error| {
         format!(
             "memory is not locked ({error}): under memory pressure the guard may be late; \
              raise the limit (LimitMEMLOCK=infinity)"
         )
     })
+}
+
+/// Locks the pages that are in memory now, by `/proc/self/maps` and `pagemap` (proc(5)).
+fn lock_present() -> io::Result<()> {
+    let page = rustix::param::page_size();
+    let pagemap = fs::File::open("/proc/self/pagemap")?;
+    let maps = fs::read_to_string("/proc/self/maps")?;
+    for line in maps.lines().filter(|line| !line.contains("[v")) {
+        let Some((start, end)) = bounds(line) else {
+            continue;
+        };
+        let mut entries = vec![0; (end - start) / page * 8];
+        pagemap.read_exact_at(&mut entries, (start / page * 8) as u64)?;
+        // Bit 63 of an entry, the top one of its last byte: the page is present.
+        let present: Vec<bool> = entries.chunks(8).map(|it| it[7] & 0x80 != 0).collect();
+        let mut at = 0;
+        for run in present.chunk_by(|one, other| one == other) {
+            if run[0] {
+                lock_range(start + at * page, run.len() * page)?;
+            }
+            at += run.len();
+        }
+    }
+    Ok(())
+}
+
+/// Addresses of a mapping that can be read: `start-end r...`.
+fn bounds(line: &str) -> Option<(usize, usize)> {
+    let (range, rest) = line.split_once(' ')?;
+    let (start, end) = range.split_once('-')?;
+    rest.starts_with('r').then_some(())?;
+    let parse = |text| usize::from_str_radix(text, 16).ok();
+    Some((parse(start)?, parse(end)?))
+}
+
+#[allow(unsafe_code)]
+fn lock_range(start: usize, length: usize) -> io::Result<()> {
+    let address = std::ptr::without_provenance_mut(start);
+    // SAFETY: mlock changes neither contents nor rights of the pages, and gives an error for a
+    // range that is not mapped (any more).
+    unsafe { rustix::mm::mlock(address, length) }.map_err(Into::into)
 }

@@ -10,6 +10,7 @@ use pgherd_model::{Span, Time};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
+use rustix::process::Signal;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
@@ -39,8 +40,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, clock: fn() -> Time) -> Ex
         return ExitCode::from(2);
     };
     harden::stand_apart();
-    // A rehearsal: what a look needs of memory and program is there before it is locked.
-    let _ = procs::look(&data_dir, clock());
+    rehearse(&data_dir, clock);
     let locked = harden::lock_memory();
     if let Err(why) = &locked {
         say(&data_dir, why);
@@ -51,6 +51,21 @@ pub fn main(args: impl IntoIterator<Item = OsString>, clock: fn() -> Time) -> Ex
             say(&data_dir, &format!("cannot go on: {error}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Runs most of what firing runs, harming nobody: then memory and program are there when they
+/// are locked, and need no disk later.
+fn rehearse(data_dir: &Path, clock: fn() -> Time) {
+    let _ = procs::look(data_dir, clock());
+    let _ = kill::kill(&data_dir.join("no such directory"), ROUND, clock);
+    if let Ok(me) = procs::identify(std::process::id()) {
+        // Its own pid with another start time: found out before anything is sent.
+        let stranger = Process {
+            started: me.started.wrapping_add(1),
+            ..me
+        };
+        let _ = procs::signal(&stranger, Signal::CONT);
     }
 }
 

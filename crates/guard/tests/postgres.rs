@@ -80,6 +80,12 @@ impl Primary {
     }
 }
 
+impl Drop for Primary {
+    fn drop(&mut self) {
+        let _ = pgherd_guard::kill(&self.data(), Span::from_secs(5), now);
+    }
+}
+
 fn program(name: &str) -> PathBuf {
     let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .unwrap()
@@ -245,7 +251,7 @@ fn client_insert(client: &Client, id: u64) -> io::Result<()> {
 fn sleepers() -> Vec<u32> {
     let is_sleeper = |pid: &u32| {
         std::fs::read(format!("/proc/{pid}/cmdline"))
-            .is_ok_and(|line| line == b"sleep\x001000\x00" || line.ends_with(b"sleep 1000; :\0"))
+            .is_ok_and(|line| line == b"sleep\x001000\x00" || line == b"sh\0-c\0sleep 1000; :\0")
     };
     std::fs::read_dir("/proc")
         .unwrap()
@@ -282,7 +288,6 @@ fn nothing_is_acknowledged_after_the_kill_and_nothing_acknowledged_is_lost() {
         .collect();
     let lost = acknowledged.iter().filter(|id| !rows.contains(*id)).count();
     assert_eq!(lost, 0, "of {}", acknowledged.len());
-    pgherd_guard::kill(&primary.data(), Span::from_secs(5), now).unwrap();
 }
 
 #[test]
@@ -316,7 +321,6 @@ fn stopped_processes_long_statements_and_archive_commands_end_too() {
     println!("{killed:?}");
     assert_eq!(archivers(&primary.data()), [0u32; 0]);
     assert_eq!(primary.rows_after_restart(), [""; 0]);
-    pgherd_guard::kill(&primary.data(), Span::from_secs(5), now).unwrap();
 }
 
 #[test]
@@ -333,7 +337,6 @@ fn leftovers_of_a_dead_postmaster_are_killed() {
     println!("{killed:?}");
     assert!(ready(&client.socket, PollFlags::HUP, Span::ZERO));
     assert_eq!(primary.rows_after_restart(), [""; 0]);
-    pgherd_guard::kill(&primary.data(), Span::from_secs(5), now).unwrap();
 }
 
 /// As PostgreSQL's own user, as agents run: without any privilege.

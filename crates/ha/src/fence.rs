@@ -16,7 +16,7 @@ use pgherd_model::{Span, Time};
 const STOP_PATIENCE: Span = Span::from_millis(20);
 
 /// Longest pause between two looks; the end of a killed process ends it earlier.
-const LOOK_EVERY: Span = Span::from_millis(5);
+const LOOK_EVERY: Span = Span::from_millis(10);
 
 /// The same while a stop is awaited.
 const STOP_LOOK_EVERY: Span = Span::from_millis(1);
@@ -271,14 +271,14 @@ mod tests {
             // The order: stop, kill the others, look again, kill the postmaster, look until gone.
             ("looked 999 run 5 others 6,7", "stop 5"),
             ("looked 998 run 5 others 6,7 stop 999", "kill 6 7"),
-            ("looked 998 run 5 others 6,7 stop 999 kill 999", "wait 1004"),
-            ("looked 990 run 5 others 6,7 stop 991 kill 992", "look"),
+            ("looked 998 run 5 others 6,7 stop 999 kill 999", "wait 1009"),
+            ("looked 980 run 5 others 6,7 stop 981 kill 990", "look"),
             ("looked 999 stopped 5 others 8 stop 991 kill 992", "kill 8"),
             (
                 "looked 999 stopped 5 stop 991 kill 992",
                 "kill postmaster 5",
             ),
-            ("looked 998 stopped 5 stop 991 kill 999", "wait 1004"),
+            ("looked 998 stopped 5 stop 991 kill 999", "wait 1009"),
             ("looked 999 stop 991 kill 992", "gone"),
             // Somebody else has stopped it already.
             ("looked 999 stopped 5 others 6", "kill 6"),
@@ -296,7 +296,7 @@ mod tests {
             ("looked 999 stopped 5 others 6 patience 200", "kill 6"),
             (
                 "looked 998 run 5 others 6 patience 200 quit 999",
-                "wait 1004",
+                "wait 1009",
             ),
             ("looked 999 run 5 others 6 patience 200 quit 800", "stop 5"),
             ("looked 999 others 6 patience 200 quit 900", "kill 6"),
