@@ -1,10 +1,55 @@
 //! What holds at this moment: defaults, dynamic configuration and the node's own, joined and
 //! brought into range (contract: patroni-config, sections 1 and 2).
 
-use super::NodeConfig;
+use super::dynamic::{Dynamic, settings};
+use super::{NodeConfig, parameters, units};
 use pgherd_model::{Settings, Span};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+
+pub use super::parameters::is_owned;
+
+/// Keys of the dynamic configuration.
+pub(super) const DYNAMIC_KEYS: &[&str] = &[
+    "ttl",
+    "loop_wait",
+    "retry_timeout",
+    "maximum_lag_on_failover",
+    "maximum_lag_on_syncnode",
+    "max_timelines_history",
+    "check_timeline",
+    "primary_start_timeout",
+    "master_start_timeout",
+    "primary_stop_timeout",
+    "master_stop_timeout",
+    "synchronous_mode",
+    "synchronous_mode_strict",
+    "synchronous_node_count",
+    "failsafe_mode",
+    "pause",
+    "member_slots_ttl",
+    "slots",
+    "permanent_slots",
+    "permanent_replication_slots",
+    "ignore_slots",
+    "standby_cluster",
+    "postgresql",
+    "pgherd",
+];
+
+/// Options of pg_basebackup that the agent decides.
+const REFUSED: &[&str] = &[
+    "pgdata",
+    "format",
+    "wal-method",
+    "gzip",
+    "version",
+    "dbname",
+    "host",
+    "port",
+    "username",
+    "password",
+];
 
 /// The result of [`effective`].
 #[derive(Clone, Debug, PartialEq)]
@@ -87,22 +132,226 @@ pub struct PhysicalSlot {
 /// hold). Never fails: what is out of range or of a wrong type is replaced as Patroni does, with
 /// a warning.
 pub fn effective(node: &NodeConfig, dynamic: Option<&Value>) -> Effective {
-    let _ = (node, dynamic);
-    Effective {
-        settings: Settings::default(),
-        postgresql: EffectivePostgres::default(),
-        warnings: Vec::new(),
+    let mut warnings = Vec::new();
+    let empty = Map::new();
+    let document = match dynamic {
+        None => &empty,
+        Some(Value::Object(document)) => document,
+        Some(_) => {
+            warnings.push("the dynamic configuration is not a JSON object: defaults hold".into());
+            &empty
+        }
+    };
+    if document
+        .get("standby_cluster")
+        .is_some_and(Value::is_object)
+    {
+        warnings.push("standby_cluster has no effect yet".into());
     }
-}
-
-/// Is this a parameter that the agent decides (command line, dynamic configuration only)?
-pub fn is_owned(parameter: &str) -> bool {
-    let _ = parameter;
-    false
+    let mut dynamic = Dynamic::new(document, &mut warnings);
+    let shared = merged(node, &mut dynamic);
+    let mut settings = settings(&mut dynamic, node, &shared);
+    let physical_slots = physical_slots(&mut dynamic);
+    settings.permanent_slots = physical_slots
+        .iter()
+        .map(|slot| slot.name.clone())
+        .collect();
+    let parameters = parameters::merged(node, dynamic.section("postgresql"), dynamic.warnings);
+    let postgresql = postgres(&shared, parameters, physical_slots, dynamic.warnings);
+    Effective {
+        settings,
+        postgresql,
+        warnings,
+    }
 }
 
 /// JSON merge patch, as `PATCH /config` does it: objects recurse, `null` deletes, everything
 /// else replaces.
 pub fn merge_patch(document: &mut Value, patch: &Value) {
     json_patch::merge(document, patch);
+}
+
+/// `postgresql` of the dynamic configuration with the node's own values over it. What only a
+/// node can say is not taken from the dynamic one.
+fn merged(node: &NodeConfig, dynamic: &mut Dynamic<'_, '_>) -> Map<String, Value> {
+    const LOCAL_ONLY: &[&str] = &[
+        "connect_address",
+        "proxy_address",
+        "listen",
+        "config_dir",
+        "data_dir",
+        "pgpass",
+        "authentication",
+    ];
+    let mut merged = dynamic.section("postgresql").cloned().unwrap_or_default();
+    merged.retain(|key, value| !LOCAL_ONLY.contains(&key.as_str()) && !value.is_null());
+    for (key, value) in &node.postgresql.shared {
+        if !value.is_null() {
+            merged.insert(key.clone(), value.clone());
+        }
+    }
+    merged
+}
+
+fn postgres(
+    shared: &Map<String, Value>,
+    parameters: BTreeMap<String, String>,
+    physical_slots: Vec<PhysicalSlot>,
+    warnings: &mut Vec<String>,
+) -> EffectivePostgres {
+    let text = |key: &str| {
+        shared
+            .get(key)
+            .and_then(plain)
+            .filter(|text| !text.is_empty())
+    };
+    let mut lines = |key: &str| match shared.get(key)? {
+        Value::Array(items) => Some(items.iter().filter_map(plain).collect()),
+        _ => {
+            warnings.push(format!("postgresql.{key} is not a list, ignored"));
+            None
+        }
+    };
+    let (pg_hba, pg_ident) = (lines("pg_hba"), lines("pg_ident"));
+    let named = shared.get("create_replica_methods");
+    let methods = named.or(shared.get("create_replica_method"));
+    let mut methods = methods.map(words).unwrap_or_default();
+    if methods.is_empty() {
+        methods.push("basebackup".into());
+    }
+    let is_method = |name: &str, section: &Map<String, Value>| {
+        name != "basebackup"
+            && (methods.iter().any(|m| m == name) || section.contains_key("command"))
+    };
+    let sections = shared.iter().filter_map(|(name, section)| {
+        let section = section
+            .as_object()
+            .filter(|section| is_method(name, section))?;
+        Some((name.clone(), section.clone()))
+    });
+    let callback = |name: &str| shared.get("callbacks")?.get(name).and_then(plain);
+    EffectivePostgres {
+        parameters,
+        pg_hba,
+        pg_ident,
+        recovery_conf: recovery_conf(shared.get("recovery_conf")),
+        methods: sections.collect(),
+        create_replica_methods: methods.clone(),
+        basebackup: basebackup(shared.get("basebackup"), warnings),
+        callbacks: Callbacks {
+            on_start: callback("on_start"),
+            on_stop: callback("on_stop"),
+            on_restart: callback("on_restart"),
+            on_reload: callback("on_reload"),
+            on_role_change: callback("on_role_change"),
+        },
+        pre_promote: text("pre_promote"),
+        before_stop: text("before_stop"),
+        pg_ctl_timeout: shared
+            .get("pg_ctl_timeout")
+            .and_then(units::seconds)
+            .unwrap_or(Span::from_secs(60)),
+        physical_slots,
+    }
+}
+
+fn recovery_conf(value: Option<&Value>) -> BTreeMap<String, String> {
+    let decided = |name: &str| {
+        name.starts_with("recovery_target")
+            || matches!(name, "primary_conninfo" | "primary_slot_name")
+    };
+    value
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+        .filter(|(name, _)| !decided(name))
+        .filter_map(|(name, value)| Some((name, plain(value)?)))
+        .collect()
+}
+
+/// A list of flags and single pairs, or a mapping.
+fn basebackup(value: Option<&Value>, warnings: &mut Vec<String>) -> Vec<Basebackup> {
+    let mut options = Vec::new();
+    let mut add = |name: &str, value: Option<&Value>| {
+        let name = name.trim_start_matches('-').to_owned();
+        if REFUSED.contains(&name.as_str()) {
+            let line = format!("postgresql.basebackup: option {name} is not allowed, left out");
+            warnings.push(line);
+            return;
+        }
+        let value = match value {
+            None | Some(Value::Null | Value::Bool(true)) => None,
+            Some(value) => plain(value),
+        };
+        options.push(Basebackup { name, value });
+    };
+    match value {
+        Some(Value::Object(entries)) => {
+            entries
+                .iter()
+                .for_each(|(name, value)| add(name, Some(value)));
+        }
+        Some(Value::Array(items)) => items.iter().for_each(|item| match item {
+            Value::String(name) => add(name, None),
+            Value::Object(pair) => pair.iter().for_each(|(name, value)| add(name, Some(value))),
+            _ => {}
+        }),
+        _ => {}
+    }
+    options
+}
+
+/// `slots` of type physical; names by PostgreSQL's rule.
+fn physical_slots(dynamic: &mut Dynamic<'_, '_>) -> Vec<PhysicalSlot> {
+    let keys = ["slots", "permanent_slots", "permanent_replication_slots"];
+    let Some(slots) = keys.into_iter().find_map(|key| dynamic.section(key)) else {
+        return Vec::new();
+    };
+    let mut physical = Vec::new();
+    for (name, value) in slots {
+        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if name.is_empty() || name.len() > 63 || !name.chars().all(legal) {
+            let line = format!("slots: {name:?} is no name for a slot, ignored");
+            dynamic.warnings.push(line);
+            continue;
+        }
+        let text = |key: &str| value.get(key).and_then(Value::as_str);
+        let is_physical = match text("type") {
+            Some(kind) => kind == "physical",
+            None => text("database").is_none() || text("plugin").is_none(),
+        };
+        if is_physical {
+            let cluster_type = text("cluster_type").map(str::to_owned);
+            let name = name.clone();
+            physical.push(PhysicalSlot { name, cluster_type });
+        }
+    }
+    physical
+}
+
+/// A list of text, or comma separated text.
+fn words(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(items) => items.iter().filter_map(plain).collect(),
+        other => {
+            let text = plain(other).unwrap_or_default();
+            let parts = text
+                .split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty());
+            parts.map(str::to_owned).collect()
+        }
+    }
+}
+
+/// A scalar as text; booleans as PostgreSQL writes them.
+pub(super) fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(true) => Some("on".into()),
+        Value::Bool(false) => Some("off".into()),
+        _ => None,
+    }
 }

@@ -1,0 +1,135 @@
+//! Parameters of PostgreSQL: the user's, and those that the agent owns
+//! (contract: patroni-config, section 2).
+
+use super::effective::plain;
+use super::{NodeConfig, units};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+enum Rule {
+    Number(i64),
+    Flag,
+    Word(&'static [&'static str]),
+    /// Size of kept WAL, in MB.
+    Megabytes(i64),
+}
+
+/// (name, default, what is accepted)
+const OWNED: &[(&str, &str, Rule)] = &[
+    (
+        "wal_level",
+        "replica",
+        Rule::Word(&["hot_standby", "replica", "logical"]),
+    ),
+    ("hot_standby", "on", Rule::Word(&["on"])),
+    ("max_connections", "100", Rule::Number(25)),
+    ("max_wal_senders", "10", Rule::Number(3)),
+    ("max_replication_slots", "10", Rule::Number(4)),
+    ("max_worker_processes", "8", Rule::Number(2)),
+    ("max_prepared_transactions", "0", Rule::Number(0)),
+    ("max_locks_per_transaction", "64", Rule::Number(32)),
+    ("track_commit_timestamp", "off", Rule::Flag),
+    ("wal_log_hints", "on", Rule::Flag),
+    ("wal_keep_size", "128MB", Rule::Megabytes(16)),
+];
+
+/// Those that nobody can set.
+const FIXED: &[&str] = &["listen_addresses", "port", "cluster_name"];
+
+/// Is this a parameter that the agent decides, from the dynamic configuration only? Most are
+/// passed on the command line; `wal_keep_size` stands in the file.
+pub fn is_owned(parameter: &str) -> bool {
+    parameter == "wal_keep_segments"
+        || FIXED.contains(&parameter)
+        || OWNED.iter().any(|(name, _, _)| *name == parameter)
+}
+
+/// Dynamic values, local ones over them, then the owned ones.
+pub(super) fn merged(
+    node: &NodeConfig,
+    dynamic: Option<&Map<String, Value>>,
+    warnings: &mut Vec<String>,
+) -> BTreeMap<String, String> {
+    let dynamic = dynamic.and_then(|section| section.get("parameters"));
+    let local = node.postgresql.shared.get("parameters");
+    if dynamic.is_some_and(|parameters| !parameters.is_object() && !parameters.is_null()) {
+        warnings.push("postgresql.parameters is not a mapping, ignored".into());
+    }
+    let values = |section: Option<&Value>| -> Map<String, Value> {
+        let section = section.and_then(Value::as_object).into_iter().flatten();
+        section
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
+            .collect()
+    };
+    let (dynamic, local) = (values(dynamic), values(local));
+    let mut parameters = BTreeMap::new();
+    for (name, value) in dynamic.iter().chain(&local) {
+        if is_owned(name) {
+            continue;
+        }
+        match plain(value) {
+            Some(text) => parameters.insert(name.clone(), text),
+            None => parameters.remove(name),
+        };
+    }
+    for (name, default, rule) in OWNED {
+        let value = owned(&dynamic, name, default, rule, warnings);
+        parameters.insert((*name).to_owned(), value);
+    }
+    let listen = &node.postgresql.listen;
+    parameters.insert("listen_addresses".into(), listen.addresses.clone());
+    parameters.insert("port".into(), listen.port.to_string());
+    parameters.insert("cluster_name".into(), node.scope.clone());
+    parameters
+}
+
+fn owned(
+    dynamic: &Map<String, Value>,
+    name: &str,
+    default: &str,
+    rule: &Rule,
+    warnings: &mut Vec<String>,
+) -> String {
+    let converted = segments(dynamic);
+    let given = match dynamic.get(name) {
+        Some(value) if !value.is_null() => value,
+        _ if name == "wal_keep_size" && !converted.is_null() => &converted,
+        _ => return default.to_owned(),
+    };
+    let accepted = match rule {
+        Rule::Number(least) => units::integer(given)
+            .filter(|number| number >= least)
+            .map(|number| number.to_string()),
+        Rule::Flag => units::boolean(given).map(|flag| if flag { "on" } else { "off" }.to_owned()),
+        Rule::Word(words) => plain(given).and_then(|text| {
+            // `on` in YAML is a boolean, `true` the same in PostgreSQL.
+            let text = match units::boolean(given) {
+                Some(true) => "on".to_owned(),
+                _ => text.to_ascii_lowercase(),
+            };
+            words.contains(&text.as_str()).then_some(text)
+        }),
+        Rule::Megabytes(least) => {
+            let bytes = match given {
+                Value::String(text) if text.trim().parse::<i64>().is_err() => units::bytes(given),
+                _ => units::integer(given).and_then(|mb| mb.checked_mul(1 << 20)),
+            };
+            let enough = bytes.is_some_and(|bytes| bytes >= least << 20);
+            enough.then(|| plain(given)).flatten()
+        }
+    };
+    accepted.unwrap_or_else(|| {
+        let shown = plain(given).unwrap_or_else(|| given.to_string());
+        warnings.push(format!(
+            "postgresql parameter {name}={shown} failed validation, defaulting to {default}"
+        ));
+        default.to_owned()
+    })
+}
+
+/// `wal_keep_segments` of old documents as `wal_keep_size`: 16 MB each.
+fn segments(dynamic: &Map<String, Value>) -> Value {
+    let segments = dynamic.get("wal_keep_segments").and_then(units::integer);
+    let megabytes = segments.and_then(|segments| segments.checked_mul(16));
+    megabytes.map_or(Value::Null, |size| Value::String(format!("{size}MB")))
+}

@@ -1,0 +1,289 @@
+//! Typed reading of one mapping of the YAML: says exactly where and what is wrong, and notices
+//! keys that nobody asked for.
+
+use super::yaml::{Data, Entry, Node, Place};
+use super::{ConfigError, Secret, units};
+use pgherd_model::Span;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+/// A mapping being read; one that is missing reads as empty.
+pub(super) struct Section<'a> {
+    path: String,
+    place: Place,
+    entries: &'a [Entry],
+    /// The section stands in the document.
+    pub(super) present: bool,
+    asked: RefCell<BTreeSet<String>>,
+    warnings: &'a RefCell<Vec<String>>,
+}
+
+impl<'a> Section<'a> {
+    /// The whole document.
+    pub(super) fn root(node: &'a Node, warnings: &'a RefCell<Vec<String>>) -> Result<Self> {
+        let entries: &[Entry] = match &node.data {
+            Data::Map(entries) => entries,
+            _ => {
+                let problem = format!("expected a mapping of sections, found {}", node.kind());
+                return Err(ConfigError::new(&node.place, problem));
+            }
+        };
+        Ok(Section {
+            path: String::new(),
+            place: node.place.clone(),
+            entries,
+            present: true,
+            asked: RefCell::default(),
+            warnings,
+        })
+    }
+
+    /// A mapping below this one; missing or null: empty, in the place of this one.
+    pub(super) fn child(&self, key: &str) -> Result<Section<'a>> {
+        let entry = self.entry(key);
+        let (place, entries) = match entry.map(|entry| (&entry.place, &entry.node.data)) {
+            None => (&self.place, &[][..]),
+            Some((place, Data::Null)) => (place, &[][..]),
+            Some((place, Data::Map(entries))) => (place, entries.as_slice()),
+            Some(_) => return Err(self.wrong(key, "a mapping")),
+        };
+        Ok(Section {
+            path: self.full(key),
+            place: place.clone(),
+            entries,
+            present: entry.is_some(),
+            asked: RefCell::default(),
+            warnings: self.warnings,
+        })
+    }
+
+    /// Full path of a key.
+    pub(super) fn full(&self, key: &str) -> String {
+        match self.path.as_str() {
+            "" => key.to_owned(),
+            path => format!("{path}.{key}"),
+        }
+    }
+
+    /// Names of all keys.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.entries.iter().map(|entry| entry.key.as_str())
+    }
+
+    /// The value; null counts as missing.
+    pub(super) fn node(&self, key: &str) -> Option<&'a Node> {
+        let node = &self.entry(key)?.node;
+        (!matches!(node.data, Data::Null)).then_some(node)
+    }
+
+    /// The value if it is of a kind; otherwise the key stays unknown.
+    pub(super) fn node_if(&self, key: &str, wanted: impl Fn(&Node) -> bool) -> Option<&'a Node> {
+        let entry = self.entries.iter().find(|entry| entry.key == key)?;
+        if !wanted(&entry.node) {
+            return None;
+        }
+        self.node(key)
+    }
+
+    pub(super) fn text(&self, key: &str) -> Result<Option<String>> {
+        let Some(node) = self.node(key) else {
+            return Ok(None);
+        };
+        match plain_text(node) {
+            Some(text) => Ok(Some(text)),
+            None => Err(self.wrong(key, "text")),
+        }
+    }
+
+    pub(super) fn required_text(&self, key: &str) -> Result<String> {
+        let text = self.text(key)?.filter(|text| !text.is_empty());
+        text.ok_or_else(|| self.missing(key, "text"))
+    }
+
+    pub(super) fn secret(&self, key: &str) -> Result<Option<Secret>> {
+        Ok(self.text(key)?.map(Secret::new))
+    }
+
+    pub(super) fn path(&self, key: &str) -> Result<Option<PathBuf>> {
+        let text = self.text(key)?.filter(|text| !text.is_empty());
+        Ok(text.map(PathBuf::from))
+    }
+
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>> {
+        let Some(node) = self.node(key) else {
+            return Ok(None);
+        };
+        match units::boolean(&node.to_json()) {
+            Some(flag) => Ok(Some(flag)),
+            None => Err(self.wrong(key, "a boolean (on or off)")),
+        }
+    }
+
+    pub(super) fn integer(&self, key: &str, least: i64, most: i64) -> Result<Option<i64>> {
+        let Some(node) = self.node(key) else {
+            return Ok(None);
+        };
+        let what = match most {
+            i64::MAX => format!("an integer of {least} or more"),
+            _ => format!("an integer from {least} to {most}"),
+        };
+        match units::integer(&node.to_json()) {
+            Some(number) if (least..=most).contains(&number) => Ok(Some(number)),
+            Some(number) => Err(self.error(key, format!("expected {what}, found {number}"))),
+            None => Err(self.wrong(key, &what)),
+        }
+    }
+
+    pub(super) fn span(&self, key: &str) -> Result<Option<Span>> {
+        let Some(node) = self.node(key) else {
+            return Ok(None);
+        };
+        match units::seconds(&node.to_json()) {
+            Some(span) => Ok(Some(span)),
+            None => Err(self.wrong(key, "a time in seconds or with a unit")),
+        }
+    }
+
+    /// One of a few words, without regard to case.
+    pub(super) fn word(&self, key: &str, words: &[&'static str]) -> Result<Option<&'static str>> {
+        let Some(node) = self.node(key) else {
+            return Ok(None);
+        };
+        let given = match node.data {
+            // `off` and `on` without quotes are booleans.
+            Data::Bool(false) if words.contains(&"off") => "off".into(),
+            Data::Bool(true) if words.contains(&"on") => "on".into(),
+            _ => plain_text(node).unwrap_or_default(),
+        };
+        let found = words.iter().find(|word| word.eq_ignore_ascii_case(&given));
+        match found {
+            Some(word) => Ok(Some(word)),
+            None => {
+                let what = format!("one of {}", words.join(", "));
+                match &node.data {
+                    Data::Text(text) => {
+                        Err(self.error(key, format!("expected {what}, found {text:?}")))
+                    }
+                    _ => Err(self.wrong(key, &what)),
+                }
+            }
+        }
+    }
+
+    /// A list of texts, or comma separated text.
+    pub(super) fn words(&self, key: &str) -> Result<Option<Vec<String>>> {
+        let Some(node) = self.node(key) else {
+            return Ok(None);
+        };
+        let Data::List(_) = node.data else {
+            let text = plain_text(node).ok_or_else(|| self.wrong(key, "a list of text"))?;
+            let text = text.trim().trim_start_matches('[').trim_end_matches(']');
+            let parts = text
+                .split(',')
+                .map(|part| part.trim().trim_matches(['"', '\'']));
+            let parts = parts.filter(|part| !part.is_empty()).map(str::to_owned);
+            return Ok(Some(parts.collect()));
+        };
+        self.lines(key)
+    }
+
+    /// A list of texts, which may hold commas.
+    pub(super) fn lines(&self, key: &str) -> Result<Option<Vec<String>>> {
+        let Some(node) = self.node(key) else {
+            return Ok(None);
+        };
+        let Data::List(items) = &node.data else {
+            return Err(self.wrong(key, "a list of text"));
+        };
+        let line = |item: &Node| {
+            plain_text(item).ok_or_else(|| {
+                let key = self.full(key);
+                let problem = format!("{key}: expected text, found {}", item.kind());
+                let remedy = match item.data {
+                    Data::Map(_) => ": put the whole line in quotes",
+                    _ => "",
+                };
+                ConfigError::new(&item.place, format!("{problem}{remedy}"))
+            })
+        };
+        let lines: Result<Vec<String>> = items.iter().map(line).collect();
+        lines.map(Some)
+    }
+
+    /// A mapping of names to text.
+    pub(super) fn texts(&self, key: &str) -> Result<BTreeMap<String, String>> {
+        let section = self.child(key)?;
+        let pairs = section.keys().map(|name| {
+            let text = section.text(name)?;
+            Ok((name.to_owned(), text.unwrap_or_default()))
+        });
+        pairs.collect()
+    }
+
+    /// Keys that are right, but that this version does not act on.
+    pub(super) fn without_effect(&self, keys: &[&str]) {
+        for key in keys {
+            if let Some(entry) = self.entry(key) {
+                self.warn(&entry.place, key, "has no effect yet");
+            }
+        }
+    }
+
+    /// To be called last: warns of keys that nobody asked for.
+    pub(super) fn finish(&self) {
+        let asked = self.asked.borrow();
+        for entry in self.entries {
+            if !asked.contains(&entry.key) {
+                self.warn(&entry.place, &entry.key, "unknown key, ignored");
+            }
+        }
+    }
+
+    pub(super) fn warn(&self, place: &Place, key: &str, what: &str) {
+        let line = format!("{place}: {}: {what}", self.full(key));
+        self.warnings.borrow_mut().push(line);
+    }
+
+    /// Warning about a key that is there.
+    pub(super) fn warn_at(&self, key: &str, what: &str) {
+        self.warn(&self.place_of(key), key, what);
+    }
+
+    pub(super) fn missing(&self, key: &str, what: &str) -> ConfigError {
+        self.error(key, format!("expected {what}, found nothing: add this key"))
+    }
+
+    /// A value of the wrong kind.
+    pub(super) fn wrong(&self, key: &str, what: &str) -> ConfigError {
+        let found = self.entry(key).map_or("nothing", |entry| entry.node.kind());
+        self.error(key, format!("expected {what}, found {found}"))
+    }
+
+    pub(super) fn error(&self, key: &str, problem: String) -> ConfigError {
+        let key_path = self.full(key);
+        ConfigError::new(self.place_of(key), format!("{key_path}: {problem}"))
+    }
+
+    fn place_of(&self, key: &str) -> Place {
+        let entry = self.entries.iter().find(|entry| entry.key == key);
+        entry.map_or(&self.place, |entry| &entry.place).clone()
+    }
+
+    fn entry(&self, key: &str) -> Option<&'a Entry> {
+        self.asked.borrow_mut().insert(key.to_owned());
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+}
+
+/// Text, and numbers as Python would show them: `password: 1234` works.
+fn plain_text(node: &Node) -> Option<String> {
+    match &node.data {
+        Data::Text(text) => Some(text.clone()),
+        Data::Int(number) => Some(number.to_string()),
+        Data::Float(number) => Some(format!("{number:?}")),
+        _ => None,
+    }
+}

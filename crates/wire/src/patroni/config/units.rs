@@ -1,0 +1,127 @@
+//! Numbers, sizes, times and flags as PostgreSQL and Patroni write them
+//! (contract: patroni-config, section 1).
+
+use pgherd_model::Span;
+use serde_json::Value;
+
+/// A flag: a boolean, 1 or 0, or one of `on true yes 1 off false no 0` as text.
+pub(super) fn boolean(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(flag) => Some(*flag),
+        Value::Number(number) => match number.as_i64() {
+            Some(1) => Some(true),
+            Some(0) => Some(false),
+            _ => None,
+        },
+        Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
+            "on" | "true" | "yes" | "1" => Some(true),
+            "off" | "false" | "no" | "0" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// An integer: a number or text, decimal, `0x` hexadecimal or octal with a leading 0.
+pub(super) fn integer(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => number
+            .as_i64()
+            .or_else(|| number.as_f64().map(|number| number.round() as i64)),
+        Value::String(text) => match split_number(text.trim())? {
+            (number, "") => Some(number.round() as i64),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Bytes: a plain number, or with unit `B kB MB GB TB`.
+pub(super) fn bytes(value: &Value) -> Option<i64> {
+    let Value::String(text) = value else {
+        return integer(value);
+    };
+    let (number, unit) = split_number(text.trim())?;
+    let factor = match unit {
+        "" | "B" => 1.0,
+        "kB" => 1024.0,
+        "MB" => 1024.0 * 1024.0,
+        "GB" => 1024.0 * 1024.0 * 1024.0,
+        "TB" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        _ => return None,
+    };
+    Some((number * factor).round() as i64)
+}
+
+/// A time: a plain number of seconds, or with unit `us ms s min h d`. Negative ones are `None`.
+pub(super) fn seconds(value: &Value) -> Option<Span> {
+    let seconds = match value {
+        Value::String(text) => {
+            let (number, unit) = split_number(text.trim())?;
+            let factor = match unit {
+                "" | "s" => 1.0,
+                "us" => 0.000_001,
+                "ms" => 0.001,
+                "min" => 60.0,
+                "h" => 3600.0,
+                "d" => 86_400.0,
+                _ => return None,
+            };
+            number * factor
+        }
+        other => other.as_f64()?,
+    };
+    Span::try_from_secs_f64(seconds).ok()
+}
+
+/// (number, unit without spaces)
+fn split_number(text: &str) -> Option<(f64, &str)> {
+    let (sign, rest) = match text.strip_prefix('-') {
+        Some(rest) => (-1.0, rest),
+        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let hex = rest.strip_prefix("0x").or(rest.strip_prefix("0X"));
+    if let Some(hex) = hex {
+        let end = hex
+            .find(|c: char| !c.is_ascii_hexdigit())
+            .unwrap_or(hex.len());
+        let (digits, unit) = hex.split_at(end);
+        let number = u32::from_str_radix(digits, 16).ok()?;
+        return Some((sign * f64::from(number), unit.trim_start()));
+    }
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(rest.len());
+    let (digits, unit) = rest.split_at(end);
+    let octal = digits.len() > 1 && digits.starts_with('0') && !digits.contains('.');
+    let number = match octal {
+        true => f64::from(u32::from_str_radix(digits, 8).ok()?),
+        false => digits.parse().ok()?,
+    };
+    Some((sign * number, unit.trim_start()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn units_as_in_postgresql() {
+        assert_eq!(bytes(&json!("1MB")), Some(1_048_576));
+        assert_eq!(bytes(&json!("1.5 kB")), Some(1536));
+        assert_eq!(bytes(&json!(7)), Some(7));
+        assert_eq!(bytes(&json!("0x10")), Some(16));
+        assert_eq!(bytes(&json!("1mb")), None);
+        assert_eq!(seconds(&json!("30min")), Some(Span::from_secs(1800)));
+        assert_eq!(seconds(&json!("250ms")), Some(Span::from_millis(250)));
+        assert_eq!(seconds(&json!(-1)), None);
+        assert_eq!(integer(&json!("-010")), Some(-8));
+        assert_eq!(integer(&json!("10s")), None);
+        assert_eq!(integer(&json!("")), None);
+        for flag in [json!("ON"), json!(1), json!(true), json!("yes")] {
+            assert_eq!(boolean(&flag), Some(true));
+        }
+        assert_eq!(boolean(&json!("maybe")), None);
+    }
+}
