@@ -1,8 +1,379 @@
-//! (being written)
+//! A new cluster: initdb, then the roles and the user's script on the running primary.
 
-#[allow(unused_imports)]
-mod stub_use { pub(crate) use crate::*; pub(crate) use pgherd_model::*; pub(crate) use std::path::PathBuf; pub(crate) use std::time::Duration; }
-#[allow(unused_imports)]
-use stub_use::*;
-pub(crate) async fn initdb(_i: &Instance, _timeout: Duration) -> Result<SystemId> { Err(Error::Unexpected { what: "initdb", reason: "not built yet".to_owned() }) }
-pub(crate) async fn post_bootstrap(_i: &Instance, _timeout: Duration) -> Result<()> { Err(Error::Unexpected { what: "post_bootstrap", reason: "not built yet".to_owned() }) }
+use crate::connection::{Connection, connect_local, local_place};
+use crate::files::{self, blocking};
+use crate::look::within;
+use crate::program::{self, Run};
+use crate::quote::{conninfo, identifier, literal};
+use crate::recovery::pgpass_line;
+use crate::start::kernel_reports_syncfs;
+use crate::{Credentials, Error, Instance, ProgramOption, Result, datadir};
+use pgherd_model::{DataDir, SystemId};
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What pg_rewind calls on its source (contract: patroni-ha-rules 10, "4 grants").
+const REWIND_FUNCTIONS: [&str; 4] = [
+    "pg_ls_dir(text, boolean, boolean)",
+    "pg_stat_file(text, boolean)",
+    "pg_read_binary_file(text)",
+    "pg_read_binary_file(text, bigint, bigint, boolean)",
+];
+
+/// Keeps passwords out of the server's log and statistics for the session.
+const QUIET: &str = "SET log_statement TO none; SET log_min_duration_statement TO -1; \
+ SET log_min_error_statement TO panic; SET log_min_duration_sample TO -1; \
+ SET log_duration TO off; SET pg_stat_statements.track_utility TO off; SET pgaudit.log TO none; \
+ SET debug_print_parse TO off; SET debug_print_rewritten TO off";
+
+/// Refuses a data directory that is not ours to fill, and removes an unfinished one.
+pub(crate) async fn fillable(instance: &Instance, what: &'static str) -> Result<()> {
+    match instance.data_dir().await {
+        DataDir::Empty => Ok(()),
+        DataDir::Unfinished => datadir::remove(instance).await,
+        state => Err(Error::DataDir {
+            what,
+            path: instance.path().to_owned(),
+            state,
+        }),
+    }
+}
+
+/// `--name` and `--name=value`.
+pub(crate) fn arguments(options: &[ProgramOption]) -> Vec<String> {
+    options
+        .iter()
+        .map(|option| match option {
+            ProgramOption::Flag(name) => format!("--{}", name.trim_start_matches('-')),
+            ProgramOption::Value(name, value) => {
+                format!("--{}={value}", name.trim_start_matches('-'))
+            }
+        })
+        .collect()
+}
+
+/// Whether the user gave one of these options.
+pub(crate) fn has(options: &[ProgramOption], names: &[&str]) -> bool {
+    options.iter().any(|option| {
+        let (ProgramOption::Flag(name) | ProgramOption::Value(name, _)) = option;
+        names.contains(&name.trim_start_matches('-'))
+    })
+}
+
+/// Whether we make a program's files durable ourselves: one syncfs for each file system instead of
+/// one fsync for each file (what initdb and pg_basebackup of 17+ call `--sync-method=syncfs`).
+pub(crate) fn sync_ourselves(options: &[ProgramOption]) -> bool {
+    kernel_reports_syncfs() && !has(options, &["sync-method"])
+}
+
+/// Makes a whole cluster directory durable: its file system and those behind its links.
+pub(crate) fn sync_tree(cluster: &Path) -> Result<()> {
+    let mut places = vec![cluster.to_owned(), cluster.join("pg_wal")];
+    if let Ok(spaces) = std::fs::read_dir(cluster.join("pg_tblspc")) {
+        places.extend(spaces.flatten().map(|space| space.path()));
+    }
+    for place in places {
+        let dir = File::open(&place).map_err(Error::file("open", &place))?;
+        rustix::fs::syncfs(&dir).map_err(|e| Error::file("sync", &place)(e.into()))?;
+    }
+    Ok(())
+}
+
+/// File work of a long job, whose limit is the job's.
+pub(crate) async fn long_file_work(
+    what: &'static str,
+    work: impl FnOnce() -> Result<()> + Send + 'static,
+) -> Result<()> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(answer) => answer,
+        Err(e) => Err(Error::Unexpected {
+            what,
+            reason: e.to_string(),
+        }),
+    }
+}
+
+pub(crate) async fn initdb(instance: &Instance, timeout: Duration) -> Result<SystemId> {
+    let tool = program::path(instance, "initdb")?;
+    fillable(instance, "initdb").await?;
+    let path = instance.path().to_owned();
+    let result = within("initdb", timeout, fill(instance, tool, timeout)).await;
+    if let Err(e) = result {
+        blocking("cleaning up after initdb", move || datadir::abandon(&path)).await?;
+        return Err(e);
+    }
+    let control = instance.control_file().await?;
+    tracing::info!(system_id = %control.system_id, "new cluster made");
+    Ok(control.system_id)
+}
+
+async fn fill(instance: &Instance, tool: PathBuf, timeout: Duration) -> Result<()> {
+    let options = instance.options();
+    let path = instance.path().to_owned();
+    let new = blocking("making the data directory", {
+        let path = path.clone();
+        move || datadir::begin(&path)
+    })
+    .await?;
+    let mut run = Run::new(instance, tool)
+        .own_messages()
+        .arg("-D")
+        .arg(&new)
+        .args(arguments(&options.initdb));
+    let sync = sync_ourselves(&options.initdb);
+    if sync {
+        run = run.arg("--no-sync");
+    }
+    if let Some(user) = &options.superuser.username
+        && !has(&options.initdb, &["username", "U"])
+    {
+        run = run.arg(format!("--username={user}"));
+    }
+    let password = match &options.superuser.password {
+        Some(secret) => {
+            let file = Passing::new(&path.join(".pgherd-pw"), secret.reveal())?;
+            run = run.arg(format!("--pwfile={}", file.0.display()));
+            Some(file)
+        }
+        None => None,
+    };
+    run.output(timeout).await?;
+    drop(password);
+    let hba_given = match instance.inner.server.lock() {
+        Ok(server) => server.pg_hba.is_some(),
+        Err(_) => false,
+    };
+    let lines = if hba_given {
+        Vec::new()
+    } else {
+        options.bootstrap_pg_hba.clone()
+    };
+    long_file_work("finishing initdb", move || {
+        append(&new.join("pg_hba.conf"), &lines)?;
+        if sync {
+            sync_tree(&new)?;
+        }
+        datadir::finish(&path)
+    })
+    .await
+}
+
+fn append(path: &Path, lines: &[String]) -> Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let mut text = files::read_text(path)?.unwrap_or_default();
+    text.push('\n');
+    for line in lines {
+        text.push_str(line);
+        text.push('\n');
+    }
+    files::replace(path, &text, 0o600).map(|_| ())
+}
+
+/// A file with a secret for the time of one program.
+pub(crate) struct Passing(pub(crate) PathBuf);
+
+impl Passing {
+    pub(crate) fn new(path: &Path, content: &str) -> Result<Passing> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let _ = std::fs::remove_file(path);
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(Error::file("create", path))?;
+        let passing = Passing(path.to_owned());
+        file.write_all(content.as_bytes())
+            .map_err(Error::file("write", path))?;
+        Ok(passing)
+    }
+
+    /// A passfile beside the configured one, since that one belongs to the WAL receiver.
+    pub(crate) fn passfile(
+        instance: &Instance,
+        role: &Credentials,
+        host: &str,
+        port: u16,
+    ) -> Result<Option<Passing>> {
+        let suffix = format!(".{}.tmp", std::process::id());
+        let path = files::beside(&instance.options().pgpass, &suffix);
+        pgpass_line(role, host, port)
+            .map(|line| Passing::new(&path, &line))
+            .transpose()
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+pub(crate) async fn post_bootstrap(instance: &Instance, timeout: Duration) -> Result<()> {
+    let work = async {
+        roles(instance, timeout).await?;
+        script(instance, timeout).await
+    };
+    within("the steps after initdb", timeout, work).await
+}
+
+async fn roles(instance: &Instance, timeout: Duration) -> Result<()> {
+    let options = instance.options();
+    let connection = connect_local(instance, "postgres", timeout, timeout).await?;
+    connection
+        .run("preparing the session", QUIET, timeout)
+        .await?;
+    let mut done: Vec<&str> = Vec::new();
+    let rewind = options.rewind.as_ref();
+    for (role, rights, is_rewind) in [
+        (Some(&options.superuser), "SUPERUSER LOGIN", false),
+        (Some(&options.replication), "REPLICATION LOGIN", false),
+        (rewind, "LOGIN", true),
+    ] {
+        let Some((role, name)) = role.and_then(|r| Some((r, r.username.as_deref()?))) else {
+            continue;
+        };
+        if done.contains(&name) {
+            continue;
+        }
+        done.push(name);
+        make_role(&connection, role, name, rights, timeout).await?;
+        if is_rewind {
+            let grants: Vec<String> = REWIND_FUNCTIONS
+                .iter()
+                .map(|f| {
+                    format!(
+                        "GRANT EXECUTE ON FUNCTION pg_catalog.{f} TO {}",
+                        identifier(name)
+                    )
+                })
+                .collect();
+            let what = "granting what pg_rewind needs";
+            connection.run(what, &grants.join("; "), timeout).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn make_role(
+    connection: &Connection,
+    role: &Credentials,
+    name: &str,
+    rights: &str,
+    timeout: Duration,
+) -> Result<()> {
+    let known = format!("SELECT 1 FROM pg_roles WHERE rolname = {}", literal(name));
+    let rows = connection
+        .run("looking for a role", &known, timeout)
+        .await?;
+    let verb = match rows.first().map(Vec::len) {
+        Some(1..) => "ALTER",
+        _ => "CREATE",
+    };
+    let mut sql = format!("{verb} ROLE {} WITH {rights}", identifier(name));
+    if let Some(secret) = &role.password {
+        sql.push_str(&format!(" PASSWORD {}", literal(secret.reveal())));
+    }
+    connection
+        .run("setting up a role", &sql, timeout)
+        .await
+        .map(|_| ())
+}
+
+async fn script(instance: &Instance, timeout: Duration) -> Result<()> {
+    let options = instance.options();
+    let Some(command) = &options.post_bootstrap else {
+        return Ok(());
+    };
+    let words = split_words(command).filter(|words| !words.is_empty());
+    let words = words.ok_or_else(|| Error::Config {
+        key: "bootstrap.post_bootstrap".to_owned(),
+        reason: "is empty or has an open quote".to_owned(),
+    })?;
+    let (host, port) = local_place(instance);
+    let role = &options.superuser;
+    let mut pairs = vec![
+        ("dbname", options.database.clone()),
+        ("host", host.clone()),
+        ("port", port.to_string()),
+    ];
+    pairs.extend(role.username.clone().map(|user| ("user", user)));
+    let mut run = Run::new(instance, PathBuf::from(&words[0]))
+        .anywhere()
+        .named("post_bootstrap")
+        .args(&words[1..])
+        .arg(conninfo(&pairs))
+        .env(
+            "PGOPTIONS",
+            "-c synchronous_commit=local -c statement_timeout=0",
+        );
+    let passfile = Passing::passfile(instance, role, &host, port)?;
+    if let Some(file) = &passfile {
+        run = run.env("PGPASSFILE", &file.0);
+    }
+    run.output(timeout).await.map(|_| ())
+}
+
+/// Splits a command line into words as a POSIX shell does, without expansions. None: open quote.
+pub(crate) fn split_words(line: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            c if c.is_whitespace() => words.extend(word.take()),
+            '\'' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match chars.next()? {
+                        '\'' => break,
+                        c => word.push(c),
+                    }
+                }
+            }
+            '"' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match chars.next()? {
+                        '"' => break,
+                        '\\' => match chars.next()? {
+                            c @ ('"' | '\\' | '$' | '`') => word.push(c),
+                            c => word.extend(['\\', c]),
+                        },
+                        c => word.push(c),
+                    }
+                }
+            }
+            '\\' => word.get_or_insert_default().push(chars.next()?),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    Some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_command() {
+        let words = split_words(r#"/bin/x --a='b c' "d \"e" f\ g ''"#).unwrap();
+        assert_eq!(words, ["/bin/x", "--a=b c", "d \"e", "f g", ""]);
+        assert_eq!(split_words("a 'b"), None);
+    }
+
+    #[test]
+    fn program_arguments() {
+        let options = [
+            ProgramOption::Flag("data-checksums".to_owned()),
+            ProgramOption::Value("encoding".to_owned(), "UTF8".to_owned()),
+        ];
+        assert_eq!(arguments(&options), ["--data-checksums", "--encoding=UTF8"]);
+        assert!(has(&options, &["encoding"]) && !has(&options, &["locale"]));
+    }
+}

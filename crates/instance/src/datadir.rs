@@ -1,9 +1,270 @@
-//! (being written)
+//! The data directory as a directory: what state it is in, and how it is emptied or set aside
+//! without ever touching something that is not ours.
 
-#[allow(unused_imports)]
-mod stub_use { pub(crate) use crate::*; pub(crate) use pgherd_model::*; pub(crate) use std::path::PathBuf; pub(crate) use std::time::Duration; }
-#[allow(unused_imports)]
-use stub_use::*;
-pub(crate) async fn remove(_i: &Instance) -> Result<()> { Err(Error::Unexpected { what: "remove", reason: "not built yet".to_owned() }) }
-pub(crate) async fn set_aside(_i: &Instance) -> Result<PathBuf> { Err(Error::Unexpected { what: "set_aside", reason: "not built yet".to_owned() }) }
-pub(crate) async fn inspect_async(_i: &Instance) -> DataDir { DataDir::Empty }
+use crate::files::{self, blocking};
+use crate::process;
+use crate::{Error, Instance, Result};
+use pgherd_model::{DataDir, Postmaster};
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// Present in a data directory from the first to the last step of initdb or a copy.
+pub(crate) const MARKER: &str = "pgherd.unfinished";
+/// The programs work in here: they want an empty directory, and the marker must be beside it.
+pub(crate) const NEW: &str = ".pgherd-new";
+
+const MARKER_TEXT: &str = "pgherd is making this data directory. If no pgherd agent is at work on \
+it, the work was interrupted: everything in here will be removed and made again.\n";
+
+pub(crate) async fn inspect_async(instance: &Instance) -> DataDir {
+    let path = instance.path().to_owned();
+    match blocking("looking at the data directory", move || Ok(inspect(&path))).await {
+        Ok(state) => state,
+        Err(e) => DataDir::Unusable(e.to_string()),
+    }
+}
+
+/// Looks at a data directory as PostgreSQL's `checkDataDir` does.
+pub(crate) fn inspect(path: &Path) -> DataDir {
+    let shown = path.display();
+    let meta = match fs::metadata(path) {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return DataDir::Empty,
+        Err(e) => return DataDir::Unusable(format!("cannot look at {shown}: {e}")),
+    };
+    if !meta.is_dir() {
+        return DataDir::Unusable(format!("{shown} is not a directory"));
+    }
+    let (owner, me) = (meta.uid(), rustix::process::geteuid().as_raw());
+    if owner != me {
+        return DataDir::Unusable(format!(
+            "{shown} belongs to user id {owner}, but we run as {me}: chown it or run as its owner"
+        ));
+    }
+    let names = match fs::read_dir(path).and_then(|dir| {
+        dir.map(|entry| entry.map(|e| e.file_name()))
+            .collect::<std::io::Result<Vec<_>>>()
+    }) {
+        Ok(names) => names,
+        Err(e) => return DataDir::Unusable(format!("cannot list {shown}: {e}")),
+    };
+    if names.is_empty() {
+        return DataDir::Empty;
+    }
+    if names.iter().any(|name| name == MARKER) {
+        return DataDir::Unfinished;
+    }
+    if !names.iter().any(|name| name == "PG_VERSION") {
+        return DataDir::Unusable(format!(
+            "{shown} is not empty and holds no PostgreSQL cluster (no PG_VERSION): empty it or \
+             set another postgresql.data_dir"
+        ));
+    }
+    if !path.join("global/pg_control").exists() {
+        return DataDir::Unusable(format!(
+            "{shown} holds half a PostgreSQL cluster (no global/pg_control): remove it if it is \
+             the rest of a broken copy"
+        ));
+    }
+    let mode = meta.mode() & 0o777;
+    if mode & 0o027 != 0 {
+        return DataDir::Unusable(format!(
+            "{shown} has mode {mode:04o}, PostgreSQL wants 0700 or 0750: chmod 0700 {shown}"
+        ));
+    }
+    DataDir::Initialized
+}
+
+/// Begins to fill an empty directory: makes it, marks it, and returns where the program is to work.
+pub(crate) fn begin(path: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(path).map_err(Error::file("create", path))?;
+    files::write_durably(&path.join(MARKER), MARKER_TEXT.as_bytes(), 0o600)?;
+    let new = path.join(NEW);
+    fs::create_dir(&new).map_err(Error::file("create", &new))?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o700))
+        .map_err(Error::file("chmod", &new))?;
+    files::sync_parent(&new)?;
+    Ok(new)
+}
+
+/// Ends it: moves everything from the working directory up, and takes the mark away last.
+pub(crate) fn finish(path: &Path) -> Result<()> {
+    let new = path.join(NEW);
+    let mode = fs::metadata(&new)
+        .map_err(Error::file("look at", &new))?
+        .mode();
+    for entry in fs::read_dir(&new).map_err(Error::file("list", &new))? {
+        let entry = entry.map_err(Error::file("list", &new))?;
+        let target = path.join(entry.file_name());
+        fs::rename(entry.path(), &target).map_err(Error::file("rename to", &target))?;
+    }
+    fs::remove_dir(&new).map_err(Error::file("remove", &new))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o777))
+        .map_err(Error::file("chmod", path))?;
+    files::sync_parent(&path.join(MARKER))?;
+    files::remove(&path.join(MARKER))?;
+    Ok(())
+}
+
+/// Undoes a [`begin`] that came to nothing; keeps the (then empty) directory.
+pub(crate) fn abandon(path: &Path) -> Result<()> {
+    remove_outside(&path.join(NEW))?;
+    empty(path)
+}
+
+/// Removes everything in the directory, the mark last, so that a crash leaves it recognisable.
+fn empty(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    // From here on it is no cluster any more, whatever is still in it.
+    if !path.join(MARKER).exists() {
+        files::write_durably(&path.join(MARKER), MARKER_TEXT.as_bytes(), 0o600)?;
+    }
+    for entry in fs::read_dir(path).map_err(Error::file("list", path))? {
+        let entry = entry.map_err(Error::file("list", path))?;
+        if entry.file_name() != MARKER {
+            remove_any(&entry.path())?;
+        }
+    }
+    files::remove(&path.join(MARKER)).map(|_| ())
+}
+
+fn remove_any(path: &Path) -> Result<()> {
+    let meta = fs::symlink_metadata(path).map_err(Error::file("look at", path))?;
+    if meta.is_dir() {
+        fs::remove_dir_all(path).map_err(Error::file("remove", path))
+    } else {
+        fs::remove_file(path).map_err(Error::file("remove", path))
+    }
+}
+
+/// Removes a cluster's parts that lie elsewhere: WAL behind a `pg_wal` link, and its own version's
+/// directory in tablespaces. The directories themselves stay.
+fn remove_outside(cluster: &Path) -> Result<()> {
+    let wal = cluster.join("pg_wal");
+    if fs::symlink_metadata(&wal).is_ok_and(|meta| meta.is_symlink()) && wal.is_dir() {
+        for entry in fs::read_dir(&wal).map_err(Error::file("list", &wal))? {
+            remove_any(&entry.map_err(Error::file("list", &wal))?.path())?;
+        }
+    }
+    let Some(version) = files::read_text(&cluster.join("PG_VERSION"))? else {
+        return Ok(());
+    };
+    let prefix = format!("PG_{}_", version.trim());
+    let Ok(spaces) = fs::read_dir(cluster.join("pg_tblspc")) else {
+        return Ok(());
+    };
+    for space in spaces.flatten() {
+        let is_link = space.file_type().is_ok_and(|kind| kind.is_symlink());
+        let Some(inside) = fs::read_dir(space.path()).ok().filter(|_| is_link) else {
+            continue;
+        };
+        for entry in inside.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                remove_any(&entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses unless the directory is a cluster or ours, and nothing runs in it.
+async fn ours_and_quiet(instance: &Instance, what: &'static str) -> Result<DataDir> {
+    let state = inspect_async(instance).await;
+    match &state {
+        DataDir::Unusable(_) => {
+            return Err(Error::DataDir {
+                what,
+                path: instance.path().to_owned(),
+                state,
+            });
+        }
+        DataDir::Unfinished => process::end_programs(instance).await?,
+        DataDir::Initialized | DataDir::Empty => {}
+    }
+    if process::postmaster(instance).await != Postmaster::Down {
+        return Err(Error::StillRunning(instance.path().to_owned()));
+    }
+    Ok(state)
+}
+
+pub(crate) async fn remove(instance: &Instance) -> Result<()> {
+    if ours_and_quiet(instance, "removal").await? == DataDir::Empty {
+        return Ok(());
+    }
+    let path = instance.path().to_owned();
+    tracing::info!(data_dir = %path.display(), "removing the data directory");
+    let work = tokio::task::spawn_blocking(move || {
+        remove_outside(&path)?;
+        abandon(&path)
+    });
+    work.await.map_err(|e| Error::Unexpected {
+        what: "removing the data directory",
+        reason: e.to_string(),
+    })?
+}
+
+pub(crate) async fn set_aside(instance: &Instance) -> Result<PathBuf> {
+    ours_and_quiet(instance, "being set aside").await?;
+    let path = instance.path().to_owned();
+    let failed = files::beside(&path, ".failed");
+    tracing::warn!(from = %path.display(), to = %failed.display(), "setting the data directory aside");
+    blocking("setting the data directory aside", move || {
+        if fs::symlink_metadata(&failed).is_ok() {
+            remove_any(&failed)?;
+        }
+        fs::rename(&path, &failed).map_err(Error::file("rename", &path))?;
+        files::sync_parent(&path)?;
+        Ok(failed)
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_of_a_directory() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("data");
+        assert_eq!(inspect(&dir), DataDir::Empty);
+        fs::create_dir(&dir).unwrap();
+        assert_eq!(inspect(&dir), DataDir::Empty);
+        fs::write(dir.join("x"), "x").unwrap();
+        assert!(matches!(inspect(&dir), DataDir::Unusable(why) if why.contains("no PG_VERSION")));
+        fs::write(dir.join("PG_VERSION"), "15\n").unwrap();
+        assert!(matches!(inspect(&dir), DataDir::Unusable(why) if why.contains("half")));
+        fs::create_dir(dir.join("global")).unwrap();
+        fs::write(dir.join("global/pg_control"), "").unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(matches!(inspect(&dir), DataDir::Unusable(why) if why.contains("0755")));
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o750)).unwrap();
+        assert_eq!(inspect(&dir), DataDir::Initialized);
+        let file = dir.join("x");
+        assert!(
+            matches!(inspect(&file), DataDir::Unusable(why) if why.contains("not a directory"))
+        );
+    }
+
+    #[test]
+    fn begin_finish_abandon() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("a/data");
+        let new = begin(&dir).unwrap();
+        assert_eq!(inspect(&dir), DataDir::Unfinished);
+        fs::write(new.join("PG_VERSION"), "15").unwrap();
+        fs::create_dir(new.join("global")).unwrap();
+        abandon(&dir).unwrap();
+        assert_eq!(inspect(&dir), DataDir::Empty);
+        let new = begin(&dir).unwrap();
+        fs::write(new.join("PG_VERSION"), "15").unwrap();
+        fs::create_dir(new.join("global")).unwrap();
+        fs::write(new.join("global/pg_control"), "").unwrap();
+        finish(&dir).unwrap();
+        assert_eq!(inspect(&dir), DataDir::Initialized);
+        assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
+    }
+}

@@ -76,7 +76,10 @@ pub enum Error {
         reason: String,
     },
     /// The server died while starting.
-    #[error("PostgreSQL ended while starting ({status}){}: see its log", detail(tail))]
+    #[error(
+        "PostgreSQL ended while starting ({status}){}: see its log",
+        detail(tail)
+    )]
     DiedAtStart {
         /// Exit status or signal.
         status: String,
@@ -129,6 +132,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is PostgreSQL's answer with this SQLSTATE.
+    pub(crate) fn is_state(&self, code: &str) -> bool {
+        matches!(self, Error::Query { reason, .. } if reason.ends_with(&format!("({code})")))
+    }
+
     /// The `map_err` of file operations.
     pub(crate) fn file(
         what: &'static str,

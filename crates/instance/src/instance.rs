@@ -22,8 +22,8 @@ pub struct Instance {
 pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) server: Mutex<ServerConfig>,
-    /// What the recovery part of postgresql.conf says, once written or told.
-    pub(crate) role: Mutex<StartAs>,
+    /// As what it was started or last told to be; None until then: the files know.
+    pub(crate) role: Mutex<Option<StartAs>>,
     pub(crate) connections: Connections,
     pub(crate) watched: Mutex<Option<Watched>>,
     /// One change of files at a time.
@@ -42,7 +42,7 @@ impl Instance {
             inner: Arc::new(Inner {
                 options,
                 server: Mutex::new(server),
-                role: Mutex::new(StartAs::Standby(None)),
+                role: Mutex::new(None),
                 connections: Connections::default(),
                 watched: Mutex::new(None),
                 files: tokio::sync::Mutex::new(()),

@@ -1,11 +1,253 @@
-//! (being written)
+//! What a running PostgreSQL says: one multi-statement query is one round trip, and its answers
+//! come as text, the same in versions 13 to 18.
 
-#[allow(unused_imports)]
-mod stub_use { pub(crate) use crate::*; pub(crate) use pgherd_model::*; pub(crate) use std::path::PathBuf; pub(crate) use std::time::Duration; }
-#[allow(unused_imports)]
-use stub_use::*;
-pub(crate) async fn look(_i: &Instance) -> Result<Look> { Err(Error::Unexpected { what: "look", reason: "not built yet".to_owned() }) }
-pub(crate) async fn positions(_i: &Instance) -> Result<Positions> { Err(Error::Unexpected { what: "positions", reason: "not built yet".to_owned() }) }
-pub(crate) async fn probe_commit(_i: &Instance, _timeout: Duration) -> Result<()> { Err(Error::Unexpected { what: "probe_commit", reason: "not built yet".to_owned() }) }
-pub(crate) async fn checkpoint(_i: &Instance, _timeout: Duration) -> Result<()> { Err(Error::Unexpected { what: "checkpoint", reason: "not built yet".to_owned() }) }
-pub(crate) async fn terminate_backends(_i: &Instance) -> Result<u64> { Err(Error::Unexpected { what: "terminate_backends", reason: "not built yet".to_owned() }) }
+use crate::connection::{Positions, QUERY_TIMEOUT, Results, connect_local};
+use crate::parameters::{self, COMMAND_LINE};
+use crate::{Error, Instance, Result, conf, recovery};
+use pgherd_model::{Look, Lsn, Receiver, Slot, SlotKind, Standby, Timeline, WalPositions};
+use std::str::FromStr;
+use std::time::Duration;
+use tokio_postgres::SimpleQueryRow;
+
+/// Positions: recovery, timeline, flushed, received (and flushed), replayed, receiver there.
+const POSITIONS: &str = "SELECT r.rec AS rec, \
+ CASE WHEN r.rec THEN coalesce((SELECT nullif(w.received_tli, 0) FROM pg_stat_get_wal_receiver() w), \
+   greatest((SELECT timeline_id FROM pg_control_checkpoint()), \
+            (SELECT min_recovery_end_timeline FROM pg_control_recovery())))::text \
+ ELSE (('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int)::text END AS tli, \
+ CASE WHEN NOT r.rec THEN pg_current_wal_flush_lsn() END AS flushed, \
+ CASE WHEN r.rec THEN pg_last_wal_receive_lsn() END AS received, \
+ CASE WHEN r.rec THEN pg_last_wal_replay_lsn() END AS replayed, \
+ (SELECT count(pid) FROM pg_stat_get_wal_receiver()) AS receivers \
+ FROM (SELECT pg_is_in_recovery() AS rec OFFSET 0) r";
+
+const SERVER: &str = "SELECT to_char(pg_postmaster_start_time(), 'YYYY-MM-DD HH24:MI:SS.USTZH:TZM') AS started, \
+ current_setting('server_version_num') AS version, \
+ CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END AS paused, \
+ to_char(pg_last_xact_replay_timestamp(), 'YYYY-MM-DD HH24:MI:SS.USTZH:TZM') AS replayed_at, \
+ current_setting('synchronous_standby_names') AS sync_names, \
+ current_setting('primary_conninfo') AS conninfo, current_setting('primary_slot_name') AS slot";
+
+const RECEIVER: &str = "SELECT status, received_tli, sender_host, sender_port, slot_name, latest_end_lsn \
+ FROM pg_stat_wal_receiver";
+
+const STANDBYS: &str = "SELECT application_name, usename, client_addr, state, sync_state, sync_priority, \
+ write_lsn, flush_lsn, replay_lsn FROM pg_stat_replication";
+
+/// `SELECT *`: columns came with versions; rows are read by name.
+const SLOTS: &str = "SELECT * FROM pg_replication_slots";
+
+pub(crate) async fn look(instance: &Instance) -> Result<Look> {
+    let owned: Vec<String> = COMMAND_LINE.iter().map(|n| crate::literal(n)).collect();
+    let settings = format!(
+        "SELECT s.name, s.setting, s.pending_restart, CASE WHEN s.pending_restart THEN (SELECT f.setting \
+         FROM pg_file_settings f WHERE f.name = s.name ORDER BY f.seqno DESC LIMIT 1) END AS wanted \
+         FROM pg_settings s WHERE s.pending_restart OR s.name IN ({})",
+        owned.join(", ")
+    );
+    let sql = [POSITIONS, SERVER, RECEIVER, STANDBYS, SLOTS, &settings].join("; ");
+    let slot = &instance.inner.connections.look;
+    let answer = slot
+        .run(instance, "looking at PostgreSQL", &sql, QUERY_TIMEOUT)
+        .await?;
+    let mut look = read(&answer).ok_or_else(|| unexpected("looking at PostgreSQL"))?;
+    pending(instance, &answer, &mut look);
+    Ok(look)
+}
+
+fn unexpected(what: &'static str) -> Error {
+    Error::Unexpected {
+        what,
+        reason: "the answer has another shape than PostgreSQL 13 to 18 give".to_owned(),
+    }
+}
+
+/// A column's text; None for NULL and for a column that this version does not have.
+fn text<'a>(row: &'a SimpleQueryRow, name: &str) -> Option<&'a str> {
+    row.try_get(name).ok().flatten()
+}
+
+fn owned(row: &SimpleQueryRow, name: &str) -> String {
+    text(row, name).unwrap_or_default().to_owned()
+}
+
+fn parsed<T: FromStr>(row: &SimpleQueryRow, name: &str) -> Option<T> {
+    text(row, name)?.parse().ok()
+}
+
+fn lsn(row: &SimpleQueryRow, name: &str) -> Lsn {
+    parsed(row, name).unwrap_or_default()
+}
+
+fn read_positions(row: &SimpleQueryRow) -> Option<Positions> {
+    Some(Positions {
+        in_recovery: text(row, "rec")? == "t",
+        timeline: Timeline(parsed(row, "tli")?),
+        wal: WalPositions {
+            flushed: lsn(row, "flushed"),
+            received: lsn(row, "received"),
+            replayed: lsn(row, "replayed"),
+        },
+        receiving: parsed::<u32>(row, "receivers")? > 0,
+    })
+}
+
+fn read(answer: &Results) -> Option<Look> {
+    let positions = read_positions(answer.first()?.first()?)?;
+    let server = answer.get(1)?.first()?;
+    let slot = Some(owned(server, "slot")).filter(|slot| !slot.is_empty());
+    Some(Look {
+        in_recovery: positions.in_recovery,
+        timeline: positions.timeline,
+        wal: positions.wal,
+        receiver: answer.get(2)?.first().and_then(read_receiver),
+        upstream: recovery::upstream_of(text(server, "conninfo").unwrap_or_default(), slot),
+        slots: answer.get(4)?.iter().map(read_slot).collect(),
+        standbys: answer.get(3)?.iter().map(read_standby).collect(),
+        start_time: owned(server, "started"),
+        server_version: parsed(server, "version")?,
+        replay_paused: text(server, "paused")? == "t",
+        replayed_at: text(server, "replayed_at").map(str::to_owned),
+        synchronous_standby_names: owned(server, "sync_names"),
+        pending_restart: Vec::new(),
+    })
+}
+
+fn read_receiver(row: &SimpleQueryRow) -> Option<Receiver> {
+    Some(Receiver {
+        streaming: text(row, "status")? == "streaming",
+        timeline: Timeline(parsed(row, "received_tli").unwrap_or_default()),
+        host: owned(row, "sender_host"),
+        port: parsed(row, "sender_port").unwrap_or_default(),
+        slot: text(row, "slot_name").map(str::to_owned),
+        latest_end: lsn(row, "latest_end_lsn"),
+    })
+}
+
+fn read_slot(row: &SimpleQueryRow) -> Slot {
+    Slot {
+        name: owned(row, "slot_name"),
+        kind: match text(row, "slot_type") {
+            Some("logical") => SlotKind::Logical {
+                database: owned(row, "database"),
+                plugin: owned(row, "plugin"),
+            },
+            _ => SlotKind::Physical,
+        },
+        active: text(row, "active") == Some("t"),
+        temporary: text(row, "temporary") == Some("t"),
+        restart: parsed(row, "restart_lsn"),
+        confirmed_flush: parsed(row, "confirmed_flush_lsn"),
+        holds_xmin: text(row, "xmin").is_some() || text(row, "catalog_xmin").is_some(),
+        lost: text(row, "wal_status") == Some("lost"),
+        failover: text(row, "failover") == Some("t"),
+    }
+}
+
+fn read_standby(row: &SimpleQueryRow) -> Standby {
+    Standby {
+        name: owned(row, "application_name"),
+        user: owned(row, "usename"),
+        address: text(row, "client_addr").map(str::to_owned),
+        state: owned(row, "state"),
+        sync_state: owned(row, "sync_state"),
+        sync_priority: parsed(row, "sync_priority").unwrap_or_default(),
+        written: lsn(row, "write_lsn"),
+        flushed: lsn(row, "flush_lsn"),
+        replayed: lsn(row, "replay_lsn"),
+    }
+}
+
+/// Settings that wait for a restart: those PostgreSQL says, and ours, which it cannot know because
+/// the command line hides the file's value.
+fn pending(instance: &Instance, answer: &Results, look: &mut Look) {
+    let wanted = conf::effective(instance).values;
+    for row in answer.get(5).into_iter().flatten() {
+        let (name, now) = (owned(row, "name"), owned(row, "setting"));
+        let file = if COMMAND_LINE.contains(&name.as_str()) {
+            wanted.get(&name).cloned().unwrap_or_default()
+        } else {
+            owned(row, "wanted")
+        };
+        let same = match (parameters::switch(&file), parameters::switch(&now)) {
+            (Some(a), Some(b)) => a == b,
+            _ => file == now,
+        };
+        if !same {
+            look.pending_restart.push((name, now, file));
+        }
+    }
+}
+
+pub(crate) async fn positions(instance: &Instance) -> Result<Positions> {
+    let slot = &instance.inner.connections.positions;
+    let answer = slot
+        .run(instance, "reading positions", POSITIONS, QUERY_TIMEOUT)
+        .await?;
+    answer
+        .first()
+        .and_then(|rows| rows.first())
+        .and_then(read_positions)
+        .ok_or_else(|| unexpected("reading positions"))
+}
+
+/// Commits something that has to reach the disk. A transactional logical message is the smallest
+/// such thing that touches no table; an assigned transaction id alone is committed asynchronously.
+/// In recovery the CASE leaves it out.
+const COMMIT: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN NULL \
+ ELSE pg_logical_emit_message(true, 'pgherd', 'alive') END";
+
+pub(crate) async fn probe_commit(instance: &Instance, timeout: Duration) -> Result<()> {
+    let database = &instance.options().database;
+    let work = async {
+        let connection = connect_local(instance, database, timeout, timeout).await?;
+        connection
+            .run("committing a probe", COMMIT, timeout)
+            .await
+            .map(|_| ())
+    };
+    within("the probe commit", timeout, work).await
+}
+
+/// A limit around several steps.
+pub(crate) async fn within<T>(
+    what: &str,
+    timeout: Duration,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    match tokio::time::timeout(timeout, work).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Error::Timeout {
+            what: what.to_owned(),
+            after: timeout,
+            last: String::new(),
+        }),
+    }
+}
+
+pub(crate) async fn checkpoint(instance: &Instance, timeout: Duration) -> Result<()> {
+    let database = &instance.options().database;
+    let work = async {
+        let connection = connect_local(instance, database, timeout, timeout).await?;
+        connection
+            .run("CHECKPOINT", "CHECKPOINT", timeout)
+            .await
+            .map(|_| ())
+    };
+    within("CHECKPOINT", timeout, work).await
+}
+
+pub(crate) async fn terminate_backends(instance: &Instance) -> Result<u64> {
+    const SQL: &str = "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) AS n \
+     FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() \
+     AND application_name NOT LIKE 'Patroni %'";
+    let slot = &instance.inner.connections.work;
+    let answer = slot
+        .run(instance, "ending client sessions", SQL, QUERY_TIMEOUT)
+        .await?;
+    answer
+        .first()
+        .and_then(|rows| rows.first())
+        .and_then(|row| parsed(row, "n"))
+        .ok_or_else(|| unexpected("ending client sessions"))
+}

@@ -1,8 +1,21 @@
-//! The postmaster as a process: postmaster.pid, pidfd, leftovers.
-use crate::Instance;
+//! The postmaster as a process: postmaster.pid, pidfd, and what a killed postmaster leaves behind.
+//! A process belongs to the instance when it is a PostgreSQL program whose working directory is
+//! the data directory (compared by device and inode).
+
+use crate::files::blocking;
+use crate::{Error, Instance, Result, datadir};
 use pgherd_model::Postmaster;
-use rustix::fd::OwnedFd;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// A living postmaster that cannot be mistaken for another process with the same number.
 #[derive(Clone, Debug)]
@@ -14,13 +27,53 @@ pub struct PostmasterHandle {
 }
 
 impl PostmasterHandle {
+    /// Takes a handle of a process id. None when there is no such process.
+    pub(crate) fn open(pid: u32) -> Option<PostmasterHandle> {
+        let raw = Pid::from_raw(i32::try_from(pid).ok()?)?;
+        let pidfd = pidfd_open(raw, PidfdFlags::empty()).ok()?;
+        Some(PostmasterHandle {
+            pid,
+            pidfd: Arc::new(pidfd),
+        })
+    }
+
+    /// Whether it still lives. A zombie does not.
+    pub fn is_alive(&self) -> bool {
+        let mut fds = [PollFd::new(&*self.pidfd, PollFlags::IN)];
+        let now = rustix::time::Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        !matches!(poll(&mut fds, Some(&now)), Ok(ready) if ready > 0)
+    }
+
     /// Ends when the process has ended: a zombie counts as ended, and it need not be our child.
     ///
     /// # Errors
     /// When the runtime refuses the descriptor.
     pub async fn wait_exit(&self) -> std::io::Result<()> {
-        Ok(())
+        // A copy of its own, since one descriptor can be watched only once.
+        let fd = async_fd(rustix::io::fcntl_dupfd_cloexec(&*self.pidfd, 3)?)?;
+        fd.readable().await.map(|_| ())
     }
+
+    /// Sends a signal to exactly this process. Ok when it is gone already.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Err(e) = pidfd_send_signal(&*self.pidfd, signal)
+            && e != rustix::io::Errno::SRCH
+        {
+            tracing::warn!(pid = self.pid, ?signal, error = %e, "cannot signal PostgreSQL");
+        }
+    }
+}
+
+/// Registers a pidfd with the runtime.
+#[allow(unsafe_code)]
+fn async_fd(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    debug_assert!(fd.as_fd().as_raw_fd() >= 0);
+    // SAFETY: an OwnedFd always answers the same open descriptor until it is dropped, and AsyncFd
+    // drops it only after deregistering it.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
 }
 
 /// What postmaster.pid says.
@@ -38,14 +91,286 @@ pub enum Readiness {
     Stopping,
 }
 
-/// Cached postmaster.
+/// The postmaster that was seen last.
 #[derive(Debug)]
-pub(crate) struct Watched {}
+pub(crate) struct Watched {
+    pub(crate) handle: PostmasterHandle,
+}
 
-#[allow(unused_imports)]
-mod stub_use { pub(crate) use crate::*; pub(crate) use pgherd_model::*; pub(crate) use std::path::PathBuf; pub(crate) use std::time::Duration; }
-#[allow(unused_imports)]
-use stub_use::*;
-pub(crate) async fn postmaster(_i: &Instance) -> Postmaster { Postmaster::Down }
-pub(crate) async fn handle(_i: &Instance) -> Option<PostmasterHandle> { None }
-pub(crate) async fn readiness(_i: &Instance) -> Readiness { Readiness::Down }
+/// The lines of postmaster.pid that matter here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PidFile {
+    /// None: a single-user server (negative number in the file).
+    pub(crate) pid: Option<u32>,
+    pub(crate) port: Option<u16>,
+    pub(crate) socket_dir: Option<String>,
+    pub(crate) status: String,
+}
+
+/// Parses postmaster.pid (PostgreSQL's `utils/pidfile.h`). A half-written one is None.
+pub(crate) fn parse_pid_file(text: &str) -> Option<PidFile> {
+    let lines: Vec<&str> = text.lines().collect();
+    let pid: i64 = lines.first()?.trim().parse().ok()?;
+    Some(PidFile {
+        pid: u32::try_from(pid).ok().filter(|pid| *pid > 0),
+        port: lines.get(3).and_then(|line| line.trim().parse().ok()),
+        socket_dir: lines
+            .get(4)
+            .map(|line| line.trim().to_owned())
+            .filter(|dir| !dir.is_empty()),
+        status: lines.get(7).unwrap_or(&"").trim().to_owned(),
+    })
+}
+
+pub(crate) fn read_pid_file(data_dir: &Path) -> Option<PidFile> {
+    parse_pid_file(&fs::read_to_string(data_dir.join("postmaster.pid")).ok()?)
+}
+
+/// One process of /proc, as far as it is needed.
+struct Process {
+    parent: u32,
+    zombie: bool,
+}
+
+/// Parent and state from /proc/PID/stat; the name in brackets may hold anything.
+fn parse_stat(text: &str) -> Option<Process> {
+    let rest = text.rsplit_once(')')?.1;
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?;
+    Some(Process {
+        zombie: matches!(state, "Z" | "X"),
+        parent: fields.next()?.parse().ok()?,
+    })
+}
+
+fn process(pid: u32) -> Option<Process> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Base name of a process's program; a program replaced by an upgrade keeps its name.
+fn program_name(pid: u32) -> Option<String> {
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let name = exe.file_name()?.to_string_lossy().into_owned();
+    Some(name.trim_end_matches(" (deleted)").to_owned())
+}
+
+/// Device and inode, which a directory keeps whatever it is called.
+fn place(path: &Path) -> Option<(u64, u64)> {
+    let meta = fs::metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
+}
+
+/// Whether the process runs `program` in the directory at `place`.
+fn works_in(pid: u32, programs: &[String], places: &[(u64, u64)]) -> bool {
+    place(Path::new(&format!("/proc/{pid}/cwd"))).is_some_and(|cwd| places.contains(&cwd))
+        && program_name(pid).is_some_and(|name| programs.contains(&name))
+}
+
+/// All process ids of /proc.
+fn all_pids() -> Vec<u32> {
+    fs::read_dir("/proc")
+        .map(|dir| {
+            dir.flatten()
+                .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+                .collect()
+        })
+        .unwrap_or_default()
+}
+
+/// Base name of the server program of this instance.
+pub(crate) fn server_name(instance: &Instance) -> String {
+    let options = instance.options();
+    let named = options.bin_name.get("postgres").map(String::as_str);
+    Path::new(named.unwrap_or("postgres"))
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// The living processes of a data directory: those that work in it, and their descendants.
+pub(crate) fn members(data_dir: &Path, programs: &[String]) -> BTreeSet<u32> {
+    let places: Vec<_> = [data_dir.to_owned(), data_dir.join(datadir::NEW)]
+        .iter()
+        .filter_map(|path| place(path))
+        .collect();
+    if places.is_empty() {
+        return BTreeSet::new();
+    }
+    let me = std::process::id();
+    let living: BTreeMap<u32, u32> = all_pids()
+        .into_iter()
+        .filter(|pid| *pid != me)
+        .filter_map(|pid| Some((pid, process(pid).filter(|p| !p.zombie)?.parent)))
+        .collect();
+    let mut found: BTreeSet<u32> = living
+        .keys()
+        .copied()
+        .filter(|pid| works_in(*pid, programs, &places))
+        .collect();
+    loop {
+        let more: Vec<u32> = living
+            .iter()
+            .filter(|(pid, parent)| found.contains(parent) && !found.contains(pid))
+            .map(|(pid, _)| *pid)
+            .collect();
+        if more.is_empty() {
+            return found;
+        }
+        found.extend(more);
+    }
+}
+
+/// Finds the living postmaster through postmaster.pid. A recycled process id is not one: it must
+/// be the server program, work in this directory, and not be a child of another such process.
+fn find_postmaster(data_dir: &Path, server: &str) -> Option<PostmasterHandle> {
+    let pid = read_pid_file(data_dir)?.pid?;
+    let handle = PostmasterHandle::open(pid)?;
+    let places = [place(data_dir)?];
+    let programs = [server.to_owned()];
+    let parent = process(pid).filter(|p| !p.zombie)?.parent;
+    let genuine = works_in(pid, &programs, &places) && !works_in(parent, &programs, &places);
+    // The handle was taken before the checks: what they saw is what it holds, if it still lives.
+    (genuine && handle.is_alive()).then_some(handle)
+}
+
+/// The handle seen last, if it still lives.
+fn remembered(instance: &Instance) -> Option<PostmasterHandle> {
+    let watched = instance.inner.watched.lock().ok()?;
+    let handle = watched.as_ref()?.handle.clone();
+    handle.is_alive().then_some(handle)
+}
+
+/// Remembers a postmaster.
+pub(crate) fn remember(instance: &Instance, handle: PostmasterHandle) {
+    if let Ok(mut watched) = instance.inner.watched.lock() {
+        *watched = Some(Watched { handle });
+    }
+}
+
+pub(crate) async fn handle(instance: &Instance) -> Option<PostmasterHandle> {
+    if let Some(handle) = remembered(instance) {
+        return Some(handle);
+    }
+    let (data_dir, server) = (instance.path().to_owned(), server_name(instance));
+    let found = blocking("looking for the postmaster", move || {
+        Ok(find_postmaster(&data_dir, &server))
+    })
+    .await
+    .ok()??;
+    remember(instance, found.clone());
+    Some(found)
+}
+
+pub(crate) async fn postmaster(instance: &Instance) -> Postmaster {
+    if let Some(handle) = handle(instance).await {
+        return Postmaster::Alive { pid: handle.pid };
+    }
+    match leftovers(instance).await.len() {
+        0 => Postmaster::Down,
+        count => Postmaster::Leftovers(u32::try_from(count).unwrap_or(u32::MAX)),
+    }
+}
+
+/// All living server processes of the data directory.
+pub(crate) async fn leftovers(instance: &Instance) -> BTreeSet<u32> {
+    let (data_dir, server) = (instance.path().to_owned(), server_name(instance));
+    blocking("looking for server processes", move || {
+        Ok(members(&data_dir, &[server]))
+    })
+    .await
+    .unwrap_or_default()
+}
+
+/// Ends initdb, pg_basebackup and their children that an agent before us left at work in our
+/// unfinished data directory. Only our own programs ever work in there.
+pub(crate) async fn end_programs(instance: &Instance) -> Result<()> {
+    let mut programs: Vec<String> = ["initdb", "pg_basebackup", "postgres"]
+        .iter()
+        .map(|name| name.to_string())
+        .collect();
+    for named in instance.options().bin_name.values() {
+        if let Some(name) = Path::new(named).file_name() {
+            programs.push(name.to_string_lossy().into_owned());
+        }
+    }
+    let data_dir = instance.path().to_owned();
+    for _ in 0..500 {
+        let (dir, programs) = (data_dir.clone(), programs.clone());
+        let left = blocking("looking for programs at work", move || {
+            let left = members(&dir, &programs);
+            for handle in left.iter().filter_map(|pid| PostmasterHandle::open(*pid)) {
+                handle.signal(Signal::KILL);
+            }
+            Ok(left)
+        })
+        .await?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Err(Error::StillRunning(data_dir))
+}
+
+pub(crate) async fn readiness(instance: &Instance) -> Readiness {
+    let Some(_handle) = handle(instance).await else {
+        return Readiness::Down;
+    };
+    let data_dir: PathBuf = instance.path().to_owned();
+    let file = blocking("reading postmaster.pid", move || {
+        Ok(read_pid_file(&data_dir))
+    })
+    .await;
+    match file
+        .ok()
+        .flatten()
+        .as_ref()
+        .map(|file| file.status.as_str())
+    {
+        Some("ready") => Readiness::Ready,
+        Some("standby") => Readiness::Standby,
+        Some("stopping") => Readiness::Stopping,
+        _ => Readiness::Starting,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn postmaster_pid_lines() {
+        let text = "4711\n/data\n1795228871\n5433\n/run/pg\nlocalhost\n  123  456\nready   \n";
+        let file = parse_pid_file(text).unwrap();
+        assert_eq!((file.pid, file.port), (Some(4711), Some(5433)));
+        assert_eq!(file.socket_dir.as_deref(), Some("/run/pg"));
+        assert_eq!(file.status, "ready");
+        assert_eq!(parse_pid_file("-12\n/data\n").unwrap().pid, None);
+        assert_eq!(parse_pid_file(""), None);
+    }
+
+    #[test]
+    fn stat_with_a_nasty_name() {
+        let stat = parse_stat("12 (a) Z (b) S 7 12 12 0").unwrap();
+        assert_eq!((stat.parent, stat.zombie), (7, false));
+        assert!(parse_stat("12 (postgres) Z 7 12").unwrap().zombie);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_zombie_has_ended() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("600")
+            .spawn()
+            .unwrap();
+        let handle = PostmasterHandle::open(child.id()).unwrap();
+        assert!(handle.is_alive());
+        child.kill().unwrap();
+        tokio::time::timeout(Duration::from_secs(10), handle.wait_exit())
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(!handle.is_alive());
+        handle.signal(Signal::TERM);
+        child.wait().unwrap();
+    }
+}

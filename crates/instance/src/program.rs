@@ -1,8 +1,305 @@
-//! (being written)
+//! PostgreSQL's programs: where they are, and how one is run with a deadline, without passwords in
+//! its arguments, and with the end of what it said for the error text.
 
-#[allow(unused_imports)]
-mod stub_use { pub(crate) use crate::*; pub(crate) use pgherd_model::*; pub(crate) use std::path::PathBuf; pub(crate) use std::time::Duration; }
-#[allow(unused_imports)]
-use stub_use::*;
-pub(crate) async fn major_version(_i: &Instance) -> Result<u32> { Err(Error::Unexpected { what: "major_version", reason: "not built yet".to_owned() }) }
-pub(crate) async fn check(_i: &Instance, _rewind: bool) -> Result<()> { Err(Error::Unexpected { what: "check", reason: "not built yet".to_owned() }) }
+use crate::files::{self, blocking};
+use crate::{Error, Instance, Result};
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
+
+/// Lines and bytes of a program's output that are kept for an error.
+const TAIL_LINES: usize = 15;
+const TAIL_LINE: usize = 500;
+
+/// Path of a program: `bin_dir` and `bin_name`, else from PATH.
+pub(crate) fn path(instance: &Instance, program: &str) -> Result<PathBuf> {
+    let options = instance.options();
+    let name = options
+        .bin_name
+        .get(program)
+        .map_or(program, String::as_str);
+    let executable = |path: &Path| {
+        std::fs::metadata(path)
+            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    let directories: Vec<PathBuf> = match &options.bin_dir {
+        Some(dir) => vec![dir.clone()],
+        None => std::env::var_os("PATH")
+            .map(|path| std::env::split_paths(&path).collect())
+            .unwrap_or_default(),
+    };
+    directories
+        .iter()
+        .map(|dir| dir.join(name))
+        .find(|path| executable(path))
+        .ok_or_else(|| Error::ProgramMissing {
+            program: name.to_owned(),
+            place: options
+                .bin_dir
+                .as_ref()
+                .map_or("PATH".to_owned(), |dir| dir.display().to_string()),
+        })
+}
+
+pub(crate) async fn check(instance: &Instance, rewind: bool) -> Result<()> {
+    let mut needed = vec!["postgres", "initdb", "pg_basebackup"];
+    if rewind {
+        needed.push("pg_rewind");
+    }
+    needed
+        .into_iter()
+        .try_for_each(|program| path(instance, program).map(|_| ()))
+}
+
+pub(crate) async fn major_version(instance: &Instance) -> Result<u32> {
+    let file = instance.path().join("PG_VERSION");
+    let text = blocking("reading PG_VERSION", move || files::read_text(&file)).await?;
+    if let Some(version) = text.as_deref().and_then(|text| text.trim().parse().ok()) {
+        return Ok(version);
+    }
+    let output = Run::new(instance, path(instance, "postgres")?)
+        .arg("--version")
+        .anywhere()
+        .output(Duration::from_secs(10))
+        .await?;
+    parse_version(&output).ok_or(Error::Unexpected {
+        what: "asking postgres for its version",
+        reason: output,
+    })
+}
+
+/// 15 from `postgres (PostgreSQL) 15.18 (Debian ...)`, 18 from `... 18beta1`.
+fn parse_version(text: &str) -> Option<u32> {
+    let rest = text.split_once("(PostgreSQL) ")?.1;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+/// Names of environment variables that no child of ours inherits.
+pub(crate) fn is_private(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name == "NOTIFY_SOCKET"
+        || ["PATRONI_", "PGHERD_", "KUBERNETES_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+}
+
+/// A program about to be run.
+pub(crate) struct Run {
+    name: String,
+    command: tokio::process::Command,
+    directory: Option<PathBuf>,
+    stdin: Option<Vec<u8>>,
+    secrets: Vec<String>,
+}
+
+/// Kills a program's process group unless it has ended: also when the waiting future is dropped.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0 {
+            // Nobody else can have this number: the group's leader is not reaped before disarming.
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+}
+
+impl Run {
+    /// A program in the data directory (where there is one: that is how a later agent finds it),
+    /// with C messages and without our private environment.
+    pub(crate) fn new(instance: &Instance, program: PathBuf) -> Run {
+        let mut command = tokio::process::Command::new(&program);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_private(name)) {
+            command.env_remove(name);
+        }
+        command.env("LC_MESSAGES", "C");
+        let options = instance.options();
+        let roles = [
+            Some(&options.superuser),
+            Some(&options.replication),
+            options.rewind.as_ref(),
+        ];
+        let secrets = roles
+            .into_iter()
+            .flatten()
+            .flat_map(|role| [&role.password, &role.sslpassword])
+            .flatten()
+            .map(|secret| secret.reveal().to_owned())
+            .filter(|secret| secret.len() >= 4)
+            .collect();
+        Run {
+            name: program
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default(),
+            command,
+            directory: Some(instance.path().to_owned()).filter(|dir| dir.is_dir()),
+            stdin: None,
+            secrets,
+        }
+    }
+
+    /// The name that errors show.
+    pub(crate) fn named(mut self, name: &str) -> Run {
+        self.name = name.to_owned();
+        self
+    }
+
+    /// In the agent's working directory.
+    pub(crate) fn anywhere(mut self) -> Run {
+        self.directory = None;
+        self
+    }
+
+    /// With the agent's own LC_MESSAGES: initdb writes it into the cluster's configuration.
+    pub(crate) fn own_messages(mut self) -> Run {
+        match std::env::var_os("LC_MESSAGES") {
+            Some(value) => self.command.env("LC_MESSAGES", value),
+            None => self.command.env_remove("LC_MESSAGES"),
+        };
+        self
+    }
+
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Run {
+        self.command.arg(arg);
+        self
+    }
+
+    pub(crate) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Run {
+        self.command.args(args);
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl Into<OsString>) -> Run {
+        self.command.env(name, value.into());
+        self
+    }
+
+    pub(crate) fn stdin(mut self, bytes: Vec<u8>) -> Run {
+        self.command.stdin(Stdio::piped());
+        self.stdin = Some(bytes);
+        self
+    }
+
+    /// Runs it; its standard output on success.
+    pub(crate) async fn output(mut self, timeout: Duration) -> Result<String> {
+        let failed = |status: String, tail: String, name: &str| Error::ProgramFailed {
+            program: name.to_owned(),
+            status,
+            tail,
+        };
+        if let Some(directory) = &self.directory {
+            self.command.current_dir(directory);
+        }
+        let mut child = self
+            .command
+            .spawn()
+            .map_err(|e| failed("not started".to_owned(), e.to_string(), &self.name))?;
+        let pid = child.id().and_then(|id| Pid::from_raw(id as i32));
+        let mut group = Group(pid);
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        if let (Some(bytes), Some(mut stdin)) = (self.stdin.take(), child.stdin.take()) {
+            // Small texts only: they fit into the pipe.
+            let _ = stdin.write_all(&bytes).await;
+        }
+        let name = self.name.clone();
+        let work = async {
+            let (out, tail, status) = tokio::join!(
+                collect(stdout, None),
+                collect(stderr, Some(&name)),
+                child.wait()
+            );
+            (out, tail, status)
+        };
+        match tokio::time::timeout(timeout, work).await {
+            Ok((out, mut tail, status)) => {
+                group.0 = None;
+                let status =
+                    status.map_err(|e| failed(e.to_string(), String::new(), &self.name))?;
+                if status.success() {
+                    return Ok(out.join("\n"));
+                }
+                if tail.is_empty() {
+                    tail = out;
+                }
+                Err(failed(status.to_string(), self.scrub(&tail), &self.name))
+            }
+            Err(_) => Err(Error::Timeout {
+                what: self.name.clone(),
+                after: timeout,
+                last: String::new(),
+            }),
+        }
+    }
+
+    /// The lines for an error, without the passwords that we know.
+    fn scrub(&self, lines: &[String]) -> String {
+        let mut text = lines.join("\n");
+        for secret in &self.secrets {
+            text = text.replace(secret.as_str(), "***");
+        }
+        text
+    }
+}
+
+/// Reads lines; with a name they are logged, and only the last are kept.
+async fn collect(stream: Option<impl AsyncRead + Unpin>, log: Option<&str>) -> Vec<String> {
+    let Some(stream) = stream else {
+        return Vec::new();
+    };
+    let mut kept = VecDeque::new();
+    let mut reader = BufReader::new(stream);
+    let mut line = Vec::new();
+    // Progress lines end with a carriage return only: they count as one long line, cut below.
+    while let Ok(1..) = reader.read_until(b'\n', &mut line).await {
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim_end().rsplit('\r').next().unwrap_or_default();
+        let text: String = match log {
+            Some(_) => text.chars().take(TAIL_LINE).collect(),
+            None => text.to_owned(),
+        };
+        line.clear();
+        if log.is_some() && kept.len() >= TAIL_LINES {
+            kept.pop_front();
+        }
+        kept.push_back(text);
+    }
+    kept.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        let debian = "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n";
+        assert_eq!(parse_version(debian), Some(15));
+        assert_eq!(parse_version("postgres (PostgreSQL) 18beta1"), Some(18));
+        assert_eq!(parse_version("psql 15"), None);
+    }
+
+    #[test]
+    fn private_environment() {
+        for name in [
+            "PATRONI_X",
+            "KUBERNETES_PORT",
+            "NOTIFY_SOCKET",
+            "PGHERD_GUARD",
+        ] {
+            assert!(is_private(OsStr::new(name)));
+        }
+        assert!(!is_private(OsStr::new("PGTZ")));
+    }
+}

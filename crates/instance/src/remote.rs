@@ -1,6 +1,11 @@
-//! Questions to another PostgreSQL of the cluster.
-use crate::{Error, Instance, Result, TimelineHistory};
+//! Questions to another PostgreSQL of the cluster, with the rewind role's or superuser's rights.
+
+use crate::connection::{QUERY_TIMEOUT, STATEMENT_TIMEOUT, Target, reason};
+use crate::history::{self, TimelineHistory};
+use crate::look::within;
+use crate::{Error, Instance, Result};
 use pgherd_model::{Lsn, SystemId, Timeline};
+use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 /// Another PostgreSQL to copy or rewind from, or to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,9 +35,91 @@ pub struct RemoteFacts {
     pub server_version: u32,
 }
 
-#[allow(unused_imports)]
-mod stub_use { pub(crate) use crate::*; pub(crate) use pgherd_model::*; pub(crate) use std::path::PathBuf; pub(crate) use std::time::Duration; }
-#[allow(unused_imports)]
-use stub_use::*;
-pub(crate) async fn ask(_i: &Instance, _source: &Source) -> Result<RemoteFacts> { Err(Error::Unexpected { what: "ask", reason: "not built yet".to_owned() }) }
-pub(crate) async fn history(_i: &Instance, _source: &Source, _timeline: Timeline) -> Result<TimelineHistory> { Err(Error::Unexpected { what: "history", reason: "not built yet".to_owned() }) }
+const FACTS: &str = "SELECT (SELECT system_identifier FROM pg_control_system()) AS id, r.rec, \
+ c.timeline_id AS checkpoint, \
+ CASE WHEN r.rec THEN greatest(c.timeline_id, (SELECT min_recovery_end_timeline FROM pg_control_recovery())) \
+ ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END AS tli, \
+ CASE WHEN r.rec THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END AS lsn, \
+ current_setting('server_version_num') AS version \
+ FROM pg_control_checkpoint() c, (SELECT pg_is_in_recovery() AS rec OFFSET 0) r";
+
+/// Runs one query that gives one row.
+async fn row(
+    instance: &Instance,
+    source: &Source,
+    what: &'static str,
+    sql: &str,
+) -> Result<SimpleQueryRow> {
+    let options = instance.options();
+    let target = Target {
+        host: &source.host,
+        port: source.port,
+        database: source.database.as_ref().unwrap_or(&options.database),
+        role: options.rewind.as_ref().unwrap_or(&options.superuser),
+        application: "Patroni heartbeat",
+        statement_timeout: STATEMENT_TIMEOUT,
+    };
+    let work = async {
+        let client = target.connect(QUERY_TIMEOUT).await?;
+        let messages = client.simple_query(sql).await.map_err(|e| Error::Query {
+            what,
+            place: target.place(),
+            reason: reason(&e),
+        })?;
+        let row = messages.into_iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        row.ok_or_else(|| Error::Unexpected {
+            what,
+            reason: format!("{} gave no row", target.place()),
+        })
+    };
+    within(what, QUERY_TIMEOUT, work).await
+}
+
+pub(crate) async fn ask(instance: &Instance, source: &Source) -> Result<RemoteFacts> {
+    const WHAT: &str = "asking another server";
+    let row = row(instance, source, WHAT, FACTS).await?;
+    let text = |name: &str| row.try_get(name).ok().flatten();
+    let facts = || {
+        Some(RemoteFacts {
+            system_id: SystemId(text("id")?.parse().ok()?),
+            in_recovery: text("rec")? == "t",
+            timeline: Timeline(text("tli")?.parse().ok()?),
+            checkpoint_timeline: Timeline(text("checkpoint")?.parse().ok()?),
+            position: text("lsn")?.parse().ok()?,
+            server_version: text("version")?.parse().ok()?,
+        })
+    };
+    facts().ok_or_else(|| Error::Unexpected {
+        what: WHAT,
+        reason: "the answer has another shape than PostgreSQL 13 to 18 give".to_owned(),
+    })
+}
+
+pub(crate) async fn history(
+    instance: &Instance,
+    source: &Source,
+    timeline: Timeline,
+) -> Result<TimelineHistory> {
+    const WHAT: &str = "reading a timeline history";
+    if timeline.0 <= 1 {
+        return history::parse(timeline, "");
+    }
+    let sql = format!(
+        "SELECT encode(pg_read_binary_file({}), 'hex') AS file",
+        crate::literal(&format!("pg_wal/{}", history::file_name(timeline)))
+    );
+    let row = row(instance, source, WHAT, &sql).await?;
+    let bytes: Option<Vec<u8>> = row.try_get("file").ok().flatten().and_then(unhex);
+    let text = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    history::parse(timeline, &text.unwrap_or_default())
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    text.as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
+}

@@ -1,24 +1,313 @@
-//! Starting.
-use crate::*;
+//! Starting the postmaster: checks first, then the files, then a process in a session of its own
+//! that lives on when the agent dies.
+
+use crate::conf::{self, Paths, StartAs};
+use crate::files::{self, blocking, read_text};
+use crate::process::{self, PostmasterHandle, Readiness};
+use crate::{Error, Instance, Result, control, parameters, program};
+use pgherd_model::{DataDir, Postmaster};
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::net::{TcpListener, ToSocketAddrs as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// A postmaster's command line and environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartCommand {
     /// Path of `postgres`.
-    pub program: std::path::PathBuf,
+    pub program: PathBuf,
     /// Its arguments, without argv[0].
     pub args: Vec<String>,
     /// Its whole environment.
-    pub env: Vec<(std::ffi::OsString, std::ffi::OsString)>,
-    /// Where stdout and stderr go; None: inherited.
-    pub log: Option<std::path::PathBuf>,
+    pub env: Vec<(OsString, OsString)>,
+    /// Its working directory: the data directory, by which it can be found from its first moment.
+    pub directory: PathBuf,
+    /// Where stdout and stderr go (appended); None: inherited.
+    pub log: Option<PathBuf>,
 }
 
-#[allow(unused_imports)]
-mod stub_use { pub(crate) use crate::*; pub(crate) use pgherd_model::*; pub(crate) use std::path::PathBuf; pub(crate) use std::time::Duration; }
-#[allow(unused_imports)]
-use stub_use::*;
-pub(crate) async fn start(_i: &Instance, _role: &StartAs, _timeout: Duration) -> Result<PostmasterHandle> { Err(Error::Unexpected { what: "start", reason: "not built yet".to_owned() }) }
-pub(crate) async fn prepare(_i: &Instance, _role: &StartAs) -> Result<StartCommand> { Err(Error::Unexpected { what: "prepare", reason: "not built yet".to_owned() }) }
-pub(crate) async fn wait_started(_i: &Instance, _timeout: Duration) -> Result<PostmasterHandle> { Err(Error::Unexpected { what: "wait_started", reason: "not built yet".to_owned() }) }
-pub(crate) async fn wait_ready(_i: &Instance, _timeout: Duration) -> Result<Readiness> { Err(Error::Unexpected { what: "wait_ready", reason: "not built yet".to_owned() }) }
+/// How often a starting server is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(4);
+/// Bytes of the server's log that an error shows.
+const LOG_TAIL: usize = 2000;
+
+pub(crate) async fn prepare(instance: &Instance, role: &StartAs) -> Result<StartCommand> {
+    let options = instance.options();
+    let path = || options.data_dir.clone();
+    match process::postmaster(instance).await {
+        Postmaster::Down => {}
+        _ => return Err(Error::StillRunning(path())),
+    }
+    let state = instance.data_dir().await;
+    if state != DataDir::Initialized {
+        return Err(Error::DataDir {
+            what: "start",
+            path: path(),
+            state,
+        });
+    }
+    let program = program::path(instance, "postgres")?;
+    let control = control::control_data(instance).await?;
+    let (addresses, port) = (options.listen_addresses.clone(), options.port);
+    blocking("checking the port", move || port_is_free(&addresses, port)).await?;
+    conf::write_for(instance, role, true).await?;
+    let effective = conf::effective(instance);
+    let standby = matches!(role, StartAs::Standby(_)).then_some(&control);
+    let paths = Paths::of(options);
+    let mut args = vec![
+        "-D".to_owned(),
+        options.data_dir.to_string_lossy().into_owned(),
+        format!("--config-file={}", paths.conf.to_string_lossy()),
+    ];
+    args.extend(parameters::command_line(&effective.values, standby));
+    if sync_by_file_system(instance, &paths).await? {
+        args.push("--recovery_init_sync_method=syncfs".to_owned());
+    }
+    Ok(StartCommand {
+        program,
+        args,
+        env: std::env::vars_os()
+            .filter(|(name, _)| !program::is_private(name))
+            .collect(),
+        directory: path(),
+        log: options.server_log.clone(),
+    })
+}
+
+/// Whether crash recovery may sync whole file systems at once instead of every file: 14+, kernel
+/// 5.8+ (which reports errors from syncfs), and the user did not choose.
+pub(crate) async fn sync_by_file_system(instance: &Instance, paths: &Paths) -> Result<bool> {
+    const NAME: &str = "recovery_init_sync_method";
+    if program::major_version(instance).await? < 14 || !kernel_reports_syncfs() {
+        return Ok(false);
+    }
+    if conf::effective(instance).values.contains_key(NAME) {
+        return Ok(false);
+    }
+    let files = [
+        paths.base.clone(),
+        paths.data_dir.join("postgresql.auto.conf"),
+    ];
+    blocking("reading the configuration", move || {
+        for file in files {
+            let text = read_text(&file)?.unwrap_or_default();
+            if text.lines().any(|line| line.trim_start().starts_with(NAME)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
+    .await
+}
+
+/// From 5.8 on, syncfs tells about failed writes.
+pub(crate) fn kernel_reports_syncfs() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map(|n| n.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 8)
+}
+
+/// Tries to bind every listen address. PostgreSQL itself says it only in its log.
+fn port_is_free(addresses: &str, port: u16) -> Result<()> {
+    for address in addresses
+        .split(',')
+        .map(str::trim)
+        .filter(|a| !a.is_empty())
+    {
+        let host = if address == "*" { "0.0.0.0" } else { address };
+        // A name that does not resolve is PostgreSQL's to complain about.
+        for place in (host, port).to_socket_addrs().into_iter().flatten() {
+            if let Err(e) = TcpListener::bind(place)
+                && e.kind() == std::io::ErrorKind::AddrInUse
+            {
+                let address = address.to_owned();
+                return Err(Error::PortInUse { address, port });
+            }
+        }
+    }
+    Ok(())
+}
+
+impl StartCommand {
+    /// Spawns it detached: a session of its own, no stdin.
+    fn spawn(&self) -> Result<tokio::process::Child> {
+        let failed = |e: std::io::Error| Error::ProgramFailed {
+            program: "postgres".to_owned(),
+            status: "not started".to_owned(),
+            tail: e.to_string(),
+        };
+        let mut command = std::process::Command::new(&self.program);
+        command
+            .args(&self.args)
+            .env_clear()
+            .envs(self.env.iter().map(|(k, v)| (k, v)))
+            .current_dir(&self.directory)
+            .stdin(Stdio::null());
+        if let Some(path) = &self.log {
+            let log = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .mode(0o600)
+                .open(path)
+                .map_err(Error::file("open", path))?;
+            let copy = log.try_clone().map_err(Error::file("open", path))?;
+            command.stdout(log).stderr(copy);
+        }
+        own_session(&mut command);
+        tokio::process::Command::from(command)
+            .spawn()
+            .map_err(failed)
+    }
+}
+
+/// The child becomes leader of a session: no signal of a terminal or of the agent's group reaches it.
+#[allow(unsafe_code)]
+fn own_session(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    // SAFETY: setsid is async-signal-safe, and nothing is allocated between fork and exec.
+    unsafe {
+        command.pre_exec(|| rustix::process::setsid().map(|_| ()).map_err(Into::into));
+    }
+}
+
+pub(crate) async fn start(
+    instance: &Instance,
+    role: &StartAs,
+    timeout: Duration,
+) -> Result<PostmasterHandle> {
+    let command = prepare(instance, role).await?;
+    let mut child = command.spawn()?;
+    let pid = child.id().unwrap_or_default();
+    let handle = PostmasterHandle::open(pid);
+    if let Some(handle) = &handle {
+        process::remember(instance, handle.clone());
+    }
+    tracing::info!(pid, "postmaster started");
+    // Reaps it whenever it dies: a zombie would keep its number.
+    let (died, death) = watch::channel(None);
+    tokio::spawn(async move {
+        let status = match child.wait().await {
+            Ok(status) => status.to_string(),
+            Err(e) => e.to_string(),
+        };
+        tracing::info!(pid, status, "postmaster ended");
+        let _ = died.send(Some(status));
+    });
+    let deadline = Instant::now() + timeout;
+    loop {
+        let status = death.borrow().clone();
+        if let Some(status) = status {
+            return Err(died_at_start(instance, status).await);
+        }
+        if let (Some(file), Some(handle)) = (read_pid(instance).await, &handle)
+            && file == Some(pid)
+        {
+            return Ok(handle.clone());
+        }
+        wait_a_little(deadline, timeout, "the postmaster's first sign of life").await?;
+    }
+}
+
+/// Process id in postmaster.pid.
+async fn read_pid(instance: &Instance) -> Option<Option<u32>> {
+    let data_dir = instance.path().to_owned();
+    blocking("reading postmaster.pid", move || {
+        Ok(process::read_pid_file(&data_dir).map(|file| file.pid))
+    })
+    .await
+    .ok()?
+}
+
+async fn wait_a_little(deadline: Instant, timeout: Duration, what: &str) -> Result<()> {
+    if Instant::now() >= deadline {
+        return Err(Error::Timeout {
+            what: what.to_owned(),
+            after: timeout,
+            last: String::new(),
+        });
+    }
+    tokio::time::sleep(LOOK_EVERY).await;
+    Ok(())
+}
+
+async fn died_at_start(instance: &Instance, status: String) -> Error {
+    let tail = match &instance.options().server_log {
+        Some(log) => {
+            let log = log.clone();
+            blocking("reading the server's log", move || Ok(tail_of(&log)))
+                .await
+                .unwrap_or_default()
+        }
+        None => String::new(),
+    };
+    Error::DiedAtStart { status, tail }
+}
+
+/// The last lines of a log that tell a reason.
+fn tail_of(log: &Path) -> String {
+    let text = files::read_text(log).ok().flatten().unwrap_or_default();
+    let mut from = text.len().saturating_sub(LOG_TAIL);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    let told = ["FATAL", "ERROR", "PANIC", "HINT", "DETAIL"];
+    let lines: Vec<&str> = text[from..]
+        .lines()
+        .filter(|line| told.iter().any(|word| line.contains(word)))
+        .collect();
+    lines[lines.len().saturating_sub(5)..].join("\n")
+}
+
+pub(crate) async fn wait_started(
+    instance: &Instance,
+    timeout: Duration,
+) -> Result<PostmasterHandle> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        if let Some(handle) = process::handle(instance).await {
+            return Ok(handle);
+        }
+        wait_a_little(deadline, timeout, "the postmaster's first sign of life").await?;
+    }
+}
+
+pub(crate) async fn wait_ready(instance: &Instance, timeout: Duration) -> Result<Readiness> {
+    let deadline = Instant::now() + timeout;
+    let mut seen = false;
+    loop {
+        match process::readiness(instance).await {
+            ready @ (Readiness::Ready | Readiness::Standby) => {
+                conf::back_up(instance).await?;
+                return Ok(ready);
+            }
+            Readiness::Down if seen => {
+                return Err(died_at_start(instance, "it ended".to_owned()).await);
+            }
+            Readiness::Down => return Err(Error::NotRunning(instance.path().to_owned())),
+            Readiness::Starting | Readiness::Stopping => seen = true,
+        }
+        wait_a_little(deadline, timeout, "PostgreSQL's start").await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_occupied_port_is_named() {
+        let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = port_is_free("127.0.0.1", port).unwrap_err().to_string();
+        assert!(error.contains(&format!("port {port} on 127.0.0.1 is already in use")));
+        drop(taken);
+        port_is_free("127.0.0.1", port).unwrap();
+    }
+}
