@@ -190,7 +190,9 @@ impl Peers {
         peer_status(answer.text.as_bytes(), asked).ok_or_else(|| PeerError::Answer {
             url,
             status: answer.status,
-            cause: "which is not a status document: is restapi.connect_address of that member right?".to_owned(),
+            cause:
+                "which is not a status document: is restapi.connect_address of that member right?"
+                    .to_owned(),
         })
     }
 

@@ -2,6 +2,8 @@
 //! rules for TLS and basic authentication (contract: patroni-config, section 3, `ctl`).
 
 mod client;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 pub use client::{Accepted, FailsafeAnswer, PeerError, PeerOptions, Peers, Response, endpoint};

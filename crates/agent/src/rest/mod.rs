@@ -65,11 +65,18 @@ impl App {
     ) -> Result<Arc<App>, RestError> {
         let door = Door::new(api.authentication.as_ref()).map_err(RestError::Settings)?;
         let mut extra_headers = Vec::new();
-        let secure = api.https_extra_headers.iter().filter(|_| api.certfile.is_some());
+        let secure = api
+            .https_extra_headers
+            .iter()
+            .filter(|_| api.certfile.is_some());
         for (name, value) in api.http_extra_headers.iter().chain(secure) {
-            let header = HeaderName::try_from(name).ok().zip(HeaderValue::try_from(value).ok());
+            let header = HeaderName::try_from(name)
+                .ok()
+                .zip(HeaderValue::try_from(value).ok());
             extra_headers.push(header.ok_or_else(|| {
-                RestError::Settings(format!("restapi.http_extra_headers: {name:?} can not be sent as a header"))
+                RestError::Settings(format!(
+                    "restapi.http_extra_headers: {name:?} can not be sent as a header"
+                ))
             })?);
         }
         let version = hooks.last().version.clone();
@@ -78,9 +85,17 @@ impl App {
             ServerTokens::Minimal => format!("Patroni/{version}"),
             ServerTokens::ProductOnly => "Patroni".to_owned(),
         };
-        let server = HeaderValue::try_from(server)
-            .map_err(|_| RestError::Settings("the version can not be sent as a header".to_owned()))?;
-        Ok(Arc::new(App { hooks, peers, door, clock, server, extra_headers }))
+        let server = HeaderValue::try_from(server).map_err(|_| {
+            RestError::Settings("the version can not be sent as a header".to_owned())
+        })?;
+        Ok(Arc::new(App {
+            hooks,
+            peers,
+            door,
+            clock,
+            server,
+            extra_headers,
+        }))
     }
 
     fn last(&self) -> Arc<Snapshot> {
@@ -142,7 +157,9 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
     let method = request.method().clone();
     let query = Query::of(request.uri());
     match (method.as_str(), endpoint) {
-        ("GET", "liveness") => answer::status_only(Health::at(&app.last(), (app.clock)()).liveness()),
+        ("GET", "liveness") => {
+            answer::status_only(Health::at(&app.last(), (app.clock)()).liveness())
+        }
         ("GET", "readiness") => {
             answer::status_only(Health::at(&app.last(), (app.clock)()).readiness(&query))
         }
@@ -156,10 +173,16 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
         ("PATCH", "config") => guarded(app, request, config::patch).await,
         ("PUT", "config") => guarded(app, request, config::put).await,
         ("POST", "switchover") => {
-            guarded(app, request, |app, body| failover::post(app, Action::Switchover, body)).await
+            guarded(app, request, |app, body| {
+                failover::post(app, Action::Switchover, body)
+            })
+            .await
         }
         ("POST", "failover") => {
-            guarded(app, request, |app, body| failover::post(app, Action::Failover, body)).await
+            guarded(app, request, |app, body| {
+                failover::post(app, Action::Failover, body)
+            })
+            .await
         }
         ("DELETE", "switchover") => match app.door.check(request.headers()) {
             Ok(()) => failover::delete(app).await,
@@ -226,17 +249,32 @@ async fn cluster(app: &App) -> Answer {
 
 fn history(app: &App) -> Answer {
     let snapshot = app.last();
-    let history = snapshot.cluster.as_ref().and_then(|cluster| cluster.history.as_ref());
-    let lines = history.map(|history| history.value.as_slice()).unwrap_or_default();
-    answer::json(200, python_json(&pgherd_wire::patroni::dcs::history_value(lines)))
+    let history = snapshot
+        .cluster
+        .as_ref()
+        .and_then(|cluster| cluster.history.as_ref());
+    let lines = history
+        .map(|history| history.value.as_slice())
+        .unwrap_or_default();
+    answer::json(
+        200,
+        python_json(&pgherd_wire::patroni::dcs::history_value(lines)),
+    )
 }
 
 /// Who keeps the leader in office when the lock service is away.
 async fn failsafe(app: &App) -> Answer {
     let snapshot = app.last();
-    match snapshot.cluster.as_ref().and_then(|cluster| cluster.failsafe.as_ref()) {
+    match snapshot
+        .cluster
+        .as_ref()
+        .and_then(|cluster| cluster.failsafe.as_ref())
+    {
         Some(members) => {
-            let members = members.value.iter().map(|(name, url)| (name.clone(), Value::from(url.as_str())));
+            let members = members
+                .value
+                .iter()
+                .map(|(name, url)| (name.clone(), Value::from(url.as_str())));
             answer::json(200, python_json(&Value::Object(members.collect())))
         }
         None => answer::page(502),
@@ -254,7 +292,10 @@ fn explain(app: &App, path: &str) -> Answer {
     object.insert("member".into(), snapshot.name.as_str().into());
     object.insert("scope".into(), snapshot.scope.as_str().into());
     let age = now.since(snapshot.tick).as_millis();
-    object.insert("age_ms".into(), u64::try_from(age).unwrap_or(u64::MAX).into());
+    object.insert(
+        "age_ms".into(),
+        u64::try_from(age).unwrap_or(u64::MAX).into(),
+    );
     if let Value::Object(last) = &snapshot.explain {
         object.extend(last.clone());
     }

@@ -1,0 +1,243 @@
+//! Health checks: which path says yes on which node (contract: patroni-rest, section 4).
+
+use super::{NOW, Node, cluster, look, primary, replica};
+use crate::rest::health::Health;
+use crate::rest::query::Query;
+use crate::snapshot::Snapshot;
+use axum::http::Uri;
+use pgherd_model::{Lsn, PostgresState, Role, Span, Stored, Sync, SynchronousMode, Tags};
+use std::sync::Arc;
+
+fn check(snapshot: &Snapshot, uri: &str) -> bool {
+    let uri: Uri = uri.parse().unwrap();
+    Health::at(snapshot, NOW).check(uri.path(), &Query::of(&uri))
+}
+
+#[track_caller]
+fn table(snapshot: &Snapshot, yes: &str, no: &str) {
+    for uri in yes.split_whitespace() {
+        assert!(check(snapshot, uri), "{uri} must be 200");
+    }
+    for uri in no.split_whitespace() {
+        assert!(!check(snapshot, uri), "{uri} must be 503");
+    }
+}
+
+#[test]
+fn a_leader_answers_to_all_words_for_it() {
+    table(
+        &primary(),
+        "/ /leader /primary /master /read-write /read-only /health /foo/primary /leader-x /xhealth \
+         /read-only-sync /read-only-synchronous /read-only-quorum /primary?tag_x=1 /replica-master",
+        "/replica /standby_leader /standby-leader /sync /async /quorum /asynchronous /foo /switchover \
+         /Primary /LEADER /read-only?tag_x=1 /health?tag_x=1",
+    );
+}
+
+#[test]
+fn a_replica_answers_to_its_own() {
+    table(
+        &replica(),
+        "/replica /read-only /health /async /asynchronous /xreplica /replica?lag=2000 /replica?lag=10kB \
+         /replica?lag=bad /replica?lag=",
+        "/ /leader /primary /master /read-write /standby-leader /sync /synchronous /quorum /foo \
+         /read-only-sync /read-only-quorum /replica?lag=1999 /replica?lag=0 /async?lag=1kB /readonly",
+    );
+}
+
+#[test]
+fn the_lock_counts_only_until_its_deadline() {
+    let mut late = primary();
+    late.leader_until = Some(NOW);
+    table(&late, "/health", "/ /leader /primary /read-only /replica");
+}
+
+#[test]
+fn a_leader_that_still_promotes_is_primary() {
+    let mut promoting = primary();
+    promoting.look = Some(look(true));
+    promoting.role = Role::Promoted;
+    table(&promoting, "/ /primary /leader", "/standby_leader");
+}
+
+#[test]
+fn a_replica_must_run_and_be_wanted() {
+    let mut unwanted = replica();
+    unwanted.tags.noloadbalance = true;
+    table(&unwanted, "/health", "/replica /read-only /async");
+
+    let mut silent = replica();
+    silent.look = None;
+    table(&silent, "", "/replica /health /async");
+
+    let mut stopped = replica();
+    stopped.state = PostgresState::Stopped;
+    table(&stopped, "", "/replica /health /read-only");
+}
+
+#[test]
+fn lag_counts_from_the_later_of_status_and_receiver() {
+    let mut told = replica();
+    told.look
+        .as_mut()
+        .unwrap()
+        .receiver
+        .as_mut()
+        .unwrap()
+        .latest_end = Lsn(9000);
+    table(&told, "/replica?lag=6000", "/replica?lag=5999");
+
+    let mut unknown = replica();
+    unknown.look.as_mut().unwrap().receiver = None;
+    unknown.dcs_unreachable = true;
+    table(&unknown, "/replica?lag=0", "/async");
+}
+
+#[test]
+fn synchronous_standbys_are_those_that_sync_names() {
+    let with = |mode| {
+        let mut cluster = cluster();
+        cluster.sync = Some(Stored {
+            value: Sync {
+                leader: Some("n0".into()),
+                standbys: vec!["N1".into()],
+                quorum: 0,
+            },
+            revision: 5,
+        });
+        let mut snapshot = replica();
+        snapshot.cluster = Some(Arc::new(cluster));
+        snapshot.settings.synchronous_mode = mode;
+        snapshot
+    };
+    table(
+        &with(SynchronousMode::On),
+        "/sync /synchronous /read-only-sync /read-only-synchronous /replica /read-only",
+        "/async /asynchronous /quorum /read-only-quorum /sync/x",
+    );
+    table(
+        &with(SynchronousMode::Quorum),
+        "/quorum /read-only-quorum /replica",
+        "/sync /synchronous /read-only-sync /async",
+    );
+    table(
+        &with(SynchronousMode::Off),
+        "/async",
+        "/sync /quorum /read-only-sync",
+    );
+
+    let mut blind = with(SynchronousMode::On);
+    blind.dcs_unreachable = true;
+    table(&blind, "/replica", "/sync /async /quorum /read-only-sync");
+
+    let mut elsewhere = with(SynchronousMode::On);
+    elsewhere.standby_cluster = true;
+    table(&elsewhere, "", "/sync");
+}
+
+#[test]
+fn a_standby_leader_is_neither_primary_nor_replica() {
+    let mut standby = primary();
+    standby.standby_cluster = true;
+    standby.role = Role::StandbyLeader;
+    standby.look = Some(look(true));
+    table(
+        &standby,
+        "/leader /standby_leader /standby-leader /read-only /health /read-only-sync",
+        "/ /primary /read-write /replica /async",
+    );
+}
+
+#[test]
+fn without_the_lock_service_pause_goes_by_role() {
+    let mut paused = primary();
+    paused.settings.pause = true;
+    paused.leader_until = None;
+    table(&paused, "/health", "/ /leader");
+    paused.dcs_unreachable = true;
+    table(
+        &paused,
+        "/ /leader /primary /read-only",
+        "/replica /standby-leader /sync",
+    );
+    paused.cluster = None;
+    table(&paused, "/ /leader", "/replica");
+}
+
+#[test]
+fn tags_are_compared_as_text() {
+    let mut tagged = replica();
+    tagged.tags = Tags {
+        json: r#"{"zone":"a b","nofailover":true,"failover_priority":2,"gone":null}"#.into(),
+        ..Tags::default()
+    };
+    table(
+        &tagged,
+        "/replica?tag_zone=a+b /replica?tag_nofailover=true /replica?tag_failover_priority=2 \
+         /health?tag_zone=a%20b&tag_nofailover=true /async?tag_= /replica?tag_zone=a+b&tag_zone=c",
+        "/replica?tag_zone=c /replica?tag_nofailover=True /replica?tag_other=1 /replica?tag_gone=None \
+         /health?tag_zone=a%20b&tag_nofailover=false",
+    );
+}
+
+#[test]
+fn liveness_allows_a_standby_twice_the_time() {
+    let lives = |snapshot: &Snapshot, age: u64| {
+        let mut snapshot = snapshot.clone();
+        snapshot.tick = NOW - Span::from_secs(age);
+        Health::at(&snapshot, NOW).liveness()
+    };
+    assert!(lives(&primary(), 29) && !lives(&primary(), 30));
+    assert!(lives(&replica(), 59) && !lives(&replica(), 60));
+    let mut paused = primary();
+    paused.settings.pause = true;
+    assert!(lives(&paused, 99));
+}
+
+#[test]
+fn readiness_wants_a_standby_that_streams_and_is_near() {
+    let ready = |snapshot: &Snapshot, uri: &'static str| {
+        Health::at(snapshot, NOW).readiness(&Query::of(&Uri::from_static(uri)))
+    };
+    assert!(ready(&primary(), "/readiness?lag=0"));
+    assert!(ready(&replica(), "/readiness"));
+    assert!(ready(&replica(), "/readiness?lag=2000"));
+    assert!(!ready(&replica(), "/readiness?lag=1999"));
+    assert!(ready(&replica(), "/readiness?lag=1000&mode=write"));
+    assert!(!ready(&replica(), "/readiness?lag=999&mode=write"));
+    let mut broken = replica();
+    broken
+        .look
+        .as_mut()
+        .unwrap()
+        .receiver
+        .as_mut()
+        .unwrap()
+        .streaming = false;
+    assert!(!ready(&broken, "/readiness"));
+    let mut starting = replica();
+    starting.state = PostgresState::Starting;
+    assert!(!ready(&starting, "/readiness"));
+    let mut far = replica();
+    far.settings.maximum_lag_on_failover = 10;
+    assert!(!ready(&far, "/readiness"));
+}
+
+#[tokio::test]
+async fn a_check_answers_with_the_status_document() {
+    let node = Node::of(primary(), false);
+    let healthy = node.get("/primary").await;
+    assert_eq!(healthy.status, 200);
+    assert_eq!(healthy.header("content-type"), Some("application/json"));
+    assert_eq!(healthy.header("server"), Some("Patroni/4.1.5"));
+    assert_eq!(healthy.header("x-extra"), Some("yes"));
+    assert_eq!(
+        healthy.body,
+        "{\"state\": \"running\", \"postmaster_start_time\": \"2026-11-21 00:21:11.967788+00:00\", \
+         \"role\": \"primary\", \"server_version\": 150018, \"xlog\": {\"location\": 5000}, \
+         \"timeline\": 1, \"dcs_last_seen\": 1795220471, \
+         \"patroni\": {\"version\": \"4.1.5\", \"scope\": \"demo\", \"name\": \"n0\"}}"
+    );
+    let unhealthy = node.get("/replica").await;
+    assert_eq!((unhealthy.status, unhealthy.body), (503, healthy.body));
+}

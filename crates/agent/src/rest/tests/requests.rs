@@ -1,0 +1,263 @@
+//! Verbs, access, bodies and error pages (contract: patroni-rest, sections 1, 2 and 5).
+
+use super::{Node, primary, replica};
+use axum::body::Body;
+use axum::http::Request;
+use serde_json::json;
+
+#[tokio::test]
+async fn head_and_options_know_health_checks_only() {
+    let node = Node::of(primary(), true);
+    for method in ["HEAD", "OPTIONS"] {
+        for (path, status) in [
+            ("/primary", 200),
+            ("/", 200),
+            ("/replica", 503),
+            ("/liveness", 503),
+            ("/readiness", 503),
+            ("/patroni", 503),
+            ("/cluster", 503),
+            ("/config", 503),
+        ] {
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .body(Body::empty());
+            let got = node.send(request.unwrap()).await;
+            assert_eq!(got.status, status, "{method} {path}");
+            // Its length is all that a kept-alive connection needs.
+            let headers = got.headers.keys().filter(|name| *name != "content-length");
+            assert_eq!(
+                (headers.count(), got.body.as_str()),
+                (0, ""),
+                "{method} {path}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn liveness_and_readiness_are_bare() {
+    let node = Node::of(primary(), true);
+    for path in ["/liveness", "/readiness", "/liveness/x"] {
+        let got = node.get(path).await;
+        assert_eq!((got.status, got.body.as_str()), (200, ""));
+        assert!(got.header("content-type").is_none());
+    }
+}
+
+#[tokio::test]
+async fn patroni_is_always_200_and_read_anew() {
+    let mut old = replica();
+    old.guard_missing = true;
+    let node = Node::of(old, true);
+    for path in ["/patroni", "/patroni/x", "/patroni?lag=0"] {
+        let got = node.get(path).await;
+        assert_eq!(got.status, 200);
+        let document = got.json();
+        assert_eq!(document["role"], "replica");
+        assert_eq!(document["xlog"]["received_location"], 4000);
+        assert_eq!(document["guard"], "missing");
+    }
+}
+
+#[tokio::test]
+async fn patroni_shows_silence_as_unknown() {
+    let mut silent = primary();
+    silent.look = None;
+    let got = Node::of(silent, true).get("/patroni").await;
+    assert_eq!(got.status, 200);
+    assert_eq!(
+        (&got.json()["state"], &got.json()["role"]),
+        (&json!("unknown"), &json!("primary"))
+    );
+    assert!(got.json().get("xlog").is_none());
+}
+
+#[tokio::test]
+async fn cluster_and_explain_are_documents() {
+    let node = Node::of(primary(), true);
+    let cluster = node.get("/cluster").await;
+    assert_eq!(cluster.status, 200);
+    let document = cluster.json();
+    assert_eq!(document["scope"], "demo");
+    assert_eq!(document["members"][0]["role"], "leader");
+    assert_eq!(document["members"][1]["role"], "replica");
+    let explain = node.get("/pgherd/explain").await;
+    assert_eq!(explain.status, 200);
+    assert_eq!(explain.json()["member"], "n0");
+    assert_eq!(explain.json()["decision"], "lock_held: nothing to do");
+    assert_eq!(explain.json()["age_ms"], 0);
+    assert_eq!(node.get("/history").await.body, "[]");
+    assert_eq!(node.get("/failsafe").await.status, 502);
+}
+
+#[tokio::test]
+async fn unsafe_verbs_want_credentials() {
+    let node = Node::of(primary(), true);
+    for (method, path) in [
+        ("PATCH", "/config"),
+        ("PUT", "/config"),
+        ("POST", "/switchover"),
+        ("POST", "/failover"),
+        ("DELETE", "/switchover"),
+    ] {
+        for (header, text) in [
+            (None, "no auth header received"),
+            (Some("Basic YWRtaW46d3Jvbmc="), "not authenticated"),
+            (Some("Bearer YWRtaW46czNjcmV0"), "not authenticated"),
+            (Some("Basic !"), "not authenticated"),
+            (Some("Basic YWRtaW46czNjcmV0eA=="), "not authenticated"),
+        ] {
+            let mut request = Request::builder().method(method).uri(path);
+            if let Some(header) = header {
+                request = request.header("authorization", header);
+            }
+            let got = node.send(request.body(Body::from("{}")).unwrap()).await;
+            assert_eq!(
+                (got.status, got.body.as_str()),
+                (401, text),
+                "{method} {path} {header:?}"
+            );
+            assert_eq!(
+                got.header("www-authenticate"),
+                Some("Basic realm=\"Patroni\"")
+            );
+        }
+    }
+    // Reading is free.
+    assert_eq!(node.get("/config").await.status, 200);
+}
+
+#[tokio::test]
+async fn without_credentials_configured_the_door_is_open() {
+    let node = Node::of(primary(), false);
+    let request = Request::patch("/config")
+        .header("content-length", 11)
+        .body(Body::from("{\"ttl\": 40}"));
+    assert_eq!(node.send(request.unwrap()).await.status, 200);
+}
+
+#[tokio::test]
+async fn unknown_verbs_and_paths_are_501() {
+    let node = Node::of(primary(), true);
+    for (method, path) in [
+        ("POST", "/"),
+        ("POST", "/nothing"),
+        ("PUT", "/switchover"),
+        ("DELETE", "/config"),
+        ("TRACE", "/primary"),
+        ("POST", "/Switchover"),
+    ] {
+        let got = node.call(method, path, "{}").await;
+        assert_eq!(got.status, 501, "{method} {path}");
+        assert!(
+            got.body
+                .contains(&format!("<p>Message: Unsupported method ('{method}').</p>"))
+        );
+        assert!(
+            got.body
+                .contains("501 - Server does not support this operation.")
+        );
+        assert_eq!(got.header("content-type"), Some("text/html;charset=utf-8"));
+        assert_eq!(got.header("connection"), Some("close"));
+    }
+}
+
+#[tokio::test]
+async fn bodies_are_objects_with_a_length() {
+    let node = Node::of(primary(), true);
+    for path in ["/switchover", "/failover"] {
+        for body in [
+            "",
+            "{}",
+            "[]",
+            "null",
+            "not json",
+            "\"text\"",
+            "{\"leader\":",
+        ] {
+            let got = node.call("POST", path, body).await;
+            assert_eq!(got.status, 400, "{path} {body}");
+            assert!(got.body.contains("<p>Error code: 400</p>"), "{path} {body}");
+        }
+    }
+    for body in ["", "{}", "[]", "broken"] {
+        assert_eq!(node.call("PATCH", "/config", body).await.status, 400);
+        assert_eq!(node.call("PUT", "/config", body).await.status, 400);
+    }
+    let request = Request::post("/switchover")
+        .header("authorization", "Basic YWRtaW46czNjcmV0")
+        .body(Body::from("{\"leader\":\"n0\"}"));
+    let got = node.send(request.unwrap()).await;
+    assert_eq!(got.status, 411);
+    assert!(
+        got.body
+            .contains("411 - Client must specify Content-Length.")
+    );
+    let huge = format!("{{\"a\":\"{}\"}}", "x".repeat(2 << 20));
+    assert_eq!(node.call("PATCH", "/config", &huge).await.status, 413);
+}
+
+#[tokio::test]
+async fn patch_merges_and_keeps_what_it_does_not_know() {
+    let node = Node::of(primary(), true);
+    let patch =
+        r#"{"ttl":40,"loop_wait":null,"mine":{"x":null},"postgresql":{"parameters":{"a":"ö"}}}"#;
+    let got = node.call("PATCH", "/config", patch).await;
+    assert_eq!(got.status, 200);
+    let merged = r#"{"ttl": 40, "postgresql": {"use_slots": true, "parameters": {"a": "\u00f6"}}, "mine": {}}"#;
+    assert_eq!(
+        got.json(),
+        serde_json::from_str::<serde_json::Value>(merged).unwrap()
+    );
+    assert!(got.body.contains("\\u00f6"), "{}", got.body);
+    assert_eq!(node.get("/config").await.json(), got.json());
+    let stored = node.cluster.lock().unwrap().config.clone().unwrap();
+    assert_eq!(stored.revision, 11);
+    assert!(
+        !stored.value.text.contains(": "),
+        "stored compact: {}",
+        stored.value.text
+    );
+    // The same again changes nothing, and writes nothing.
+    assert_eq!(node.call("PATCH", "/config", patch).await.status, 200);
+    assert_eq!(
+        node.cluster
+            .lock()
+            .unwrap()
+            .config
+            .as_ref()
+            .unwrap()
+            .revision,
+        11
+    );
+}
+
+#[tokio::test]
+async fn put_replaces() {
+    let node = Node::of(primary(), true);
+    let got = node.call("PUT", "/config", r#"{"ttl":20}"#).await;
+    assert_eq!((got.status, got.body.as_str()), (200, r#"{"ttl": 20}"#));
+    assert_eq!(node.get("/config").await.body, r#"{"ttl": 20}"#);
+}
+
+#[tokio::test]
+async fn a_missing_or_broken_config_key_is_told() {
+    for text in [None, Some("[]"), Some("broken")] {
+        let node = Node::of(primary(), true);
+        node.change(|cluster| match text {
+            None => cluster.config = None,
+            Some(text) => cluster.config.as_mut().unwrap().value.text = text.into(),
+        });
+        assert_eq!(node.get("/config").await.status, 502);
+        assert_eq!(
+            node.call("PATCH", "/config", r#"{"ttl":20}"#).await.status,
+            503
+        );
+        assert_eq!(
+            node.call("PUT", "/config", r#"{"ttl":20}"#).await.status,
+            200
+        );
+    }
+}
