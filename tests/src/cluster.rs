@@ -160,6 +160,15 @@ impl TestCluster {
         self.nodes.iter().map(Node::target).collect()
     }
 
+    /// The same through their sockets in the file system, which no cut cable reaches.
+    pub fn socket_targets(&self) -> Vec<Target> {
+        let local = |n: &Node| Target {
+            host: n.dir().to_string_lossy().into(),
+            ..n.target()
+        };
+        self.nodes.iter().map(local).collect()
+    }
+
     /// Names of the members out of recovery.
     pub async fn writable(&self) -> Vec<String> {
         let mut names = Vec::new();
@@ -295,6 +304,20 @@ impl TestCluster {
         self.run(command, args)
     }
 
+    /// [`TestCluster::ctl`], or genuine patronictl with the scope as second word where genuine
+    /// Patroni stands in for pgherd.
+    ///
+    /// # Panics
+    /// As those two.
+    pub fn ctl_or_patronictl(&self, args: &[&str]) -> Output {
+        if self.dir().join("pgherd").exists() {
+            return self.ctl(args);
+        }
+        let mut words = vec![args[0], "{scope}"];
+        words.extend(&args[1..]);
+        self.patronictl(&words)
+    }
+
     fn run(&self, mut command: std::process::Command, args: &[&str]) -> Output {
         command.args(args.iter().map(|a| a.replace("{scope}", &self.scope)));
         command.stdin(std::process::Stdio::null());
@@ -327,6 +350,10 @@ impl Drop for TestCluster {
         // Agents first, so that none restarts what is killed after it.
         for node in &self.nodes {
             node.kill_agent();
+        }
+        for node in &self.nodes {
+            node.kill_node();
+            node.remove_shared_memory();
         }
     }
 }
@@ -378,6 +405,16 @@ fn node_file(
             ],
         },
     });
+    if parts.kind == Kind::Patroni {
+        // Patroni leaves pg_basebackup's default, a checkpoint spread over minutes.
+        let fast = json!({"postgresql": {"basebackup": [{"checkpoint": "fast"}]}});
+        yaml::merge(&mut file, &fast);
+    }
+    if parts.dir.starts_with("/dev/shm") {
+        // A killed PostgreSQL leaves its segments behind; in its own directory they go with it.
+        let own = json!({"postgresql": {"parameters": {"dynamic_shared_memory_type": "mmap"}}});
+        yaml::merge(&mut file, &own);
+    }
     if let Some((user, secret)) = &options.rest_auth {
         let auth = json!({"restapi": {"authentication": {"username": user, "password": secret}}});
         yaml::merge(&mut file, &auth);

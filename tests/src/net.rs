@@ -98,14 +98,27 @@ impl Network {
         (ns, address)
     }
 
-    /// Drops everything that the member at `index` sends and is sent, silently.
+    /// Drops everything that the member at `index` sends and is sent, silently: on the bridge, where
+    /// nothing of the member's own kernel state (carrier, routes, rules) changes.
     pub(crate) fn cut(&self, index: usize) {
-        ip(&format!("link set phv{index} type bridge_slave state 0"));
+        let table = format!("cut{index}");
+        nft(&format!("add table bridge {table}"));
+        for (chain, hook, side) in [
+            ("i", "prerouting", "iifname"),
+            ("o", "postrouting", "oifname"),
+        ] {
+            nft(&format!(
+                "add chain bridge {table} {chain} {{ type filter hook {hook} priority 0; }}"
+            ));
+            nft(&format!(
+                "add rule bridge {table} {chain} {side} phv{index} drop"
+            ));
+        }
     }
 
     /// Lets packets pass again.
     pub(crate) fn mend(&self, index: usize) {
-        ip(&format!("link set phv{index} type bridge_slave state 3"));
+        nft(&format!("delete table bridge cut{index}"));
     }
 }
 
@@ -116,8 +129,17 @@ impl Default for Network {
 }
 
 fn ip(args: &str) {
-    let output = Command::new("ip").args(args.split(' ')).output();
-    let output = output.expect("run ip (package iproute2)");
+    let words: Vec<&str> = args.split(' ').collect();
+    run("ip", "iproute2", &words);
+}
+
+fn nft(command: &str) {
+    run("nft", "nftables", &[command]);
+}
+
+fn run(program: &str, package: &str, args: &[&str]) {
+    let output = Command::new(program).args(args).output();
+    let output = output.unwrap_or_else(|e| panic!("{program} (package {package}): {e}"));
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {args}: {text}");
+    assert!(output.status.success(), "{program} {args:?}: {text}");
 }

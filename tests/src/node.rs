@@ -313,6 +313,23 @@ impl Node {
         self.kill_agent();
     }
 
+    /// Removes the small System V segment that a killed postmaster leaves in the kernel (there are
+    /// 4096 of them at most); only when nothing of this PostgreSQL runs any more.
+    pub(crate) fn remove_shared_memory(&self) {
+        let file = std::fs::read_to_string(self.data_dir().join("postmaster.pid"));
+        let file = file.unwrap_or_default();
+        // Seventh line: key and identifier.
+        let id = file
+            .lines()
+            .nth(6)
+            .and_then(|l| l.split_whitespace().nth(1).map(str::to_owned));
+        if let Some(id) = id.filter(|_| self.postgres().is_empty()) {
+            let _ = std::process::Command::new("ipcrm")
+                .args(["-m", &id])
+                .output();
+        }
+    }
+
     /// First column of the first row, as text, by a connection of its own.
     ///
     /// # Errors

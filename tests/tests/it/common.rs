@@ -56,12 +56,16 @@ pub(crate) fn oracle() -> bool {
 
 /// The system identifier of a member's data directory, from PostgreSQL.
 pub(crate) async fn system_id(node: &Node) -> String {
-    node.sql("select system_identifier::text from pg_control_system()").await.unwrap()
+    node.sql("select system_identifier::text from pg_control_system()")
+        .await
+        .unwrap()
 }
 
 /// When PostgreSQL was started; a restart changes it.
 pub(crate) async fn start_time(node: &Node) -> String {
-    node.sql("select pg_postmaster_start_time()::text").await.unwrap()
+    node.sql("select pg_postmaster_start_time()::text")
+        .await
+        .unwrap()
 }
 
 /// `GET /patroni` as JSON.
@@ -76,7 +80,11 @@ pub(crate) async fn wait_health(cluster: &TestCluster, node: &Node, path: &str, 
     cluster
         .wait_for(&what, secs(20), async || {
             let got = node.get(path).await?.status;
-            if got == code { Ok(()) } else { Err(format!("{got}")) }
+            if got == code {
+                Ok(())
+            } else {
+                Err(format!("{got}"))
+            }
         })
         .await;
 }
@@ -105,4 +113,59 @@ pub(crate) async fn stored(
 ) -> Option<Value> {
     let text = etcd.get(&cluster.key(name)).await?;
     Some(serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+/// Whether a condition holds at every look for `span`: the only way to see that nothing happens.
+pub(crate) async fn stays(
+    cluster: &TestCluster,
+    what: &str,
+    span: Duration,
+    mut look: impl AsyncFnMut() -> Result<(), String>,
+) {
+    let end = std::time::Instant::now() + span;
+    let _ = cluster;
+    while std::time::Instant::now() < end {
+        if let Err(seen) = look().await {
+            panic!("{what} did not stay for {span:?}: {seen}");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A row that later checks look for.
+pub(crate) async fn note(node: &Node, text: &str) {
+    let client = pgherd_tests::sql::connect(&node.target(), secs(5))
+        .await
+        .unwrap();
+    let sql =
+        format!("create table if not exists notes (t text); insert into notes values ('{text}')");
+    client.batch_execute(&sql).await.unwrap();
+}
+
+/// How often a noted row is there.
+pub(crate) async fn noted(node: &Node, text: &str) -> Result<usize, String> {
+    let sql = format!("select count(*)::text from notes where t = '{text}'");
+    node.sql(&sql).await?.parse().map_err(|e| format!("{e}"))
+}
+
+/// Freezes every WAL sender of a member: what it writes from now on reaches nobody.
+pub(crate) fn freeze_walsenders(node: &Node) -> usize {
+    let senders: Vec<i32> = node
+        .postgres()
+        .iter()
+        .filter(|p| p.cmdline.contains("walsender"))
+        .map(|p| p.pid)
+        .collect();
+    for pid in &senders {
+        pgherd_tests::process::signal(*pid, pgherd_tests::Signal::STOP);
+    }
+    senders.len()
+}
+
+/// Changes with every copy of the data directory, not with pg_rewind.
+pub(crate) fn copy_number(node: &Node) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(node.data_dir().join("global/pg_control"))
+        .unwrap()
+        .ino()
 }

@@ -1,7 +1,8 @@
 //! Issue item 5, life of a node: clusters form from empty directories.
 
-use crate::common::{secs, stored, system_id, three, stand_in};
-use pgherd_tests::{Etcd, TestCluster, json};
+use crate::common::{note, noted, oracle, secs, stand_in, stays, stored, system_id, three};
+use pgherd_tests::{Etcd, Kind, TestCluster, json};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 /// Three empty directories: one primary that holds the lock, two that stream, one system id.
 #[tokio::test(flavor = "multi_thread")]
@@ -10,34 +11,236 @@ async fn three_empty_directories_become_a_cluster() {
     let cluster = TestCluster::formed(&etcd, &three()).await;
     let primary = cluster.primary().await.unwrap();
     cluster
-        .wait_for("the leader key names the primary", secs(10), async || {
-            let leader = etcd.get(&cluster.key("leader")).await;
-            if leader.as_deref() == Some(primary.name()) { Ok(()) } else { Err(format!("{leader:?}")) }
-        })
+        .wait_for(
+            "the leader key names the primary",
+            secs(10),
+            async || match etcd.get(&cluster.key("leader")).await {
+                Some(name) if name == primary.name() => Ok(()),
+                other => Err(format!("{other:?}")),
+            },
+        )
         .await;
     let id = system_id(primary).await;
-    for node in cluster.nodes() {
-        assert_eq!(system_id(node).await, id, "{}", node.name());
-    }
-    assert_eq!(etcd.get(&cluster.key("initialize")).await.as_deref(), Some(id.as_str()));
+    assert_eq!(etcd.get(&cluster.key("initialize")).await, Some(id.clone()));
     let config = stored(&etcd, &cluster, "config").await.unwrap();
     assert_eq!(config["ttl"], json!(20));
-    assert_eq!(config["pgherd"]["lease_ttl"], json!(5), "unknown keys of bootstrap.dcs are kept");
-    // A row travels.
-    primary.sql("create table t (a int); insert into t values (7); select '';").await.ok();
-    primary.sql("with x as (select 1) select ''").await.unwrap();
+    assert_eq!(
+        config["pgherd"]["lease_ttl"],
+        json!(5),
+        "unknown keys of bootstrap.dcs are kept"
+    );
+    note(primary, "travels").await;
     for node in cluster.nodes() {
-        let slots = node.sql("select string_agg(slot_name, ',' order by slot_name) from pg_replication_slots");
-        let slots = slots.await.unwrap();
-        if node.name() == primary.name() {
-            let others: Vec<&str> =
-                cluster.nodes().iter().map(|n| n.name()).filter(|n| *n != primary.name()).collect();
-            assert_eq!(slots, others.join(","), "slots for the other members");
-        }
-        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(node.data_dir()).unwrap());
-        assert_eq!(mode & 0o777, 0o700, "{}", node.name());
+        let name = node.name();
+        assert_eq!(system_id(node).await, id, "{name}");
+        let mode = std::fs::metadata(node.data_dir()).unwrap().mode() & 0o777;
+        assert_eq!(mode, 0o700, "data directory of {name}");
+        cluster
+            .wait_for(
+                &format!("the row arrives at {name}"),
+                secs(10),
+                async || match noted(node, "travels").await? {
+                    1 => Ok(()),
+                    n => Err(format!("{n} rows")),
+                },
+            )
+            .await;
+        cluster
+            .wait_for(
+                &format!("slots of the other members at {name}"),
+                secs(15),
+                async || {
+                    let list = "select string_agg(slot_name, ',' order by slot_name) \
+                            from pg_replication_slots";
+                    let slots = node.sql(list).await?;
+                    let others: Vec<&str> = cluster
+                        .nodes()
+                        .iter()
+                        .map(|n| n.name())
+                        .filter(|n| *n != name)
+                        .collect();
+                    if slots == others.join(",") {
+                        Ok(())
+                    } else {
+                        Err(slots)
+                    }
+                },
+            )
+            .await;
     }
     if !stand_in() {
         assert!(primary.guard_pid().is_some(), "the primary has a guard");
     }
+}
+
+/// All agents start at once on empty directories and one etcd: exactly one initdb, and two clusters
+/// made at the same time have different system ids.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_initdb_race_has_one_winner_and_clusters_differ() {
+    let etcd = Etcd::start(1).await;
+    let (a, b) = (
+        TestCluster::new(&etcd, &three()),
+        TestCluster::new(&etcd, &three()),
+    );
+    a.start_all();
+    b.start_all();
+    let id_a = system_id(a.wait_whole(secs(60)).await).await;
+    let id_b = system_id(b.wait_whole(secs(60)).await).await;
+    assert_ne!(id_a, id_b, "a cluster is never a copy of a template");
+    for cluster in [&a, &b] {
+        let primary = cluster.primary().await.unwrap();
+        let timeline = "select timeline_id::text from pg_control_checkpoint()";
+        assert_eq!(
+            primary.sql(timeline).await.unwrap(),
+            "1",
+            "no second bootstrap, no failover"
+        );
+    }
+}
+
+/// `bootstrap.post_bootstrap` runs once, with a connection string as its last argument.
+#[tokio::test(flavor = "multi_thread")]
+async fn post_bootstrap_runs_once_on_the_first_primary() {
+    let etcd = Etcd::start(1).await;
+    let mut cluster = TestCluster::new(&etcd, &three());
+    let script = cluster.dir().join("post.sh");
+    let text = "#!/bin/sh\nset -e\necho \"$1\" >> \"$(dirname \"$0\")/post.log\"\n\
+                psql -Xq -d \"$1\" -c 'create database made_by_script'\n";
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["n1", "n2", "n3"] {
+        let patch = json!({"bootstrap": {"post_bootstrap": script}});
+        cluster.node_mut(name).change_config(&patch);
+    }
+    cluster.start_all();
+    let primary = cluster.wait_whole(secs(60)).await;
+    let count = "select count(*)::text from pg_database where datname = 'made_by_script'";
+    assert_eq!(primary.sql(count).await.unwrap(), "1");
+    let log = std::fs::read_to_string(cluster.dir().join("post.log")).unwrap();
+    assert_eq!(log.lines().count(), 1, "called once: {log}");
+    assert!(
+        !log.contains("pass"),
+        "no password on the command line: {log}"
+    );
+}
+
+/// A failing script: the key `initialize` is removed, the data directory is put aside, exit code not 0.
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_post_bootstrap_leaves_no_half_cluster() {
+    let etcd = Etcd::start(1).await;
+    let options = three().config(json!({"bootstrap": {"post_bootstrap": "/bin/false"}}));
+    let cluster = TestCluster::new(&etcd, &options);
+    let node = cluster.node("n1");
+    node.start();
+    let status = node.agent_exit(secs(40)).await;
+    assert!(!status.success(), "{status}");
+    assert_eq!(etcd.get(&cluster.key("initialize")).await, None);
+    assert_eq!(etcd.get(&cluster.key("leader")).await, None);
+    assert!(node.postgres().is_empty(), "PostgreSQL was stopped");
+    let left: Vec<String> = std::fs::read_dir(node.dir())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|n| n.starts_with("data"))
+        .collect();
+    assert!(
+        left.iter().any(|n| n.contains("failed")),
+        "put aside, not deleted: {left:?}"
+    );
+}
+
+/// The same YAML, `patroni.dynamic.json` and configuration files as genuine Patroni writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_those_of_patroni() {
+    if !oracle() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let mut options = three();
+    options.nodes.truncate(1);
+    let ours = TestCluster::formed(&etcd, &options).await;
+    let mut theirs = options.clone();
+    theirs.nodes[0].kind = Kind::Patroni;
+    let theirs = TestCluster::formed(&etcd, &theirs).await;
+    let files = [
+        "postgresql.conf",
+        "postgresql.base.conf",
+        "pg_hba.conf",
+        "patroni.dynamic.json",
+    ];
+    for file in files {
+        ours.wait_for(&format!("{file} is there"), secs(20), async || {
+            let path = ours.node("n1").data_dir().join(file);
+            if path.exists() {
+                Ok(())
+            } else {
+                Err(format!("{} is missing", path.display()))
+            }
+        })
+        .await;
+    }
+    // Comments and the order of equal settings are free; the settings are not.
+    let settings = |c: &TestCluster| {
+        let text = std::fs::read_to_string(c.node("n1").data_dir().join("postgresql.conf"));
+        let (dir, port) = (
+            c.dir().to_string_lossy().into_owned(),
+            c.node("n1").pg_address().1,
+        );
+        let mut lines: Vec<String> = text
+            .unwrap()
+            .lines()
+            .map(|l| {
+                l.trim()
+                    .replace(&dir, "DIR")
+                    .replace(&port.to_string(), "PORT")
+            })
+            .map(|l| l.replace(c.scope(), "SCOPE"))
+            .filter(|l| !l.is_empty() && !l.starts_with('#'))
+            // pgherd's own default; a user's setting is kept (issue, table of speed).
+            .filter(|l| !l.starts_with("recovery_init_sync_method"))
+            .collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(settings(&ours), settings(&theirs));
+    let arguments = |c: &TestCluster| {
+        let line = c.node("n1").postgres();
+        let pid = c.node("n1").postmaster_pid();
+        let line = line
+            .iter()
+            .find(|p| Some(p.pid) == pid)
+            .unwrap()
+            .cmdline
+            .clone();
+        let (dir, port) = (
+            c.dir().to_string_lossy().into_owned(),
+            c.node("n1").pg_address().1,
+        );
+        let line = line.replace(&dir, "DIR").replace(&port.to_string(), "PORT");
+        let mut words: Vec<String> = line
+            .replace(c.scope(), "SCOPE")
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect();
+        words.sort();
+        words
+    };
+    assert_eq!(arguments(&ours), arguments(&theirs));
+}
+
+/// Nothing happens to a quiet cluster: no timeline, no restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_cluster_stays_as_it_is() {
+    let etcd = Etcd::start(3).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let primary = cluster.primary().await.unwrap();
+    let before = crate::common::start_time(primary).await;
+    stays(&cluster, "one primary", secs(12), async || {
+        let now = cluster.primary().await?;
+        if now.name() != primary.name() {
+            return Err(format!("{} is primary", now.name()));
+        }
+        Ok(())
+    })
+    .await;
+    assert_eq!(crate::common::start_time(primary).await, before);
 }

@@ -6,4 +6,10 @@
 
 mod common;
 
+mod agent_loss;
+mod crash;
+mod etcd_loss;
 mod forming;
+mod node_loss;
+mod rejoin;
+mod switchover;

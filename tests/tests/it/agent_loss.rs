@@ -1,0 +1,173 @@
+//! Issue items 6 and 7: loss of the agent alone, of the guard alone, a frozen agent, a clean stop.
+
+use crate::common::{failover, oracle, secs, stand_in, start_time, three};
+use pgherd_tests::{
+    ClusterOptions, Etcd, Kind, Signal, TestCluster, Watcher, Writer, process, watcher,
+};
+
+/// SIGKILL to the leader's agent, nobody restarts it: the guard ends its PostgreSQL before another
+/// member writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_agent_is_fenced_by_the_guard() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let old = cluster.primary().await.unwrap();
+    let watcher = Watcher::start(cluster.targets()).await;
+    let writer = Writer::start(cluster.targets()).await;
+    writer.wait_acks(50, secs(20)).await;
+    old.kill_agent();
+    writer.wait_moved(old.name(), failover()).await;
+    assert!(
+        old.postgres().is_empty(),
+        "nothing of the old PostgreSQL is left"
+    );
+    let new = cluster.wait_streaming(1, secs(20)).await;
+    old.start();
+    assert_eq!(cluster.wait_whole(secs(40)).await.name(), new.name());
+    let mut acks = watcher.stop();
+    acks.extend(writer.stop().acks);
+    assert_eq!(watcher::violations(&acks), Vec::<String>::new());
+}
+
+/// An agent that comes back in time adopts the running PostgreSQL: no restart, no failover, not even
+/// after the lease of the dead agent would have ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_agent_adopts_its_postgres() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let primary = cluster.primary().await.unwrap();
+    let before = start_time(primary).await;
+    let writer = Writer::start(cluster.targets()).await;
+    primary.kill_agent();
+    primary.start();
+    crate::common::wait_health(&cluster, primary, "/primary", 200).await;
+    crate::common::stays(&cluster, "the same PostgreSQL", secs(7), async || {
+        let now = start_time(primary).await;
+        if now == before {
+            Ok(())
+        } else {
+            Err(format!("restarted at {now}"))
+        }
+    })
+    .await;
+    assert_eq!(cluster.wait_whole(secs(20)).await.name(), primary.name());
+    let report = writer.stop();
+    assert!(
+        report
+            .acks
+            .iter()
+            .all(|a| a.timeline == 1 && a.node == primary.name())
+    );
+    if !stand_in() {
+        assert!(
+            primary.guard_pid().is_some(),
+            "the adopted PostgreSQL is guarded"
+        );
+    }
+    // The same for a replica.
+    let replica = crate::common::other(&cluster, primary.name());
+    let before = start_time(replica).await;
+    replica.kill_agent();
+    replica.start();
+    crate::common::wait_health(&cluster, replica, "/replica", 200).await;
+    assert_eq!(start_time(replica).await, before);
+}
+
+/// SIGSTOP to the leader's agent: the guard kills its PostgreSQL, one primary only, and the woken
+/// agent rejoins.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_agent_is_fenced_and_rejoins() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let old = cluster.primary().await.unwrap();
+    let watcher = Watcher::start(cluster.targets()).await;
+    let writer = Writer::start(cluster.targets()).await;
+    writer.wait_acks(50, secs(20)).await;
+    old.signal_agent(Signal::STOP);
+    writer.wait_moved(old.name(), failover()).await;
+    assert!(
+        old.postgres().is_empty(),
+        "nothing of the old PostgreSQL is left"
+    );
+    let new = cluster.wait_streaming(1, secs(20)).await.name().to_owned();
+    old.signal_agent(Signal::CONT);
+    assert_eq!(cluster.wait_whole(secs(40)).await.name(), new);
+    let mut acks = watcher.stop();
+    acks.extend(writer.stop().acks);
+    assert_eq!(watcher::violations(&acks), Vec::<String>::new());
+}
+
+/// The same with genuine Patroni shows two writers: so the watcher can see what it looks for.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_watcher_sees_two_writers_of_genuine_patroni() {
+    if !oracle() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &ClusterOptions::new(Kind::Patroni)).await;
+    let old = cluster.primary().await.unwrap();
+    let watcher = Watcher::start(cluster.targets()).await;
+    old.signal_agent(Signal::STOP);
+    cluster
+        .wait_for("the watcher sees two writers", secs(50), async || {
+            let found = watcher::violations(&watcher.acks());
+            if found.is_empty() {
+                Err("none".to_owned())
+            } else {
+                Ok(())
+            }
+        })
+        .await;
+}
+
+/// SIGKILL to the guard: the agent sees it; in the end one primary writes and is guarded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_guard_does_not_stay_unnoticed() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let old = cluster.primary().await.unwrap();
+    let watcher = Watcher::start(cluster.targets()).await;
+    let guard = old.guard_pid().expect("a guard");
+    process::signal(guard, Signal::KILL);
+    cluster
+        .wait_for("a primary with another guard", secs(30), async || {
+            let primary = cluster.primary().await?;
+            match primary.guard_pid() {
+                Some(pid) if pid != guard => Ok(()),
+                other => Err(format!("{}: {other:?}", primary.name())),
+            }
+        })
+        .await;
+    cluster.wait_whole(secs(40)).await;
+    assert_eq!(watcher::violations(&watcher.stop()), Vec::<String>::new());
+}
+
+/// SIGTERM to the leader's agent: PostgreSQL stops, the lock is released, another takes over with
+/// every acknowledged row, long before the lease ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_agent_hands_over() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let old = cluster.primary().await.unwrap();
+    let writer = Writer::start(cluster.targets()).await;
+    writer.wait_acks(100, secs(20)).await;
+    let status = old.stop().await;
+    assert!(status.success(), "{status}");
+    assert!(old.postgres().is_empty(), "PostgreSQL was stopped");
+    let ack = writer.wait_moved(old.name(), secs(10)).await;
+    let new = cluster.wait_streaming(1, secs(20)).await;
+    assert_eq!(new.name(), ack.node);
+    let report = writer.stop();
+    assert_eq!(report.missing(&new.target()).await.unwrap(), []);
+    old.start();
+    assert_eq!(cluster.wait_whole(secs(40)).await.name(), new.name());
+}

@@ -1,0 +1,277 @@
+//! Issue item 6, death and freezing of PostgreSQL; item 7, killing and the licence.
+
+use crate::common::{failover, secs, stand_in, three};
+use pgherd_tests::{
+    Ack, Etcd, Node, Signal, TestCluster, Watcher, Writer, clock, json, sql, watcher,
+};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Postmaster and children killed, `primary_start_timeout` as it comes (300): restart in place, the
+/// lock stays where it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_postgres_restarts_in_place() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let primary = cluster.primary().await.unwrap();
+    let watcher = Watcher::start(cluster.targets()).await;
+    let writer = Writer::start(cluster.targets()).await;
+    writer.wait_acks(50, secs(20)).await;
+    let started = crate::common::start_time(primary).await;
+    primary.kill_postgres();
+    let again = cluster
+        .wait_for("PostgreSQL was started again", secs(30), async || {
+            let node = cluster.primary().await?;
+            let time = node.sql("select pg_postmaster_start_time()::text").await?;
+            if time == started {
+                Err("the old one answers".to_owned())
+            } else {
+                Ok(node)
+            }
+        })
+        .await;
+    assert_eq!(again.name(), primary.name(), "in place");
+    writer.wait_acks(50, secs(20)).await;
+    assert_eq!(cluster.wait_whole(secs(30)).await.name(), primary.name());
+    let report = writer.stop();
+    assert!(
+        report.acks.iter().all(|a| a.timeline == 1),
+        "no new timeline"
+    );
+    assert_eq!(report.missing(&primary.target()).await.unwrap(), []);
+    assert_eq!(watcher::violations(&watcher.stop()), Vec::<String>::new());
+    let leader = etcd.get(&cluster.key("leader")).await;
+    assert_eq!(leader.as_deref(), Some(primary.name()));
+}
+
+/// `primary_start_timeout: 0`: another member takes over, the old one comes back as its replica.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_postgres_hands_over_at_once_when_told_so() {
+    let etcd = Etcd::start(1).await;
+    let options = three().dcs(json!({"primary_start_timeout": 0}));
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let old = cluster.primary().await.unwrap();
+    let watcher = Watcher::start(cluster.targets()).await;
+    old.kill_postgres();
+    let new = cluster.wait_new_primary(old.name(), failover()).await;
+    assert_eq!(cluster.wait_whole(secs(40)).await.name(), new.name());
+    assert_eq!(watcher::violations(&watcher.stop()), Vec::<String>::new());
+}
+
+/// `pgherd.crash_handover: sync`: the synchronous standby takes over at once, with every
+/// acknowledged row.
+#[tokio::test(flavor = "multi_thread")]
+async fn crash_handover_to_the_synchronous_standby() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let options =
+        three().dcs(json!({"synchronous_mode": true, "pgherd": {"crash_handover": "sync"}}));
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let old = cluster.primary().await.unwrap();
+    let standby = cluster
+        .wait_for("/sync names a standby", secs(20), async || {
+            let sync = crate::common::stored(&etcd, &cluster, "sync").await;
+            let sync = sync.unwrap_or_default();
+            match sync["sync_standby"].as_str() {
+                Some(name) if !name.is_empty() => Ok(name.to_owned()),
+                _ => Err(format!("{sync}")),
+            }
+        })
+        .await;
+    let writer = Writer::start(cluster.targets()).await;
+    writer.wait_acks(100, secs(20)).await;
+    old.kill_postgres();
+    let new = cluster.wait_new_primary(old.name(), secs(10)).await;
+    assert_eq!(new.name(), standby);
+    cluster.wait_whole(secs(40)).await;
+    let report = writer.stop();
+    assert_eq!(report.missing(&new.target()).await.unwrap(), []);
+}
+
+/// A client that pipelines inserts and one that runs inserts of 2 s, both on one member only.
+struct Stubborn {
+    acks: Arc<Mutex<Vec<Ack>>>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Stubborn {
+    async fn start(node: &Node) -> Stubborn {
+        let client = sql::connect(&node.target(), secs(5)).await.unwrap();
+        client
+            .batch_execute("create table stubborn (id bigserial)")
+            .await
+            .unwrap();
+        let acks = Arc::new(Mutex::new(Vec::new()));
+        let quick = "insert into stubborn default values returning pg_backend_pid(), \
+                     left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)";
+        let slow = "insert into stubborn select from pg_sleep(2) returning pg_backend_pid(), \
+                    left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)";
+        let mut tasks = Vec::new();
+        // Sixteen at once on one connection are a pipeline; slow ones start every 100 ms, so that
+        // one of them is always about to end.
+        let pipeline = Arc::new(client);
+        for _ in 0..16 {
+            let (client, acks, name) = (
+                Arc::clone(&pipeline),
+                Arc::clone(&acks),
+                node.name().to_owned(),
+            );
+            tasks.push(tokio::spawn(async move {
+                while let Ok(row) = client.query_one(quick, &[]).await {
+                    acks.lock().unwrap().push(ack(&name, &row));
+                    tokio::time::sleep(Duration::from_millis(3)).await;
+                }
+            }));
+        }
+        for turn in 0..10_u64 {
+            let (target, acks) = (node.target(), Arc::clone(&acks));
+            let client = sql::connect(&target, secs(5)).await.unwrap();
+            tasks.push(tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(200 * turn)).await;
+                while let Ok(row) = client.query_one(slow, &[]).await {
+                    acks.lock().unwrap().push(ack(&target.name, &row));
+                }
+            }));
+        }
+        Stubborn { acks, tasks }
+    }
+
+    fn acks(&self) -> Vec<Ack> {
+        self.acks.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Stubborn {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+fn ack(name: &str, row: &tokio_postgres::Row) -> Ack {
+    let timeline: String = row.get(1);
+    Ack {
+        id: 0,
+        node: name.to_owned(),
+        backend: row.get(0),
+        timeline: u32::from_str_radix(&timeline, 16).unwrap(),
+        sent: Duration::ZERO,
+        acked: clock::now(),
+    }
+}
+
+/// Hurts the postmaster alone and checks that its orphaned children acknowledge nothing once
+/// another member has.
+async fn postmaster_alone(signal: Signal) {
+    let etcd = Etcd::start(1).await;
+    let options = three().dcs(json!({"primary_start_timeout": 0, "pgherd": {"hang_timeout": 5}}));
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let old = cluster.primary().await.unwrap();
+    let watcher = Watcher::start(cluster.targets()).await;
+    let stubborn = Stubborn::start(old).await;
+    cluster
+        .wait_for(
+            "the slow client has an acknowledgement",
+            secs(10),
+            async || {
+                let backends: std::collections::HashSet<i32> =
+                    stubborn.acks().iter().map(|a| a.backend).collect();
+                if backends.len() > 3 {
+                    Ok(())
+                } else {
+                    Err(format!("{backends:?}"))
+                }
+            },
+        )
+        .await;
+    assert!(old.signal_postmaster(signal));
+    let new = cluster.wait_for(
+        "a row acknowledged by another member",
+        secs(40),
+        async || {
+            let acks = watcher.acks();
+            let found = acks.iter().find(|a| a.node != old.name()).cloned();
+            found.ok_or_else(|| format!("{} by {}", acks.len(), old.name()))
+        },
+    );
+    let new = new.await;
+    cluster.wait_whole(secs(40)).await;
+    let mut all = watcher.stop();
+    all.extend(stubborn.acks());
+    assert_eq!(
+        watcher::violations(&all),
+        Vec::<String>::new(),
+        "new: {new:?}"
+    );
+}
+
+/// The postmaster alone killed, orphaned backends still at work.
+#[tokio::test(flavor = "multi_thread")]
+async fn postmaster_alone_killed() {
+    postmaster_alone(Signal::KILL).await;
+}
+
+/// A frozen postmaster: existing sessions go on, new ones hang; the licence runs out after
+/// `hang_timeout`, everything is killed, another member takes over.
+#[tokio::test(flavor = "multi_thread")]
+async fn frozen_postmaster_loses_its_licence() {
+    if stand_in() {
+        return;
+    }
+    postmaster_alone(Signal::STOP).await;
+}
+
+/// A killed backend makes PostgreSQL restart itself; that is its own affair, no failover.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_backend_is_no_failover() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let primary = cluster.primary().await.unwrap();
+    let writer = Writer::start(cluster.targets()).await;
+    writer.wait_acks(20, secs(20)).await;
+    let postmaster = primary.postmaster_pid();
+    pgherd_tests::process::signal(writer.last().unwrap().backend, Signal::KILL);
+    writer.wait_acks(50, secs(30)).await;
+    let primary_now = cluster.wait_whole(secs(30)).await;
+    assert_eq!(primary_now.name(), primary.name());
+    assert_eq!(primary.postmaster_pid(), postmaster, "the same postmaster");
+    let report = writer.stop();
+    assert_eq!(report.missing(&primary.target()).await.unwrap(), []);
+    assert!(report.acks.iter().all(|a| a.timeline == 1));
+}
+
+/// A replica's PostgreSQL killed: started again, the primary does not notice.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_replica_comes_back() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let primary = cluster.primary().await.unwrap();
+    let replica = crate::common::other(&cluster, primary.name());
+    let copy = crate::common::copy_number(replica);
+    replica.kill_postgres();
+    cluster
+        .wait_for("it is gone", secs(5), async || {
+            if replica.writable().await {
+                Err("it writes".to_owned())
+            } else {
+                Ok(())
+            }
+        })
+        .await;
+    crate::common::note(primary, "while away").await;
+    cluster
+        .wait_for(
+            "the replica has the new row",
+            secs(30),
+            async || match crate::common::noted(replica, "while away").await? {
+                1 => Ok(()),
+                n => Err(format!("{n}")),
+            },
+        )
+        .await;
+    assert_eq!(cluster.wait_whole(secs(20)).await.name(), primary.name());
+    assert_eq!(crate::common::copy_number(replica), copy, "no new copy");
+}

@@ -1,0 +1,237 @@
+//! Issue item 6, loss of etcd; item 4, several endpoints, hanging members, authentication, NOSPACE.
+
+use crate::common::{body, secs, stand_in, start_time, stays, three};
+use pgherd_tests::{Etcd, EtcdOptions, Node, TestCluster, Watcher, Writer, watcher};
+
+async fn nobody_writes(cluster: &TestCluster, deadline: std::time::Duration) {
+    cluster
+        .wait_for("nobody writes", deadline, async || {
+            let names = cluster.writable().await;
+            if names.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{names:?}"))
+            }
+        })
+        .await;
+}
+
+/// Switches over to another member and waits until the cluster is whole: proof that all is well.
+async fn switch(cluster: &TestCluster) {
+    let old = cluster.wait_whole(secs(40)).await;
+    let request = body(Some(old.name()), None);
+    let answer = old.request("POST", "/switchover", &request).await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    cluster.wait_whole(secs(40)).await;
+}
+
+/// The same member stays primary without a restart for `span`, while `writer` goes on.
+async fn undisturbed(cluster: &TestCluster, primary: &Node, span: std::time::Duration) {
+    let before = start_time(primary).await;
+    stays(cluster, "the primary", span, async || {
+        if start_time(primary).await != before {
+            return Err("restarted".to_owned());
+        }
+        if primary.writable().await {
+            Ok(())
+        } else {
+            Err("not writable".to_owned())
+        }
+    })
+    .await;
+}
+
+/// Every etcd frozen: the leader is not writable after L; when they are back, so is the cluster.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_etcd_the_leader_demotes_and_returns() {
+    let etcd = Etcd::start(3).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let watcher = Watcher::start(cluster.targets()).await;
+    for i in 0..3 {
+        etcd.stop(i);
+    }
+    nobody_writes(&cluster, if stand_in() { secs(40) } else { secs(7) }).await;
+    for node in cluster.nodes() {
+        assert!(node.agent_alive(), "agent of {}", node.name());
+        let answer = node.get("/primary").await.unwrap();
+        assert_eq!(answer.status, 503, "{}", node.name());
+    }
+    for i in 0..3 {
+        etcd.cont(i);
+    }
+    cluster.wait_whole(secs(50)).await;
+    assert_eq!(watcher::violations(&watcher.stop()), Vec::<String>::new());
+    switch(&cluster).await;
+}
+
+/// Two of three etcds killed: the third answers but has no leader. That is no etcd.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_cut_off_from_its_leader_is_no_etcd() {
+    let etcd = Etcd::start(3).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let watcher = Watcher::start(cluster.targets()).await;
+    let leader = etcd.leader().await;
+    let other = (leader + 1) % 3;
+    etcd.kill(leader);
+    etcd.kill(other);
+    nobody_writes(&cluster, if stand_in() { secs(40) } else { secs(7) }).await;
+    etcd.restart(leader);
+    etcd.restart(other);
+    etcd.wait_healthy().await;
+    cluster.wait_whole(secs(50)).await;
+    assert_eq!(watcher::violations(&watcher.stop()), Vec::<String>::new());
+}
+
+/// One endpoint accepts connections and never answers: nobody is demoted, switchovers work.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_hanging_endpoint_disturbs_nobody() {
+    let etcd = Etcd::start(3).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let primary = cluster.primary().await.unwrap();
+    let writer = Writer::start(cluster.targets()).await;
+    // A follower first: the others keep their raft leader.
+    let follower = (etcd.leader().await + 1) % 3;
+    etcd.stop(follower);
+    undisturbed(&cluster, primary, secs(8)).await;
+    switch(&cluster).await;
+    etcd.cont(follower);
+    let primary = cluster.wait_whole(secs(20)).await;
+    assert_eq!(writer.stop().missing(&primary.target()).await.unwrap(), []);
+}
+
+/// The raft leader of etcd frozen, then killed: an election is no reason to demote anybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_etcd_leader_demotes_nobody() {
+    let etcd = Etcd::start(3).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let primary = cluster.primary().await.unwrap();
+    let writer = Writer::start(cluster.targets()).await;
+    let leader = etcd.leader().await;
+    etcd.kill(leader);
+    undisturbed(&cluster, primary, secs(8)).await;
+    etcd.restart(leader);
+    etcd.wait_healthy().await;
+    let leader = etcd.leader().await;
+    etcd.stop(leader);
+    undisturbed(&cluster, primary, secs(8)).await;
+    etcd.cont(leader);
+    cluster.wait_whole(secs(20)).await;
+    let report = writer.stop();
+    assert!(report.acks.iter().all(|a| a.timeline == 1));
+}
+
+/// With authentication; every etcd is restarted and forgets all tokens: the agents log in again.
+#[tokio::test(flavor = "multi_thread")]
+async fn restarted_etcds_with_authentication() {
+    let auth = Some(("agent".to_owned(), "etcd pass'word".to_owned()));
+    let etcd = Etcd::start_with(EtcdOptions {
+        auth,
+        ..EtcdOptions::new(1)
+    })
+    .await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    etcd.kill(0);
+    etcd.restart(0);
+    etcd.wait_healthy().await;
+    switch(&cluster).await;
+    for node in cluster.nodes() {
+        assert!(
+            !node.log().contains("etcd pass'word"),
+            "no secret in the log of {}",
+            node.name()
+        );
+    }
+    // And a member that starts with the wrong password says so and disturbs nobody.
+    let list = cluster.ctl_or_patronictl(&["list"]);
+    assert!(list.status.success(), "{list:?}");
+}
+
+/// etcd's database is full (NOSPACE): leases still live, so nobody is demoted, and after the alarm
+/// everything works again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_etcd_demotes_nobody() {
+    let quota = vec!["--quota-backend-bytes=2097152".to_owned()];
+    let etcd = Etcd::start_with(EtcdOptions {
+        args: quota,
+        ..EtcdOptions::new(1)
+    })
+    .await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let primary = cluster.primary().await.unwrap();
+    let mut client = etcd.client(0).await.unwrap();
+    let filler = vec![b'x'; 200_000];
+    let mut full = None;
+    for i in 0..40 {
+        if let Err(e) = client
+            .put(format!("/filler/{i}"), filler.clone(), None)
+            .await
+        {
+            full = Some(e.to_string());
+            break;
+        }
+    }
+    assert!(
+        full.as_ref().is_some_and(|e| e.contains("space")),
+        "{full:?}"
+    );
+    undisturbed(&cluster, primary, secs(8)).await;
+    let all = etcd_client::DeleteOptions::new().with_prefix();
+    client.delete("/filler/", Some(all)).await.unwrap();
+    let revision = client
+        .get("/filler", None)
+        .await
+        .unwrap()
+        .header()
+        .unwrap()
+        .revision();
+    client.compact(revision, None).await.unwrap();
+    client.defragment().await.unwrap();
+    let alarm = (
+        etcd_client::AlarmAction::Deactivate,
+        etcd_client::AlarmType::Nospace,
+    );
+    client.alarm(alarm.0, alarm.1, None).await.unwrap();
+    switch(&cluster).await;
+}
+
+/// The key prefix deleted under a running cluster (a restored snapshot, a slip of the hand): it
+/// comes back with the same primary or at least one, and no row is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_keys_come_back() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let id = crate::common::system_id(cluster.primary().await.unwrap()).await;
+    let writer = Writer::start(cluster.targets()).await;
+    let watcher = Watcher::start(cluster.targets()).await;
+    let mut client = etcd.client(0).await.unwrap();
+    let all = etcd_client::DeleteOptions::new().with_prefix();
+    client.delete(cluster.key(""), Some(all)).await.unwrap();
+    cluster
+        .wait_for("the keys are back", secs(40), async || {
+            let mut missing = Vec::new();
+            for key in [
+                "initialize",
+                "leader",
+                "config",
+                "members/n1",
+                "members/n2",
+                "members/n3",
+            ] {
+                if etcd.get(&cluster.key(key)).await.is_none() {
+                    missing.push(key);
+                }
+            }
+            if missing.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("missing: {missing:?}"))
+            }
+        })
+        .await;
+    let primary = cluster.wait_whole(secs(40)).await;
+    assert_eq!(etcd.get(&cluster.key("initialize")).await, Some(id));
+    writer.wait_acks(20, secs(20)).await;
+    let report = writer.stop();
+    assert_eq!(report.missing(&primary.target()).await.unwrap(), []);
+    assert_eq!(watcher::violations(&watcher.stop()), Vec::<String>::new());
+}

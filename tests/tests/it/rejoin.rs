@@ -1,0 +1,240 @@
+//! Issue item 5, rejoin: plain start, then pg_rewind, then reclone; item 6, who may be promoted.
+
+use crate::common::{
+    body, copy_number, failover, freeze_walsenders, note, noted, secs, stays, stored, three,
+};
+use pgherd_tests::{Etcd, Node, TestCluster, json};
+
+/// A replica that was away: plain start, no copy, no rewind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_was_away_starts_plainly() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let primary = cluster.primary().await.unwrap();
+    let replica = crate::common::other(&cluster, primary.name());
+    let copy = copy_number(replica);
+    replica.kill_node();
+    note(primary, "while away").await;
+    replica.start();
+    cluster.wait_whole(secs(30)).await;
+    assert_eq!(copy_number(replica), copy);
+    cluster
+        .wait_for("the row arrives", secs(10), async || {
+            match noted(replica, "while away").await? {
+                1 => Ok(()),
+                n => Err(format!("{n}")),
+            }
+        })
+        .await;
+}
+
+/// Makes the primary's timeline diverge: a row that no replica gets, then the node dies and another
+/// is promoted. Gives back old and new primary.
+async fn diverge<'a>(cluster: &'a TestCluster) -> (&'a Node, &'a Node) {
+    let old = cluster.primary().await.unwrap();
+    note(old, "everybody has it").await;
+    for node in cluster.nodes() {
+        cluster
+            .wait_for("the first row arrives", secs(10), async || {
+                match noted(node, "everybody has it").await? {
+                    1 => Ok(()),
+                    n => Err(format!("{n}")),
+                }
+            })
+            .await;
+    }
+    assert_eq!(freeze_walsenders(old), 2, "WAL senders of {}", old.name());
+    note(old, "only the old primary has it").await;
+    old.sql("select pg_switch_wal()::text").await.unwrap();
+    note(old, "only the old primary has it").await;
+    old.kill_node();
+    let new = cluster.wait_new_primary(old.name(), failover()).await;
+    note(new, "on the new timeline").await;
+    (old, new)
+}
+
+/// Nothing of the diverged timeline is left anywhere, and the new rows are everywhere.
+async fn converged(cluster: &TestCluster) {
+    for node in cluster.nodes() {
+        cluster
+            .wait_for(
+                &format!("{} has the new row", node.name()),
+                secs(10),
+                async || match noted(node, "on the new timeline").await? {
+                    1 => Ok(()),
+                    n => Err(format!("{n}")),
+                },
+            )
+            .await;
+        let lost = noted(node, "only the old primary has it").await.unwrap();
+        assert_eq!(lost, 0, "{} shows rows of the other timeline", node.name());
+    }
+}
+
+/// A diverged former primary is rewound, not copied, and never started as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_diverged_primary_is_rewound() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let (old, new) = diverge(&cluster).await;
+    let copy = copy_number(old);
+    old.start();
+    assert_eq!(cluster.wait_whole(secs(50)).await.name(), new.name());
+    converged(&cluster).await;
+    assert_eq!(copy_number(old), copy, "no new copy");
+    assert!(
+        old.log().to_lowercase().contains("rewind"),
+        "{}",
+        old.log_tail(40)
+    );
+}
+
+/// No pg_rewind, but `remove_data_directory_on_diverged_timelines`: a new copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_diverged_primary_is_recloned_where_rewind_is_off() {
+    let etcd = Etcd::start(1).await;
+    let options = three().dcs(json!({"postgresql": {
+        "use_pg_rewind": false,
+        "remove_data_directory_on_diverged_timelines": true,
+    }}));
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let (old, new) = diverge(&cluster).await;
+    let copy = copy_number(old);
+    old.start();
+    assert_eq!(cluster.wait_whole(secs(50)).await.name(), new.name());
+    converged(&cluster).await;
+    assert_ne!(copy_number(old), copy, "a new copy");
+}
+
+/// pg_rewind fails (its WAL is gone) and `remove_data_directory_on_rewind_failure`: a new copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_rewind_leads_to_a_new_copy() {
+    let etcd = Etcd::start(1).await;
+    let options =
+        three().dcs(json!({"postgresql": {"remove_data_directory_on_rewind_failure": true}}));
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let (old, new) = diverge(&cluster).await;
+    let copy = copy_number(old);
+    for entry in std::fs::read_dir(old.data_dir().join("pg_wal")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    old.start();
+    assert_eq!(cluster.wait_whole(secs(50)).await.name(), new.name());
+    converged(&cluster).await;
+    assert_ne!(copy_number(old), copy, "a new copy");
+}
+
+/// A clean switchover and back: the old leader never needs rewind or copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_switchover_needs_no_rewind() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let old = cluster.primary().await.unwrap();
+    let copies: Vec<u64> = cluster.nodes().iter().map(copy_number).collect();
+    let answer = old
+        .request("POST", "/switchover", &body(Some(old.name()), None))
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    cluster.wait_whole(secs(30)).await;
+    let after: Vec<u64> = cluster.nodes().iter().map(copy_number).collect();
+    assert_eq!(copies, after);
+}
+
+/// Replicas further behind than `maximum_lag_on_failover` are not promoted; the old primary is,
+/// when it comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn too_much_lag_forbids_promotion() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let old = cluster.primary().await.unwrap();
+    assert_eq!(freeze_walsenders(old), 2);
+    old.sql("create table big as select repeat('x', 1000) from generate_series(1, 5000)")
+        .await
+        .unwrap_err();
+    let end = old
+        .sql("select (pg_current_wal_flush_lsn() - '0/0')::text")
+        .await
+        .unwrap();
+    let end: u64 = end.parse().unwrap();
+    cluster
+        .wait_for("/status knows the new position", secs(20), async || {
+            let status = stored(&etcd, &cluster, "status").await.unwrap_or_default();
+            match status["optime"].as_u64() {
+                Some(optime) if optime + 500_000 >= end => Ok(()),
+                other => Err(format!("{other:?} of {end}")),
+            }
+        })
+        .await;
+    old.kill_node();
+    cluster
+        .wait_for("the lock is free", failover(), async || {
+            match etcd.get(&cluster.key("leader")).await {
+                None => Ok(()),
+                Some(name) => Err(name),
+            }
+        })
+        .await;
+    stays(&cluster, "no primary", secs(6), async || {
+        let names = cluster.writable().await;
+        if names.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{names:?}"))
+        }
+    })
+    .await;
+    old.start();
+    assert_eq!(cluster.wait_whole(secs(50)).await.name(), old.name());
+}
+
+/// `nofailover`: never promoted by itself, even as the only one left, and no candidate.
+#[tokio::test(flavor = "multi_thread")]
+async fn nofailover_is_never_promoted() {
+    let etcd = Etcd::start(1).await;
+    let options = three().node("n3", json!({"tags": {"nofailover": true}}));
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let old = cluster.primary().await.unwrap();
+    assert_ne!(old.name(), "n3", "it may not bootstrap either");
+    let status = crate::common::status(cluster.node("n3")).await.unwrap();
+    assert_eq!(status["tags"], json!({"nofailover": true}));
+    let request = body(Some(old.name()), Some("n3"));
+    let answer = old.request("POST", "/switchover", &request).await.unwrap();
+    assert_eq!(answer.status, 412, "{answer:?}");
+    assert_eq!(
+        answer.body,
+        "switchover is not possible: no good candidates have been found"
+    );
+    old.kill_node();
+    let second = cluster.wait_new_primary(old.name(), failover()).await;
+    assert_ne!(second.name(), "n3");
+    cluster.wait_streaming(1, secs(30)).await;
+    second.kill_node();
+    cluster
+        .wait_for("the lock is free", failover(), async || {
+            match etcd.get(&cluster.key("leader")).await {
+                None => Ok(()),
+                Some(name) => Err(name),
+            }
+        })
+        .await;
+    stays(&cluster, "no primary", secs(5), async || {
+        let names = cluster.writable().await;
+        if names.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{names:?}"))
+        }
+    })
+    .await;
+    second.start();
+    assert_eq!(
+        cluster.wait_streaming(1, secs(40)).await.name(),
+        second.name()
+    );
+    old.start();
+    cluster.wait_whole(secs(40)).await;
+}
