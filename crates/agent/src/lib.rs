@@ -1,4 +1,21 @@
-//! See Cargo.toml.
+//! The agent beside each PostgreSQL: the loop that joins brain and hands, long jobs, the clock,
+//! and Patroni's REST API.
 
+mod act;
+mod agent;
+mod clock;
+mod event;
+mod guarding;
+mod jobs;
+mod logging;
+mod observe;
+mod orders;
+mod publish;
+mod renewal;
 pub mod rest;
+mod settings;
 pub mod snapshot;
+mod start;
+
+pub use clock::now;
+pub use start::run;

@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use pgherd_model::{Cluster, Leader, Lsn, Member, MemberName, Op, PostgresState, Role, Time};
+use pgherd_model::{Cluster, Leader, Member, MemberName, Op, PostgresState, Role, Time};
 
 use crate::decision::{Action, Why};
 use crate::lease::{Deadlines, Lease};
@@ -161,15 +161,6 @@ impl<'a> Ctx<'a> {
     /// What this node publishes now.
     pub(crate) fn own_member(&self, memory: &Memory) -> Member {
         crate::upkeep::member::describe(self, memory)
-    }
-
-    /// Own position, read in this look.
-    pub(crate) fn position(&self) -> Option<Lsn> {
-        self.view
-            .local
-            .look
-            .as_ref()
-            .map(|look| look.wal.position())
     }
 
     /// Give up the lock, with last words. PostgreSQL must be down.

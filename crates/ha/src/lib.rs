@@ -27,6 +27,7 @@ pub use act::Sequence;
 pub use decide::decide;
 pub use decision::{Action, Ask, Decision, JobKind, Rung, StartAs, Why};
 pub use memory::{Backoff, Demotion, Former, Memory};
+pub use upkeep::describe;
 pub use view::{
     Dcs, GuardFact, Identity, Job, LeaseFact, Local, Orders, Outcome, PeerFact, RemoteHistory, View,
 };

@@ -48,3 +48,8 @@ pub(crate) fn takes_lock(action: &Action) -> bool {
         Action::Store(Op::AcquireLeader | Op::ReattachLeader { .. })
     )
 }
+
+/// What this node publishes about itself, by this view.
+pub fn describe(view: &crate::View, memory: &Memory) -> pgherd_model::Member {
+    member::describe(&Ctx::new(view, memory), memory)
+}

@@ -1,0 +1,290 @@
+//! Orders to the hands, one after the other; the first that fails ends the list.
+
+use std::time::Duration;
+
+use pgherd_ha::{Action, Ask, JobKind, PeerFact, RemoteHistory, Sequence, StartAs};
+use pgherd_model::{Answer, MemberName, Op, Span, Time, Timeline};
+
+use crate::agent::Agent;
+use crate::clock;
+use crate::event::Event;
+use crate::jobs::{Sources, source};
+use crate::renewal;
+
+/// A receiver that does not go away by then is looked at again.
+const STOP_RECEIVING: Duration = Duration::from_secs(5);
+/// Longest checkpoint beside the loop.
+const CHECKPOINT: Duration = Duration::from_secs(3600);
+
+/// What came of one order.
+enum Effect {
+    /// The world is another one: look again at once.
+    Changed,
+    /// Nothing the next look would show at once.
+    Quiet,
+    /// It did not work: what follows was decided on a world that is not.
+    Failed,
+}
+
+impl Agent {
+    /// Carries out a list; true: look again at once.
+    pub(crate) async fn act(&mut self, actions: Vec<Action>) -> bool {
+        let mut sequence = Sequence::new(actions);
+        while let Some(action) = sequence.next_action() {
+            match self.perform(action).await {
+                Effect::Changed => sequence.done(true),
+                Effect::Quiet => sequence.done(false),
+                Effect::Failed => sequence.failed(),
+            }
+        }
+        sequence.is_changed()
+    }
+
+    async fn perform(&mut self, action: Action) -> Effect {
+        let name = action.name();
+        tracing::debug!("order: {name}");
+        match action {
+            Action::Store(op) => self.store(op).await,
+            Action::AskPeers(asks) => self.ask_peers(asks),
+            Action::AskHistory {
+                member,
+                address,
+                timeline,
+            } => self.ask_history(member, address, timeline),
+            Action::StartJob(kind) => self.start_job(kind),
+            Action::SetUpstream(upstream) => {
+                done(name, self.instance.set_upstream(upstream).await.map(|_| ()))
+            }
+            Action::StopReceiving => done(
+                name,
+                self.instance
+                    .stop_receiving(STOP_RECEIVING)
+                    .await
+                    .map(|_| ()),
+            ),
+            Action::ArmGuard { pid } => self.arm(pid).await,
+            Action::DisarmGuard => {
+                self.guarding.disarm().await;
+                Effect::Quiet
+            }
+            Action::CreateSlot(slot) => done(
+                name,
+                self.instance
+                    .create_slot(&slot, &pgherd_model::SlotKind::Physical)
+                    .await,
+            ),
+            Action::DropSlot(slot) => {
+                quiet(done(name, self.instance.drop_slot(&slot).await.map(|_| ())))
+            }
+            Action::AdvanceSlot(slot, lsn) => quiet(done(
+                name,
+                self.instance.advance_slot(&slot, lsn).await.map(|_| ()),
+            )),
+            Action::SetSynchronousStandbys(names) => done(
+                name,
+                self.instance
+                    .set_synchronous_standby_names(Some(names))
+                    .await
+                    .map(|_| ()),
+            ),
+            Action::Checkpoint => self.checkpoint(),
+            Action::Exit { code, message } => {
+                if code == 0 {
+                    tracing::info!("{message}");
+                } else {
+                    tracing::error!("{message}");
+                }
+                self.exit = Some(code);
+                Effect::Quiet
+            }
+        }
+    }
+
+    async fn store(&mut self, op: Op) -> Effect {
+        if matches!(op, Op::AcquireLeader | Op::ReattachLeader { .. })
+            && let Err(error) = self.renewal.renew_now().await
+        {
+            tracing::warn!("the lock cannot be taken: {error}");
+            return Effect::Failed;
+        }
+        let answer = self.store.run(&op, self.store_deadline()).await;
+        match (&op, answer) {
+            (Op::LookAtLease { .. }, Ok(Answer::Lease(sight))) => {
+                self.sight = Some(sight);
+                Effect::Quiet
+            }
+            (_, Ok(Answer::Refused)) => {
+                tracing::info!("{} was refused: somebody else changed the key", short(&op));
+                Effect::Failed
+            }
+            (
+                Op::PutInitialize {
+                    system_id: None, ..
+                },
+                Ok(Answer::Done { revision }),
+            ) => {
+                self.bootstrap_claim = Some(revision);
+                Effect::Changed
+            }
+            (Op::AcquireLeader, Ok(Answer::Done { .. })) => {
+                tracing::info!("acquired the leader key");
+                Effect::Changed
+            }
+            (Op::ReleaseLeader { .. }, Ok(Answer::Done { .. })) => {
+                tracing::info!("Leader key released");
+                Effect::Changed
+            }
+            (Op::PutMember(_) | Op::PutStatus { .. } | Op::LookAtLease { .. }, Ok(_)) => {
+                Effect::Quiet
+            }
+            (_, Ok(_)) => Effect::Changed,
+            (_, Err(error)) => {
+                tracing::warn!("{error}");
+                Effect::Failed
+            }
+        }
+    }
+
+    /// No request may keep the loop longer than the lease can bear.
+    fn store_deadline(&self) -> Time {
+        let settings = &self.effective.settings;
+        let limit = (settings.lease_ttl / 5).clamp(Span::from_millis(500), Span::from_secs(2));
+        clock::now() + limit.min(settings.retry_timeout)
+    }
+
+    fn ask_peers(&mut self, asks: Vec<Ask>) -> Effect {
+        self.asking += 1;
+        let (peers, events) = (self.peers.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let mut asking = tokio::task::JoinSet::new();
+            for ask in asks {
+                let (peers, events) = (peers.clone(), events.clone());
+                asking.spawn(async move {
+                    let asked = clock::now();
+                    let answer = peers.status(&ask.url, ask.timeout).await;
+                    match &answer {
+                        Ok(answer) => tracing::info!(
+                            "Got response from {} {}: {:?} {:?} {}",
+                            ask.member,
+                            ask.url,
+                            answer.state,
+                            answer.role,
+                            answer.position()
+                        ),
+                        Err(error) => tracing::info!("{}: {error}", ask.member),
+                    }
+                    events
+                        .send(Event::Peer(
+                            ask.member,
+                            PeerFact {
+                                asked,
+                                answer: answer.ok(),
+                            },
+                        ))
+                        .ok();
+                });
+            }
+            while asking.join_next().await.is_some() {}
+            events.send(Event::AskingEnded).ok();
+        });
+        Effect::Changed
+    }
+
+    fn ask_history(
+        &mut self,
+        member: MemberName,
+        address: (String, u16),
+        timeline: Timeline,
+    ) -> Effect {
+        if self.asking_history {
+            return Effect::Quiet;
+        }
+        self.asking_history = true;
+        let (instance, events) = (self.instance.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let asked = clock::now();
+            let lines = match instance.remote_history(&source(&address), timeline).await {
+                Ok(history) => {
+                    let switches = history.switches.into_iter();
+                    let lines = switches
+                        .map(|switch| (switch.timeline, switch.end))
+                        .collect();
+                    Some((timeline, lines))
+                }
+                Err(error) => {
+                    tracing::warn!("the timeline history of {member} cannot be read: {error}");
+                    None
+                }
+            };
+            events
+                .send(Event::History(RemoteHistory {
+                    from: member,
+                    asked,
+                    lines,
+                }))
+                .ok();
+        });
+        Effect::Quiet
+    }
+
+    fn start_job(&mut self, kind: JobKind) -> Effect {
+        let mut sources = Sources::default();
+        if let JobKind::Start(StartAs::Standby {
+            follow: Some((name, _)),
+            ..
+        }) = &kind
+        {
+            let cluster = self.picture.borrow().cluster.clone();
+            sources.history = cluster
+                .and_then(|cluster| cluster.member(name)?.address.clone())
+                .map(|(host, port)| (name.clone(), host, port));
+        }
+        tracing::info!("begin: {}", kind.name());
+        self.jobs.start(kind, sources, &self.effective.settings);
+        Effect::Changed
+    }
+
+    async fn arm(&mut self, pid: u32) -> Effect {
+        let Some(fact) = self.renewal.fact() else {
+            return Effect::Failed;
+        };
+        let armed = self.guarding.arm(pid, renewal::guard_deadline(&fact)).await;
+        self.renewal.guard(self.guarding.guard());
+        // Failed or not: the next look knows, and what follows depends on the settings.
+        drop(armed);
+        Effect::Changed
+    }
+
+    fn checkpoint(&mut self) -> Effect {
+        let (instance, events) = (self.instance.clone(), self.events.clone());
+        tokio::spawn(async move {
+            if let Err(error) = instance.checkpoint(CHECKPOINT).await {
+                tracing::warn!("CHECKPOINT: {error}");
+            }
+            events.send(Event::WakeUp).ok();
+        });
+        Effect::Quiet
+    }
+}
+
+fn done(name: &str, result: pgherd_instance::Result<()>) -> Effect {
+    match result {
+        Ok(()) => Effect::Changed,
+        Err(error) => {
+            tracing::warn!("{name}: {error}");
+            Effect::Failed
+        }
+    }
+}
+
+/// Worth doing, not worth another look.
+fn quiet(effect: Effect) -> Effect {
+    match effect {
+        Effect::Changed | Effect::Quiet => Effect::Quiet,
+        Effect::Failed => Effect::Failed,
+    }
+}
+
+fn short(op: &Op) -> &'static str {
+    Action::Store(op.clone()).name()
+}

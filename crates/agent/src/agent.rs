@@ -1,0 +1,272 @@
+//! The loop: observe, decide, act, look again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgherd_dcs::{Picture, Store};
+use pgherd_ha::lease::Excuse;
+use pgherd_ha::{
+    Decision, Identity, JobKind, Memory, Outcome, PeerFact, RemoteHistory, StartAs, View,
+};
+use pgherd_instance::Instance;
+use pgherd_model::{LeaseSight, MemberName, Span, SystemId, Time};
+use pgherd_peer::Peers;
+use pgherd_wire::patroni::config::{Effective, NodeConfig};
+use tokio::sync::{mpsc, watch};
+
+use crate::event::Event;
+use crate::guarding::Guarding;
+use crate::jobs::Jobs;
+use crate::observe::Observer;
+use crate::renewal::Renewal;
+use crate::snapshot::Snapshot;
+use crate::{clock, settings};
+
+/// Looks in a row without rest.
+const ROUNDS: usize = 8;
+/// Health checks answer from an observation of at most this age.
+const OBSERVE: Span = Span::from_secs(1);
+/// While a short job runs, its effects are looked for this often.
+const DURING_JOB: Span = Span::from_millis(100);
+
+/// One node: its hands, and what they have told.
+pub(crate) struct Agent {
+    pub(crate) node: NodeConfig,
+    pub(crate) identity: Identity,
+    pub(crate) effective: Effective,
+    pub(crate) config_revision: Option<u64>,
+    pub(crate) store: Store,
+    pub(crate) picture: watch::Receiver<Picture>,
+    pub(crate) renewal: Renewal,
+    pub(crate) instance: Instance,
+    pub(crate) peers: Peers,
+    pub(crate) guarding: Guarding,
+    pub(crate) jobs: Jobs,
+    pub(crate) observer: Observer,
+    pub(crate) events: mpsc::UnboundedSender<Event>,
+    pub(crate) started: Time,
+    pub(crate) dcs_last_seen: i64,
+    pub(crate) sight: Option<LeaseSight>,
+    pub(crate) peer_facts: BTreeMap<MemberName, PeerFact>,
+    pub(crate) asking: usize,
+    pub(crate) history: Option<RemoteHistory>,
+    pub(crate) asking_history: bool,
+    pub(crate) bootstrap_claim: Option<u64>,
+    pub(crate) bootstrapped: Option<SystemId>,
+    pub(crate) probed: Option<Time>,
+    pub(crate) probing: bool,
+    pub(crate) next_probe: Time,
+    pub(crate) member_alive: Time,
+    pub(crate) shutdown: bool,
+    pub(crate) exit: Option<u8>,
+    pub(crate) last_why: (String, Time),
+    pub(crate) was_primary: bool,
+}
+
+impl Agent {
+    /// Runs until the brain or a signal ends it; the exit status.
+    pub(crate) async fn run(
+        mut self,
+        mut events: mpsc::UnboundedReceiver<Event>,
+        publish: watch::Sender<Arc<Snapshot>>,
+    ) -> u8 {
+        let mut memory = Memory::default();
+        let mut lease = self.renewal.changes();
+        self.guarding.prepare(self.effective.settings.guard).await;
+        self.renewal.guard(self.guarding.guard());
+        loop {
+            let wake_at = self.tick(&mut memory, &publish).await;
+            if let Some(code) = self.exit {
+                return code;
+            }
+            let mut picture = self.picture.clone();
+            tokio::select! {
+                () = clock::sleep_until(wake_at) => {}
+                changed = picture.changed() => if changed.is_err() { return 1 },
+                changed = lease.changed() => if changed.is_err() { return 1 },
+                event = events.recv() => if let Some(event) = event { self.take(event) },
+            }
+            while let Ok(event) = events.try_recv() {
+                self.take(event);
+            }
+        }
+    }
+
+    /// Looks and acts until nothing changes any more, at most eight times.
+    async fn tick(&mut self, memory: &mut Memory, publish: &watch::Sender<Arc<Snapshot>>) -> Time {
+        let mut wake_at = clock::now() + OBSERVE;
+        for _ in 0..ROUNDS {
+            self.configure().await;
+            let view = self.observe().await;
+            let decision = pgherd_ha::decide(&view, memory);
+            self.note(&view, &decision);
+            publish.send_replace(Arc::new(self.snapshot(&view, &decision)));
+            self.look_after(&view, &decision).await;
+            *memory = decision.memory;
+            wake_at = view.now + OBSERVE;
+            if let Some((at, _)) = decision.wake_at {
+                wake_at = wake_at.min(at);
+            }
+            if view.running_job().is_some() {
+                wake_at = wake_at.min(view.now + DURING_JOB);
+            }
+            let changed = self.act(decision.actions).await;
+            self.renewal.tick_finished();
+            if !changed || self.exit.is_some() {
+                break;
+            }
+        }
+        wake_at
+    }
+
+    /// A changed dynamic configuration takes effect.
+    async fn configure(&mut self) {
+        let cluster = self.picture.borrow().cluster.clone();
+        let stored = cluster.as_ref().and_then(|cluster| cluster.config.as_ref());
+        let revision = stored.map(|config| config.revision);
+        if revision == self.config_revision || revision.is_none() {
+            return;
+        }
+        self.config_revision = revision;
+        let effective = settings::effective(&self.node, cluster.as_deref());
+        if effective.warnings != self.effective.warnings {
+            for warning in &effective.warnings {
+                tracing::warn!("{warning}");
+            }
+        }
+        let text = stored.map(|config| config.value.text.as_str());
+        let server = settings::server(&self.node, &effective.postgresql, text);
+        match self.instance.configure(server).await {
+            Ok(true) => tracing::info!("the configuration of PostgreSQL was written"),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!("the configuration of PostgreSQL cannot be written: {error}")
+            }
+        }
+        self.store
+            .set_lives(effective.settings.ttl, effective.settings.lease_ttl);
+        self.renewal.settings(effective.settings.clone());
+        self.effective = effective;
+    }
+
+    /// The reason goes into the log when it changes, and once per loop_wait.
+    fn note(&mut self, view: &View, decision: &Decision) {
+        let why = decision.why.to_string();
+        let due = view.now.since(self.last_why.1) >= view.settings.loop_wait;
+        if why != self.last_why.0 || due {
+            tracing::info!("{} ({})", decision.why.reason, decision.why.rule);
+            self.last_why = (why, view.now);
+        }
+    }
+
+    /// Renewal, licence, guard and probes follow the decision.
+    async fn look_after(&mut self, view: &View, decision: &Decision) {
+        self.renewal.keep(decision.keep_lease);
+        let primary = view.is_primary();
+        if primary && !self.was_primary {
+            self.renewal.primary_since(view.now);
+            self.probed = Some(view.now);
+        }
+        self.was_primary = primary;
+        let excuse = match view.running_job().map(|job| &job.kind) {
+            Some(JobKind::Start(StartAs::Primary)) => Some(Excuse::Starting),
+            Some(_) => Some(Excuse::LongJob {
+                until: view.now + view.settings.hang_timeout,
+            }),
+            None if view.settings.pause => Some(Excuse::Pause),
+            None if primary || decision.memory.was_primary => None,
+            None => Some(Excuse::Starting),
+        };
+        if excuse.is_some() {
+            self.renewal.primary_since(view.now);
+            self.probed = self.probed.max(Some(view.now));
+        }
+        self.renewal.excuse(excuse);
+        if excuse.is_none() {
+            self.probe(view);
+        }
+        self.guarding.prepare(view.settings.guard).await;
+        self.renewal.guard(self.guarding.guard());
+        if view.fresh().is_some() {
+            self.dcs_last_seen = jiff::Timestamp::now().as_second();
+            self.keep_member_alive(view);
+        }
+        if view
+            .fresh()
+            .and_then(|cluster| cluster.system_id())
+            .is_some()
+            && self.bootstrapped.is_some()
+            && view.cluster().and_then(|cluster| cluster.system_id()) == self.bootstrapped
+        {
+            self.bootstrapped = None;
+            self.bootstrap_claim = None;
+        }
+    }
+
+    /// The licence's check, beside the loop.
+    fn probe(&mut self, view: &View) {
+        if self.probing || view.now < self.next_probe {
+            return;
+        }
+        let timeout = view.settings.hang_timeout;
+        self.probing = true;
+        self.next_probe = view.now + (timeout / 3).min(view.settings.loop_wait);
+        let (instance, events) = (self.instance.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let sent = clock::now();
+            let event = match instance.probe_commit(timeout).await {
+                Ok(()) => Event::Probed(sent),
+                Err(error) => Event::ProbeFailed(error.to_string()),
+            };
+            events.send(event).ok();
+        });
+    }
+
+    fn keep_member_alive(&mut self, view: &View) {
+        let pause = view.settings.loop_wait.min(view.settings.ttl / 3);
+        if view.now < self.member_alive + pause {
+            return;
+        }
+        self.member_alive = view.now;
+        let (store, limit) = (self.store.clone(), view.now + Duration::from_secs(3));
+        tokio::spawn(async move {
+            if let Err(error) = store.keep_alive_member(limit).await {
+                tracing::debug!("{error}");
+            }
+        });
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::WakeUp => {}
+            Event::JobEnded { number, outcome } => self.job_ended(number, outcome),
+            Event::Bootstrapped(id) => self.bootstrapped = Some(id),
+            Event::Peer(name, fact) => {
+                self.peer_facts.insert(name, fact);
+            }
+            Event::AskingEnded => self.asking = self.asking.saturating_sub(1),
+            Event::History(history) => {
+                self.asking_history = false;
+                self.history = Some(history);
+            }
+            Event::PostmasterGone(pid) => tracing::info!("postmaster {pid} has ended"),
+            Event::GuardGone => tracing::warn!("the guard process has ended"),
+            Event::Probed(sent) => {
+                self.probing = false;
+                self.probed = self.probed.max(Some(sent));
+                self.renewal.probed(sent);
+            }
+            Event::ProbeFailed(reason) => {
+                self.probing = false;
+                self.next_probe = clock::now() + Span::from_secs(1);
+                tracing::warn!("PostgreSQL did not commit a probe: {reason}");
+            }
+            Event::Shutdown => self.shutdown = true,
+        }
+    }
+
+    fn job_ended(&mut self, number: u64, outcome: Outcome) {
+        self.jobs.ended(number, outcome);
+    }
+}

@@ -1,0 +1,36 @@
+//! What wakes the loop, besides the lock service and time.
+
+use pgherd_ha::{Outcome, PeerFact, RemoteHistory};
+use pgherd_model::{MemberName, SystemId, Time};
+
+/// Something that a task beside the loop has to tell.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Look again.
+    WakeUp,
+    /// A long job ended.
+    JobEnded {
+        /// Which one: the counter of jobs.
+        number: u64,
+        /// How.
+        outcome: Outcome,
+    },
+    /// The bootstrap has produced this cluster.
+    Bootstrapped(SystemId),
+    /// A peer answered, or did not.
+    Peer(MemberName, PeerFact),
+    /// All peers of one question have answered or not.
+    AskingEnded,
+    /// A history was read, or not.
+    History(RemoteHistory),
+    /// This postmaster has ended.
+    PostmasterGone(u32),
+    /// The guard process has ended.
+    GuardGone,
+    /// PostgreSQL committed a probe that was begun then.
+    Probed(Time),
+    /// The probe failed.
+    ProbeFailed(String),
+    /// SIGTERM or SIGINT.
+    Shutdown,
+}

@@ -1,0 +1,170 @@
+//! The agent's side of the guard: start it early, arm it, notice its death.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pgherd_guard::Guard;
+use pgherd_ha::GuardFact;
+use pgherd_instance::PostmasterHandle;
+use pgherd_model::{GuardMode, Time};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::clock;
+use crate::event::Event;
+
+/// The guard process and what is known of it.
+pub(crate) struct Guarding {
+    data_dir: PathBuf,
+    events: UnboundedSender<Event>,
+    guard: Option<Arc<Guard>>,
+    armed_for: Option<u32>,
+    failed_at: Option<Time>,
+    superseded: bool,
+}
+
+/// After a failure arming is tried again no sooner than this.
+const AGAIN: pgherd_model::Span = pgherd_model::Span::from_secs(5);
+
+impl Guarding {
+    pub(crate) fn new(data_dir: PathBuf, events: UnboundedSender<Event>) -> Guarding {
+        Guarding {
+            data_dir,
+            events,
+            guard: None,
+            armed_for: None,
+            failed_at: None,
+            superseded: false,
+        }
+    }
+
+    /// The guard as the view shows it.
+    pub(crate) fn fact(&mut self) -> GuardFact {
+        let alive = self.guard.as_ref().is_some_and(|guard| guard.alive());
+        if !alive {
+            self.armed_for = None;
+        } else if let Some(fired) = self.guard.as_ref().and_then(|guard| guard.fired()) {
+            if self.armed_for.is_some() {
+                tracing::error!(
+                    "the guard fired and killed {} processes of PostgreSQL",
+                    fired.killed
+                );
+            }
+            self.armed_for = None;
+        }
+        let failed = self
+            .failed_at
+            .is_some_and(|at| clock::now().since(at) < AGAIN);
+        GuardFact {
+            alive,
+            armed_for: self.armed_for,
+            failed,
+        }
+    }
+
+    /// The process, for the renewal thread.
+    pub(crate) fn guard(&self) -> Option<Arc<Guard>> {
+        self.guard.clone()
+    }
+
+    /// Starts the process ahead of need, so that a promotion does not wait for it.
+    pub(crate) async fn prepare(&mut self, mode: GuardMode) {
+        if mode == GuardMode::Off || self.guard.as_ref().is_some_and(|guard| guard.alive()) {
+            return;
+        }
+        if self
+            .failed_at
+            .is_some_and(|at| clock::now().since(at) < AGAIN)
+        {
+            return;
+        }
+        if let Err(error) = self.spawn().await {
+            self.failed(&error);
+        }
+    }
+
+    async fn spawn(&mut self) -> std::io::Result<()> {
+        let exe = std::env::current_exe()?;
+        let data_dir = self.data_dir.clone();
+        let guard = blocking(move || Guard::spawn(&exe, &data_dir, clock::now)).await?;
+        let pidfd = guard.pidfd()?;
+        let events = self.events.clone();
+        let handle = PostmasterHandle {
+            pid: guard.pid(),
+            pidfd: Arc::new(pidfd),
+        };
+        tokio::spawn(async move {
+            if handle.wait_exit().await.is_ok() {
+                events.send(Event::GuardGone).ok();
+            }
+        });
+        self.guard = Some(Arc::new(guard));
+        self.armed_for = None;
+        Ok(())
+    }
+
+    /// Arms it for a postmaster until `deadline`.
+    ///
+    /// # Errors
+    /// When there is no protection: the reason.
+    pub(crate) async fn arm(&mut self, pid: u32, deadline: Time) -> std::io::Result<()> {
+        match self.try_arm(pid, deadline).await {
+            Ok(()) => {
+                self.armed_for = Some(pid);
+                self.failed_at = None;
+                Ok(())
+            }
+            Err(error) => {
+                self.failed(&error);
+                Err(error)
+            }
+        }
+    }
+
+    async fn try_arm(&mut self, pid: u32, deadline: Time) -> std::io::Result<()> {
+        if !self.guard.as_ref().is_some_and(|guard| guard.alive()) {
+            self.spawn().await?;
+        }
+        let Some(guard) = self.guard.clone() else {
+            return Err(std::io::Error::other("no guard"));
+        };
+        let supersede = !std::mem::replace(&mut self.superseded, true);
+        blocking(move || {
+            guard.arm(Some(pid), deadline)?;
+            if supersede {
+                let ended = guard.supersede_others()?;
+                if ended > 0 {
+                    tracing::info!("ended {ended} guard(s) of an earlier agent");
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Disarms it.
+    pub(crate) async fn disarm(&mut self) {
+        let Some(guard) = self.guard.clone() else {
+            return;
+        };
+        match blocking(move || guard.disarm()).await {
+            Ok(()) => self.armed_for = None,
+            Err(error) => tracing::warn!("cannot disarm the guard: {error}"),
+        }
+    }
+
+    fn failed(&mut self, error: &std::io::Error) {
+        self.armed_for = None;
+        if self.failed_at.is_none() {
+            tracing::error!("no protection by the guard: {error}");
+        }
+        self.failed_at = Some(clock::now());
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(std::io::Error::other)?
+}

@@ -1,0 +1,206 @@
+//! Facts: looks at PostgreSQL, the lock service and what the tasks beside the loop have told.
+
+use std::time::Duration;
+
+use pgherd_ha::{Dcs, Local, Orders, View};
+use pgherd_model::{
+    ControlFile, ControlState, DataDir, HistoryLine, Look, Lsn, MemberName, Postmaster, Time,
+    Timeline,
+};
+
+use crate::agent::Agent;
+use crate::clock;
+use crate::event::Event;
+
+/// How long PostgreSQL may take to answer a look; one that does not is looked at again.
+const LOOK: Duration = Duration::from_millis(500);
+/// A picture whose proof is older than this is not current.
+const STALE: Duration = Duration::from_secs(4);
+
+/// What observing keeps from look to look.
+#[derive(Default)]
+pub(crate) struct Observer {
+    /// The postmaster whose end is watched.
+    watched: Option<u32>,
+    silent_since: Option<Time>,
+    shutdown_end: Option<(Lsn, Option<Lsn>)>,
+    own_history: Option<(Timeline, Vec<HistoryLine>)>,
+    /// Last moment the picture was current.
+    dcs_fresh: Option<Time>,
+}
+
+impl Agent {
+    /// Everything the brain may know now.
+    pub(crate) async fn observe(&mut self) -> View {
+        let (local, peers) = (self.local().await, self.peer_facts.clone());
+        let dcs = self.dcs_fact();
+        View {
+            now: clock::now(),
+            me: self.node.name.clone(),
+            identity: self.identity.clone(),
+            dcs,
+            lease: self.renewal.fact(),
+            sight: self.sight,
+            local,
+            peers,
+            asking: self.asking > 0,
+            history: self.history.clone(),
+            settings: self.effective.settings.clone(),
+            orders: Orders {
+                shutdown: self.shutdown,
+                bootstrap_claim: self.bootstrap_claim,
+                bootstrapped: self.bootstrapped,
+            },
+        }
+    }
+
+    fn dcs_fact(&mut self) -> Dcs {
+        let picture = self.picture.borrow_and_update().clone();
+        let now = clock::now();
+        let fresh = picture.problem.is_none()
+            && now.since(picture.fresh_at) < STALE.max(self.effective.settings.lease_ttl / 2);
+        match picture.cluster {
+            Some(cluster) if fresh => {
+                self.observer.dcs_fresh = Some(now);
+                Dcs::Fresh(cluster.as_ref().clone())
+            }
+            cluster => Dcs::Unreachable {
+                since: self.observer.dcs_fresh.unwrap_or(self.started),
+                last: cluster.map(|cluster| cluster.as_ref().clone()),
+            },
+        }
+    }
+
+    async fn local(&mut self) -> Local {
+        let postmaster = self.instance.postmaster().await;
+        self.watch_postmaster(postmaster).await;
+        let look = match postmaster {
+            Postmaster::Alive { .. } => self.look().await,
+            Postmaster::Down | Postmaster::Leftovers(_) => None,
+        };
+        let silent = look.is_none() && matches!(postmaster, Postmaster::Alive { .. });
+        self.observer.silent_since = match (silent, self.observer.silent_since) {
+            (true, None) => Some(clock::now()),
+            (true, since) => since,
+            (false, _) => None,
+        };
+        let data = match &look {
+            Some(_) => DataDir::Initialized,
+            None => self.instance.data_dir().await,
+        };
+        let control = match data {
+            DataDir::Initialized => self.instance.control_file().await.ok(),
+            _ => None,
+        };
+        let shutdown_end = match (&control, postmaster) {
+            (Some(control), Postmaster::Down) => self.shutdown_end(control).await,
+            _ => None,
+        };
+        let own_history = match &look {
+            Some(look) if !look.in_recovery => self.own_history(look.timeline).await,
+            _ => Vec::new(),
+        };
+        Local {
+            data,
+            control,
+            shutdown_end,
+            standby_signal: self.instance.path().join("standby.signal").exists(),
+            postmaster,
+            look,
+            silent_since: self.observer.silent_since,
+            job: self.jobs.last.clone(),
+            guard: self.guarding.fact(),
+            own_history,
+            probed: self.probed,
+        }
+    }
+
+    async fn look(&self) -> Option<Look> {
+        match tokio::time::timeout(LOOK, self.instance.look()).await {
+            Ok(Ok(look)) => Some(look),
+            Ok(Err(error)) => {
+                tracing::debug!("PostgreSQL does not answer: {error}");
+                None
+            }
+            Err(_) => {
+                tracing::warn!("PostgreSQL did not answer within {LOOK:?}");
+                None
+            }
+        }
+    }
+
+    /// Its end wakes the loop at once.
+    async fn watch_postmaster(&mut self, postmaster: Postmaster) {
+        let Postmaster::Alive { pid } = postmaster else {
+            return;
+        };
+        if self.observer.watched == Some(pid) {
+            return;
+        }
+        let Some(handle) = self.instance.postmaster_handle().await else {
+            return;
+        };
+        self.observer.watched = Some(handle.pid);
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            if handle.wait_exit().await.is_ok() {
+                events.send(Event::PostmasterGone(handle.pid)).ok();
+            }
+        });
+    }
+
+    async fn shutdown_end(&mut self, control: &ControlFile) -> Option<Lsn> {
+        if control.state != ControlState::ShutDown {
+            return None;
+        }
+        if let Some((checkpoint, end)) = self.observer.shutdown_end
+            && checkpoint == control.checkpoint
+        {
+            return end;
+        }
+        let end = match self.instance.shutdown_point().await {
+            Ok(point) => point.map(|point| point.end),
+            Err(error) => {
+                tracing::warn!("the end of the WAL cannot be read: {error}");
+                None
+            }
+        };
+        self.observer.shutdown_end = Some((control.checkpoint, end));
+        end
+    }
+
+    async fn own_history(&mut self, timeline: Timeline) -> Vec<HistoryLine> {
+        if timeline.0 <= 1 {
+            return Vec::new();
+        }
+        if let Some((known, lines)) = &self.observer.own_history
+            && *known == timeline
+        {
+            return lines.clone();
+        }
+        let Ok(Some(local)) = self.instance.local_history(timeline).await else {
+            return Vec::new();
+        };
+        let written = jiff::Timestamp::try_from(local.written).ok().map(iso);
+        let last = local.history.switches.len().saturating_sub(1);
+        let lines: Vec<HistoryLine> = local
+            .history
+            .switches
+            .into_iter()
+            .enumerate()
+            .map(|(index, switch)| HistoryLine {
+                timeline: switch.timeline,
+                end: switch.end,
+                reason: switch.reason,
+                timestamp: written.clone().filter(|_| index == last),
+                leader: None::<MemberName>,
+            })
+            .collect();
+        self.observer.own_history = Some((timeline, lines.clone()));
+        lines
+    }
+}
+
+fn iso(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00").to_string()
+}

@@ -1,0 +1,59 @@
+//! Serves what the REST server asks for, beside the loop, so that neither waits for the other.
+
+use std::time::Duration;
+
+use pgherd_dcs::{Picture, Store};
+use pgherd_instance::Instance;
+use pgherd_model::{Cluster, Op, Span};
+use tokio::sync::{mpsc, watch};
+
+use crate::clock;
+use crate::event::Event;
+use crate::snapshot::Order;
+
+/// Longest read of positions.
+const LOOK: Duration = Duration::from_secs(1);
+/// Longest request of an operator to the lock service.
+const STORE: Span = Span::from_secs(5);
+
+/// Ends when the REST server does.
+pub(crate) async fn serve(
+    mut orders: mpsc::Receiver<Order>,
+    store: Store,
+    instance: Instance,
+    events: mpsc::UnboundedSender<Event>,
+) {
+    while let Some(order) = orders.recv().await {
+        let (store, instance, events) = (store.clone(), instance.clone(), events.clone());
+        tokio::spawn(async move {
+            match order {
+                Order::WakeUp => {
+                    events.send(Event::WakeUp).ok();
+                }
+                Order::ReadPositions { answer } => {
+                    let look = tokio::time::timeout(LOOK, instance.look()).await;
+                    answer.send(look.ok().and_then(Result::ok)).ok();
+                }
+                Order::FreshCluster { answer } => {
+                    answer.send(fresh(&store, &store.picture()).await).ok();
+                }
+                Order::Write { op, answer } => {
+                    let done = store.run(&op, clock::now() + STORE).await;
+                    events.send(Event::WakeUp).ok();
+                    answer.send(done.map_err(|error| error.to_string())).ok();
+                }
+            }
+        });
+    }
+}
+
+async fn fresh(store: &Store, picture: &watch::Receiver<Picture>) -> Result<Cluster, String> {
+    store
+        .run(&Op::Refresh, clock::now() + STORE)
+        .await
+        .map_err(|error| error.to_string())?;
+    let cluster = picture.borrow().cluster.clone();
+    cluster
+        .map(|cluster| cluster.as_ref().clone())
+        .ok_or_else(|| "nothing was read yet".to_owned())
+}

@@ -1,0 +1,81 @@
+//! What the REST server shows: one snapshot per look.
+
+use std::sync::Arc;
+
+use pgherd_ha::lease::Lease;
+use pgherd_ha::{Dcs, Decision, View, describe};
+use pgherd_model::{GuardMode, PostgresState, Role};
+use serde_json::json;
+
+use crate::agent::Agent;
+use crate::settings;
+use crate::snapshot::Snapshot;
+
+impl Agent {
+    /// The snapshot of a look and its decision.
+    pub(crate) fn snapshot(&self, view: &View, decision: &Decision) -> Snapshot {
+        let own = describe(view, &decision.memory);
+        let holds = view.cluster().and_then(|cluster| cluster.leader_name()) == Some(&view.me);
+        let lease = view.lease.map(|fact| Lease {
+            sent: fact.sent,
+            life: fact.length,
+        });
+        let leader_until = lease
+            .filter(|_| holds)
+            .map(|lease| lease.deadlines().expires);
+        let guard_missing = view.settings.guard != GuardMode::Off
+            && leader_until.is_some()
+            && view.local.guard.armed_for.is_none();
+        Snapshot {
+            name: view.me.clone(),
+            scope: self.node.scope.clone(),
+            version: settings::patroni_version(),
+            tick: view.now,
+            cluster: view.cluster().map(|cluster| Arc::new(cluster.clone())),
+            dcs_unreachable: matches!(view.dcs, Dcs::Unreachable { .. }),
+            dcs_last_seen: self.dcs_last_seen,
+            settings: view.settings.clone(),
+            standby_cluster: false,
+            role: own.role.unwrap_or(Role::Uninitialized),
+            state: own.state.unwrap_or(PostgresState::Stopped),
+            look: view.local.look.clone(),
+            leader_until,
+            failsafe_active: false,
+            tags: view.identity.tags.clone(),
+            system_id: view
+                .local
+                .control
+                .map(|control| control.system_id)
+                .or_else(|| view.cluster().and_then(|cluster| cluster.system_id())),
+            pending_restart: view
+                .local
+                .look
+                .as_ref()
+                .map(|look| look.pending_restart.clone())
+                .unwrap_or_default(),
+            watchdog_failed: false,
+            guard_missing,
+            has_restore_command: self
+                .effective
+                .postgresql
+                .parameters
+                .contains_key("restore_command")
+                || self
+                    .effective
+                    .postgresql
+                    .recovery_conf
+                    .contains_key("restore_command"),
+            explain: explain(decision),
+        }
+    }
+}
+
+fn explain(decision: &Decision) -> serde_json::Value {
+    json!({
+        "decision": decision.why.to_string(),
+        "rule": decision.why.rule,
+        "reason": decision.why.reason,
+        "actions": decision.actions.iter().map(|action| action.name()).collect::<Vec<_>>(),
+        "ladder": decision.ladder,
+    })
+}

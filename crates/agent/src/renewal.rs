@@ -1,0 +1,277 @@
+//! Keeps the leader lease alive, on a thread, a runtime and connections of its own, so that
+//! nothing the loop does can delay it; and moves the guard's deadline with each confirmation.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pgherd_dcs::{LeaderLease, RenewError};
+use pgherd_guard::Guard;
+use pgherd_ha::LeaseFact;
+use pgherd_ha::lease::{self, Excuse, Lease, Licence, Renewal as Next};
+use pgherd_model::{Settings, Span, Time};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use crate::clock;
+
+/// What the loop and the renewal thread share.
+struct Shared {
+    /// The loop wants the lease kept.
+    keep: AtomicBool,
+    tick_finished: AtomicU64,
+    probe_sent: AtomicU64,
+    primary_since: AtomicU64,
+    excuse: Mutex<Option<Excuse>>,
+    settings: Mutex<Settings>,
+    guard: Mutex<Option<Arc<Guard>>>,
+    wake: Notify,
+}
+
+/// The loop's handle of the renewal thread.
+pub(crate) struct Renewal {
+    shared: Arc<Shared>,
+    fact: watch::Receiver<Option<LeaseFact>>,
+    requests: mpsc::UnboundedSender<oneshot::Sender<Result<LeaseFact, String>>>,
+}
+
+impl Renewal {
+    /// Starts the thread.
+    pub(crate) fn start(lease: LeaderLease, settings: Settings) -> std::io::Result<Renewal> {
+        let now = clock::now().0;
+        let shared = Arc::new(Shared {
+            keep: AtomicBool::new(false),
+            tick_finished: AtomicU64::new(now),
+            probe_sent: AtomicU64::new(0),
+            primary_since: AtomicU64::new(now),
+            excuse: Mutex::new(None),
+            settings: Mutex::new(settings),
+            guard: Mutex::new(None),
+            wake: Notify::new(),
+        });
+        let (publish, fact) = watch::channel(None);
+        let (requests, asked) = mpsc::unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let worker = Worker {
+            shared: shared.clone(),
+            lease,
+            publish,
+            last_try: None,
+        };
+        std::thread::Builder::new()
+            .name("renewal".into())
+            .stack_size(512 * 1024)
+            .spawn(move || runtime.block_on(worker.run(asked)))?;
+        Ok(Renewal {
+            shared,
+            fact,
+            requests,
+        })
+    }
+
+    /// The last confirmed renewal.
+    pub(crate) fn fact(&self) -> Option<LeaseFact> {
+        *self.fact.borrow()
+    }
+
+    /// A receiver that wakes when the lease is lost or taken.
+    pub(crate) fn changes(&self) -> watch::Receiver<Option<LeaseFact>> {
+        self.fact.clone()
+    }
+
+    /// Whether the lease is to be kept alive.
+    pub(crate) fn keep(&self, keep: bool) {
+        if self.shared.keep.swap(keep, Ordering::Relaxed) != keep {
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// The loop finished a tick.
+    pub(crate) fn tick_finished(&self) {
+        self.shared
+            .tick_finished
+            .store(clock::now().0, Ordering::Relaxed);
+    }
+
+    /// PostgreSQL committed; the probe was begun at `sent`.
+    pub(crate) fn probed(&self, sent: Time) {
+        self.shared.probe_sent.store(sent.0, Ordering::Relaxed);
+    }
+
+    /// PostgreSQL has just become primary, or an excuse ended: its silence counts from here.
+    pub(crate) fn primary_since(&self, at: Time) {
+        self.shared.primary_since.store(at.0, Ordering::Relaxed);
+    }
+
+    /// Why PostgreSQL need not answer now.
+    pub(crate) fn excuse(&self, excuse: Option<Excuse>) {
+        *lock(&self.shared.excuse) = excuse;
+    }
+
+    /// New settings.
+    pub(crate) fn settings(&self, settings: Settings) {
+        *lock(&self.shared.settings) = settings;
+    }
+
+    /// The guard whose deadline moves with each confirmation.
+    pub(crate) fn guard(&self, guard: Option<Arc<Guard>>) {
+        *lock(&self.shared.guard) = guard;
+    }
+
+    /// Renews (or grants) now: before the lock is taken.
+    ///
+    /// # Errors
+    /// No confirmation came within L/5 per endpoint and L/2 in all.
+    pub(crate) async fn renew_now(&self) -> Result<LeaseFact, String> {
+        let gone = || "the renewal thread has ended".to_owned();
+        let (answer, receiver) = oneshot::channel();
+        self.requests.send(answer).map_err(|_| gone())?;
+        receiver.await.map_err(|_| gone())?
+    }
+}
+
+/// When the guard is to fire, by this lease.
+pub(crate) fn guard_deadline(fact: &LeaseFact) -> Time {
+    Lease {
+        sent: fact.sent,
+        life: fact.length,
+    }
+    .deadlines()
+    .guard
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    lease: LeaderLease,
+    publish: watch::Sender<Option<LeaseFact>>,
+    last_try: Option<Time>,
+}
+
+type Request = oneshot::Sender<Result<LeaseFact, String>>;
+
+impl Worker {
+    async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
+        let mut revoked = false;
+        loop {
+            let next = self.next();
+            match next {
+                Next::Renew { until } => {
+                    revoked = false;
+                    self.renew(until.since(clock::now())).await.ok();
+                    continue;
+                }
+                Next::LicenceOver(ref why) if !revoked => {
+                    revoked = true;
+                    tracing::error!("the lock is not renewed any more: {why}");
+                    self.publish.send_modify(|_| {});
+                }
+                _ => {}
+            }
+            let until = match next {
+                Next::Wait(at) => at,
+                _ => clock::now() + Span::from_millis(200),
+            };
+            let shared = self.shared.clone();
+            tokio::select! {
+                request = requests.recv() => match request {
+                    // The loop has ended.
+                    None => return,
+                    Some(answer) => {
+                        let budget = lock(&self.shared.settings).lease_ttl / 2;
+                        answer.send(self.renew(budget).await).ok();
+                    }
+                },
+                () = shared.wake.notified() => {}
+                () = clock::sleep_until(until) => {}
+            }
+        }
+    }
+
+    fn next(&self) -> Next {
+        let now = clock::now();
+        let idle = Next::Wait(now + Span::from_secs(3600));
+        if !self.shared.keep.load(Ordering::Relaxed) {
+            return idle;
+        }
+        let fact = *self.publish.borrow();
+        let settings = lock(&self.shared.settings).clone();
+        let Some(fact) = fact else {
+            // The lock carries our name but nothing renews it: take a lease for it.
+            let pause = self.last_try.map_or(now, |at| at + settings.lease_ttl / 10);
+            let until = now + settings.lease_ttl / 5;
+            return if now >= pause {
+                Next::Renew { until }
+            } else {
+                Next::Wait(pause)
+            };
+        };
+        let lease = Lease {
+            sent: fact.sent,
+            life: fact.length,
+        };
+        let licence = self.licence();
+        match lease::renewal(now, &lease, self.last_try, &licence, &settings) {
+            // Once more: who comes back after an outage may still find its lease alive.
+            Next::Expired => {
+                let pause = self.last_try.map_or(now, |at| at + settings.lease_ttl / 10);
+                let over = now >= licence.end(&settings).at;
+                let until = now + settings.lease_ttl / 5;
+                if now >= pause && !over {
+                    Next::Renew { until }
+                } else {
+                    Next::Expired
+                }
+            }
+            other => other,
+        }
+    }
+
+    fn licence(&self) -> Licence {
+        let shared = &self.shared;
+        let time = |atomic: &AtomicU64| Time(atomic.load(Ordering::Relaxed));
+        let probe = time(&shared.probe_sent);
+        Licence {
+            tick_finished: time(&shared.tick_finished),
+            probe_sent: (probe != Time::ZERO).then_some(probe),
+            primary_since: time(&shared.primary_since),
+            excuse: *lock(&shared.excuse),
+        }
+    }
+
+    async fn renew(&mut self, budget: Span) -> Result<LeaseFact, String> {
+        self.last_try = Some(clock::now());
+        match self.lease.renew(budget).await {
+            Ok(renewed) => {
+                let fact = LeaseFact {
+                    lease: renewed.lease,
+                    sent: renewed.sent,
+                    length: renewed.ttl,
+                };
+                if let Some(guard) = lock(&self.shared.guard).as_ref() {
+                    // A guard that cannot be reached is noticed by the loop through its pidfd.
+                    guard.extend(guard_deadline(&fact)).ok();
+                }
+                let news = self
+                    .publish
+                    .borrow()
+                    .is_none_or(|old| old.lease != fact.lease);
+                self.publish.send_if_modified(|slot| {
+                    *slot = Some(fact);
+                    news
+                });
+                Ok(fact)
+            }
+            Err(error) => {
+                tracing::warn!("{error}");
+                if matches!(error, RenewError::Lost { .. }) {
+                    self.publish.send_replace(None);
+                }
+                Err(error.to_string())
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

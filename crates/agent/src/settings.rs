@@ -1,0 +1,170 @@
+//! From the configuration as people write it to what each hand wants to know.
+
+use pgherd_dcs as dcs;
+use pgherd_ha::Identity;
+use pgherd_instance as instance;
+use pgherd_model::{Cluster, Settings, Version};
+use pgherd_wire::patroni::config::{
+    self, Credentials, Effective, EffectivePostgres, InitdbOption, NodeConfig,
+};
+use pgherd_wire::patroni::keys;
+
+use crate::clock;
+
+/// The version that others see: they parse it (contract: patroni-dcs, section 2).
+pub(crate) const PATRONI_VERSION: Version = Version(4, 1, 5);
+
+/// The same as text.
+pub(crate) fn patroni_version() -> String {
+    let Version(major, minor, patch) = PATRONI_VERSION;
+    format!("{major}.{minor}.{patch}")
+}
+
+/// What holds now: local and dynamic configuration joined.
+pub(crate) fn effective(node: &NodeConfig, cluster: Option<&Cluster>) -> Effective {
+    let text = cluster
+        .and_then(|cluster| cluster.config.as_ref())
+        .map(|config| &config.value.text);
+    let parsed = text.and_then(|text| serde_json::from_str(text).ok());
+    // Before anything is stored, what this node would store counts.
+    let dynamic = parsed.or_else(|| {
+        node.bootstrap
+            .configured
+            .then(|| node.bootstrap.dcs.clone())
+    });
+    config::effective(node, dynamic.as_ref())
+}
+
+/// For the lock service.
+pub(crate) fn store(node: &NodeConfig, settings: &Settings) -> dcs::Options {
+    let etcd = &node.etcd3;
+    let https = etcd.endpoints.iter().any(|url| url.starts_with("https:"));
+    let endpoints = etcd
+        .endpoints
+        .iter()
+        .map(|url| {
+            url.split_once("://")
+                .map_or(url.as_str(), |(_, rest)| rest)
+                .trim_end_matches('/')
+                .to_owned()
+        })
+        .collect();
+    dcs::Options {
+        endpoints,
+        protocol: if https {
+            dcs::Protocol::Https
+        } else {
+            dcs::Protocol::Http
+        },
+        cacert: etcd.cacert.clone(),
+        cert: etcd.cert.clone(),
+        key: etcd.key.clone(),
+        username: etcd.login.as_ref().map(|login| login.username.clone()),
+        password: etcd
+            .login
+            .as_ref()
+            .map(|login| dcs::Secret::new(login.password.expose())),
+        discovery: !etcd.use_proxies,
+        prefix: keys::prefix(&node.namespace, &node.scope),
+        me: node.name.clone(),
+        ttl: settings.ttl,
+        lease_ttl: settings.lease_ttl,
+        clock: clock::now,
+    }
+}
+
+/// What does not change about the local PostgreSQL.
+pub(crate) fn postgres(node: &NodeConfig, effective: &EffectivePostgres) -> instance::Options {
+    let postgres = &node.postgresql;
+    let mut options = instance::Options::new(
+        &node.scope,
+        node.name.as_str(),
+        postgres.data_dir.clone(),
+        (&postgres.listen.addresses, postgres.listen.port),
+        credentials(&postgres.authentication.superuser),
+        credentials(&postgres.authentication.replication),
+    );
+    options.config_dir = Some(postgres.config_dir.clone());
+    options.config_base_name = postgres.config_base_name.clone();
+    options.bin_dir = postgres.bin_dir.clone();
+    options.bin_name = postgres.bin_name.clone();
+    options.connect_host = postgres.connect_address.host.clone();
+    options.connect_port = postgres.connect_address.port;
+    options.rewind = postgres.authentication.rewind.as_ref().map(credentials);
+    if let Some(pgpass) = &postgres.pgpass {
+        options.pgpass = pgpass.clone();
+    }
+    options.database = postgres.database.clone();
+    options.use_unix_socket = postgres.use_unix_socket;
+    options.use_unix_socket_repl = postgres.use_unix_socket_repl;
+    options.krbsrvname = postgres.krbsrvname.clone();
+    options.initdb = node.bootstrap.initdb.iter().map(initdb_option).collect();
+    options.bootstrap_pg_hba = node.bootstrap.pg_hba.clone();
+    options.post_bootstrap = node.bootstrap.post_bootstrap.clone();
+    options.basebackup = effective
+        .basebackup
+        .iter()
+        .map(|option| program_option(&option.name, option.value.as_ref()))
+        .collect();
+    options
+}
+
+fn initdb_option(option: &InitdbOption) -> instance::ProgramOption {
+    program_option(&option.name, option.value.as_ref())
+}
+
+fn program_option(name: &str, value: Option<&String>) -> instance::ProgramOption {
+    match value {
+        Some(value) => instance::ProgramOption::Value(name.to_owned(), value.clone()),
+        None => instance::ProgramOption::Flag(name.to_owned()),
+    }
+}
+
+fn credentials(from: &Credentials) -> instance::Credentials {
+    let secret = |text: &config::Secret| instance::Secret::new(text.expose());
+    instance::Credentials {
+        username: Some(from.username.clone()),
+        password: from.password.as_ref().map(secret),
+        sslpassword: from.sslpassword.as_ref().map(secret),
+        settings: from.options.clone(),
+    }
+}
+
+/// What may change about it.
+pub(crate) fn server(
+    node: &NodeConfig,
+    effective: &EffectivePostgres,
+    dynamic: Option<&str>,
+) -> instance::ServerConfig {
+    instance::ServerConfig {
+        parameters: effective.parameters.clone(),
+        pg_hba: effective.pg_hba.clone(),
+        pg_ident: effective.pg_ident.clone(),
+        custom_conf: node
+            .postgresql
+            .custom_conf
+            .as_ref()
+            .map(|path| path.display().to_string()),
+        recovery: effective.recovery_conf.clone(),
+        dynamic_json: dynamic.map(str::to_owned),
+        synchronous_standby_names: None,
+    }
+}
+
+/// What this node publishes about itself whatever happens.
+pub(crate) fn identity(node: &NodeConfig) -> Identity {
+    let address = &node.postgresql.connect_address;
+    Identity {
+        conn_url: node.conn_url(),
+        address: Some((address.host.clone(), address.port)),
+        api_url: node.api_url(),
+        proxy_url: node.proxy_url(),
+        version: PATRONI_VERSION,
+        tags: node.tags.clone(),
+        may_bootstrap: node.bootstrap.configured,
+        bootstrap_config: match &node.bootstrap.dcs {
+            serde_json::Value::Object(dcs) if !dcs.is_empty() => node.bootstrap.dcs.to_string(),
+            _ => "{}".to_owned(),
+        },
+    }
+}

@@ -1,0 +1,232 @@
+//! From the command line to the running loop: everything that can be wrong is said before
+//! anything is touched.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use pgherd_dcs::{Picture, Store};
+use pgherd_instance::Instance;
+use pgherd_model::{PostgresState, Role, Settings, Time};
+use pgherd_peer::{PeerOptions, Peers};
+use pgherd_wire::patroni::config::{self, NodeConfig};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::agent::Agent;
+use crate::event::Event;
+use crate::guarding::Guarding;
+use crate::jobs::Jobs;
+use crate::observe::Observer;
+use crate::renewal::Renewal;
+use crate::rest;
+use crate::snapshot::{Hooks, Snapshot};
+use crate::{clock, logging, orders, settings};
+
+/// Patroni says this every five seconds until etcd can be read.
+const WAITING: Duration = Duration::from_secs(5);
+
+/// Runs the agent in the foreground; `config`: the YAML file or directory, `None`: environment.
+pub fn run(config: Option<&Path>) -> ExitCode {
+    let env: BTreeMap<String, String> = std::env::vars().collect();
+    let loaded = match config {
+        Some(path) => config::load(path, &env),
+        None => config::load_environment(&env),
+    };
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    logging::start(&loaded.node.log);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let result = runtime
+        .context("cannot start the runtime")
+        .and_then(|runtime| {
+            let result = runtime.block_on(body(loaded.node));
+            // What still runs beside the loop must not hold up the end.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            result
+        });
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn body(node: NodeConfig) -> Result<u8> {
+    let (events, received) = mpsc::unbounded_channel();
+    watch_signals(&events)?;
+    let first = settings::effective(&node, None);
+    for warning in &first.warnings {
+        tracing::warn!("{warning}");
+    }
+    let server = settings::server(&node, &first.postgresql, None);
+    let instance = Instance::new(settings::postgres(&node, &first.postgresql), server)?;
+    instance
+        .check_programs(first.settings.use_pg_rewind)
+        .await?;
+    // The port is taken before anything else, so that two agents of one file cannot both go on.
+    let bound = rest::bind(&node.restapi, clock::now).await?;
+    let peers = Peers::new(&PeerOptions::new(&node.ctl, true, clock::now))?;
+    let store = Store::start(settings::store(&node, &first.settings))?;
+    let mut picture = store.picture();
+    let mut signals = received;
+    if !wait_for_store(&mut picture, &mut signals).await {
+        return Ok(0);
+    }
+    refuse_namesake(&node, &peers, &picture).await?;
+    let renewal = Renewal::start(store.leader_lease(), first.settings.clone())?;
+    let (publish, snapshot) = watch::channel(Arc::new(blank(&node, &first.settings)));
+    let (order, ordered) = mpsc::channel(64);
+    tokio::spawn(orders::serve(
+        ordered,
+        store.clone(),
+        instance.clone(),
+        events.clone(),
+    ));
+    let hooks = Hooks {
+        snapshot,
+        picture: store.picture(),
+        orders: order,
+    };
+    let serving = bound.serve(hooks, peers.clone());
+    tokio::spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!("the REST API has ended: {error}");
+        }
+    });
+    let agent = Agent {
+        identity: settings::identity(&node),
+        effective: first,
+        config_revision: None,
+        picture,
+        renewal,
+        peers,
+        guarding: Guarding::new(instance.path().to_owned(), events.clone()),
+        jobs: Jobs::new(instance.clone(), events.clone()),
+        observer: Observer::default(),
+        started: clock::now(),
+        dcs_last_seen: jiff::Timestamp::now().as_second(),
+        sight: None,
+        peer_facts: BTreeMap::new(),
+        asking: 0,
+        history: None,
+        asking_history: false,
+        bootstrap_claim: None,
+        bootstrapped: None,
+        probed: None,
+        probing: false,
+        next_probe: Time::ZERO,
+        member_alive: clock::now(),
+        shutdown: false,
+        exit: None,
+        last_why: (String::new(), Time::ZERO),
+        was_primary: false,
+        store,
+        instance,
+        events,
+        node,
+    };
+    Ok(agent.run(signals, publish).await)
+}
+
+fn watch_signals(events: &mpsc::UnboundedSender<Event>) -> Result<()> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signals = signal(kind).context("cannot watch for signals")?;
+        let events = events.clone();
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                events.send(Event::Shutdown).ok();
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Until the cluster could be read once; false: the agent was told to end.
+async fn wait_for_store(
+    picture: &mut watch::Receiver<Picture>,
+    events: &mut mpsc::UnboundedReceiver<Event>,
+) -> bool {
+    loop {
+        if picture.borrow_and_update().cluster.is_some() {
+            return true;
+        }
+        tokio::select! {
+            _ = picture.changed() => {}
+            event = events.recv() => if matches!(event, Some(Event::Shutdown) | None) { return false },
+            () = tokio::time::sleep(WAITING) => {
+                let problem = picture.borrow().problem.clone().unwrap_or_default();
+                tracing::info!("waiting on etcd: {problem}");
+            }
+        }
+    }
+}
+
+/// A second node of the same name would share the lock.
+async fn refuse_namesake(
+    node: &NodeConfig,
+    peers: &Peers,
+    picture: &watch::Receiver<Picture>,
+) -> Result<()> {
+    let cluster = picture.borrow().cluster.clone();
+    let Some(namesake) = cluster
+        .as_ref()
+        .and_then(|cluster| cluster.member(&node.name))
+    else {
+        return Ok(());
+    };
+    // Our own address: we hold that port, so nobody else answers there.
+    if namesake.api_url.is_empty() || namesake.api_url == node.api_url() {
+        return Ok(());
+    }
+    if peers.liveness(&namesake.api_url).await {
+        bail!(
+            "Can't start; there is already a node named '{}' running (it answers at {}); give this node another name",
+            node.name,
+            namesake.api_url
+        );
+    }
+    Ok(())
+}
+
+/// Before the first look.
+fn blank(node: &NodeConfig, settings: &Settings) -> Snapshot {
+    Snapshot {
+        name: node.name.clone(),
+        scope: node.scope.clone(),
+        version: settings::patroni_version(),
+        tick: clock::now(),
+        cluster: None,
+        dcs_unreachable: true,
+        dcs_last_seen: 0,
+        settings: settings.clone(),
+        standby_cluster: false,
+        role: Role::Uninitialized,
+        state: PostgresState::Stopped,
+        look: None,
+        leader_until: None,
+        failsafe_active: false,
+        tags: node.tags.clone(),
+        system_id: None,
+        pending_restart: Vec::new(),
+        watchdog_failed: false,
+        guard_missing: false,
+        has_restore_command: false,
+        explain: serde_json::Value::Null,
+    }
+}
