@@ -14,7 +14,7 @@ pub fn now() -> Time {
 
 /// Sleeps until a moment on this clock. tokio's clock stands still while the machine is
 /// suspended, so long sleeps are cut into short ones.
-pub async fn sleep_until(at: Time) {
+pub(crate) async fn sleep_until(at: Time) {
     const SLICE: std::time::Duration = std::time::Duration::from_secs(1);
     loop {
         let left = at.since(now());
