@@ -109,14 +109,17 @@ fn measure(args: &Args, network: bool) -> Result<bool> {
 async fn all(args: &Args, network: bool) -> Result<bool> {
     let base = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let dir = work_directory(&base)?;
+    // First of all: once the library has started a process, it also reaps what it takes for
+    // orphans, and an installation of Patroni runs Python.
+    let patroni = if args.takes(System::Patroni) {
+        agents::patroni(args.patroni.as_deref())
+    } else {
+        None
+    };
     let common = Common {
         disk: dir.path().canonicalize()?,
         etcd: Etcd::start(3).await,
-        patroni: if args.takes(System::Patroni) {
-            agents::patroni(args.patroni.as_deref())
-        } else {
-            None
-        },
+        patroni,
         pgherd: args.pgherd.clone(),
         network: if network { Some(outside().await) } else { None },
     };
