@@ -77,8 +77,19 @@ impl std::error::Error for KillError {
 /// When something is left at the end of the budget, or `/proc` cannot be read. Calling again
 /// goes on.
 pub fn kill(data_dir: &Path, budget: Span, clock: fn() -> Time) -> Result<Killed, KillError> {
-    let plan = Plan::starting(clock(), budget);
-    run(&mut Scanner::new(data_dir), &plan, clock)
+    kill_as_planned(data_dir, &Plan::starting(clock(), budget), clock)
+}
+
+/// [`kill`] with a plan of one's own: SIGQUIT first, where there is time for it.
+///
+/// # Errors
+/// As [`kill`].
+pub fn kill_as_planned(
+    data_dir: &Path,
+    plan: &Plan,
+    clock: fn() -> Time,
+) -> Result<Killed, KillError> {
+    run(&mut Scanner::new(data_dir), plan, clock)
 }
 
 /// The same with a scanner that may know processes already.

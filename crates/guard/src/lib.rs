@@ -40,6 +40,8 @@
 //! - Disarm before PostgreSQL may run on without the lock (pause, demotion to a replica).
 //! - The agent must treat the death of the guard ([`Guard::pidfd`] becomes readable) like the loss
 //!   of the lock's protection, and a [`Guard::confirmed`] deadline that stays behind like it.
+//! - A service manager that signals the whole control group (systemd's default `KillMode`) ends
+//!   the guard with the agent: use `KillMode=process`, as for Patroni.
 //! - A guard that was ended while it killed can leave a stopped postmaster: whoever finds a
 //!   postmaster in state `T` kills it.
 #![warn(missing_docs)]
@@ -54,5 +56,5 @@ pub mod procs;
 mod supersede;
 
 pub use handle::{Fired, Guard};
-pub use kill::{KillError, Killed, kill};
+pub use kill::{KillError, Killed, kill, kill_as_planned};
 pub use process::main;

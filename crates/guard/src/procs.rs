@@ -36,6 +36,8 @@ struct Stat {
     process: Process,
     session: u32,
     state: u8,
+    /// Its name is that of PostgreSQL's server program.
+    is_named_server: bool,
 }
 
 impl Stat {
@@ -90,13 +92,13 @@ impl Scanner {
         let mut found: BTreeMap<u32, Process> = BTreeMap::new();
         for stat in &all {
             let Process { pid, started, .. } = stat.process;
-            if self.known.get(&pid) == Some(&started) || self.is_server(pid) {
+            if self.known.get(&pid) == Some(&started) || self.is_server(stat) {
                 found.insert(pid, stat.process);
             }
         }
         self.add_relatives(&all, &mut found, postmaster);
         if postmaster == Postmaster::Dead
-            && let Some(root) = self.guess_postmaster(&found)
+            && let Some(root) = self.guess_postmaster(&all, &found)
         {
             // Found too late to know that it was stopped before the others were counted.
             postmaster = Postmaster::Running(root);
@@ -135,11 +137,14 @@ impl Scanner {
 
     /// The postmaster that is known or that `postmaster.pid` names, as it is now.
     fn see_postmaster(&mut self) -> Postmaster {
-        let pid = match self.postmaster {
-            Some(process) if is_same(&process) => Some(process.pid),
-            _ => pid_in_file(&self.data_dir).filter(|pid| self.is_server(*pid) && !is_titled(*pid)),
-        };
-        let stat = pid.and_then(|pid| read_stat(pid).ok());
+        let known = self.postmaster.and_then(|process| {
+            let stat = read_stat(process.pid).ok()?;
+            (stat.process.started == process.started).then_some(stat)
+        });
+        let stat = known.or_else(|| {
+            let stat = read_stat(pid_in_file(&self.data_dir)?).ok()?;
+            (self.is_server(&stat) && !is_titled(stat.process.pid)).then_some(stat)
+        });
         self.postmaster = stat.filter(|it| !it.is_dead()).map(|it| it.process);
         match (self.postmaster, stat) {
             (Some(process), Some(stat)) if stat.state == b'T' => Postmaster::Stopped(process),
@@ -149,12 +154,12 @@ impl Scanner {
     }
 
     /// Without a pid file: the one that nobody of the others forked and that is no backend.
-    fn guess_postmaster(&self, found: &BTreeMap<u32, Process>) -> Option<Process> {
-        found
-            .values()
-            .filter(|it| !found.contains_key(&it.parent))
-            .find(|it| self.is_server(it.pid) && !is_titled(it.pid))
-            .copied()
+    fn guess_postmaster(&self, all: &[Stat], found: &BTreeMap<u32, Process>) -> Option<Process> {
+        all.iter()
+            .filter(|it| found.contains_key(&it.process.pid))
+            .filter(|it| !found.contains_key(&it.process.parent))
+            .find(|it| self.is_server(it) && !is_titled(it.process.pid))
+            .map(|it| it.process)
     }
 
     /// Adds the descendants of what was found, and what is left of backends' sessions.
@@ -197,17 +202,22 @@ impl Scanner {
     }
 
     /// The first rule: PostgreSQL's program, standing in the data directory.
-    fn is_server(&self, pid: u32) -> bool {
-        let Ok(program) = fs::read_link(format!("/proc/{pid}/exe")) else {
-            // A kernel thread, a zombie, or somebody else's.
-            return false;
+    fn is_server(&self, stat: &Stat) -> bool {
+        let pid = stat.process.pid;
+        let is_server = match fs::read_link(format!("/proc/{pid}/exe")) {
+            Ok(program) => {
+                let name = program.file_name().and_then(|name| name.to_str());
+                // So the kernel marks a program that an upgrade has replaced.
+                let name = name.map(|name| name.strip_suffix(" (deleted)").unwrap_or(name));
+                name.is_some_and(|name| SERVERS.contains(&name))
+            }
+            // It has begun to exit and may still hold shared memory and sockets, or it is a
+            // kernel thread, which stands in no data directory.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => stat.is_named_server,
+            // Somebody else's.
+            Err(_) => false,
         };
-        let Some(name) = program.file_name().and_then(|name| name.to_str()) else {
-            return false;
-        };
-        // So the kernel marks a program that an upgrade has replaced.
-        let name = name.strip_suffix(" (deleted)").unwrap_or(name);
-        SERVERS.contains(&name)
+        is_server
             && fs::metadata(format!("/proc/{pid}/cwd"))
                 .is_ok_and(|found| self.places.contains(&(found.dev(), found.ino())))
     }
@@ -219,7 +229,7 @@ impl Scanner {
 /// When it is not, or may not be inspected; the text says so.
 pub fn started_in(data_dir: &Path, pid: u32) -> io::Result<u64> {
     let stat = read_stat(pid)?;
-    if stat.is_dead() || !Scanner::new(data_dir).is_server(pid) {
+    if stat.is_dead() || !Scanner::new(data_dir).is_server(&stat) {
         return Err(io::Error::new(
             io::ErrorKind::NotFound,
             format!(
@@ -328,6 +338,8 @@ fn read_stat(pid: u32) -> io::Result<Stat> {
 /// `pid (name) state ppid pgrp session ... starttime ...`; the name may hold anything.
 fn parse_stat(line: &[u8]) -> Option<Stat> {
     let close = line.iter().rposition(|byte| *byte == b')')?;
+    let open = line.iter().position(|byte| *byte == b'(')?;
+    let name = line.get(open + 1..close)?;
     let pid = str::from_utf8(line.split(|byte| *byte == b' ').next()?).ok()?;
     let mut fields = str::from_utf8(&line[close + 1..])
         .ok()?
@@ -344,6 +356,7 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
         },
         session,
         state,
+        is_named_server: SERVERS.iter().any(|server| server.as_bytes() == name),
     })
 }
 
@@ -384,7 +397,9 @@ mod tests {
             }
         );
         assert_eq!((stat.session, stat.state), (4699, b'R'));
+        assert!(!stat.is_named_server);
         assert_eq!(parse_stat(b"4711 (a"), None);
+        assert_eq!(parse_stat(b")("), None);
         assert_eq!(parse_stat(b""), None);
     }
 

@@ -7,6 +7,7 @@
 
 mod support;
 
+use pgherd_ha::fence::Plan;
 use pgherd_model::Span;
 use rustix::event::PollFlags;
 use rustix::process::{Pid, Signal, kill_process};
@@ -321,6 +322,23 @@ fn stopped_processes_long_statements_and_archive_commands_end_too() {
     println!("{killed:?}");
     assert_eq!(archivers(&primary.data()), [0u32; 0]);
     assert_eq!(primary.rows_after_restart(), [""; 0]);
+}
+
+#[test]
+fn where_there_is_time_it_is_asked_to_quit() {
+    let primary = Primary::start();
+    let client = primary.client();
+    client.send("select pg_sleep(60)").unwrap();
+    let mut plan = Plan::starting(now(), PATIENCE);
+    plan.quit = Some(PATIENCE / 2);
+    let killed = pgherd_guard::kill_as_planned(&primary.data(), &plan, now).unwrap();
+    println!("{killed:?}");
+    assert_eq!(killed.processes, 0, "nobody had to be killed");
+    assert!(
+        !primary.data().join("postmaster.pid").exists(),
+        "it cleaned up"
+    );
+    assert!(ready(&client.socket, PollFlags::HUP, Span::ZERO));
 }
 
 #[test]
