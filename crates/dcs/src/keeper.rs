@@ -242,6 +242,9 @@ impl Keeper {
         worked: &mut bool,
         next_discovery: &mut Instant,
     ) -> Result<std::convert::Infallible, Fault> {
+        if self.discovery_is_due(next_discovery) {
+            discover(&self.caller, endpoint, self.limit).await;
+        }
         let prefix = &self.prefix;
         let request = |client| read_all(client, prefix.clone());
         let reply = self.caller.once(endpoint, self.limit, &request).await?;
@@ -254,10 +257,6 @@ impl Keeper {
             tracing::info!(endpoint, "etcd answers again");
         } else {
             tracing::debug!(endpoint, "watching");
-        }
-        if Instant::now() >= *next_discovery && self.caller.pool.endpoints().options().discovery {
-            *next_discovery = Instant::now() + DISCOVERY.0;
-            self.discover(endpoint.to_owned());
         }
         let mut probe: Option<Probe> = None;
         let mut next_probe = Instant::now() + self.interval;
@@ -273,7 +272,8 @@ impl Keeper {
                     next_probe = Instant::now() + self.judge(outcome?, epoch, &mut behind_at)?;
                 }
                 () = sleep_until(next_probe), if probe.is_none() => {
-                    probe = Some(self.probe(endpoint.to_owned()));
+                    let discovery = self.discovery_is_due(next_discovery);
+                    probe = Some(self.probe(endpoint.to_owned(), discovery));
                 }
             }
         }
@@ -329,11 +329,22 @@ impl Keeper {
         Ok(())
     }
 
-    fn probe(&self, endpoint: String) -> Probe {
+    fn discovery_is_due(&self, next: &mut Instant) -> bool {
+        let due = Instant::now() >= *next && self.caller.pool.endpoints().options().discovery;
+        if due {
+            *next = Instant::now() + DISCOVERY.0;
+        }
+        due
+    }
+
+    fn probe(&self, endpoint: String, discovery: bool) -> Probe {
         let caller = self.caller.clone();
         let prefix = self.prefix.clone();
         let limit = self.limit;
         Box::pin(async move {
+            if discovery {
+                discover(&caller, &endpoint, limit).await;
+            }
             let request = |client| read_revisions(client, prefix.clone());
             caller.once(&endpoint, limit, &request).await
         })
@@ -361,26 +372,23 @@ impl Keeper {
         }
         Ok(GRACE)
     }
+}
 
-    /// Asks for etcd's members, in the background: nothing waits for it.
-    fn discover(&self, endpoint: String) {
-        let caller = self.caller.clone();
-        let limit = self.limit;
-        tokio::spawn(async move {
-            let request = async |client: Client| {
-                let list = client.cluster_client().member_list().await?;
-                let urls: Vec<String> = list
-                    .members()
-                    .iter()
-                    .flat_map(|member| member.client_urls().iter().cloned())
-                    .collect();
-                Ok((urls, Header::of(list.header())))
-            };
-            match caller.once(&endpoint, limit, &request).await {
-                Ok(reply) => caller.pool.endpoints().learn(&reply.value),
-                Err(fault) => tracing::debug!("members of etcd not learnt: {}", fault.line()),
-            }
-        });
+/// Asks for etcd's members. That it fails is no reason to do without the member that was asked;
+/// it is tried again after the next failure, or when it is due.
+async fn discover(caller: &Caller, endpoint: &str, limit: Span) {
+    let request = async |client: Client| {
+        let list = client.cluster_client().member_list().await?;
+        let urls: Vec<String> = list
+            .members()
+            .iter()
+            .flat_map(|member| member.client_urls().iter().cloned())
+            .collect();
+        Ok((urls, Header::of(list.header())))
+    };
+    match caller.once(endpoint, limit, &request).await {
+        Ok(reply) => caller.pool.endpoints().learn(&reply.value),
+        Err(fault) => tracing::debug!("members of etcd not learnt: {}", fault.line()),
     }
 }
 

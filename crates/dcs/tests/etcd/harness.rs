@@ -88,7 +88,7 @@ impl Drop for Member {
 /// An etcd cluster in a directory of its own.
 pub(crate) struct Etcd {
     pub(crate) members: Vec<Member>,
-    pub(crate) dir: TempDir,
+    _dir: TempDir,
 }
 
 impl Etcd {
@@ -154,7 +154,7 @@ impl Etcd {
             }
         };
         let members = (0..count).map(member).collect();
-        Etcd { members, dir }
+        Etcd { members, _dir: dir }
     }
 
     /// All listen, none has died.

@@ -1,6 +1,7 @@
 //! A compacted history and a full database.
 
 use crate::harness::{Etcd, acquire, clock, cluster, done, eventually, shows, store, within};
+use etcd_client::{AlarmAction, AlarmOptions, AlarmType};
 use pgherd_dcs::Error;
 use pgherd_model::{Op, Span};
 
@@ -81,15 +82,18 @@ async fn a_full_etcd_refuses_writes_with_the_remedy_and_keeps_leases() {
     let revision = revision.header().unwrap().revision();
     other.compact(revision, None).await.unwrap();
     other.defragment().await.unwrap();
-    let no_member = etcd_client::AlarmOptions::new();
-    other
-        .alarm(
-            etcd_client::AlarmAction::Deactivate,
-            etcd_client::AlarmType::Nospace,
-            Some(no_member),
-        )
+    let alarms = other
+        .alarm(AlarmAction::Get, AlarmType::Nospace, None)
         .await
         .unwrap();
+    for alarm in alarms.alarms() {
+        let mut member = AlarmOptions::new();
+        member.with_member(alarm.member_id());
+        other
+            .alarm(AlarmAction::Deactivate, alarm.alarm(), Some(member))
+            .await
+            .unwrap();
+    }
     eventually("writes work again", async || {
         a.run(&config, within(1_000)).await.ok()
     })
