@@ -409,7 +409,7 @@ fn errors_name_line_key_and_what_was_expected() {
         (
             "  data_dir: data/postgresql0\n",
             "",
-            "n.yml:44: postgresql.data_dir: expected a directory, found nothing: add this key",
+            "n.yml:43: postgresql.data_dir: expected a directory, found nothing: add this key",
         ),
         (
             "  parameters:\n    unix",
@@ -424,7 +424,7 @@ fn errors_name_line_key_and_what_was_expected() {
         (
             "      username: replicator\n      password: rep-pass",
             "      password: rep-pass",
-            "n.yml:50: postgresql.authentication.replication.username: expected text, found \
+            "n.yml:49: postgresql.authentication.replication.username: expected text, found \
              nothing: add this key",
         ),
         (
@@ -435,7 +435,7 @@ fn errors_name_line_key_and_what_was_expected() {
         (
             "  - host all all 0.0.0.0/0 md5\n  post",
             "  - host: all\n  post",
-            "n.yml:41: bootstrap.pg_hba: expected text, found a mapping: put the whole line in \
+            "n.yml:40: bootstrap.pg_hba: expected text, found a mapping: put the whole line in \
              quotes",
         ),
         (
@@ -490,7 +490,7 @@ fn doubtful_things_are_told() {
         ": consul: ignored, etcd3 is used",
         ": citus: has no effect yet",
         ": logg: unknown key, ignored",
-        ":22: bootstrap.dcs.tttl: unknown key, ignored",
+        ":20: bootstrap.dcs.tttl: unknown key, ignored",
         "postgresql.parameters.max_connections: ignored, it is only taken from the dynamic",
         "bootstrap.initdb: option pgdata is not allowed, left out",
     ] {
