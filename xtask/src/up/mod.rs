@@ -44,7 +44,7 @@ pub(crate) fn up(args: &UpArgs) -> Result<()> {
     if result.is_err() {
         screen::last_words(&stage);
     }
-    screen::say("stopping everything that was started");
+    screen::say("stopping everything that was started (Ctrl-C again kills the rest at once)");
     let left = stage.stop();
     if !left.is_empty() {
         bail!("these processes could not be ended: {}", left.join(", "));

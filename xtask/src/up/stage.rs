@@ -39,9 +39,10 @@ pub(super) struct Stage {
     etcd_data: PathBuf,
     account: Account,
     shared: Shared,
-    /// The node that answered last; the next question goes there first.
-    answers: usize,
-    silent: bool,
+    /// The node that is asked for the member table.
+    asked: usize,
+    /// Questions since the last answer.
+    unanswered: usize,
     stopped: bool,
 }
 
@@ -75,8 +76,8 @@ impl Stage {
             etcd_data: PathBuf::new(),
             account,
             shared,
-            answers: 0,
-            silent: false,
+            asked: 0,
+            unanswered: 0,
             stopped: false,
             dir,
         };
@@ -222,22 +223,27 @@ impl Stage {
         Ok(())
     }
 
-    /// Asks one agent for the member table, another if it does not answer; what has changed.
+    /// Asks one agent for the member table, the next one the next time if it does not answer; what
+    /// has changed since the last answer.
     pub(super) fn look(&mut self) -> Vec<String> {
-        for step in 0..self.nodes.len() {
-            let index = (self.answers + step) % self.nodes.len();
-            if let Ok(table) = rest::cluster(self.nodes[index].rest_port) {
-                self.answers = index;
-                self.silent = false;
-                let changes = rest::changes(&self.table, &table);
-                self.table = table;
-                return changes;
-            }
+        let count = self.nodes.len();
+        let Ok(table) = rest::cluster(self.nodes[self.asked].rest_port) else {
+            self.asked = (self.asked + 1) % count;
+            self.unanswered += 1;
+            let silent = self.unanswered == count && !self.table.is_empty();
+            return silent
+                .then(|| "no agent answers".to_owned())
+                .into_iter()
+                .collect();
+        };
+        let mut changes = rest::changes(&self.table, &table);
+        if self.unanswered >= count && !self.table.is_empty() {
+            let name = &self.nodes[self.asked].name;
+            changes.insert(0, format!("{name}: its agent answers again"));
         }
-        if std::mem::replace(&mut self.silent, true) || self.table.is_empty() {
-            return Vec::new();
-        }
-        vec!["no agent answers".to_owned()]
+        self.unanswered = 0;
+        self.table = table;
+        changes
     }
 
     /// What a person types to talk to the cluster, without the command itself.

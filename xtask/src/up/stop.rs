@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// For agents to stop their PostgreSQL and let go of the lock.
-const AGENTS: Duration = Duration::from_secs(30);
+const AGENTS: Duration = Duration::from_secs(20);
 /// For a PostgreSQL that has lost its agent.
-const ORPHANS: Duration = Duration::from_secs(15);
+const ORPHANS: Duration = Duration::from_secs(10);
 /// For etcd.
 const STORE: Duration = Duration::from_secs(5);
 /// For the kernel to end what was killed.
