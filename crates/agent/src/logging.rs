@@ -22,7 +22,9 @@ pub(crate) fn start(log: &Log) {
     let filter = EnvFilter::new(format!(
         "warn,pgherd={level},pgherd_agent={level},pgherd_dcs={level},pgherd_instance={level},pgherd_peer={level},pgherd_guard={level}"
     ));
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_writer(std::io::stderr);
     let layer = if log.json {
         layer.json().boxed()
     } else {

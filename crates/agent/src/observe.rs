@@ -105,6 +105,7 @@ impl Agent {
             control,
             shutdown_end,
             standby_signal: self.instance.path().join("standby.signal").exists(),
+            backup_label: self.instance.path().join("backup_label").exists(),
             postmaster,
             look,
             silent_since: self.observer.silent_since,

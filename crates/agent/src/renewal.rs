@@ -60,7 +60,6 @@ impl Renewal {
         };
         std::thread::Builder::new()
             .name("renewal".into())
-            .stack_size(512 * 1024)
             .spawn(move || runtime.block_on(worker.run(asked)))?;
         Ok(Renewal {
             shared,

@@ -163,6 +163,8 @@ pub(crate) struct Keeper {
     pub(crate) interval: Span,
     /// What one answer may take before the next endpoint is tried.
     pub(crate) limit: Span,
+    /// When etcd's members are asked for again.
+    pub(crate) discovery: Arc<Due>,
 }
 
 impl Keeper {
@@ -177,7 +179,6 @@ impl Keeper {
     async fn keep(&self) {
         let mut failed = 0usize;
         let mut pause = BACKOFF.0;
-        let mut next_discovery = Instant::now();
         loop {
             let order = self.caller.pool.order();
             let Some(endpoint) = order.first() else {
@@ -185,9 +186,7 @@ impl Keeper {
             };
             let mut worked = false;
             let began = Instant::now();
-            let fault = self
-                .session(endpoint, &mut worked, &mut next_discovery)
-                .await;
+            let fault = self.session(endpoint, &mut worked).await;
             if worked {
                 failed = 0;
                 pause = BACKOFF.0;
@@ -199,7 +198,7 @@ impl Keeper {
             }
             failed += 1;
             self.caller.pool.demote(endpoint);
-            next_discovery = next_discovery.min(Instant::now() + DISCOVERY.1);
+            discover_soon(&self.discovery);
             if worked {
                 tracing::info!(
                     endpoint,
@@ -224,13 +223,8 @@ impl Keeper {
 
     /// Watches through one endpoint until that fails; says why it did. `worked` tells that it
     /// did work before.
-    async fn session(
-        &self,
-        endpoint: &str,
-        worked: &mut bool,
-        next_discovery: &mut Instant,
-    ) -> Fault {
-        match self.try_session(endpoint, worked, next_discovery).await {
+    async fn session(&self, endpoint: &str, worked: &mut bool) -> Fault {
+        match self.try_session(endpoint, worked).await {
             Ok(never) => match never {},
             Err(fault) => fault,
         }
@@ -240,11 +234,8 @@ impl Keeper {
         &self,
         endpoint: &str,
         worked: &mut bool,
-        next_discovery: &mut Instant,
     ) -> Result<std::convert::Infallible, Fault> {
-        if self.discovery_is_due(next_discovery) {
-            discover(&self.caller, endpoint, self.limit).await;
-        }
+        discover(&self.caller, endpoint, self.limit, &self.discovery).await;
         let prefix = &self.prefix;
         let request = |client| read_all(client, prefix.clone());
         let reply = self.caller.once(endpoint, self.limit, &request).await?;
@@ -272,8 +263,7 @@ impl Keeper {
                     next_probe = Instant::now() + self.judge(outcome?, epoch, &mut behind_at)?;
                 }
                 () = sleep_until(next_probe), if probe.is_none() => {
-                    let discovery = self.discovery_is_due(next_discovery);
-                    probe = Some(self.probe(endpoint.to_owned(), discovery));
+                    probe = Some(self.probe(endpoint.to_owned()));
                 }
             }
         }
@@ -329,22 +319,13 @@ impl Keeper {
         Ok(())
     }
 
-    fn discovery_is_due(&self, next: &mut Instant) -> bool {
-        let due = Instant::now() >= *next && self.caller.pool.endpoints().options().discovery;
-        if due {
-            *next = Instant::now() + DISCOVERY.0;
-        }
-        due
-    }
-
-    fn probe(&self, endpoint: String, discovery: bool) -> Probe {
+    fn probe(&self, endpoint: String) -> Probe {
         let caller = self.caller.clone();
         let prefix = self.prefix.clone();
         let limit = self.limit;
+        let discovery = self.discovery.clone();
         Box::pin(async move {
-            if discovery {
-                discover(&caller, &endpoint, limit).await;
-            }
+            discover(&caller, &endpoint, limit, &discovery).await;
             let request = |client| read_revisions(client, prefix.clone());
             caller.once(&endpoint, limit, &request).await
         })
@@ -374,21 +355,49 @@ impl Keeper {
     }
 }
 
-/// Asks for etcd's members. That it fails is no reason to do without the member that was asked;
-/// it is tried again after the next failure, or when it is due.
-async fn discover(caller: &Caller, endpoint: &str, limit: Span) {
+type Due = Mutex<Option<Instant>>;
+
+fn discover_soon(due: &Due) {
+    let soon = Instant::now() + DISCOVERY.1;
+    let mut due = due.lock().unwrap_or_else(PoisonError::into_inner);
+    *due = due.map(|due| due.min(soon));
+}
+
+/// Asks for etcd's members if that is due. That it fails is no reason to do without the member
+/// that was asked.
+async fn discover(caller: &Caller, endpoint: &str, limit: Span, due: &Due) {
+    if !caller.pool.endpoints().options().discovery {
+        return;
+    }
+    {
+        let now = Instant::now();
+        let mut due = due.lock().unwrap_or_else(PoisonError::into_inner);
+        if due.is_some_and(|due| due > now) {
+            return;
+        }
+        *due = Some(now + DISCOVERY.0);
+    }
     let request = async |client: Client| {
         let list = client.cluster_client().member_list().await?;
-        let urls: Vec<String> = list
+        let urls: Vec<Vec<String>> = list
             .members()
             .iter()
-            .flat_map(|member| member.client_urls().iter().cloned())
+            .map(|member| member.client_urls().to_vec())
             .collect();
         Ok((urls, Header::of(list.header())))
     };
     match caller.once(endpoint, limit, &request).await {
-        Ok(reply) => caller.pool.endpoints().learn(&reply.value),
-        Err(fault) => tracing::debug!("members of etcd not learnt: {}", fault.line()),
+        Ok(reply) => {
+            // A member that has just joined has not told its addresses yet.
+            if reply.value.iter().any(Vec::is_empty) {
+                discover_soon(due);
+            }
+            caller.pool.endpoints().learn(&reply.value.concat());
+        }
+        Err(fault) => {
+            tracing::debug!("members of etcd not learnt: {}", fault.line());
+            discover_soon(due);
+        }
     }
 }
 

@@ -58,6 +58,7 @@ impl Store {
             board: board.clone(),
             prefix,
             interval: fifth.clamp(Span::from_millis(500), Span::from_secs(2)),
+            discovery: Arc::default(),
             limit: fifth.clamp(Span::from_secs(1), Span::from_secs(2)),
         };
         tokio::spawn(keeper.run(stop));

@@ -125,7 +125,7 @@ fn end(ctx: &Ctx<'_>) -> End {
             End::At(recovery.0, recovery.1)
         }
         // A copy that has not been started yet.
-        _ if local.standby_signal => End::At(recovery.0, recovery.1),
+        _ if local.standby_signal || local.backup_label => End::At(recovery.0, recovery.1),
         ControlState::ShutDown => match local.shutdown_end {
             Some(end) => End::At(control.timeline, end),
             None => End::Unclean,

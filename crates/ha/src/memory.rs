@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
-use pgherd_model::{MemberName, Span, Time, Timeline};
+use pgherd_model::{MemberName, Span, Time};
 use serde::{Deserialize, Serialize};
 
 /// Kept between two looks; lost with the agent, so nothing here may be needed for safety after
@@ -29,10 +29,10 @@ pub struct Memory {
     pub start: Backoff,
     /// Failures of copying.
     pub copy: Backoff,
+    /// Failures of single-user crash recovery.
+    pub recovery: Backoff,
     /// Failures of pg_rewind.
     pub rewind: Backoff,
-    /// A rewind is due, found while PostgreSQL ran or by pg_control.
-    pub diverged: Option<Timeline>,
     /// Last time the member key was written for positions alone.
     pub member_written: Option<Time>,
     /// Last time `status` was written.

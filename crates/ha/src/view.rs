@@ -97,6 +97,8 @@ pub struct Local {
     pub shutdown_end: Option<Lsn>,
     /// standby.signal is there.
     pub standby_signal: bool,
+    /// backup_label is there: a copy that has not been started yet.
+    pub backup_label: bool,
     /// Processes.
     pub postmaster: Postmaster,
     /// What it says; `None`: not running or not answering.

@@ -51,7 +51,7 @@ pub(crate) fn record_end(start: Lsn, length: u32, page: u64, segment: u64) -> Ls
         }
         left -= room;
         at += room;
-        at += if at % segment == 0 {
+        at += if at.is_multiple_of(segment) {
             LONG_HEADER
         } else {
             SHORT_HEADER

@@ -96,6 +96,13 @@ async fn nobody_there_is_an_error_in_time_and_names_the_endpoint() {
 #[tokio::test]
 async fn members_are_discovered_and_carry_on_alone() {
     let mut etcd = Etcd::start(3).await;
+    let mut other = etcd.client(0).await;
+    eventually("all have told their addresses", async || {
+        let list = other.member_list().await.ok()?;
+        let told = |member: &etcd_client::Member| !member.client_urls().is_empty();
+        list.members().iter().all(told).then_some(())
+    })
+    .await;
     let mut wanted = options(vec![etcd.members[0].endpoint.clone()], "a");
     wanted.discovery = true;
     let a = started(wanted).await;

@@ -1,7 +1,6 @@
 //! Local data that went another way than the leader: pg_rewind, else a new copy, never a start.
 
 use alloc::format;
-use alloc::string::String;
 use alloc::vec;
 use pgherd_model::{Member, StopMode};
 
@@ -24,6 +23,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     match fork(ctx, leader) {
         Fork::Follow(_) => {
             memory.rewind.clear();
+            memory.recovery.clear();
             Verdict::pass("the local data lie on the leader's history")
         }
         Fork::Wait(reason) => Verdict::pass(reason),
@@ -48,15 +48,17 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
 
 /// An unclean stop: pg_control proves divergence, never its absence.
 fn recover(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member) -> Verdict {
-    let failed = last_failure(ctx, |kind| matches!(kind, JobKind::CrashRecovery));
-    if failed.is_some() {
-        // What cannot be recovered cannot be compared: as good as diverged.
-        return mend(
-            ctx,
-            memory,
-            leader,
-            "crash recovery failed, the end of the local WAL is unknown",
-        );
+    if let Some(ended) = last_failure(ctx, |kind| matches!(kind, JobKind::CrashRecovery)) {
+        memory.recovery.fail(ended);
+    }
+    if memory.recovery.failures > 0 && ctx.view.settings.remove_data_directory_on_rewind_failure {
+        let reason = format!("crash recovery failed: copying {} anew", leader.name);
+        return Verdict::act(vec![Action::StartJob(JobKind::RemoveData)], reason);
+    }
+    if let Some(at) = memory.recovery.not_before.filter(|at| ctx.now() < *at) {
+        let reason = "crash recovery failed and without it the end of the local WAL is unknown: \
+                      the next try is due soon";
+        return Verdict::stay(reason).wake(at);
     }
     let reason = "crash recovery first, to know where the local WAL ends";
     Verdict::act(vec![Action::StartJob(JobKind::CrashRecovery)], reason)
@@ -64,31 +66,24 @@ fn recover(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member) -> Verdict {
 
 fn mend(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member, reason: &str) -> Verdict {
     let settings = &ctx.view.settings;
-    let rewindable = settings.use_pg_rewind
-        && ctx
-            .view
-            .local
-            .control
-            .is_some_and(|control| control.rewindable);
-    let failed = last_failure(ctx, |kind| matches!(kind, JobKind::Rewind { .. }));
-    if !rewindable {
+    let copy_anew = |why: &str| {
+        let actions = vec![Action::StartJob(JobKind::RemoveData)];
+        Verdict::act(actions, format!("{why}: copying {} anew", leader.name))
+    };
+    let control = ctx.view.local.control;
+    if !(settings.use_pg_rewind && control.is_some_and(|control| control.rewindable)) {
         if settings.remove_data_directory_on_diverged_timelines {
-            return Verdict::act(
-                vec![Action::StartJob(JobKind::RemoveData)],
-                format!("{reason}: copying anew"),
-            );
+            return copy_anew(reason);
         }
         return Verdict::stay(format!(
-            "{reason}; pg_rewind is not possible (use_pg_rewind and checksums or wal_log_hints) \
-             and remove_data_directory_on_diverged_timelines is off: waiting for a reinitialize"
+            "{reason}; pg_rewind is not possible (it needs use_pg_rewind and data checksums or \
+             wal_log_hints) and remove_data_directory_on_diverged_timelines is off: \
+             waiting for a reinitialize"
         ));
     }
-    if let Some(ended) = failed {
+    if let Some(ended) = last_failure(ctx, |kind| matches!(kind, JobKind::Rewind { .. })) {
         if settings.remove_data_directory_on_rewind_failure {
-            return Verdict::act(
-                vec![Action::StartJob(JobKind::RemoveData)],
-                String::from("pg_rewind failed: copying anew"),
-            );
+            return copy_anew("pg_rewind failed");
         }
         memory.rewind.fail(ended);
     }
@@ -96,10 +91,11 @@ fn mend(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member, reason: &str) -> Ve
         return Verdict::stay("pg_rewind failed, the next try is due soon").wake(at);
     }
     if leader.checkpoint_after_promote == Some(false) {
-        return Verdict::stay(format!(
+        let reason = format!(
             "waiting for the checkpoint of {} after its promotion",
             leader.name
-        ));
+        );
+        return Verdict::stay(reason);
     }
     let Some(address) = leader.address.clone() else {
         return Verdict::stay(format!("{} publishes no usable conn_url", leader.name));
@@ -108,10 +104,8 @@ fn mend(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member, reason: &str) -> Ve
         from: leader.name.clone(),
         address,
     };
-    Verdict::act(
-        vec![Action::StartJob(job)],
-        format!("{reason}: running pg_rewind from {}", leader.name),
-    )
+    let reason = format!("{reason}: running pg_rewind from {}", leader.name);
+    Verdict::act(vec![Action::StartJob(job)], reason)
 }
 
 /// When the last job was of this kind and failed: its end.

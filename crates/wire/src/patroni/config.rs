@@ -12,6 +12,8 @@ mod load;
 mod node;
 mod parameters;
 mod read;
+mod read_bootstrap;
+mod read_etcd3;
 mod read_postgresql;
 mod scalar;
 mod secret;

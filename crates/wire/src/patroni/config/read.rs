@@ -1,10 +1,12 @@
 //! From the located YAML to [`NodeConfig`]: the root and the smaller sections.
 
+use super::ConfigError;
 use super::node::*;
+use super::read_bootstrap::bootstrap;
+use super::read_etcd3::etcd3;
 use super::read_postgresql::postgresql;
 use super::section::Section;
-use super::yaml::{Data, Node};
-use super::{ConfigError, Secret};
+use super::yaml::Node;
 use crate::patroni::dcs::{published_tags, tags_from_value};
 use crate::patroni::lenient::{as_i64, truthy};
 use pgherd_model::{CrashHandover, GuardMode, MemberName, Span, Tags};
@@ -12,16 +14,6 @@ use serde_json::{Map, Value};
 use std::cell::RefCell;
 
 type Result<T> = std::result::Result<T, ConfigError>;
-
-/// DCS sections that are not for us, and why.
-const OTHER_DCS: &[&str] = &[
-    "consul",
-    "etcd",
-    "zookeeper",
-    "exhibitor",
-    "kubernetes",
-    "raft",
-];
 
 /// Everything of a node.
 pub(super) fn node_config(root: &Node, warnings: &RefCell<Vec<String>>) -> Result<NodeConfig> {
@@ -153,6 +145,7 @@ fn login(section: &Section<'_>) -> Result<Option<Login>> {
 }
 
 fn log(section: &Section<'_>) -> Result<Log> {
+    const LINE: &str = "%(asctime)s %(levelname)s: %(message)s";
     const LEVELS: &[&str] = &[
         "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL",
     ];
@@ -184,7 +177,11 @@ fn log(section: &Section<'_>) -> Result<Log> {
     for harmless in ["traceback_level", "max_queue_size"] {
         section.node(harmless);
     }
-    section.without_effect(&["format", "dateformat", "loggers"]);
+    // The default is what our lines look like anyway.
+    if section.text("format").ok().flatten().as_deref() != Some(LINE) {
+        section.without_effect(&["format"]);
+    }
+    section.without_effect(&["dateformat", "loggers"]);
     section.finish();
     Ok(log)
 }
@@ -244,232 +241,6 @@ fn ctl(section: &Section<'_>, restapi: Option<&RestApi>) -> Result<Ctl> {
         cacert: own.cacert.or_else(|| restapi?.cafile.clone()),
         ..own
     })
-}
-
-fn etcd3(root: &Section<'_>) -> Result<Etcd3> {
-    let others = OTHER_DCS
-        .iter()
-        .copied()
-        .filter(|dcs| root.node(dcs).is_some());
-    let others: Vec<&str> = others.collect();
-    let section = root.child("etcd3")?;
-    if !section.present {
-        return Err(match others.first() {
-            Some(&"etcd") => root.error(
-                "etcd",
-                "expected section etcd3, found etcd, the old v2 API: rename the section to \
-                 etcd3 if the servers are etcd 3"
-                    .into(),
-            ),
-            Some(dcs) => {
-                let problem =
-                    format!("expected section etcd3, found {dcs}, which is not supported");
-                root.error(dcs, problem)
-            }
-            None => root.missing("etcd3", "a mapping with the endpoints of etcd (`hosts`)"),
-        });
-    }
-    for dcs in others {
-        root.warn_at(dcs, "ignored, etcd3 is used");
-    }
-    let endpoints = endpoints(&section)?;
-    let given = login_of_etcd(&section)?;
-    let config = Etcd3 {
-        use_proxies: section.flag("use_proxies")?.unwrap_or(false) || endpoints.proxy,
-        login: given.or(endpoints.login),
-        endpoints: endpoints.urls,
-        cacert: section.path("cacert")?,
-        cert: section.path("cert")?,
-        key: section.path("key")?,
-    };
-    section.without_effect(&["srv_suffix"]);
-    section.finish();
-    Ok(config)
-}
-
-fn login_of_etcd(section: &Section<'_>) -> Result<Option<Login>> {
-    let password = section.secret("password")?;
-    let Some(username) = section.text("username")? else {
-        return Ok(None);
-    };
-    let password = password.ok_or_else(|| section.missing("password", "text"))?;
-    Ok(Some(Login { username, password }))
-}
-
-struct Endpoints {
-    urls: Vec<String>,
-    proxy: bool,
-    login: Option<Login>,
-}
-
-/// One of `proxy`, `url`, `hosts`, `host`, `srv`, in Patroni's order.
-fn endpoints(section: &Section<'_>) -> Result<Endpoints> {
-    let protocol = section
-        .word("protocol", &["http", "https"])?
-        .unwrap_or("http");
-    let (proxy, url) = (section.text("proxy")?, section.text("url")?);
-    let (hosts, host) = (section.words("hosts")?, section.text("host")?);
-    let srv = section.text("srv")?;
-    for (key, value) in [("proxy", &proxy), ("url", &url)] {
-        let Some(url) = value.as_deref().filter(|url| !url.is_empty()) else {
-            continue;
-        };
-        let (url, login) = endpoint_url(url, protocol)
-            .ok_or_else(|| section.wrong(key, "a URL like http://HOST:2379"))?;
-        return Ok(Endpoints {
-            urls: vec![url],
-            proxy: key == "proxy",
-            login,
-        });
-    }
-    let (key, hosts) = match hosts.filter(|hosts| !hosts.is_empty()) {
-        Some(hosts) => ("hosts", hosts),
-        None => (
-            "host",
-            host.into_iter().filter(|host| !host.is_empty()).collect(),
-        ),
-    };
-    if hosts.is_empty() && srv.is_some() {
-        let problem = "expected hosts, found a DNS name to discover them, which is not supported \
-                       yet: list them in etcd3.hosts";
-        return Err(section.error("srv", problem.into()));
-    }
-    if hosts.is_empty() {
-        return Err(section.missing("hosts", "a list of HOST:PORT"));
-    }
-    let url = |host: &String| {
-        let url = endpoint_url(host, protocol).map(|(url, _)| url);
-        url.ok_or_else(|| section.error(key, format!("expected HOST:PORT, found {host:?}")))
-    };
-    Ok(Endpoints {
-        urls: hosts.iter().map(url).collect::<Result<_>>()?,
-        proxy: false,
-        login: None,
-    })
-}
-
-/// (URL without login, login in it)
-fn endpoint_url(text: &str, protocol: &str) -> Option<(String, Option<Login>)> {
-    let (scheme, rest) = text
-        .trim()
-        .split_once("://")
-        .unwrap_or((protocol, text.trim()));
-    if !matches!(scheme, "http" | "https") {
-        return None;
-    }
-    let authority = rest.trim_end_matches('/');
-    let (login, authority) = match authority.rsplit_once('@') {
-        Some((login, authority)) => (login.split_once(':'), authority),
-        None => (None, authority),
-    };
-    let address = host_port(authority, 2379).filter(|address| !address.host.is_empty())?;
-    let login = login.map(|(username, password)| Login {
-        username: username.to_owned(),
-        password: Secret::new(password),
-    });
-    Some((format!("{scheme}://{address}"), login))
-}
-
-fn bootstrap(section: &Section<'_>) -> Result<Bootstrap> {
-    let dcs = section.child("dcs")?;
-    dcs.without_effect(&["standby_cluster", "ignore_slots"]);
-    for key in super::effective::DYNAMIC_KEYS {
-        dcs.node(key);
-    }
-    dcs.finish();
-    dcs.child("postgresql")?.child("parameters")?;
-    let method = match section.text("method")?.as_deref() {
-        None | Some("initdb") => BootstrapMethod::Initdb,
-        Some(name) => {
-            let custom = section.child(name)?;
-            custom.required_text("command")?;
-            let found = section.node(name).map(Node::to_json);
-            let section = match found {
-                Some(Value::Object(section)) => section,
-                _ => Map::new(),
-            };
-            BootstrapMethod::Custom {
-                name: name.to_owned(),
-                section,
-            }
-        }
-    };
-    let post_bootstrap = section.text("post_bootstrap")?;
-    let config = Bootstrap {
-        configured: section.present,
-        dcs: match section.node("dcs") {
-            Some(node) => node.to_json(),
-            None => Value::Object(Map::new()),
-        },
-        method,
-        initdb: initdb(section)?,
-        pg_hba: section.lines("pg_hba")?.unwrap_or_default(),
-        post_bootstrap: post_bootstrap.or(section.text("post_init")?),
-    };
-    // Sections of methods that are not chosen.
-    for key in section.keys() {
-        section.node_if(key, |node| node.entry("command").is_some());
-    }
-    if section.node("users").is_some() {
-        section.warn_at(
-            "users",
-            "ignored as in Patroni 4: create them in post_bootstrap",
-        );
-    }
-    section.finish();
-    Ok(config)
-}
-
-/// A list of flags and single pairs, or a mapping.
-fn initdb(section: &Section<'_>) -> Result<Vec<InitdbOption>> {
-    let options = options(section, "initdb")?;
-    let mut kept = Vec::new();
-    for (name, value) in options {
-        if matches!(
-            name.as_str(),
-            "pgdata" | "nosync" | "pwfile" | "sync-only" | "version"
-        ) {
-            section.warn_at("initdb", &format!("option {name} is not allowed, left out"));
-        } else {
-            kept.push(InitdbOption { name, value });
-        }
-    }
-    Ok(kept)
-}
-
-/// Options of a program: (name without dashes, value; `None`: a flag).
-pub(super) fn options(section: &Section<'_>, key: &str) -> Result<Vec<(String, Option<String>)>> {
-    let what = "a list of names and `name: value`";
-    let pair = |name: &str, node: &Node| {
-        let text = |node: &Node| match &node.data {
-            Data::Bool(flag) => Some(flag.to_string()),
-            Data::Text(text) => Some(text.clone()),
-            Data::Int(number) => Some(number.to_string()),
-            Data::Float(number) => Some(format!("{number:?}")),
-            _ => None,
-        };
-        let name = name.trim_start_matches('-').to_owned();
-        match &node.data {
-            Data::Null | Data::Bool(true) => Ok((name, None)),
-            _ => match text(node) {
-                Some(text) => Ok((name, Some(text))),
-                None => Err(section.wrong(key, what)),
-            },
-        }
-    };
-    match section.node(key).map(|node| &node.data) {
-        None => Ok(Vec::new()),
-        Some(Data::Map(entries)) => entries.iter().map(|e| pair(&e.key, &e.node)).collect(),
-        Some(Data::List(items)) => items
-            .iter()
-            .map(|item| match &item.data {
-                Data::Text(name) => Ok((name.trim_start_matches('-').to_owned(), None)),
-                Data::Map(entries) if entries.len() == 1 => pair(&entries[0].key, &entries[0].node),
-                _ => Err(section.wrong(key, what)),
-            })
-            .collect(),
-        Some(_) => Err(section.wrong(key, what)),
-    }
 }
 
 fn tags(section: &Section<'_>) -> Result<Tags> {

@@ -3,7 +3,8 @@
 use super::ConfigError;
 use super::effective::is_owned;
 use super::node::*;
-use super::read::{address, connect_address, options};
+use super::read::{address, connect_address};
+use super::read_bootstrap::options;
 use super::section::Section;
 use super::yaml::{Data, Node};
 use serde_json::{Map, Value};

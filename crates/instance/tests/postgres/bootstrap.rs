@@ -1,0 +1,163 @@
+//! A new cluster: initdb, roles, the first look, adoption, stop.
+
+use crate::lab::*;
+use pgherd_instance::{Error, Instance, ProgramOption, Readiness, StartAs, parse_control_file};
+use pgherd_model::{ControlState, DataDir, Postmaster, StopMode};
+use std::process::Command;
+
+#[test]
+fn a_cluster_from_nothing() {
+    run("bootstrap::a_cluster_from_nothing", async |lab| {
+        let mut options = lab.options("a");
+        let script = lab.home.join("post.sh");
+        std::fs::write(
+            &script,
+            "#!/bin/sh\ncp \"$PGPASSFILE\" \"$1.pass\"; echo \"$2\" > \"$1\"\n",
+        )
+        .unwrap();
+        let told = lab.home.join("told");
+        options.post_bootstrap = Some(format!("sh '{}' {}", script.display(), told.display()));
+        let node = Instance::new(options, Lab::server()).unwrap();
+        assert_eq!(node.data_dir().await, DataDir::Empty);
+        assert_eq!(node.postmaster().await, Postmaster::Down);
+        assert!(node.major_version().await.unwrap() >= 13);
+
+        let id = node.initdb(SOON).await.unwrap();
+        assert_eq!(node.data_dir().await, DataDir::Initialized);
+        assert_eq!(node.control_file().await.unwrap().system_id, id);
+        assert!(matches!(
+            node.initdb(SOON).await,
+            Err(Error::DataDir { .. })
+        ));
+
+        let handle = start(&node, &StartAs::Primary).await;
+        assert_eq!(node.readiness().await, Readiness::Ready);
+        node.post_bootstrap(SOON).await.unwrap();
+        node.post_bootstrap(SOON).await.unwrap();
+        let conninfo = std::fs::read_to_string(&told).unwrap();
+        assert!(
+            conninfo.contains("dbname=postgres host=127.0.0.1"),
+            "{conninfo}"
+        );
+        let pass = std::fs::read_to_string(lab.home.join("told.pass")).unwrap();
+        assert!(pass.ends_with(":*:postgres:s'uper\\\\ secret\n"), "{pass}");
+
+        let look = node.look().await.unwrap();
+        assert!(!look.in_recovery && look.timeline.0 == 1 && look.wal.flushed.0 > 0);
+        assert!(look.receiver.is_none() && look.slots.is_empty() && look.standbys.is_empty());
+        assert_eq!(look.pending_restart, []);
+        assert_eq!(
+            look.server_version / 10000,
+            node.major_version().await.unwrap()
+        );
+        assert!(look.start_time.len() == "2026-11-21 00:21:11.967788+00:00".len());
+        let before = node.positions().await.unwrap().wal.flushed;
+        node.probe_commit(SOON).await.unwrap();
+        assert!(node.positions().await.unwrap().wal.flushed > before);
+        node.checkpoint(SOON).await.unwrap();
+
+        let grants = value(
+            &node,
+            "SELECT count(*) FROM pg_proc, aclexplode(proacl) a JOIN pg_roles r ON r.oid = a.grantee \
+             WHERE rolname = 'rewinder' AND privilege_type = 'EXECUTE'",
+        );
+        assert_eq!(grants.await, "4");
+        let log = std::fs::read_to_string(lab.home.join("a.log")).unwrap();
+        assert!(log.contains("statement: "), "the log shows statements");
+        assert!(!log.contains("secret"), "a password is in the server's log");
+
+        // Another agent finds it, without having started it.
+        let other = Instance::new(node.options().clone(), Lab::server()).unwrap();
+        assert_eq!(
+            other.postmaster().await,
+            Postmaster::Alive { pid: handle.pid }
+        );
+        other.look().await.unwrap();
+        let adopted = other.postmaster_handle().await.unwrap();
+        let ended = tokio::spawn(async move { adopted.wait_exit().await });
+        stop(&other).await;
+        ended.await.unwrap().unwrap();
+        assert_eq!(node.postmaster().await, Postmaster::Down);
+        assert_eq!(node.readiness().await, Readiness::Down);
+        assert!(matches!(node.look().await, Err(Error::NotRunning(_))));
+    });
+}
+
+#[test]
+fn pg_control_as_pg_controldata_reads_it() {
+    run(
+        "bootstrap::pg_control_as_pg_controldata_reads_it",
+        async |lab| {
+            let node = lab.primary("a").await;
+            let compare = async |state: ControlState| {
+                let output = Command::new(bin_dir().join("pg_controldata"))
+                    .arg(node.path())
+                    .env("LC_ALL", "C")
+                    .output()
+                    .unwrap();
+                let text = String::from_utf8(output.stdout).unwrap();
+                let line = |key: &str| {
+                    let found = text.lines().find_map(|l| l.strip_prefix(key));
+                    found.unwrap().trim_start_matches(':').trim().to_owned()
+                };
+                let ours = node.control_file().await.unwrap();
+                assert_eq!(ours.state, state);
+                assert_eq!(
+                    line("Database system identifier"),
+                    ours.system_id.to_string()
+                );
+                assert_eq!(
+                    line("Latest checkpoint location"),
+                    ours.checkpoint.to_string()
+                );
+                assert_eq!(
+                    line("Latest checkpoint's TimeLineID"),
+                    ours.timeline.to_string()
+                );
+                let end = line("Minimum recovery ending location");
+                assert_eq!(end, ours.min_recovery_end.to_string());
+                assert!(ours.rewindable);
+                let file = std::fs::read(node.path().join("global/pg_control")).unwrap();
+                assert_eq!(parse_control_file(&file), Ok(ours));
+            };
+            compare(ControlState::InProduction).await;
+            assert_eq!(node.shutdown_point().await.unwrap(), None);
+            node.stop(StopMode::Immediate, SOON).await.unwrap();
+            compare(ControlState::InProduction).await;
+            node.crash_recovery(SOON).await.unwrap();
+            compare(ControlState::ShutDown).await;
+            let point = node.shutdown_point().await.unwrap().unwrap();
+            assert!(point.end > point.start);
+            start(&node, &StartAs::Standby(None)).await;
+            stop(&node).await;
+            compare(ControlState::ShutDownInRecovery).await;
+        },
+    );
+}
+
+#[test]
+fn a_failed_initdb_leaves_nothing() {
+    run("bootstrap::a_failed_initdb_leaves_nothing", async |lab| {
+        let mut options = lab.options("a");
+        options.initdb = vec![ProgramOption::Value("locale".into(), "nonsense".into())];
+        let node = Instance::new(options, Lab::server()).unwrap();
+        let error = node.initdb(SOON).await.unwrap_err().to_string();
+        assert!(
+            error.contains("initdb failed") && error.contains("nonsense"),
+            "{error}"
+        );
+        assert_eq!(node.data_dir().await, DataDir::Empty);
+        // An agent that died half-way: the next one begins again.
+        let good = lab.node("b");
+        std::fs::create_dir(good.path()).unwrap();
+        std::fs::write(good.path().join("pgherd.unfinished"), "").unwrap();
+        std::fs::create_dir(good.path().join(".pgherd-new")).unwrap();
+        std::fs::write(good.path().join(".pgherd-new/PG_VERSION"), "15").unwrap();
+        assert_eq!(good.data_dir().await, DataDir::Unfinished);
+        good.initdb(SOON).await.unwrap();
+        let aside = good.set_aside().await.unwrap();
+        assert!(aside.ends_with("b.failed") && aside.join("PG_VERSION").exists());
+        assert_eq!(good.data_dir().await, DataDir::Empty);
+        good.remove_data_dir().await.unwrap();
+    });
+}

@@ -1,0 +1,147 @@
+//! Killed, occupied, missing: what is seen and what is said.
+
+use crate::lab::*;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pgherd_instance::{Error, Instance, StartAs};
+use pgherd_model::{ControlState, DataDir, Postmaster, StopMode};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+#[test]
+fn leftovers_of_a_killed_postmaster() {
+    run("faults::leftovers_of_a_killed_postmaster", async |lab| {
+        let a = lab.primary("a").await;
+        client(&a)
+            .await
+            .batch_execute("CREATE TABLE t AS SELECT 1")
+            .await
+            .unwrap();
+        let handle = a.postmaster_handle().await.unwrap();
+        let session = client(&a).await;
+        let row = session
+            .query_one("SELECT pg_backend_pid()", &[])
+            .await
+            .unwrap();
+        let backend = Pid::from_raw(row.get(0));
+        // A stopped child cannot notice that its parent is gone.
+        kill(backend, Signal::SIGSTOP).unwrap();
+        kill(Pid::from_raw(handle.pid as i32), Signal::SIGKILL).unwrap();
+        tokio::time::timeout(SOON, handle.wait_exit())
+            .await
+            .unwrap()
+            .unwrap();
+        eventually("only the stopped child is left", async || {
+            (a.postmaster().await == Postmaster::Leftovers(1)).then_some(())
+        })
+        .await;
+        let start_again = a.start(&StartAs::Primary, SOON).await;
+        assert!(matches!(start_again, Err(Error::StillRunning(_))));
+        assert!(a.remove_data_dir().await.is_err());
+        let late = a.stop(StopMode::Fast, Duration::from_millis(50)).await;
+        assert!(matches!(late, Err(Error::Timeout { .. })));
+        kill(backend, Signal::SIGCONT).unwrap();
+        a.stop(StopMode::Fast, SOON).await.unwrap();
+        assert_eq!(a.postmaster().await, Postmaster::Down);
+        assert_eq!(
+            a.control_file().await.unwrap().state,
+            ControlState::InProduction
+        );
+
+        // Restart in place: crash recovery, same timeline.
+        start(&a, &StartAs::Primary).await;
+        assert_eq!(a.look().await.unwrap().timeline.0, 1);
+        assert_eq!(value(&a, "SELECT count(*) FROM t").await, "1");
+    });
+}
+
+#[test]
+fn fast_ends_sessions_and_immediate_does_not_wait() {
+    run(
+        "faults::fast_ends_sessions_and_immediate_does_not_wait",
+        async |lab| {
+            let a = lab.primary("a").await;
+            let session = client(&a).await;
+            let sleeper =
+                tokio::spawn(async move { session.batch_execute("SELECT pg_sleep(600)").await });
+            eventually("it sleeps", async || {
+                let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+                (value(&a, sleeps).await == "1").then_some(())
+            })
+            .await;
+            stop(&a).await;
+            assert!(sleeper.await.unwrap().is_err());
+            assert_eq!(
+                a.control_file().await.unwrap().state,
+                ControlState::ShutDown
+            );
+            start(&a, &StartAs::Primary).await;
+            a.stop(StopMode::Immediate, SOON).await.unwrap();
+            assert_eq!(
+                a.control_file().await.unwrap().state,
+                ControlState::InProduction
+            );
+            assert!(a.stop(StopMode::Kill, SOON).await.is_err());
+            a.stop(StopMode::Fast, SOON).await.unwrap();
+        },
+    );
+}
+
+#[test]
+fn clear_errors() {
+    run("faults::clear_errors", async |lab| {
+        let a = lab.node("a");
+        a.initdb(SOON).await.unwrap();
+        // Port.
+        let taken = TcpListener::bind(("127.0.0.1", a.options().port)).unwrap();
+        let error = a
+            .start(&StartAs::Primary, SOON)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("already in use") && error.contains("postgresql.listen"),
+            "{error}"
+        );
+        drop(taken);
+        // Mode.
+        std::fs::set_permissions(a.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let error = a
+            .start(&StartAs::Primary, SOON)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("chmod 0700"), "{error}");
+        std::fs::set_permissions(a.path(), PermissionsExt::from_mode(0o700)).unwrap();
+        // A parameter that PostgreSQL refuses.
+        let mut config = Lab::server();
+        config.parameters.insert("no_such_thing".into(), "1".into());
+        a.configure(config).await.unwrap();
+        let error = a
+            .start(&StartAs::Primary, SOON)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("no_such_thing"), "{error}");
+        a.configure(Lab::server()).await.unwrap();
+        start(&a, &StartAs::Primary).await;
+        stop(&a).await;
+        // Programs.
+        let mut options = a.options().clone();
+        options.bin_dir = Some(lab.home.clone());
+        let lost = Instance::new(options, Lab::server()).unwrap();
+        let error = lost.check_programs(true).await.unwrap_err().to_string();
+        assert!(
+            error.contains("postgres not found in") && error.contains("bin_dir"),
+            "{error}"
+        );
+        // Somebody else's file.
+        let mut options = lab.options("x");
+        options.data_dir = "/etc".into();
+        let foreign = Instance::new(options, Lab::server()).unwrap();
+        let state = foreign.data_dir().await;
+        assert!(matches!(state, DataDir::Unusable(why) if why.contains("belongs to user id")));
+        assert!(foreign.remove_data_dir().await.is_err());
+    });
+}

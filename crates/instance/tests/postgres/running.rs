@@ -1,0 +1,129 @@
+//! A running server: configuration, slots, commits.
+
+use crate::lab::*;
+use pgherd_instance::{Instance, StartAs};
+use pgherd_model::{Lsn, SlotKind};
+use std::time::Duration;
+
+#[test]
+fn configuration_reaches_the_server() {
+    run("running::configuration_reaches_the_server", async |lab| {
+        let a = lab.primary("a").await;
+        let mut config = Lab::server();
+        for (name, value) in [
+            ("max_connections", "77"),
+            ("work_mem", "9MB"),
+            ("shared_buffers", "17MB"),
+        ] {
+            config.parameters.insert(name.to_owned(), value.to_owned());
+        }
+        assert!(a.configure(config.clone()).await.unwrap());
+        assert!(!a.configure(config).await.unwrap());
+        let look = eventually("the reload has happened", async || {
+            let look = a.look().await.ok()?;
+            (look.pending_restart.len() == 2).then_some(look)
+        })
+        .await;
+        let names: Vec<&str> = look.pending_restart.iter().map(|p| p.0.as_str()).collect();
+        assert!(names.contains(&"max_connections") && names.contains(&"shared_buffers"));
+        assert_eq!(value(&a, "SHOW work_mem").await, "9MB");
+
+        // A standby that nobody is: user commits wait, the licence's probe does not.
+        assert!(
+            a.set_synchronous_standby_names(Some("nobody".to_owned()))
+                .await
+                .unwrap()
+        );
+        eventually("the name is in force", async || {
+            (a.look().await.ok()?.synchronous_standby_names == "nobody").then_some(())
+        })
+        .await;
+        a.probe_commit(Duration::from_secs(20)).await.unwrap();
+        let session = client(&a).await;
+        let waiting = tokio::spawn(async move { session.batch_execute("CREATE TABLE w ()").await });
+        eventually("a commit waits", async || {
+            let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+            (value(&a, waits).await == "1").then_some(())
+        })
+        .await;
+        assert!(a.terminate_backends().await.unwrap() >= 1);
+        let _ = waiting.await.unwrap();
+        assert!(a.set_synchronous_standby_names(None).await.unwrap());
+
+        stop(&a).await;
+        start(&a, &StartAs::Primary).await;
+        assert_eq!(value(&a, "SHOW max_connections").await, "77");
+        assert_eq!(a.look().await.unwrap().pending_restart, []);
+        // Given less, a standby still starts with what its primary had.
+        stop(&a).await;
+        a.configure(Lab::server()).await.unwrap();
+        start(&a, &StartAs::Standby(None)).await;
+        assert_eq!(value(&a, "SHOW max_connections").await, "77");
+        let pending = a.look().await.unwrap().pending_restart;
+        let wanted = (
+            "max_connections".to_owned(),
+            "77".to_owned(),
+            "100".to_owned(),
+        );
+        assert!(pending.contains(&wanted), "{pending:?}");
+    });
+}
+
+#[test]
+fn slots_come_and_go() {
+    run("running::slots_come_and_go", async |lab| {
+        let a = lab.primary("a").await;
+        a.create_slot("b", &SlotKind::Physical).await.unwrap();
+        a.create_slot("b", &SlotKind::Physical).await.unwrap();
+        let look = a.look().await.unwrap();
+        assert_eq!(look.slots.len(), 1);
+        let reserved = look.slots[0].restart.expect("WAL is reserved at once");
+        a.probe_commit(SOON).await.unwrap();
+        let now = a.positions().await.unwrap().wal.flushed;
+        assert!(a.advance_slot("b", now).await.unwrap());
+        assert!(!a.advance_slot("b", reserved).await.unwrap());
+        assert!(!a.advance_slot("missing", now).await.unwrap());
+        assert!(a.look().await.unwrap().slots[0].restart > Some(reserved));
+
+        let b = lab.node("b");
+        b.basebackup(&source(&a), SOON).await.unwrap();
+        let mut to = upstream(&a);
+        to.slot = Some("b".to_owned());
+        start(&b, &StartAs::Standby(Some(to.clone()))).await;
+        streams_from(&b, &a).await;
+        assert_eq!(b.look().await.unwrap().upstream, Some(to));
+        assert!(a.look().await.unwrap().slots[0].active);
+        assert!(!a.drop_slot("b").await.unwrap(), "in use: left alone");
+        assert!(!a.advance_slot("b", Lsn(u64::MAX >> 1)).await.unwrap());
+        stop(&b).await;
+        eventually("the slot is free", async || {
+            a.drop_slot("b").await.ok()?.then_some(())
+        })
+        .await;
+        assert!(a.drop_slot("b").await.unwrap());
+        assert_eq!(a.look().await.unwrap().slots, []);
+    });
+}
+
+#[test]
+fn a_kept_connection_survives_a_restart() {
+    run(
+        "running::a_kept_connection_survives_a_restart",
+        async |lab| {
+            let a: Instance = lab.primary("a").await;
+            a.look().await.unwrap();
+            a.positions().await.unwrap();
+            client(&a)
+            .await
+            .batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'Patroni %'")
+            .await
+            .unwrap();
+            a.look().await.unwrap();
+            a.positions().await.unwrap();
+            stop(&a).await;
+            start(&a, &StartAs::Primary).await;
+            a.look().await.unwrap();
+            a.positions().await.unwrap();
+        },
+    );
+}
