@@ -1,7 +1,7 @@
 //! A cluster kept by agents, pgherd's or Patroni's, with what the benchmark adds to the library:
 //! endpoints for its clients, the cut of a network that is used again, and errors instead of panics.
 
-use super::client::{Endpoint, Session, Target, hunt, within};
+use super::client::{Endpoint, SETUP, Session, Target, hunt, within};
 use super::hand::wait_streaming;
 use super::plan::Entrant;
 use super::report::System;
@@ -89,7 +89,7 @@ impl Agents {
         agents.cluster.start_all();
         let primary = agents.wait_whole().await?;
         primary
-            .run(&format!("CREATE ROLE {ROLE} SUPERUSER LOGIN; {TABLE}"))
+            .run(&format!("CREATE ROLE {ROLE} SUPERUSER LOGIN; {SETUP}"))
             .await?;
         agents.known().await?;
         Ok(agents)
@@ -225,10 +225,6 @@ impl Drop for Agents {
         }
     }
 }
-
-/// The table of the clients.
-pub(crate) const TABLE: &str =
-    "CREATE TABLE public.bench (client int, id bigint, PRIMARY KEY (client, id))";
 
 fn superuser((node, number): (&Node, usize)) -> Endpoint {
     let target = node.target();

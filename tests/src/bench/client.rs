@@ -9,6 +9,17 @@ const CONNECT: Duration = Duration::from_millis(1000);
 /// Pause between two tries.
 pub(crate) const RETRY: Duration = Duration::from_millis(1);
 
+/// What the clients need: their table, and a function that works for some seconds. It must not
+/// sleep: a backend that waits notices at once that its postmaster is gone, one that works does not.
+pub(crate) const SETUP: &str =
+    "CREATE TABLE public.bench (client int, id bigint, PRIMARY KEY (client, id));
+     CREATE FUNCTION public.bench_busy(seconds int) RETURNS boolean LANGUAGE plpgsql AS $$
+     DECLARE over timestamptz := clock_timestamp() + make_interval(secs => seconds);
+     BEGIN
+       WHILE clock_timestamp() < over LOOP END LOOP;
+       RETURN true;
+     END $$";
+
 /// Where a node listens.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
@@ -82,14 +93,14 @@ impl Session {
             .await
     }
 
-    /// Inserts one row by a statement that takes `seconds`.
+    /// Inserts one row by a statement that works for `seconds` (see [`SETUP`]).
     pub(crate) async fn insert_slowly(
         &self,
         client: i32,
         id: i64,
         seconds: u32,
     ) -> Result<(), Error> {
-        let sql = format!("INSERT INTO bench SELECT {client}, {id} FROM pg_sleep({seconds})");
+        let sql = format!("INSERT INTO bench SELECT {client}, {id} WHERE bench_busy({seconds})");
         self.client.batch_execute(&sql).await
     }
 

@@ -1,8 +1,8 @@
 //! What happens in each event, and what is measured. Every function makes a fresh cluster, so that
 //! no run inherits anything from the one before.
 
-use super::agents::{Agents, Common, TABLE};
-use super::client::{Endpoint, Session, hunt, within};
+use super::agents::{Agents, Common};
+use super::client::{Endpoint, SETUP, Session, hunt, within};
 use super::clock::Instant;
 use super::hand::Hand;
 use super::lease::Lease;
@@ -160,7 +160,7 @@ async fn by_hand(event: Event, entrant: &Entrant, common: &Common) -> Result<Fig
     let mut hand = Hand::prepare(&common.disk, entrant.syncfs)?;
     hand.form().await?;
     let primary = hunt(&hand.endpoints()).await;
-    primary.run(TABLE).await?;
+    primary.run(SETUP).await?;
     drop(primary);
     let stage = Stage::new(hand.endpoints()).await?;
     let standbys = hand.standbys().await?;

@@ -12,8 +12,9 @@ use tokio::sync::{Semaphore, watch};
 /// A client looks at the other nodes when an answer takes longer than this: it stands for the
 /// timeouts that an application or a proxy would have, without adding any of its own.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// Statements that the pipelining client keeps on the way.
-const DEPTH: usize = 16;
+/// Statements that the pipelining client keeps on the way: so many that the server never waits for
+/// the next one, since a backend that waits notices at once that its postmaster is gone.
+const DEPTH: usize = 512;
 /// How long the slow statement takes, seconds.
 const SLOW: u32 = 2;
 
