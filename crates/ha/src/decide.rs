@@ -102,6 +102,7 @@ fn remember(ctx: &Ctx<'_>, memory: &mut Memory) {
     }
     if view.is_standby() {
         memory.was_primary = false;
+        memory.demoted = false;
         memory.start.clear();
     }
     let streaming = view

@@ -19,6 +19,8 @@ pub struct Memory {
     pub demotion: Option<Demotion>,
     /// PostgreSQL was a primary under this node's lock when last seen.
     pub was_primary: bool,
+    /// This node gave up the lock and was not seen in recovery since.
+    pub demoted: bool,
     /// When PostgreSQL was first found dead under the lock.
     pub crashed_at: Option<Time>,
     /// The lock is to be given up as soon as nothing of PostgreSQL is left.
@@ -64,8 +66,6 @@ pub struct Former {
     pub renewed_before: Option<Time>,
     /// When that was last looked at.
     pub looked: Option<Time>,
-    /// Revision of the last picture with its lock.
-    pub seen_at: u64,
     /// When its lock was first seen gone.
     pub vanished: Option<Time>,
 }

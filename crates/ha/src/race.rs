@@ -4,7 +4,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use pgherd_model::{LeaseSight, Lsn, Member, MemberName, PostgresState, Role, Span, Time};
+use pgherd_model::{LeaseSight, Lsn, Member, MemberName, Role, Span, Time};
 
 use crate::ctx::Ctx;
 use crate::decision::Ask;
@@ -49,12 +49,10 @@ pub(crate) fn remember_former(ctx: &Ctx<'_>, memory: &mut Memory) {
                     length: ctx.view.settings.ttl.max(ctx.view.settings.lease_ttl),
                     renewed_before: None,
                     looked: None,
-                    seen_at: cluster.revision,
                     vanished: None,
                 });
             }
             if let Some(former) = &mut memory.former {
-                former.seen_at = cluster.revision;
                 former.vanished = None;
             }
             memory.free_since = None;
@@ -138,19 +136,19 @@ fn known_former(ctx: &Ctx<'_>, former: &Former) -> Safety {
     )
 }
 
-/// What the former leader wrote when it gave up the lock, or later.
+/// What the former leader wrote when it gave up the lock, or later: whoever holds the lock, or
+/// still believes so, calls itself primary.
 fn last_words(ctx: &Ctx<'_>, former: &Former) -> Option<String> {
     let cluster = ctx.cluster()?;
-    let deleted = cluster.leader_deleted?;
     let stored = cluster.members.get(&former.name)?;
-    if deleted < former.seen_at.min(deleted) || stored.revision < deleted {
+    if stored.revision < cluster.leader_deleted? {
         return None;
     }
-    let member = &stored.value;
-    let stopped = member.state == Some(PostgresState::Stopped);
-    let demoted =
-        member.role == Some(Role::Demoted) && member.state != Some(PostgresState::Running);
-    (stopped || demoted).then(|| format!("{} released the lock", former.name))
+    let gave_up = matches!(
+        stored.value.role,
+        Some(Role::Demoted | Role::Replica | Role::Uninitialized)
+    );
+    gave_up.then(|| format!("{} released the lock", former.name))
 }
 
 fn answered_not_writable(ctx: &Ctx<'_>, name: &MemberName, since: Time) -> bool {

@@ -92,6 +92,7 @@ fn wants_handover(ctx: &Ctx<'_>, memory: &Memory) -> bool {
 fn hand_over(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, reason: String) -> Verdict {
     memory.crashed_at = None;
     memory.was_primary = false;
+    memory.demoted = true;
     memory.stand_back_until = Some(ctx.now() + STAND_BACK);
     let release = ctx.release(term, memory);
     Verdict::only(vec![release], reason)

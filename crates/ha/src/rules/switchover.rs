@@ -160,6 +160,7 @@ fn go_on(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, mut demotion: Demotion) 
     if let Some(name) = possible(ctx, &request, Lsn(end.0 + 1)).cloned() {
         memory.demotion = None;
         memory.was_primary = false;
+        memory.demoted = true;
         memory.stand_back_until = Some(now + STAND_BACK);
         let release = ctx.release(term, memory);
         return Verdict::only(

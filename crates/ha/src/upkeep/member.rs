@@ -158,8 +158,10 @@ fn role(ctx: &Ctx<'_>, memory: &Memory) -> Role {
             Role::Promoted
         }
         Some(_) => Role::Replica,
-        None if memory.was_primary && ctx.holding().is_some() => Role::Primary,
-        None if memory.was_primary => Role::Demoted,
+        // Whoever holds the lock and does not run in recovery is primary, or about to be: others
+        // rely on it that nobody who may still write calls itself anything else.
+        None if ctx.holding().is_some() || memory.was_primary => Role::Primary,
+        None if memory.demoted => Role::Demoted,
         None => Role::Replica,
     }
 }
