@@ -33,8 +33,9 @@ pub struct StartCommand {
 
 /// How often a starting server is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(4);
-/// Bytes of the server's log that an error shows.
+/// Bytes and lines of the server's log that an error shows.
 const LOG_TAIL: usize = 2000;
+const LOG_LINES: usize = 5;
 
 pub(crate) async fn prepare(instance: &Instance, role: &StartAs) -> Result<StartCommand> {
     let options = instance.options();
@@ -250,19 +251,15 @@ async fn died_at_start(instance: &Instance, status: String) -> Error {
     Error::DiedAtStart { status, tail }
 }
 
-/// The last lines of a log that tell a reason.
+/// The last lines of a log: those of this start.
 fn tail_of(log: &Path) -> String {
     let text = files::read_text(log).ok().flatten().unwrap_or_default();
     let mut from = text.len().saturating_sub(LOG_TAIL);
     while !text.is_char_boundary(from) {
         from += 1;
     }
-    let told = ["FATAL", "ERROR", "PANIC", "HINT", "DETAIL"];
-    let lines: Vec<&str> = text[from..]
-        .lines()
-        .filter(|line| told.iter().any(|word| line.contains(word)))
-        .collect();
-    lines[lines.len().saturating_sub(5)..].join("\n")
+    let lines: Vec<&str> = text[from..].lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }
 
 pub(crate) async fn wait_started(

@@ -11,7 +11,7 @@ fn configuration_reaches_the_server() {
         let a = lab.primary("a").await;
         let mut config = Lab::server();
         for (name, value) in [
-            ("max_connections", "77"),
+            ("max_connections", "130"),
             ("work_mem", "9MB"),
             ("shared_buffers", "17MB"),
         ] {
@@ -52,17 +52,17 @@ fn configuration_reaches_the_server() {
 
         stop(&a).await;
         start(&a, &StartAs::Primary).await;
-        assert_eq!(value(&a, "SHOW max_connections").await, "77");
+        assert_eq!(value(&a, "SHOW max_connections").await, "130");
         assert_eq!(a.look().await.unwrap().pending_restart, []);
         // Given less, a standby still starts with what its primary had.
         stop(&a).await;
         a.configure(Lab::server()).await.unwrap();
         start(&a, &StartAs::Standby(None)).await;
-        assert_eq!(value(&a, "SHOW max_connections").await, "77");
+        assert_eq!(value(&a, "SHOW max_connections").await, "130");
         let pending = a.look().await.unwrap().pending_restart;
         let wanted = (
             "max_connections".to_owned(),
-            "77".to_owned(),
+            "130".to_owned(),
             "100".to_owned(),
         );
         assert!(pending.contains(&wanted), "{pending:?}");
