@@ -56,6 +56,7 @@ const SECTIONS: &[(&str, &[&str], &[&str])] = &[
             "ALLOWLIST",
             "ALLOWLIST_INCLUDE_MEMBERS",
             "REQUEST_QUEUE_SIZE",
+            "THREAD_POOL_SIZE",
             "SERVER_TOKENS",
         ],
     ),
@@ -228,6 +229,7 @@ fn set(
         "loggers" | "static_fields" | "http_extra_headers" | "https_extra_headers" => {
             mapping(value, &place)?
         }
+        "hosts" | "allowlist" => list(value, &place),
         _ => Data::Text(value.to_owned()),
     };
     let entry = |key: &str, data| Entry {
@@ -257,4 +259,55 @@ fn mapping(value: &str, place: &Place) -> Result<Data, ConfigError> {
         false => format!("{{{value}}}"),
     };
     Ok(parse(&text, place, &mut Vec::new())?.data)
+}
+
+/// A YAML list, with or without its brackets. Anything else (such as `[::1]:2379`) stays text,
+/// which is split at its commas later.
+fn list(value: &str, place: &Place) -> Data {
+    let value = value.trim();
+    let text = match value.starts_with(['-', '[']) {
+        true => value.to_owned(),
+        false => format!("[{value}]"),
+    };
+    match parse(&text, place, &mut Vec::new()).map(|node| node.data) {
+        Ok(list @ Data::List(_)) => list,
+        _ => Data::Text(value.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn lists_and_mappings_in_all_their_forms() {
+        for (name, value, expected) in [
+            ("HOSTS", "a:1,b:2", json!(["a:1", "b:2"])),
+            ("HOSTS", "'a:1', \"b:2\"", json!(["a:1", "b:2"])),
+            ("HOSTS", "[a:1, b:2]", json!(["a:1", "b:2"])),
+            ("HOSTS", "- a:1\n- b:2\n", json!(["a:1", "b:2"])),
+            ("HOSTS", "[::1]:2379,b:2", json!("[::1]:2379,b:2")),
+        ] {
+            let env = BTreeMap::from([(format!("PATRONI_ETCD3_{name}"), value.to_owned())]);
+            let node = document(&env, &mut Vec::new()).unwrap();
+            assert_eq!(
+                node.to_json(),
+                json!({"etcd3": {"hosts": expected}}),
+                "{value}"
+            );
+        }
+        for value in [
+            "a: DEBUG, b: INFO",
+            "{a: DEBUG, b: INFO}",
+            "a: DEBUG\nb: INFO",
+        ] {
+            let env = BTreeMap::from([("PATRONI_LOG_LOGGERS".to_owned(), value.to_owned())]);
+            let node = document(&env, &mut Vec::new()).unwrap();
+            assert_eq!(
+                node.to_json(),
+                json!({"log": {"loggers": {"a": "DEBUG", "b": "INFO"}}})
+            );
+        }
+    }
 }

@@ -262,7 +262,7 @@ pub struct Etcd3 {
 }
 
 /// `bootstrap`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Bootstrap {
     /// The section is there: this node may make a new cluster.
     pub configured: bool,
@@ -276,6 +276,16 @@ pub struct Bootstrap {
     pub pg_hba: Vec<String>,
     /// `post_bootstrap` (or `post_init`): command line.
     pub post_bootstrap: Option<String>,
+}
+
+impl fmt::Debug for Bootstrap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Command lines and the dynamic configuration may hold what the user considers secret.
+        f.debug_struct("Bootstrap")
+            .field("configured", &self.configured)
+            .field("initdb", &self.initdb)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `bootstrap.method`.

@@ -180,7 +180,6 @@ impl<'a> Section<'a> {
         };
         let Data::List(_) = node.data else {
             let text = plain_text(node).ok_or_else(|| self.wrong(key, "a list of text"))?;
-            let text = text.trim().trim_start_matches('[').trim_end_matches(']');
             let parts = text
                 .split(',')
                 .map(|part| part.trim().trim_matches(['"', '\'']));
