@@ -6,6 +6,9 @@ use pgherd_wire::patroni::dcs;
 use pgherd_wire::patroni::keys::Key;
 use std::collections::BTreeMap;
 
+/// Path of the lock.
+const LEADER: &str = "leader";
+
 /// One key as etcd has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Raw {
@@ -66,6 +69,8 @@ pub(crate) struct Image {
     revision: u64,
     read: bool,
     keys: BTreeMap<String, Raw>,
+    /// When `leader` was deleted, or later; `None`: it is there, or was never seen.
+    leader_deleted: Option<u64>,
 }
 
 impl Image {
@@ -84,11 +89,18 @@ impl Image {
             return false;
         }
         let changed = !self.read || self.keys != keys;
+        let leader_deleted = match (keys.contains_key(LEADER), self.keys.contains_key(LEADER)) {
+            (true, _) => None,
+            // Somewhere between the two pictures: no later than this one.
+            (false, true) => Some(revision),
+            (false, false) => self.leader_deleted.filter(|_| epoch == self.epoch),
+        };
         *self = Image {
             epoch,
             revision,
             read: true,
             keys,
+            leader_deleted,
         };
         changed
     }
@@ -104,6 +116,9 @@ impl Image {
             }
             news = true;
             self.revision = self.revision.max(change.revision);
+            if change.path == LEADER {
+                self.leader_deleted = change.raw.is_none().then_some(change.revision);
+            }
             match change.raw {
                 Some(raw) => self.keys.insert(change.path, raw),
                 None => self.keys.remove(&change.path),
@@ -142,6 +157,7 @@ impl Image {
     pub(crate) fn cluster(&self) -> Cluster {
         let mut cluster = Cluster {
             revision: self.revision,
+            leader_deleted: self.leader_deleted,
             ..Cluster::default()
         };
         for (path, raw) in &self.keys {
@@ -236,6 +252,7 @@ mod tests {
         assert_eq!(image.cluster().leader_name(), Some(&"a".into()));
         assert!(image.apply(vec![gone("leader", 11), put("status", "17", 11)]));
         assert_eq!(image.cluster().leader_name(), None);
+        assert_eq!(image.cluster().leader_deleted, Some(11));
         assert_eq!(image.revision(), 11);
     }
 
