@@ -186,11 +186,13 @@ async fn a_full_etcd_demotes_nobody() {
         .revision();
     client.compact(revision, None).await.unwrap();
     client.defragment().await.unwrap();
-    let alarm = (
+    let member = client.status().await.unwrap().header().unwrap().member_id();
+    let only = etcd_client::AlarmOptions::new().with_member(member);
+    let (off, space) = (
         etcd_client::AlarmAction::Deactivate,
         etcd_client::AlarmType::Nospace,
     );
-    client.alarm(alarm.0, alarm.1, None).await.unwrap();
+    client.alarm(off, space, Some(only)).await.unwrap();
     switch(&cluster).await;
 }
 

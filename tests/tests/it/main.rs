@@ -7,9 +7,12 @@
 mod common;
 
 mod agent_loss;
+mod bad_input;
 mod crash;
 mod etcd_loss;
 mod forming;
+mod mixed;
 mod node_loss;
 mod rejoin;
+mod rest;
 mod switchover;

@@ -29,8 +29,9 @@ async fn a_replica_that_was_away_starts_plainly() {
 }
 
 /// Makes the primary's timeline diverge: a row that no replica gets, then the node dies and another
-/// is promoted. Gives back old and new primary.
-async fn diverge<'a>(cluster: &'a TestCluster) -> (&'a Node, &'a Node) {
+/// is promoted. Gives back old and new primary, and the first WAL file that crash recovery of the old
+/// one needs.
+async fn diverge(cluster: &TestCluster) -> (&Node, &Node, String) {
     let old = cluster.primary().await.unwrap();
     note(old, "everybody has it").await;
     for node in cluster.nodes() {
@@ -47,10 +48,18 @@ async fn diverge<'a>(cluster: &'a TestCluster) -> (&'a Node, &'a Node) {
     note(old, "only the old primary has it").await;
     old.sql("select pg_switch_wal()::text").await.unwrap();
     note(old, "only the old primary has it").await;
+    let client = pgherd_tests::sql::connect(&old.target(), secs(5))
+        .await
+        .unwrap();
+    client.batch_execute("checkpoint").await.unwrap();
+    let needed = old
+        .sql("select redo_wal_file from pg_control_checkpoint()")
+        .await
+        .unwrap();
     old.kill_node();
     let new = cluster.wait_new_primary(old.name(), failover()).await;
     note(new, "on the new timeline").await;
-    (old, new)
+    (old, new, needed)
 }
 
 /// Nothing of the diverged timeline is left anywhere, and the new rows are everywhere.
@@ -76,7 +85,7 @@ async fn converged(cluster: &TestCluster) {
 async fn a_diverged_primary_is_rewound() {
     let etcd = Etcd::start(1).await;
     let cluster = TestCluster::formed(&etcd, &three()).await;
-    let (old, new) = diverge(&cluster).await;
+    let (old, new, _) = diverge(&cluster).await;
     let copy = copy_number(old);
     old.start();
     assert_eq!(cluster.wait_whole(secs(50)).await.name(), new.name());
@@ -98,7 +107,7 @@ async fn a_diverged_primary_is_recloned_where_rewind_is_off() {
         "remove_data_directory_on_diverged_timelines": true,
     }}));
     let cluster = TestCluster::formed(&etcd, &options).await;
-    let (old, new) = diverge(&cluster).await;
+    let (old, new, _) = diverge(&cluster).await;
     let copy = copy_number(old);
     old.start();
     assert_eq!(cluster.wait_whole(secs(50)).await.name(), new.name());
@@ -106,18 +115,20 @@ async fn a_diverged_primary_is_recloned_where_rewind_is_off() {
     assert_ne!(copy_number(old), copy, "a new copy");
 }
 
-/// pg_rewind fails (its WAL is gone) and `remove_data_directory_on_rewind_failure`: a new copy.
+/// pg_rewind fails (crash recovery finds its WAL, but the older WAL from before the divergence is
+/// gone) and `remove_data_directory_on_rewind_failure`: a new copy.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_rewind_leads_to_a_new_copy() {
     let etcd = Etcd::start(1).await;
     let options =
         three().dcs(json!({"postgresql": {"remove_data_directory_on_rewind_failure": true}}));
     let cluster = TestCluster::formed(&etcd, &options).await;
-    let (old, new) = diverge(&cluster).await;
+    let (old, new, needed) = diverge(&cluster).await;
     let copy = copy_number(old);
     for entry in std::fs::read_dir(old.data_dir().join("pg_wal")).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_file() {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_file() && name.len() == 24 && name < needed {
             std::fs::remove_file(path).unwrap();
         }
     }
@@ -152,9 +163,11 @@ async fn too_much_lag_forbids_promotion() {
     let cluster = TestCluster::formed(&etcd, &three()).await;
     let old = cluster.primary().await.unwrap();
     assert_eq!(freeze_walsenders(old), 2);
-    old.sql("create table big as select repeat('x', 1000) from generate_series(1, 5000)")
+    let client = pgherd_tests::sql::connect(&old.target(), secs(5))
         .await
-        .unwrap_err();
+        .unwrap();
+    let big = "create table big as select repeat('x', 1000) from generate_series(1, 5000)";
+    client.batch_execute(big).await.unwrap();
     let end = old
         .sql("select (pg_current_wal_flush_lsn() - '0/0')::text")
         .await

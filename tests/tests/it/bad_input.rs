@@ -1,0 +1,511 @@
+//! Issue, "Bad input and faults": a clear error with cause and remedy, nothing lost, and the cluster
+//! goes on.
+
+use crate::common::{body, copy_number, failover, note, noted, secs, stand_in, stays, three};
+use pgherd_tests::{
+    ClusterOptions, Etcd, Kind, Node, TestCluster, Value, json, net, process, yaml,
+};
+use std::os::unix::fs::PermissionsExt as _;
+
+fn one() -> ClusterOptions {
+    let mut options = three();
+    options.nodes.truncate(1);
+    options
+}
+
+/// Waits until the log of a member contains one of `words`.
+async fn says(cluster: &TestCluster, node: &Node, words: &[&str]) {
+    cluster
+        .wait_for(
+            &format!("{} says {words:?}", node.name()),
+            secs(30),
+            async || {
+                let log = node.log();
+                if words.iter().any(|w| log.contains(w)) {
+                    Ok(())
+                } else {
+                    Err(node.log_tail(5))
+                }
+            },
+        )
+        .await;
+}
+
+/// Two members stream and write while the third is in trouble.
+async fn goes_on_without_n3(cluster: &TestCluster) {
+    let primary = cluster.wait_streaming(1, secs(30)).await;
+    assert_ne!(primary.name(), "n3");
+    note(primary, "went on").await;
+}
+
+/// A data directory of another cluster: exit 1, PostgreSQL not started, nothing changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_of_another_cluster_is_refused() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &one()).await;
+    let node = cluster.node("n1");
+    let (id, copy) = (crate::common::system_id(node).await, copy_number(node));
+    node.stop().await;
+    etcd.put(&cluster.key("initialize"), "7000000000000000001")
+        .await;
+    node.start();
+    let status = node.agent_exit(secs(30)).await;
+    assert_eq!(status.code(), Some(1));
+    let expected = "system ID mismatch, node n1 belongs to a different cluster";
+    assert!(node.log().contains(expected), "{}", node.log_tail(20));
+    assert!(node.log().contains(&id), "{}", node.log_tail(20));
+    assert!(node.postgres().is_empty());
+    assert_eq!(copy_number(node), copy);
+    let key = etcd.get(&cluster.key("initialize")).await;
+    assert_eq!(
+        key.as_deref(),
+        Some("7000000000000000001"),
+        "the key is not ours to change"
+    );
+}
+
+/// PostgreSQL's port is taken: said in the log, the others go on, and it joins when the port is free.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_occupied_postgres_port() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::new(&etcd, &three());
+    let (host, port) = cluster.node("n3").pg_address();
+    let occupied = std::net::TcpListener::bind((host.as_str(), port)).unwrap();
+    cluster.node("n1").start();
+    cluster.wait_streaming(0, secs(40)).await;
+    cluster.node("n2").start();
+    cluster.node("n3").start();
+    says(
+        &cluster,
+        cluster.node("n3"),
+        &["Address already in use", "already in use"],
+    )
+    .await;
+    goes_on_without_n3(&cluster).await;
+    assert!(cluster.node("n3").agent_alive(), "it keeps trying");
+    drop(occupied);
+    cluster.wait_whole(secs(60)).await;
+}
+
+/// The REST port is taken: exit 1 and a line that names it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_occupied_rest_port() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::new(&etcd, &one());
+    let node = cluster.node("n1");
+    let (host, port) = node.rest_address();
+    let _occupied = std::net::TcpListener::bind((host.as_str(), port)).unwrap();
+    node.start();
+    let status = node.agent_exit(secs(20)).await;
+    assert_eq!(status.code(), Some(1));
+    let log = node.log();
+    assert!(log.to_lowercase().contains("already in use"), "{log}");
+    if !stand_in() {
+        assert!(log.contains(&port.to_string()), "{log}");
+    }
+    assert_eq!(etcd.get(&cluster.key("initialize")).await, None);
+}
+
+/// No PostgreSQL programs where `bin_dir` says: said with the directory, nothing claimed in etcd.
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_binaries() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let options = one().config(json!({"postgresql": {"bin_dir": "/nonexistent/bin"}}));
+    let cluster = TestCluster::new(&etcd, &options);
+    let node = cluster.node("n1");
+    node.start();
+    let status = node.agent_exit(secs(30)).await;
+    assert_eq!(status.code(), Some(1));
+    assert!(node.log().contains("/nonexistent/bin"), "{}", node.log());
+    let key = etcd.get(&cluster.key("initialize")).await;
+    assert_eq!(key, None, "another member may bootstrap");
+}
+
+/// etcd can not be reached at start: the agent waits, says so, answers its API, and begins when etcd
+/// is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn unreachable_etcd_at_start() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::new(&etcd, &one());
+    etcd.kill(0);
+    let node = cluster.node("n1");
+    node.start();
+    says(&cluster, node, &["etcd", "Etcd"]).await;
+    stays(&cluster, "a waiting agent", secs(3), async || {
+        if !node.agent_alive() {
+            return Err("it ended".to_owned());
+        }
+        if node.data_dir().join("PG_VERSION").exists() {
+            return Err("it made a cluster without etcd".to_owned());
+        }
+        Ok(())
+    })
+    .await;
+    etcd.restart(0);
+    cluster.wait_whole(secs(60)).await;
+}
+
+/// A data directory that everybody may read: PostgreSQL refuses it; the log says so; the others go
+/// on; it joins when the mode is right.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_of_wrong_mode() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    if cluster.primary().await.unwrap().name() == "n3" {
+        let away = body(Some("n3"), None);
+        let answer = cluster
+            .node("n3")
+            .request("POST", "/switchover", &away)
+            .await;
+        assert_eq!(answer.unwrap().status, 200);
+        cluster.wait_whole(secs(30)).await;
+    }
+    let node = cluster.node("n3");
+    node.stop().await;
+    let copy = copy_number(node);
+    let mode = |m| std::fs::set_permissions(node.data_dir(), std::fs::Permissions::from_mode(m));
+    mode(0o777).unwrap();
+    node.start();
+    says(
+        &cluster,
+        node,
+        &["invalid permissions", "0777", "permissions"],
+    )
+    .await;
+    goes_on_without_n3(&cluster).await;
+    mode(0o700).unwrap();
+    if !node.agent_alive() {
+        node.start();
+    }
+    cluster.wait_whole(secs(40)).await;
+    assert_eq!(copy_number(node), copy, "nothing was thrown away");
+}
+
+/// A data directory of another owner: not touched, said in the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_of_another_owner() {
+    if process::account().is_none() {
+        crate::common::skipped("changing an owner needs root");
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &one()).await;
+    let node = cluster.node("n1");
+    note(node, "precious").await;
+    node.stop().await;
+    std::os::unix::fs::chown(node.data_dir(), Some(0), Some(0)).unwrap();
+    node.start();
+    says(
+        &cluster,
+        node,
+        &[
+            "Permission denied",
+            "permission denied",
+            "ownership",
+            "owner",
+        ],
+    )
+    .await;
+    assert!(node.postgres().is_empty());
+    process::give(&node.data_dir());
+    if !node.agent_alive() {
+        node.start();
+    }
+    cluster.wait_whole(secs(60)).await;
+    assert_eq!(noted(node, "precious").await, Ok(1));
+}
+
+/// The disk fills up during pg_basebackup: said, the others go on, and it joins when there is room.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_during_basebackup() {
+    let name = "bad_input::a_full_disk_during_basebackup";
+    if net::enter(name) == net::Place::Done {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let mut cluster = TestCluster::new(&etcd, &three());
+    let data = cluster.node("n3").data_dir();
+    std::fs::create_dir(&data).unwrap();
+    let account = process::account().unwrap();
+    let mount = |options: &str| {
+        let options = format!(
+            "{options},mode=0700,uid={},gid={}",
+            account.uid, account.gid
+        );
+        let status = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "none"])
+            .arg(&data)
+            .status();
+        assert!(status.unwrap().success(), "mount {options}");
+    };
+    mount("size=12m");
+    cluster.at_end(&format!("umount {} 2>/dev/null", data.display()));
+    cluster.node("n1").start();
+    cluster.wait_streaming(0, secs(40)).await;
+    cluster.node("n2").start();
+    cluster.node("n3").start();
+    says(&cluster, cluster.node("n3"), &["No space left on device"]).await;
+    goes_on_without_n3(&cluster).await;
+    mount("remount,size=400m");
+    cluster.wait_whole(secs(60)).await;
+    assert_eq!(noted(cluster.node("n3"), "went on").await, Ok(1));
+}
+
+/// initdb fails: exit code not 0, the reason in the log, `initialize` free for others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_initdb() {
+    let etcd = Etcd::start(1).await;
+    let options = one().config(json!({"bootstrap": {"initdb": [{"encoding": "NONSENSE"}]}}));
+    let cluster = TestCluster::new(&etcd, &options);
+    let node = cluster.node("n1");
+    node.start();
+    let status = node.agent_exit(secs(30)).await;
+    assert!(!status.success(), "{status}");
+    assert!(node.log().contains("NONSENSE"), "{}", node.log_tail(20));
+    assert_eq!(etcd.get(&cluster.key("initialize")).await, None);
+    assert!(
+        !node.data_dir().join("PG_VERSION").exists(),
+        "no half cluster is left"
+    );
+}
+
+/// A second agent with the same name: exit 1 and Patroni's sentence; the first is not disturbed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_agent_of_the_same_name() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &one()).await;
+    let node = cluster.node("n1");
+    let before = crate::common::start_time(node).await;
+    let twin = cluster.dir().join("twin");
+    std::fs::create_dir(&twin).unwrap();
+    process::give(&twin);
+    let mut file = node.config().clone();
+    let address = || format!("127.0.0.1:{}", pgherd_tests::ports::free_port("127.0.0.1"));
+    let (rest, pg) = (address(), address());
+    yaml::merge(
+        &mut file,
+        &json!({
+            "restapi": {"listen": rest, "connect_address": rest},
+            "postgresql": {"listen": pg, "connect_address": pg, "data_dir": twin.join("data")},
+        }),
+    );
+    let path = twin.join("node.yml");
+    std::fs::write(&path, yaml::to_yaml(&file)).unwrap();
+    process::give(&path);
+    // The member's own command, with another file.
+    let mut command = node.agent_command();
+    let words: Vec<std::ffi::OsString> = command.get_args().map(Into::into).collect();
+    let mut second = node.command(std::path::Path::new(command.get_program()));
+    second
+        .args(&words[..words.len() - 1])
+        .arg(&path)
+        .stdin(std::process::Stdio::null());
+    command.stdin(std::process::Stdio::null());
+    let work = tokio::task::spawn_blocking(move || second.output().unwrap());
+    let output = tokio::time::timeout(secs(30), work)
+        .await
+        .expect("it ends")
+        .unwrap();
+    let text = crate::common::text(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("Can't start; there is already a node named 'n1' running"),
+        "{text}"
+    );
+    assert!(!twin.join("data").exists());
+    assert_eq!(crate::common::start_time(node).await, before);
+    assert!(node.writable().await);
+}
+
+/// Members in etcd that nobody can parse or reach: listed or left out, and no obstacle to anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_members_in_etcd() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let old = cluster.primary().await.unwrap();
+    let dead = json!({
+        "conn_url": "postgres://127.0.0.1:1/postgres", "api_url": "http://127.0.0.1:1/patroni",
+        "state": "running", "role": "replica", "version": "4.1.5", "timeline": 1,
+    });
+    let mut broken = dead.clone();
+    broken["conn_url"] = json!("postgres://[nonsense:port/");
+    broken["api_url"] = json!("::not a url::");
+    etcd.put(&cluster.key("members/n7"), &dead.to_string())
+        .await;
+    // Genuine Patroni itself stumbles over the next two.
+    if !stand_in() {
+        etcd.put(&cluster.key("members/n8"), &broken.to_string())
+            .await;
+        etcd.put(&cluster.key("members/n9"), "{\"state\": ").await;
+    }
+    let answer = old.get("/cluster").await.unwrap();
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer.json()["members"]
+            .as_array()
+            .is_some_and(|m| m.len() >= 3),
+        "{answer:?}"
+    );
+    let answer = old
+        .request("POST", "/switchover", &body(Some(old.name()), None))
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let second = cluster.wait_whole(secs(40)).await;
+    second.kill_node();
+    let third = cluster.wait_new_primary(second.name(), failover()).await;
+    cluster.wait_streaming(1, secs(30)).await;
+    second.start();
+    assert_eq!(cluster.wait_whole(secs(40)).await.name(), third.name());
+}
+
+/// A `config` key that is no JSON: the last good settings stay, nobody falls.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_config_key() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let primary = cluster.primary().await.unwrap();
+    let before = crate::common::start_time(primary).await;
+    etcd.put(&cluster.key("config"), "{\"ttl\": ").await;
+    stays(&cluster, "the cluster", secs(8), async || {
+        match crate::common::start_time(primary).await == before && primary.writable().await {
+            true => Ok(()),
+            false => Err("the primary was disturbed".to_owned()),
+        }
+    })
+    .await;
+    assert_eq!(cluster.wait_whole(secs(10)).await.name(), primary.name());
+}
+
+/// A node file that is wrong: exit 1 and one line that says file, line, key and what was expected.
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_in_the_node_file() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let mut cluster = TestCluster::new(&etcd, &one());
+    let good = cluster.node("n1").config().clone();
+    let table: [(Value, &str); 8] = [
+        (json!({"scope": null}), "scope"),
+        (json!({"name": null}), "name"),
+        (json!({"postgresql": {"data_dir": null}}), "data_dir"),
+        (json!({"postgresql": {"listen": {"a": 1}}}), "listen"),
+        (
+            json!({"postgresql": {"authentication": {"superuser": null}}}),
+            "superuser",
+        ),
+        (json!({"restapi": {"listen": "nonsense"}}), "listen"),
+        (json!({"etcd3": null}), "etcd3"),
+        (json!({"tags": "text"}), "tags"),
+    ];
+    for (patch, key) in table {
+        let mut file = good.clone();
+        yaml::merge(&mut file, &patch);
+        let text = yaml::to_yaml(&file);
+        let node = cluster.node_mut("n1");
+        std::fs::write(node.yaml(), &text).unwrap();
+        let output = node
+            .agent_command()
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        let said = crate::common::text(&output);
+        assert_eq!(output.status.code(), Some(1), "{patch}: {said}");
+        let line = said
+            .lines()
+            .find(|l| l.contains("node.yml"))
+            .unwrap_or_default();
+        assert!(line.contains(key), "{patch}: no {key} in {said:?}");
+        // A key that is there has a line number.
+        if !patch.to_string().contains("null") {
+            let number = 1 + text
+                .lines()
+                .position(|l| l.contains(&format!("{key}:")))
+                .unwrap();
+            let digits = line.split(|c: char| !c.is_ascii_digit());
+            let has = digits.clone().any(|d| d.parse() == Ok(number));
+            // `listen` occurs twice; any line number will do there.
+            let any = digits.filter(|d| !d.is_empty()).count() > 0;
+            assert!(
+                has || (key == "listen" && any),
+                "{patch}: no line {number} in {said:?}"
+            );
+        }
+    }
+    for broken in ["", "scope: [", "just text"] {
+        let node = cluster.node("n1");
+        std::fs::write(node.yaml(), broken).unwrap();
+        let output = node
+            .agent_command()
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        let said = crate::common::text(&output);
+        assert_eq!(output.status.code(), Some(1), "{broken:?}: {said}");
+        assert!(
+            said.contains("node.yml") || said.contains("Config is empty"),
+            "{said:?}"
+        );
+    }
+}
+
+/// Unknown keys are named in a warning and do no harm.
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_keys_are_named() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let options = one().config(json!({"surplus_key": 1, "postgresql": {"inner_surplus": [1]}}));
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let log = cluster.node("n1").log();
+    for key in ["surplus_key", "inner_surplus"] {
+        assert!(log.contains(key), "{key} is not named in\n{log}");
+    }
+}
+
+/// No password appears in a log, in a process list or in a file that others may read.
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_stay_secret() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let mut files = vec![cluster.dir().to_path_buf()];
+    while let Some(path) = files.pop() {
+        let Ok(meta) = std::fs::symlink_metadata(&path) else {
+            continue;
+        };
+        if meta.is_dir() {
+            // PostgreSQL's own directory is closed to others as a whole.
+            if meta.permissions().mode() & 0o005 != 0 {
+                files.extend(std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+            }
+            continue;
+        }
+        if !meta.is_file() || meta.permissions().mode() & 0o004 == 0 || meta.len() > 4 << 20 {
+            continue;
+        }
+        let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+        assert!(!text.contains("pass'"), "a password in {}", path.display());
+    }
+    for process in process::of_dir(cluster.dir()) {
+        assert!(
+            !process.cmdline.contains("pass'"),
+            "a password in: {}",
+            process.cmdline
+        );
+    }
+    let kinds: Vec<&Kind> = cluster.nodes().iter().map(Node::kind).collect();
+    for node in cluster.nodes() {
+        assert!(
+            !node.log().contains("pass'"),
+            "a password in the log ({kinds:?})"
+        );
+    }
+}

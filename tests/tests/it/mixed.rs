@@ -1,0 +1,219 @@
+//! Issue, "Done when": a mixed cluster with one genuine Patroni node; item 4: two leases per node are
+//! accepted by Patroni; item 5: a data directory taken over from Patroni and given back.
+
+use crate::common::{body, note, noted, oracle, secs, stand_in, start_time, system_id, text};
+use pgherd_tests::{ClusterOptions, Etcd, Kind, TestCluster, Writer, json};
+
+/// n1 and n3 are pgherd, n2 is Patroni; n1 made the cluster.
+async fn mixed(etcd: &Etcd, options: &ClusterOptions) -> TestCluster {
+    let cluster = TestCluster::new(etcd, options);
+    cluster.node("n1").start();
+    cluster.wait_streaming(0, secs(40)).await;
+    cluster.node("n2").start();
+    cluster.node("n3").start();
+    assert_eq!(cluster.wait_whole(secs(60)).await.name(), "n1");
+    cluster
+}
+
+fn kinds() -> ClusterOptions {
+    ClusterOptions::with_kinds(&[Kind::Pgherd, Kind::Patroni, Kind::Pgherd])
+}
+
+/// It forms, shows itself the same through both programs, and switches over both ways.
+#[tokio::test(flavor = "multi_thread")]
+async fn forms_and_switches_over_both_ways() {
+    if stand_in() || !oracle() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let cluster = mixed(&etcd, &kinds()).await;
+    let leases = [
+        cluster.key("leader"),
+        cluster.key("members/n1"),
+        cluster.key("members/n2"),
+    ];
+    let mut seen = Vec::new();
+    for key in &leases {
+        seen.push(
+            etcd.lease_of(key)
+                .await
+                .unwrap_or_else(|| panic!("no key {key}")),
+        );
+    }
+    assert!(seen.iter().all(|l| *l != 0), "{seen:?}");
+    assert_ne!(seen[0], seen[1], "leader and member key under two leases");
+    let (ours, theirs) = (cluster.node("n1"), cluster.node("n2"));
+    let writer = Writer::start(cluster.targets()).await;
+    for (from, to) in [(ours, theirs), (theirs, ours)] {
+        let answer = cluster
+            .wait_for("a good candidate", secs(20), async || {
+                let request = body(Some(from.name()), Some(to.name()));
+                let answer = from.request("POST", "/switchover", &request).await?;
+                // Right after a switchover the candidate may still be starting.
+                if answer.status == 412 {
+                    Err(answer.body)
+                } else {
+                    Ok(answer)
+                }
+            })
+            .await;
+        let expected = format!("Successfully switched over to \"{}\"", to.name());
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (200, expected.as_str())
+        );
+        assert_eq!(cluster.wait_whole(secs(40)).await.name(), to.name());
+    }
+    let report = writer.stop();
+    assert_eq!(report.missing(&ours.target()).await.unwrap(), []);
+    let list = text(&cluster.patronictl(&["list", "{scope}"]));
+    assert!(list.contains("| n1") && list.contains("Leader"), "{list}");
+    for word in ["Traceback", "Exception", "ERROR: Failed"] {
+        assert!(
+            !theirs.log().contains(word),
+            "{word} in Patroni's log:\n{}",
+            theirs.log_tail(60)
+        );
+    }
+}
+
+/// The pgherd leader dies: Patroni takes over (the other pgherd may not). Then Patroni dies: pgherd
+/// takes over.
+#[tokio::test(flavor = "multi_thread")]
+async fn fails_over_both_ways() {
+    if stand_in() || !oracle() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let options = kinds().node("n3", json!({"tags": {"nofailover": true}}));
+    let cluster = mixed(&etcd, &options).await;
+    let (ours, theirs) = (cluster.node("n1"), cluster.node("n2"));
+    ours.kill_node();
+    assert_eq!(cluster.wait_new_primary("n1", secs(20)).await.name(), "n2");
+    ours.start();
+    cluster.wait_whole(secs(40)).await;
+    theirs.kill_node();
+    // Patroni's lease is its ttl, 20 s.
+    assert_eq!(cluster.wait_new_primary("n2", secs(40)).await.name(), "n1");
+    theirs.start();
+    assert_eq!(cluster.wait_whole(secs(40)).await.name(), "n1");
+}
+
+/// Rolling replacement: every node changes its program, replicas first, the leader by switchover.
+async fn roll(cluster: &mut TestCluster, to: &Kind) {
+    let leader = cluster.wait_whole(secs(60)).await.name().to_owned();
+    let mut order: Vec<String> = cluster
+        .nodes()
+        .iter()
+        .map(|n| n.name().to_owned())
+        .filter(|n| *n != leader)
+        .collect();
+    order.push(leader.clone());
+    for name in order {
+        if name == leader {
+            let request = body(Some(&leader), None);
+            let answer = cluster
+                .wait_for(
+                    "the switchover away from the last one",
+                    secs(20),
+                    async || {
+                        let node = cluster.node(&leader);
+                        let answer = node.request("POST", "/switchover", &request).await?;
+                        if answer.status == 412 {
+                            Err(answer.body)
+                        } else {
+                            Ok(answer)
+                        }
+                    },
+                )
+                .await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            cluster.wait_whole(secs(40)).await;
+        }
+        cluster.node(&name).stop().await;
+        let node = cluster.node_mut(&name);
+        node.set_kind(to.clone());
+        node.start();
+        cluster.wait_whole(secs(40)).await;
+    }
+}
+
+async fn rolled(from: Kind, to: Kind) {
+    if stand_in() || !oracle() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let mut options = ClusterOptions::new(from);
+    options.pgherd = Some(pgherd_tests::binary::pgherd());
+    let mut cluster = TestCluster::formed(&etcd, &options).await;
+    let primary = cluster.primary().await.unwrap();
+    let id = system_id(primary).await;
+    note(primary, "from before").await;
+    let copies: Vec<u64> = cluster
+        .nodes()
+        .iter()
+        .map(crate::common::copy_number)
+        .collect();
+    roll(&mut cluster, &to).await;
+    for node in cluster.nodes() {
+        assert_eq!(node.kind(), &to);
+        assert_eq!(system_id(node).await, id);
+        assert_eq!(noted(node, "from before").await, Ok(1));
+    }
+    let after: Vec<u64> = cluster
+        .nodes()
+        .iter()
+        .map(crate::common::copy_number)
+        .collect();
+    assert_eq!(copies, after, "nothing was copied anew");
+    let stored = crate::common::stored(&etcd, &cluster, "config")
+        .await
+        .unwrap();
+    assert_eq!(stored["ttl"], json!(20));
+}
+
+/// Node by node from Patroni to pgherd, no data copied.
+#[tokio::test(flavor = "multi_thread")]
+async fn rolling_replacement_of_patroni() {
+    rolled(Kind::Patroni, Kind::Pgherd).await;
+}
+
+/// And back.
+#[tokio::test(flavor = "multi_thread")]
+async fn rolling_return_to_patroni() {
+    rolled(Kind::Pgherd, Kind::Patroni).await;
+}
+
+/// A PostgreSQL that runs under a killed Patroni is adopted by pgherd without a restart, and the
+/// other way round.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_postgres_changes_hands_without_restart() {
+    if stand_in() || !oracle() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let mut options = ClusterOptions::with_kinds(&[Kind::Patroni]);
+    options.pgherd = Some(pgherd_tests::binary::pgherd());
+    let mut cluster = TestCluster::formed(&etcd, &options).await;
+    let before = start_time(cluster.node("n1")).await;
+    for kind in [Kind::Pgherd, Kind::Patroni] {
+        // pgherd's guard would end a PostgreSQL that nobody keeps: quickly.
+        cluster.node("n1").kill_agent();
+        cluster.node_mut("n1").set_kind(kind.clone());
+        cluster.node("n1").start();
+        let node = cluster.node("n1");
+        crate::common::wait_health(&cluster, node, "/primary", 200).await;
+        crate::common::wait_health(&cluster, node, "/liveness", 200).await;
+        assert_eq!(start_time(node).await, before, "{kind:?} restarted it");
+    }
+    crate::common::stays(
+        &cluster,
+        "the same PostgreSQL under Patroni",
+        secs(6),
+        async || {
+            let now = start_time(cluster.node("n1")).await;
+            if now == before { Ok(()) } else { Err(now) }
+        },
+    )
+    .await;
+}
