@@ -121,7 +121,23 @@ pub struct FailoverArgs {
 /// `explain`.
 #[derive(Clone, Debug, Args)]
 pub struct ExplainArgs {
-    /// Member (default: the leader, else every member)
+    /// Member (default: every member)
     #[arg(value_name = "MEMBER")]
     pub member: Option<String>,
+    /// Cluster (default: scope of the configuration)
+    #[arg(long = "cluster", value_name = "CLUSTER_NAME")]
+    pub cluster: Option<String>,
+    /// Output
+    #[arg(short = 'f', long = "format", value_enum, default_value_t = ExplainFormat::Text)]
+    pub format: ExplainFormat,
+}
+
+/// Forms of output of `explain`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExplainFormat {
+    /// One line for each rule
+    #[default]
+    Text,
+    /// JSON on one line
+    Json,
 }

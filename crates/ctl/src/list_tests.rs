@@ -1,0 +1,79 @@
+//! Output of `list` compared with that of the genuine patronictl 4.1.5, captured from an etcd that
+//! held the keys of `golden/clusters.json`.
+
+use super::render;
+use crate::args::Format;
+use crate::session::mode_of;
+use pgherd_model::{Cluster, Leader, Stored};
+use pgherd_wire::patroni::dcs;
+use serde_json::Value;
+
+const KEYS: &str = include_str!("../golden/clusters.json");
+const CAPTURED: &str = include_str!("../golden/list.txt");
+
+/// The cluster that these keys are.
+fn cluster(keys: &Value) -> (Cluster, Value) {
+    let text = |key: &str| match keys.get(key)? {
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    };
+    fn stored<T>(value: T) -> Option<Stored<T>> {
+        Some(Stored { value, revision: 1 })
+    }
+    let members = keys
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| {
+            let name = key.strip_prefix("members/")?;
+            let member = dcs::member_from_json(name.into(), &value.to_string(), 1);
+            Some((
+                name.into(),
+                Stored {
+                    value: member,
+                    revision: 1,
+                },
+            ))
+        });
+    let cluster = Cluster {
+        revision: 1,
+        initialize: text("initialize").and_then(|text| stored(dcs::initialize_from_text(&text))),
+        leader: text("leader").map(|name| Leader {
+            name: name.as_str().into(),
+            lease: 0,
+            create_revision: 1,
+            mod_revision: 1,
+        }),
+        members: members.collect(),
+        status: text("status").and_then(|text| stored(dcs::status_from_text(&text))),
+        sync: text("sync").and_then(|text| stored(dcs::sync_from_text(&text))),
+        failover: text("failover").and_then(|text| stored(dcs::failover_from_text(&text))),
+        ..Cluster::default()
+    };
+    (cluster, keys.get("config").cloned().unwrap_or(Value::Null))
+}
+
+#[test]
+fn every_form_is_as_patronictl_has_it() {
+    let clusters: Value = serde_json::from_str(KEYS).unwrap();
+    let mut compared = 0;
+    for section in CAPTURED.split("## ").skip(1) {
+        let (command, expected) = section.split_once('\n').unwrap();
+        let words: Vec<&str> = command.split(' ').collect();
+        let (cluster, dynamic) = cluster(&clusters[words[0]]);
+        let format = match words[words.len() - 1] {
+            "pretty" => Format::Pretty,
+            "tsv" => Format::Tsv,
+            "json" => Format::Json,
+            _ => Format::Yaml,
+        };
+        let extended = words.contains(&"-e");
+        let shown = render(&cluster, words[0], mode_of(&dynamic), extended, format);
+        assert!(
+            shown == expected,
+            "{command}\n--- shown\n{shown}--- patronictl\n{expected}"
+        );
+        compared += 1;
+    }
+    assert_eq!(compared, 30);
+}

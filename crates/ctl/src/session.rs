@@ -1,0 +1,259 @@
+//! What every command needs: configuration, the lock service, the members' REST API.
+
+use crate::args::CtlArgs;
+use crate::clock;
+use crate::error::CtlError;
+use pgherd_dcs::{Options, Protocol, Secret, Store};
+use pgherd_model::{Cluster, Failover, Op, Span, SynchronousMode};
+use pgherd_peer::{PeerOptions, Peers};
+use pgherd_wire::patroni::config::{CtlConfig, load_ctl};
+use pgherd_wire::patroni::keys::prefix;
+use pgherd_wire::patroni::lenient::truthy;
+use pgherd_wire::patroni::rest::Mode;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// How long the lock service may take.
+const DCS_TIMEOUT: Span = Span::from_secs(10);
+
+/// What the command line and the configuration say.
+pub(crate) struct Session {
+    config: CtlConfig,
+    insecure: bool,
+}
+
+/// A cluster that was just read, linearizably, and the way to write to it.
+pub(crate) struct Seen {
+    /// Its name.
+    pub(crate) scope: String,
+    /// Its keys.
+    pub(crate) cluster: Arc<Cluster>,
+    /// Its dynamic configuration; `Null`: none.
+    pub(crate) dynamic: Value,
+    store: Store,
+}
+
+impl Session {
+    /// Reads the configuration.
+    pub(crate) fn new(args: &CtlArgs) -> Result<Session, CtlError> {
+        let mut env: BTreeMap<String, String> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(name, _)| name.starts_with("PATRONI_"))
+            .collect();
+        let override_dcs = args.dcs_url.as_deref().map(parse_dcs_url).transpose()?;
+        if let Some(dcs) = &override_dcs {
+            // Lets a configuration without `etcd3` pass.
+            env.insert("PATRONI_ETCD3_HOSTS".into(), dcs.host.clone());
+        }
+        let path = args.config_file.clone().or_else(default_file);
+        let (mut config, warnings) = load_ctl(path.as_deref(), &env).map_err(CtlError::told)?;
+        for warning in warnings {
+            eprintln!("Warning: {warning}");
+        }
+        if let Some(dcs) = override_dcs {
+            config.etcd3.endpoints = vec![format!("http://{}", dcs.host)];
+            if let Some(namespace) = dcs.namespace {
+                config.namespace = namespace;
+            }
+        }
+        Ok(Session {
+            insecure: args.insecure || config.ctl.insecure,
+            config,
+        })
+    }
+
+    /// The named cluster, else the configured one.
+    pub(crate) fn scope(&self, given: Option<&str>) -> Result<String, CtlError> {
+        given
+            .map(str::to_owned)
+            .or_else(|| self.config.scope.clone())
+            .ok_or_else(|| {
+                CtlError::told(
+                    "No cluster name: give one as argument, or set scope in the configuration",
+                )
+            })
+    }
+
+    /// Reads a cluster from the lock service.
+    pub(crate) async fn see(&self, scope: &str) -> Result<Seen, CtlError> {
+        let store = Store::start(self.options(scope)?).map_err(CtlError::told)?;
+        Seen::read(store, scope.to_owned()).await
+    }
+
+    /// Client of the members' REST API.
+    pub(crate) fn peers(&self) -> Result<Peers, CtlError> {
+        let options = PeerOptions::new(&self.config.ctl, self.insecure, clock::now);
+        Peers::new(&options).map_err(CtlError::told)
+    }
+
+    fn options(&self, scope: &str) -> Result<Options, CtlError> {
+        let etcd = &self.config.etcd3;
+        let tls = etcd.endpoints.iter().any(|url| url.starts_with("https://"));
+        let endpoints = etcd.endpoints.iter().map(|url| {
+            let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+            rest.trim_end_matches('/').to_owned()
+        });
+        Ok(Options {
+            endpoints: endpoints.collect(),
+            protocol: if tls { Protocol::Https } else { Protocol::Http },
+            cacert: etcd.cacert.clone(),
+            cert: etcd.cert.clone(),
+            key: etcd.key.clone(),
+            username: etcd.login.as_ref().map(|login| login.username.clone()),
+            password: etcd
+                .login
+                .as_ref()
+                .map(|login| Secret::new(login.password.expose())),
+            discovery: !etcd.use_proxies,
+            prefix: prefix(&self.config.namespace, scope),
+            me: "pgherd-ctl".into(),
+            ttl: Span::from_secs(30),
+            lease_ttl: Span::from_secs(20),
+            clock: clock::now,
+        })
+    }
+}
+
+impl Seen {
+    async fn read(store: Store, scope: String) -> Result<Seen, CtlError> {
+        let deadline = clock::now() + DCS_TIMEOUT;
+        store
+            .run(&Op::Refresh, deadline)
+            .await
+            .map_err(CtlError::told)?;
+        let cluster = store.picture().borrow().cluster.clone().unwrap_or_default();
+        let dynamic = cluster
+            .config
+            .as_ref()
+            .and_then(|config| serde_json::from_str(&config.value.text).ok())
+            .unwrap_or(Value::Null);
+        Ok(Seen {
+            scope,
+            cluster,
+            dynamic,
+            store,
+        })
+    }
+
+    /// The same cluster as it is now.
+    pub(crate) async fn again(&self) -> Result<Seen, CtlError> {
+        Seen::read(self.store.clone(), self.scope.clone()).await
+    }
+
+    /// Writes `failover`, unless somebody else changed it since. `false`: somebody did.
+    pub(crate) async fn write_failover(&self, failover: Failover) -> Result<bool, CtlError> {
+        let expected = self.cluster.failover.as_ref().map(|stored| stored.revision);
+        let op = Op::PutFailover { failover, expected };
+        let deadline = clock::now() + DCS_TIMEOUT;
+        let answer = self
+            .store
+            .run(&op, deadline)
+            .await
+            .map_err(CtlError::told)?;
+        Ok(matches!(answer, pgherd_model::Answer::Done { .. }))
+    }
+
+    /// What the dynamic configuration says about the cluster as a whole.
+    pub(crate) fn mode(&self) -> Mode {
+        mode_of(&self.dynamic)
+    }
+
+    /// `loop_wait`.
+    pub(crate) fn loop_wait(&self) -> Span {
+        let seconds = self
+            .dynamic
+            .get("loop_wait")
+            .and_then(Value::as_u64)
+            .unwrap_or(10);
+        Span::from_secs(seconds.clamp(1, 3600))
+    }
+}
+
+/// What a dynamic configuration says about the cluster as a whole.
+pub(crate) fn mode_of(dynamic: &Value) -> Mode {
+    let on = |value: &Value| match value.as_str() {
+        Some(text) => matches!(text.to_lowercase().as_str(), "on" | "true" | "yes" | "1"),
+        None => truthy(value),
+    };
+    let flag = |key: &str| dynamic.get(key).is_some_and(on);
+    let quorum = dynamic.get("synchronous_mode").and_then(Value::as_str) == Some("quorum");
+    let origin = ["host", "port", "restore_command"];
+    Mode {
+        paused: flag("pause"),
+        synchronous: match (quorum, flag("synchronous_mode")) {
+            (true, _) => SynchronousMode::Quorum,
+            (false, true) => SynchronousMode::On,
+            (false, false) => SynchronousMode::Off,
+        },
+        standby_cluster: dynamic.get("standby_cluster").is_some_and(|section| {
+            origin
+                .iter()
+                .any(|key| section.get(key).is_some_and(truthy))
+        }),
+    }
+}
+
+/// `-d`: where the lock service is.
+#[derive(Debug, PartialEq, Eq)]
+struct DcsUrl {
+    host: String,
+    namespace: Option<String>,
+}
+
+/// `etcd3://host:port/namespace`; scheme, port and namespace may be missing.
+fn parse_dcs_url(url: &str) -> Result<DcsUrl, CtlError> {
+    let (scheme, rest) = url
+        .split_once("://")
+        .unwrap_or(("etcd3", url.trim_start_matches("//")));
+    if !matches!(scheme, "etcd3" | "etcd") {
+        return Err(CtlError::told(format!(
+            "Unknown dcs scheme: {scheme} (only etcd3://host:port/namespace can be used)"
+        )));
+    }
+    let (host, namespace) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = if host.is_empty() { "localhost" } else { host };
+    let has_port = host
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let namespace = namespace.trim_matches('/');
+    Ok(DcsUrl {
+        host: if has_port {
+            host.to_owned()
+        } else {
+            format!("{host}:2379")
+        },
+        namespace: (!namespace.is_empty()).then(|| namespace.to_owned()),
+    })
+}
+
+/// patronictl's own file, if it is there.
+fn default_file() -> Option<PathBuf> {
+    let base = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
+    let path = base.or_else(home)?.join("patroni/patronictl.yaml");
+    path.is_file().then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dcs_urls_may_leave_things_out() {
+        let read = |url: &str| {
+            let read = parse_dcs_url(url).unwrap();
+            (read.host, read.namespace.unwrap_or_default())
+        };
+        let pair = |host: &str, namespace: &str| (host.to_owned(), namespace.to_owned());
+        assert_eq!(
+            read("etcd3://10.0.0.1:2380/service"),
+            pair("10.0.0.1:2380", "service")
+        );
+        assert_eq!(read("etcd3://db/"), pair("db:2379", ""));
+        assert_eq!(read("127.0.0.1:4001"), pair("127.0.0.1:4001", ""));
+        assert_eq!(read("//[::1]:2379/x/y/"), pair("[::1]:2379", "x/y"));
+        assert!(parse_dcs_url("consul://localhost").is_err());
+    }
+}
