@@ -6,8 +6,11 @@ use crate::endpoints::Pool;
 use crate::terms::{Header, Terms};
 use etcd_client::{Client, Error as EtcdError};
 use pgherd_model::{Span, Time};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io::ErrorKind;
+use std::sync::Arc;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 /// A healthy etcd answers in a few milliseconds; a try gets at least this.
@@ -214,7 +217,7 @@ pub(crate) struct Limits {
 #[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) pool: Pool,
-    pub(crate) terms: std::sync::Arc<Terms>,
+    pub(crate) terms: Arc<Terms>,
 }
 
 impl Caller {
@@ -267,20 +270,84 @@ impl Caller {
         })
     }
 
-    /// As [`Caller::ask`], for answers whose header the library hides.
-    pub(crate) async fn ask_unchecked<F, Fut>(
+    /// Asks the next endpoint when the one before has not answered within `stagger`, while that
+    /// one may still do so; the first answer counts. For requests that do no harm when they
+    /// arrive twice.
+    pub(crate) async fn race<F, Fut>(
         &self,
         limits: Limits,
+        stagger: Span,
         request: F,
     ) -> Result<Reply<()>, Failure>
     where
-        F: Fn(Client) -> Fut,
-        Fut: Future<Output = Result<(), EtcdError>>,
+        F: Fn(Client) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<((), Header), EtcdError>> + Send,
     {
-        self.ask(limits, async |client| {
-            request(client).await.map(|()| ((), Header::default()))
-        })
-        .await
+        let mut last = Fault::new(
+            "-",
+            Kind::Unsent,
+            "the deadline had passed before it was sent",
+        );
+        let mut tries = JoinSet::new();
+        let mut flying: Vec<String> = Vec::new();
+        let mut waiting: VecDeque<String> = VecDeque::new();
+        loop {
+            let left = limits.deadline.since(self.now());
+            if left.is_zero() {
+                flying
+                    .iter()
+                    .for_each(|endpoint| self.pool.demote(endpoint));
+                return Err(Failure {
+                    last,
+                    doubtful: false,
+                });
+            }
+            if waiting.is_empty() && flying.is_empty() {
+                if last.endpoint != "-" {
+                    sleep(ROUND_PAUSE.min(left)).await;
+                }
+                waiting = self.pool.order().into();
+            }
+            if let Some(endpoint) = waiting.pop_front() {
+                let limit = left.min(limits.per_try.unwrap_or(TRY_START));
+                let (caller, request, endpoint_of_try) =
+                    (self.clone(), request.clone(), endpoint.clone());
+                tries.spawn(async move { caller.once(&endpoint_of_try, limit, &request).await });
+                flying.push(endpoint);
+            }
+            let early = if waiting.is_empty() {
+                left
+            } else {
+                stagger.min(left)
+            };
+            let Ok(Some(Ok(outcome))) = timeout(early, tries.join_next()).await else {
+                continue;
+            };
+            match outcome {
+                Ok(reply) => {
+                    flying.retain(|endpoint| *endpoint != reply.endpoint);
+                    flying
+                        .iter()
+                        .for_each(|endpoint| self.pool.demote(endpoint));
+                    return Ok(reply);
+                }
+                Err(fault) => {
+                    flying.retain(|endpoint| *endpoint != fault.endpoint);
+                    match fault.kind {
+                        Kind::Token => self.pool.disconnect(&fault.endpoint),
+                        Kind::LeaseGone => {}
+                        _ => self.pool.demote(&fault.endpoint),
+                    }
+                    last = fault;
+                    if last.kind == Kind::LeaseGone {
+                        return Err(Failure {
+                            last,
+                            doubtful: false,
+                        });
+                    }
+                }
+            }
+        }
     }
 
     /// Asks one endpoint after the other until one answers or the deadline comes. What etcd

@@ -8,6 +8,9 @@ use etcd_client::Client;
 use pgherd_model::{Span, Time};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// When the next endpoint is asked too, if the try has no limit of its own.
+const STAGGER: Span = Span::from_millis(500);
+
 /// A confirmed renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Renewed {
@@ -133,18 +136,19 @@ fn whole_seconds(span: Span) -> i64 {
     i64::try_from(span.as_secs().max(1)).unwrap_or(i64::MAX)
 }
 
-/// One keepalive. `false`: etcd does not know the lease.
+/// One keepalive; says when it was sent.
 ///
 /// The member that is asked forwards to its leader. A leader that was just cut off may confirm
 /// for as long as it takes to step down; the next one, when it takes over, gives every lease its
 /// full life and an election timeout on top, so the confirmation holds.
 pub(crate) async fn keep_alive(caller: &Caller, limits: Limits, id: i64) -> Result<Time, Failure> {
-    let reply = caller
-        .ask_unchecked(limits, async |mut client: Client| {
-            client.lease_keep_alive(id).await.map(|_| ())
-        })
-        .await?;
-    Ok(reply.sent)
+    let request = move |mut client: Client| async move {
+        // The library keeps the header of this answer for itself.
+        client.lease_keep_alive(id).await?;
+        Ok(((), Header::default()))
+    };
+    let stagger = limits.per_try.unwrap_or(STAGGER * 2) / 2;
+    Ok(caller.race(limits, stagger, request).await?.sent)
 }
 
 /// Renews the leader lease; may live on a thread and runtime of its own. Its connections are its
@@ -170,7 +174,8 @@ impl LeaderLease {
     }
 
     /// Renews the lease, or grants one if there is none (or one of another life than is wanted
-    /// now); at most L/5 per try, then the next endpoint, until `budget` is used up.
+    /// now); at most L/5 per try, then the next endpoint, until `budget` is used up. A renewal
+    /// asks the next endpoint too when none has answered after half of that.
     ///
     /// # Errors
     /// [`RenewError::Lost`] if etcd does not know the lease (the next call grants a new one);

@@ -32,10 +32,6 @@ async fn one_hangs_one_is_closed_and_everything_stays_within_its_deadline() {
     let begin = clock();
     let renewed = lease.renew(Span::from_secs(5)).await.unwrap();
     assert!(clock().since(begin) < Span::from_secs(3));
-    assert!(
-        clock().since(renewed.sent) < Span::from_millis(900),
-        "counts from the try that was answered"
-    );
     let begin = clock();
     acquire(&a).await;
     for _ in 0..10 {

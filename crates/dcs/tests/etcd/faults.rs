@@ -160,3 +160,27 @@ async fn an_idle_picture_is_proven_again_and_again_without_waking_anybody() {
     }
     assert!(!pictures.has_changed().unwrap());
 }
+
+#[tokio::test]
+async fn etcds_leader_stops_and_renewals_go_on_before_anybody_has_to_demote() {
+    let etcd = Etcd::start(3).await;
+    let leader = etcd.leader(0).await;
+    let mut endpoints = etcd.endpoints();
+    endpoints.rotate_left(leader);
+    let a = store(endpoints, "a").await;
+    let mut lease = a.leader_lease();
+    let begin = lease.renew(Span::from_secs(5)).await.unwrap();
+    let mut sent = vec![begin.sent];
+    etcd.members[leader].pause();
+    eventually("renewals for six seconds", async || {
+        if let Ok(renewed) = lease.renew(Span::from_secs(3)).await {
+            assert_eq!(renewed.lease, begin.lease);
+            sent.push(renewed.sent);
+        }
+        (clock().since(begin.sent) > Span::from_secs(6)).then_some(())
+    })
+    .await;
+    let gap = sent.windows(2).map(|pair| pair[1].since(pair[0])).max();
+    eprintln!("longest time between confirmed renewals: {gap:?}");
+    assert!(gap < Some(Span::from_secs(4)), "{gap:?}");
+}
