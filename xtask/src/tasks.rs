@@ -37,9 +37,10 @@ fn has_nextest() -> bool {
     run::succeeds(&mut run::cargo(&["nextest", "--version"]))
 }
 
-/// Builds pgherd and says where the program is.
+/// Builds pgherd and says where the program is. Of the workspace, not of its package alone: so its
+/// dependencies get the features that the tests build them with, and are built once.
 pub(crate) fn build_pgherd(release: bool) -> Result<PathBuf> {
-    let mut command = run::cargo(&["build", "--package", "pgherd", "--bin", "pgherd"]);
+    let mut command = run::cargo(&["build", "--workspace", "--bin", "pgherd"]);
     if release {
         command.arg("--release");
     }
