@@ -3,7 +3,7 @@
 
 use crate::connection::{Positions, QUERY_TIMEOUT, Results, connect_local};
 use crate::parameters::{self, COMMAND_LINE};
-use crate::{Error, Instance, Result, conf, recovery};
+use crate::{Error, Instance, Result, conf, recovery, wal};
 use pgherd_model::{Look, Lsn, Receiver, Slot, SlotKind, Standby, Timeline, WalPositions};
 use std::str::FromStr;
 use std::time::Duration;
@@ -51,6 +51,9 @@ pub(crate) async fn look(instance: &Instance) -> Result<Look> {
         .run(instance, "looking at PostgreSQL", &sql, QUERY_TIMEOUT)
         .await?;
     let mut look = read(&answer).ok_or_else(|| unexpected("looking at PostgreSQL"))?;
+    if look.in_recovery && look.receiver.is_none() {
+        look.timeline = wal::replay_timeline(instance, look.timeline, look.wal.replayed).await;
+    }
     pending(instance, &answer, &mut look);
     Ok(look)
 }

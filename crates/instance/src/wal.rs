@@ -1,7 +1,7 @@
 //! Places in the WAL files: file names, and the end of the shutdown checkpoint record.
 
-use crate::control::ControlData;
-use crate::{Error, Result};
+use crate::control::{self, ControlData};
+use crate::{Error, Instance, Result, files};
 use pgherd_model::{Lsn, Timeline};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -26,6 +26,30 @@ const RECORD_HEADER: u32 = 24;
 /// Resource manager "XLOG" and its XLOG_CHECKPOINT_SHUTDOWN.
 const RM_XLOG: u8 = 0;
 const CHECKPOINT_SHUTDOWN: u8 = 0;
+
+/// Timeline that a standby without a WAL receiver is on. No function tells it, and pg_control
+/// knows it only from the last restartpoint on: the newest timeline of which there is the WAL file
+/// that was replayed last.
+pub(crate) async fn replay_timeline(
+    instance: &Instance,
+    known: Timeline,
+    replayed: Lsn,
+) -> Timeline {
+    let data_dir = instance.path().to_owned();
+    let newest = files::blocking("reading pg_wal", move || {
+        let segment = control::read(&data_dir)?.wal_segment;
+        let last = file_name(known, Lsn(replayed.0.saturating_sub(1)), segment.max(1));
+        let pg_wal = data_dir.join("pg_wal");
+        let entries = std::fs::read_dir(&pg_wal).map_err(Error::file("read", &pg_wal))?;
+        let same_place = entries.flatten().filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let same = name.len() == last.len() && name.get(8..) == last.get(8..);
+            u32::from_str_radix(name.get(..8).filter(|_| same)?, 16).ok()
+        });
+        Ok(same_place.max())
+    });
+    Timeline(newest.await.ok().flatten().unwrap_or(0).max(known.0))
+}
 
 /// Name of the WAL file that holds `lsn`, for a segment size in bytes.
 pub(crate) fn file_name(timeline: Timeline, lsn: Lsn, segment: u64) -> String {
