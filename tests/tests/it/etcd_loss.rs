@@ -161,7 +161,8 @@ async fn a_full_etcd_demotes_nobody() {
     let mut client = etcd.client(0).await.unwrap();
     let filler = vec![b'x'; 200_000];
     let mut full = None;
-    for i in 0..40 {
+    // The quota is looked at with every commit to disk, ten times a second.
+    for i in 0..400 {
         if let Err(e) = client
             .put(format!("/filler/{i}"), filler.clone(), None)
             .await
@@ -187,7 +188,8 @@ async fn a_full_etcd_demotes_nobody() {
     client.compact(revision, None).await.unwrap();
     client.defragment().await.unwrap();
     let member = client.status().await.unwrap().header().unwrap().member_id();
-    let only = etcd_client::AlarmOptions::new().with_member(member);
+    let mut only = etcd_client::AlarmOptions::new();
+    only.with_member(member);
     let (off, space) = (
         etcd_client::AlarmAction::Deactivate,
         etcd_client::AlarmType::Nospace,

@@ -207,7 +207,7 @@ async fn dynamic_configuration() {
         })
         .await;
     for (bad, code) in [
-        ("", 400),
+        ("", 411),
         ("{}", 400),
         ("[1]", 400),
         ("not JSON", 400),
@@ -231,6 +231,7 @@ async fn basic_authentication() {
     options.nodes.truncate(1);
     let cluster = TestCluster::formed(&etcd, &options).await;
     let node = cluster.node("n1");
+    crate::common::wait_health(&cluster, node, "/config", 200).await;
     for path in ["/patroni", "/cluster", "/config", "/primary", "/liveness"] {
         assert_eq!(node.get(path).await.unwrap().status, 200, "{path}");
     }
@@ -336,7 +337,7 @@ async fn refused_switchovers() {
             "{path} {request}"
         );
     }
-    for bad in ["", "{}", "[]", "not JSON", "\"text\"", "{\"leader\":"] {
+    for bad in ["{}", "[]", "not JSON", "\"text\"", "{\"leader\":"] {
         let answer = leader.request("POST", "/switchover", bad).await.unwrap();
         assert_eq!(answer.status, 400, "{bad:?}: {answer:?}");
     }
