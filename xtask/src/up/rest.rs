@@ -85,10 +85,16 @@ pub(super) fn changes(before: &Table, after: &Table) -> Vec<String> {
     let mut lines = Vec::new();
     if leader(before) != leader(after) {
         lines.push(match (leader(before), leader(after)) {
-            (Some(old), Some(new)) => format!("leader: {old} -> {new}{}", timeline(after, new)),
-            (None, Some(new)) => format!("leader: {new}{}", timeline(after, new)),
+            (Some(old), Some(new)) => format!("leader: {old} -> {new}"),
+            (None, Some(new)) => format!("leader: {new}"),
             (old, None) => format!("no leader (was {})", old.unwrap_or("nobody")),
         });
+    }
+    // The new leader says its timeline a moment after it has the lock.
+    if let Some(timeline) = timeline(after)
+        && timeline > self::timeline(before).unwrap_or(0)
+    {
+        lines.push(format!("timeline {timeline}"));
     }
     for (name, now) in after {
         match before.get(name) {
@@ -107,11 +113,10 @@ pub(super) fn changes(before: &Table, after: &Table) -> Vec<String> {
     lines
 }
 
-fn timeline(table: &Table, name: &str) -> String {
-    match table.get(name).and_then(|member| member.timeline) {
-        Some(timeline) => format!(", timeline {timeline}"),
-        None => String::new(),
-    }
+/// The leader's timeline; with no leader the highest that anybody follows.
+fn timeline(table: &Table) -> Option<u64> {
+    let all = || table.values().filter_map(|member| member.timeline).max();
+    leader(table).map_or_else(all, |name| table[name].timeline)
 }
 
 #[cfg(test)]
@@ -142,7 +147,8 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "leader: n1 -> n2, timeline 2",
+                "leader: n1 -> n2",
+                "timeline 2",
                 "n2: streaming -> running (leader)",
                 "n3: joined, replica, starting",
                 "n1: gone from the cluster",
