@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pgherd_ha::{Action, Ask, JobKind, PeerFact, RemoteHistory, Sequence, StartAs};
-use pgherd_model::{Answer, MemberName, Op, Span, Time, Timeline};
+use pgherd_model::{Answer, MemberName, Op, Span, Time, Timeline, Upstream};
 
 use crate::agent::Agent;
 use crate::clock;
@@ -52,9 +52,7 @@ impl Agent {
                 timeline,
             } => self.ask_history(member, address, timeline),
             Action::StartJob(kind) => self.start_job(kind),
-            Action::SetUpstream(upstream) => {
-                done(name, self.instance.set_upstream(upstream).await.map(|_| ()))
-            }
+            Action::SetUpstream(upstream) => done(name, self.set_upstream(upstream).await),
             Action::StopReceiving => done(
                 name,
                 self.instance
@@ -98,6 +96,14 @@ impl Agent {
                 Effect::Quiet
             }
         }
+    }
+
+    /// Unchanged files are a reminder: a reload wakes a standby that sleeps between two tries.
+    async fn set_upstream(&self, upstream: Option<Upstream>) -> pgherd_instance::Result<()> {
+        if !self.instance.set_upstream(upstream).await? {
+            self.instance.reload().await?;
+        }
+        Ok(())
     }
 
     async fn store(&mut self, op: Op) -> Effect {

@@ -78,6 +78,9 @@ impl Agent {
         loop {
             let wake_at = self.tick(&mut memory, &publish).await;
             if let Some(code) = self.exit {
+                if code == 0 {
+                    self.guarding.disarm().await;
+                }
                 return code;
             }
             let mut picture = self.picture.clone();

@@ -80,7 +80,7 @@ pub enum Order {
     /// come) and tick at once.
     Write {
         /// What to write, with its guard.
-        op: Op,
+        op: Box<Op>,
         /// For the answer; `Err`: the lock service did not answer.
         answer: oneshot::Sender<Result<Answer, String>>,
     },

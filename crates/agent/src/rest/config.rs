@@ -93,10 +93,10 @@ fn object(cluster: &Cluster) -> Option<(Map<String, Value>, u64)> {
 
 /// Compact JSON, as Patroni stores it. `None`: the lock service did not answer.
 async fn write(app: &App, config: &Value, expected: Option<u64>) -> Option<Stored> {
-    let op = Op::PutConfig {
+    let op = Box::new(Op::PutConfig {
         text: config.to_string(),
         expected,
-    };
+    });
     let limit = app.last().settings.retry_timeout;
     let writing = app.ask(|answer| Order::Write { op, answer });
     match tokio::time::timeout(limit, writing).await.ok()?? {

@@ -140,10 +140,10 @@ async fn ask_candidates(
 
 /// Writes the key; the revision of the write, or `None`.
 async fn write(app: &App, failover: &Failover, cluster: &Cluster) -> Option<u64> {
-    let op = Op::PutFailover {
+    let op = Box::new(Op::PutFailover {
         failover: failover.clone(),
         expected: cluster.failover.as_ref().map(|stored| stored.revision),
-    };
+    });
     let limit = app.last().settings.retry_timeout;
     let writing = app.ask(|answer| Order::Write { op, answer });
     match timeout(limit, writing).await.ok()?? {

@@ -71,7 +71,7 @@ pub struct Bound {
 /// # Errors
 /// See [`RestError`].
 pub async fn bind(api: &RestApi, clock: fn() -> Time) -> Result<Bound, RestError> {
-    let tls = tls::config(api)?.map(|config| RustlsConfig::from_config(config));
+    let tls = tls::config(api)?.map(RustlsConfig::from_config);
     let mut sockets = Vec::new();
     for address in addresses(&api.listen).await? {
         match listen(address, api.request_queue_size) {

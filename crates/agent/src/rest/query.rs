@@ -45,7 +45,7 @@ pub(crate) fn bytes(text: &str) -> Option<i128> {
             .unwrap_or(hex.len());
         // `0x1B` is 27: Patroni takes as many digits as there are, too.
         let digits = i128::from_str_radix(hex.get(..end)?, 16).ok()?;
-        return Some(digits.checked_mul(factor(hex[end..].trim())?)?);
+        return digits.checked_mul(factor(hex[end..].trim())?);
     } else {
         let end = text
             .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+')))

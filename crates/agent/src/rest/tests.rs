@@ -231,7 +231,7 @@ impl Node {
                         drop(answer.send(Ok(keys.lock().unwrap().clone())));
                     }
                     Order::Write { op, answer } => {
-                        let outcome = apply(&mut keys.lock().unwrap(), op);
+                        let outcome = apply(&mut keys.lock().unwrap(), *op);
                         let cluster = Some(Arc::new(keys.lock().unwrap().clone()));
                         shown.send_modify(|picture| picture.cluster = cluster);
                         drop(answer.send(Ok(outcome)));

@@ -98,15 +98,12 @@ fn stream(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member) -> Verdict {
         return Verdict::stay(format!("{following}, but not streaming"));
     }
     let last = memory.reminded.unwrap_or(broken);
+    let reason = format!("{following}, not streaming yet");
     if ctx.now().since(last) < REMIND {
-        return Verdict::stay(format!("{following}, not streaming yet")).wake(last + REMIND);
+        return Verdict::stay(reason).wake(last + REMIND);
     }
     memory.reminded = Some(ctx.now());
-    Verdict::act(
-        vec![Action::SetUpstream(wanted)],
-        format!("{following}, reminded to stream"),
-    )
-    .wake(ctx.now() + REMIND)
+    Verdict::act(vec![Action::SetUpstream(wanted)], reason).wake(ctx.now() + REMIND)
 }
 
 /// From whom this node is to stream.
