@@ -294,7 +294,7 @@ async fn script(instance: &Instance, timeout: Duration) -> Result<()> {
         key: "bootstrap.post_bootstrap".to_owned(),
         reason: "is empty or has an open quote".to_owned(),
     })?;
-    let (host, port) = local_place(instance);
+    let (host, port) = local_place(instance).await;
     let role = &options.superuser;
     let mut pairs = vec![
         ("dbname", options.database.clone()),

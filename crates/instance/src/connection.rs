@@ -1,6 +1,7 @@
 //! Connections to PostgreSQL: kept-alive ones to the local server, short ones to others. Every
 //! connection pins search_path and a statement timeout, and every query has a deadline of its own.
 
+use crate::files::blocking;
 use crate::{Credentials, Error, Instance, Result, process, tls};
 use pgherd_model::{Timeline, WalPositions};
 use std::path::Path;
@@ -116,7 +117,8 @@ impl Target<'_> {
                 tokio::spawn(connection);
                 return Ok(client);
             }
-            let tls = tls::connector(self.role)?;
+            let role = self.role.clone();
+            let tls = blocking("reading certificates", move || tls::connector(&role)).await?;
             let (client, connection) = config.connect(tls).await.map_err(|e| self.error(&e))?;
             tokio::spawn(connection);
             Ok(client)
@@ -172,9 +174,13 @@ fn operating_system_user() -> String {
 }
 
 /// Where the local server is reached: its socket directory if told so, else a listen address.
-pub(crate) fn local_place(instance: &Instance) -> (String, u16) {
+pub(crate) async fn local_place(instance: &Instance) -> (String, u16) {
     let options = instance.options();
-    let file = process::read_pid_file(instance.path());
+    let data_dir = instance.path().to_owned();
+    let file = blocking("reading postmaster.pid", move || {
+        Ok(process::read_pid_file(&data_dir))
+    });
+    let file = file.await.ok().flatten();
     let port = file.as_ref().and_then(|f| f.port).unwrap_or(options.port);
     if options.use_unix_socket
         && let Some(dir) = file.and_then(|f| f.socket_dir)
@@ -206,7 +212,7 @@ pub(crate) async fn connect_local(
     let Some(postmaster) = process::handle(instance).await else {
         return Err(Error::NotRunning(instance.path().to_owned()));
     };
-    let (host, port) = local_place(instance);
+    let (host, port) = local_place(instance).await;
     let target = Target {
         host: &host,
         port,
@@ -288,16 +294,19 @@ impl Slot {
                 Some(connection) => connection,
                 None => local(instance, limit).await?,
             };
-            let mut answer = connection.run(what, sql, limit).await;
-            if !connection.client.is_closed() {
-                *kept = Some(connection);
-            } else if !fresh && answer.is_err() {
-                let connection = local(instance, limit).await?;
-                answer = connection.run(what, sql, limit).await;
-                *kept = Some(connection);
-            }
-            if matches!(answer, Err(Error::Timeout { .. })) {
-                *kept = None;
+            let answer = connection.run(what, sql, limit).await;
+            match &answer {
+                Err(e) if !fresh && is_lost(e) => {
+                    let connection = local(instance, limit).await?;
+                    let answer = connection.run(what, sql, limit).await;
+                    if answer.is_ok() {
+                        *kept = Some(connection);
+                    }
+                    return answer;
+                }
+                Err(Error::Timeout { .. }) => {}
+                Err(e) if is_lost(e) => {}
+                _ => *kept = Some(connection),
             }
             answer
         };
@@ -310,6 +319,12 @@ impl Slot {
             }),
         }
     }
+}
+
+/// Whether the error ended its connection. The client itself may notice a moment later.
+fn is_lost(error: &Error) -> bool {
+    let ends = ["FATAL", "PANIC", "connection closed", "error communicating"];
+    matches!(error, Error::Query { reason, .. } if ends.iter().any(|e| reason.starts_with(e)))
 }
 
 async fn local(instance: &Instance, limit: Duration) -> Result<Connection> {

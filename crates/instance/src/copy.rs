@@ -4,7 +4,7 @@ use crate::bootstrap::{
     Passing, arguments, fillable, has, long_file_work, sync_ourselves, sync_tree,
 };
 use crate::conf::{self, Paths};
-use crate::files::blocking;
+use crate::files::{self, blocking};
 use crate::look::within;
 use crate::program::{self, Run};
 use crate::quote::conninfo;
@@ -150,17 +150,42 @@ pub(crate) async fn rewind(instance: &Instance, source: &Source, timeout: Durati
         run = run.env("PGPASSFILE", &file.0);
     }
     let path: PathBuf = instance.path().to_owned();
+    let marker = datadir::rewinding(&path);
     let work = async {
-        run.output(timeout).await?;
+        mark(&marker, true).await;
+        let answer = run.output(timeout).await;
+        if answer.is_err() {
+            // Told to the caller, who decides. Only an end that nobody hears of leaves the mark.
+            mark(&marker, false).await;
+        }
+        answer?;
         long_file_work("finishing pg_rewind", move || {
             if sync {
                 sync_tree(&path)?;
             }
             Ok(())
         })
-        .await
+        .await?;
+        mark(&marker, false).await;
+        Ok(())
     };
     within("pg_rewind", timeout, work).await
+}
+
+/// Makes or removes the mark of an unfinished pg_rewind. Where the directory above the data directory
+/// is not ours to write, there is none.
+async fn mark(marker: &Path, there: bool) {
+    let path = marker.to_owned();
+    let work = blocking("marking the data directory", move || {
+        if there {
+            files::write_durably(&path, b"", 0o600)
+        } else {
+            files::remove(&path).map(|_| ())
+        }
+    });
+    if let Err(e) = work.await {
+        tracing::warn!(error = %e, "pg_rewind goes unmarked");
+    }
 }
 
 pub(crate) async fn crash_recovery(instance: &Instance, timeout: Duration) -> Result<()> {

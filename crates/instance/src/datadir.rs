@@ -61,6 +61,9 @@ pub(crate) fn inspect(path: &Path) -> DataDir {
              set another postgresql.data_dir"
         ));
     }
+    if rewinding(path).exists() {
+        return DataDir::Unfinished;
+    }
     if !path.join("global/pg_control").exists() {
         return DataDir::Unusable(format!(
             "{shown} holds half a PostgreSQL cluster (no global/pg_control): remove it if it is \
@@ -74,6 +77,12 @@ pub(crate) fn inspect(path: &Path) -> DataDir {
         ));
     }
     DataDir::Initialized
+}
+
+/// Beside the data directory while pg_rewind is at work, since that removes what its source does
+/// not have. Found later, the work was interrupted and the copy is of no use.
+pub(crate) fn rewinding(path: &Path) -> PathBuf {
+    files::beside(path, ".rewinding")
 }
 
 /// Begins to fill an empty directory: makes it, marks it, and returns where the program is to work.
@@ -128,7 +137,8 @@ fn empty(path: &Path) -> Result<()> {
             remove_any(&entry.path())?;
         }
     }
-    files::remove(&path.join(MARKER)).map(|_| ())
+    files::remove(&path.join(MARKER))?;
+    files::remove(&rewinding(path)).map(|_| ())
 }
 
 fn remove_any(path: &Path) -> Result<()> {
@@ -266,5 +276,11 @@ mod tests {
         finish(&dir).unwrap();
         assert_eq!(inspect(&dir), DataDir::Initialized);
         assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
+        // An interrupted pg_rewind.
+        fs::write(rewinding(&dir), "").unwrap();
+        assert_eq!(inspect(&dir), DataDir::Unfinished);
+        abandon(&dir).unwrap();
+        assert_eq!(inspect(&dir), DataDir::Empty);
+        assert!(!rewinding(&dir).exists());
     }
 }

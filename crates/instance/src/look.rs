@@ -187,11 +187,15 @@ pub(crate) async fn positions(instance: &Instance) -> Result<Positions> {
     let answer = slot
         .run(instance, "reading positions", POSITIONS, QUERY_TIMEOUT)
         .await?;
-    answer
+    let mut now = answer
         .first()
         .and_then(|rows| rows.first())
         .and_then(read_positions)
-        .ok_or_else(|| unexpected("reading positions"))
+        .ok_or_else(|| unexpected("reading positions"))?;
+    if now.in_recovery && !now.receiving {
+        now.timeline = wal::replay_timeline(instance, now.timeline, now.wal.replayed).await;
+    }
+    Ok(now)
 }
 
 /// Commits something that has to reach the disk. A transactional logical message is the smallest

@@ -281,10 +281,10 @@ pub(crate) async fn leftovers(instance: &Instance) -> BTreeSet<u32> {
     .unwrap_or_default()
 }
 
-/// Ends initdb, pg_basebackup and their children that an agent before us left at work in our
+/// Ends initdb, pg_basebackup, pg_rewind and their children that an agent before us left at work in our
 /// unfinished data directory. Only our own programs ever work in there.
 pub(crate) async fn end_programs(instance: &Instance) -> Result<()> {
-    let mut programs: Vec<String> = ["initdb", "pg_basebackup", "postgres"]
+    let mut programs: Vec<String> = ["initdb", "pg_basebackup", "pg_rewind", "postgres"]
         .iter()
         .map(|name| name.to_string())
         .collect();

@@ -281,7 +281,9 @@ pub(crate) async fn wait_ready(instance: &Instance, timeout: Duration) -> Result
     loop {
         match process::readiness(instance).await {
             ready @ (Readiness::Ready | Readiness::Standby) => {
-                conf::back_up(instance).await?;
+                if let Err(e) = conf::back_up(instance).await {
+                    tracing::warn!(error = %e, "no copies of the configuration files were made");
+                }
                 return Ok(ready);
             }
             Readiness::Down if seen => {

@@ -2,9 +2,10 @@
 //! and `verify-full` verify against sslrootcert.
 
 use crate::{Credentials, Error, Result};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
@@ -51,8 +52,13 @@ pub(crate) fn connector(role: &Credentials) -> Result<MakeRustlsConnect> {
         }
         (_, Some(file)) => Some(verifier(Path::new(file), &provider)?),
     };
+    let pinned = match roots.filter(|_| trust != Trust::Any) {
+        Some(file) => certificates(Path::new(file), "sslrootcert")?,
+        None => Vec::new(),
+    };
     let verifier = Arc::new(Verifier {
         inner,
+        pinned,
         trust,
         provider: provider.clone(),
     });
@@ -104,6 +110,8 @@ fn verifier(file: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiSer
 #[derive(Debug)]
 struct Verifier {
     inner: Option<Arc<WebPkiServerVerifier>>,
+    /// A self-signed server certificate may itself be the root, as for libpq.
+    pinned: Vec<CertificateDer<'static>>,
     trust: Trust,
     provider: Arc<CryptoProvider>,
 }
@@ -120,6 +128,13 @@ impl ServerCertVerifier for Verifier {
         let Some(inner) = &self.inner else {
             return Ok(ServerCertVerified::assertion());
         };
+        if self.pinned.iter().any(|known| known == end_entity) {
+            if self.trust == Trust::ChainAndName {
+                let parsed = ParsedCertificate::try_from(end_entity)?;
+                verify_server_name(&parsed, server_name)?;
+            }
+            return Ok(ServerCertVerified::assertion());
+        }
         match inner.verify_server_cert(end_entity, intermediates, server_name, ocsp, now) {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bootstrap;
+mod encrypted;
 mod faults;
 mod lab;
 mod replication;
