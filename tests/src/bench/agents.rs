@@ -5,9 +5,10 @@ use super::client::{Endpoint, SETUP, Session, Target, hunt, within};
 use super::hand::wait_streaming;
 use super::plan::Entrant;
 use super::report::System;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use pgherd_tests::{ClusterOptions, Etcd, Kind, Network, Node, TestCluster, json, process};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -37,6 +38,8 @@ pub(crate) struct Common {
 pub(crate) struct Agents {
     cluster: TestCluster,
     plugged: bool,
+    /// Members that were cut off.
+    cut: Mutex<Vec<usize>>,
 }
 
 impl Agents {
@@ -76,6 +79,7 @@ impl Agents {
         Ok(Agents {
             cluster: TestCluster::new(etcd, &options),
             plugged,
+            cut: Mutex::default(),
         })
     }
 
@@ -115,11 +119,8 @@ impl Agents {
         };
         match within(WHOLE, whole).await {
             Some(Ok(primary)) => Ok(primary),
-            other => bail!(
-                "the cluster is not whole after {WHOLE:?} ({:?}); logs:\n{}",
-                other.map(|r| r.map(|_| ())),
-                self.cluster.logs(15)
-            ),
+            Some(Err(e)) => self.explained(Err(e)),
+            None => self.explained(Err(anyhow!("the cluster is not whole after {WHOLE:?}"))),
         }
     }
 
@@ -203,9 +204,18 @@ impl Agents {
         Ok(())
     }
 
-    /// The last lines of every agent's log.
-    pub(crate) fn logs(&self, lines: usize) -> String {
-        self.cluster.logs(lines)
+    /// Cuts a member off from the network, both ways.
+    pub(crate) fn cut_network(&self, number: usize) {
+        self.node(number).cut_network();
+        self.cut
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(number);
+    }
+
+    /// Adds the last lines of every agent's log to an error.
+    pub(crate) fn explained<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|e| anyhow!("{e:#}\n{}", self.cluster.logs(25)))
     }
 }
 
@@ -219,6 +229,14 @@ impl Drop for Agents {
             node.kill_agent();
         }
         process::kill_of_dir(self.cluster.dir());
+        for number in self
+            .cut
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
+            self.node(number).mend_network();
+        }
         for number in 0..self.cluster.nodes().len() {
             ip(&["link", "del", &format!("phv{number}")]);
             ip(&["netns", "del", &format!("ph{number}")]);

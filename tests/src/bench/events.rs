@@ -30,18 +30,23 @@ const SLOW: i32 = 11;
 /// Runs `event` once.
 pub(crate) async fn run(event: Event, entrant: &Entrant, common: &Common) -> Result<Figures> {
     match (event, entrant.system) {
-        (Event::Bootstrap, System::Hand) => form_by_hand(entrant, common).await,
-        (Event::Bootstrap, _) => form(entrant, common).await,
-        (_, System::Hand) => by_hand(event, entrant, common).await,
-        (Event::Switchover, _) => switchover(entrant, common).await,
-        (Event::CrashHandover | Event::NodeKilled, _) => handover(event, entrant, common).await,
-        (Event::CrashRestart, _) => restart(entrant, common).await,
-        (Event::NodeCut, _) => cut(entrant, common).await,
-        (Event::PostmasterKilled | Event::PostmasterStopped, _) => {
-            half_dead(event, entrant, common).await
-        }
-        (Event::AgentStopped, _) => agent_stopped(entrant, common).await,
+        (Event::Bootstrap, System::Hand) => return form_by_hand(entrant, common).await,
+        (Event::Bootstrap, _) => return form(entrant, common).await,
+        (_, System::Hand) => return by_hand(event, entrant, common).await,
+        _ => {}
     }
+    let agents = Agents::formed(common, entrant, event == Event::NodeCut).await?;
+    let figures = match event {
+        Event::Switchover => switchover(entrant, &agents).await,
+        Event::CrashRestart => restart(entrant, &agents).await,
+        Event::NodeCut => cut(entrant, &agents).await,
+        Event::PostmasterKilled | Event::PostmasterStopped => {
+            half_dead(event, entrant, &agents).await
+        }
+        Event::AgentStopped => agent_stopped(entrant, &agents).await,
+        _ => handover(event, entrant, &agents).await,
+    };
+    agents.explained(figures)
 }
 
 /// A cluster with one client that follows the primary.
@@ -189,8 +194,7 @@ async fn by_hand(event: Event, entrant: &Entrant, common: &Common) -> Result<Fig
     stage.end(from).await
 }
 
-async fn switchover(entrant: &Entrant, common: &Common) -> Result<Figures> {
-    let agents = Agents::formed(common, entrant, false).await?;
+async fn switchover(entrant: &Entrant, agents: &Agents) -> Result<Figures> {
     let stage = Stage::new(agents.endpoints()).await?;
     settle(entrant).await;
     let from = Instant::now();
@@ -200,8 +204,7 @@ async fn switchover(entrant: &Entrant, common: &Common) -> Result<Figures> {
 }
 
 /// The primary's PostgreSQL, or its whole node, is killed, and another node takes over.
-async fn handover(event: Event, entrant: &Entrant, common: &Common) -> Result<Figures> {
-    let agents = Agents::formed(common, entrant, false).await?;
+async fn handover(event: Event, entrant: &Entrant, agents: &Agents) -> Result<Figures> {
     let stage = Stage::new(agents.endpoints()).await?;
     settle(entrant).await;
     let from = Instant::now();
@@ -209,12 +212,11 @@ async fn handover(event: Event, entrant: &Entrant, common: &Common) -> Result<Fi
         Event::NodeKilled => agents.node(stage.old).kill_node(),
         _ => agents.node(stage.old).kill_postgres(),
     }
-    stage.moved(from).await.with_context(|| agents.logs(15))?;
+    stage.moved(from).await?;
     stage.end(from).await
 }
 
-async fn restart(entrant: &Entrant, common: &Common) -> Result<Figures> {
-    let agents = Agents::formed(common, entrant, false).await?;
+async fn restart(entrant: &Entrant, agents: &Agents) -> Result<Figures> {
     let stage = Stage::new(agents.endpoints()).await?;
     settle(entrant).await;
     let from = Instant::now();
@@ -230,18 +232,15 @@ async fn restart(entrant: &Entrant, common: &Common) -> Result<Figures> {
     stage.end(from).await
 }
 
-async fn cut(entrant: &Entrant, common: &Common) -> Result<Figures> {
-    let agents = Agents::formed(common, entrant, true).await?;
+async fn cut(entrant: &Entrant, agents: &Agents) -> Result<Figures> {
     let stage = Stage::new(agents.endpoints()).await?;
     // A client inside the node: the network is no obstacle to it.
     let inside = Writer::start(Habit::Pinned, 2, &[agents.socket(stage.old)], &stage.ledger)?;
     settle(entrant).await;
     let from = Instant::now();
-    agents.node(stage.old).cut_network();
+    agents.cut_network(stage.old);
     let moved = |l: &Ledger| l.first_by(from, |n| n != stage.old);
-    until(&stage.ledger, "another primary", FAILOVER, moved)
-        .await
-        .with_context(|| agents.logs(15))?;
+    until(&stage.ledger, "another primary", FAILOVER, moved).await?;
     tokio::time::sleep(Duration::from_secs(3)).await;
     inside.stop();
     stage.writer.stop();
@@ -266,8 +265,7 @@ fn everywhere(endpoints: &[Endpoint], ledger: &Ledger) -> Result<Vec<Writer>> {
     Ok(writers)
 }
 
-async fn half_dead(event: Event, entrant: &Entrant, common: &Common) -> Result<Figures> {
-    let agents = Agents::formed(common, entrant, false).await?;
+async fn half_dead(event: Event, entrant: &Entrant, agents: &Agents) -> Result<Figures> {
     let ledger = Ledger::default();
     let endpoints = agents.endpoints();
     let mut writers = everywhere(&endpoints, &ledger)?;
@@ -311,8 +309,7 @@ async fn half_dead(event: Event, entrant: &Entrant, common: &Common) -> Result<F
     ])
 }
 
-async fn agent_stopped(entrant: &Entrant, common: &Common) -> Result<Figures> {
-    let agents = Agents::formed(common, entrant, false).await?;
+async fn agent_stopped(entrant: &Entrant, agents: &Agents) -> Result<Figures> {
     let ledger = Ledger::default();
     let endpoints = agents.endpoints();
     let writers = everywhere(&endpoints, &ledger)?;
@@ -330,7 +327,7 @@ async fn agent_stopped(entrant: &Entrant, common: &Common) -> Result<Figures> {
     .await;
     tokio::time::sleep(Duration::from_secs(8)).await;
     agents.node(old).signal_agent(Signal::CONT);
-    let moved = moved.with_context(|| agents.logs(15))?;
+    let moved = moved?;
     // Rows that the old node acknowledged meanwhile are lost when it follows the new one.
     rejoined(&endpoints[old]).await?;
     for writer in writers {
