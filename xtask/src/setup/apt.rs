@@ -24,7 +24,8 @@ pub(super) fn install(missing: &[Lack], yes: bool) -> Result<()> {
             choose(missing)?
         }
     };
-    let everything = simulate(&packages)?;
+    let mut everything = simulate(&packages)?;
+    everything.sort();
     eprintln!("To be installed with apt-get ({}):", everything.len());
     eprintln!("  {}", everything.join(" "));
     eprintln!("No service is started or left enabled, and no PostgreSQL cluster is made.");
