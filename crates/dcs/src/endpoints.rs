@@ -7,6 +7,8 @@ use pgherd_model::Span;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 /// Where distributions keep the CA certificates of the system.
 const SYSTEM_CAS: [&str; 3] = [
@@ -14,6 +16,9 @@ const SYSTEM_CAS: [&str; 3] = [
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/cert.pem",
 ];
+
+/// Checking a user name and password takes etcd a good part of a second when it is busy.
+const AUTHENTICATE_LIMIT: Span = Span::from_secs(5);
 
 /// Establishing a TCP connection on a network that works takes far less.
 const CONNECT_LIMIT: Span = Span::from_secs(1);
@@ -161,7 +166,11 @@ pub(crate) struct Pool {
 struct PoolState {
     order: Vec<String>,
     clients: HashMap<String, Client>,
+    connecting: HashMap<String, Connecting>,
 }
+
+/// What came of a connection that is being made; `None` until it is made or has failed.
+type Connecting = watch::Receiver<Option<Result<Client, Fault>>>;
 
 impl Pool {
     pub(crate) fn new(endpoints: Arc<Endpoints>) -> Pool {
@@ -188,17 +197,55 @@ impl Pool {
         state.order.clone()
     }
 
-    /// The client of an endpoint, connected if need be.
+    /// The client of an endpoint, connected if need be. Making a connection goes on when the
+    /// caller gives up waiting, so that the next one finds it made: checking a password takes a
+    /// busy etcd longer than a try may last.
     pub(crate) async fn client(&self, endpoint: &str) -> Result<Client, Fault> {
-        let known = lock(&self.state).clients.get(endpoint).cloned();
-        if let Some(client) = known {
-            return Ok(client);
-        }
-        let client = self.endpoints.connect(endpoint).await?;
-        lock(&self.state)
-            .clients
-            .insert(endpoint.to_owned(), client.clone());
-        Ok(client)
+        let mut connecting = {
+            let mut state = lock(&self.state);
+            if let Some(client) = state.clients.get(endpoint) {
+                return Ok(client.clone());
+            }
+            // One whose task ended with its runtime is of no use.
+            let alive = |connecting: &&Connecting| connecting.has_changed().is_ok();
+            match state.connecting.get(endpoint).filter(alive) {
+                Some(connecting) => connecting.clone(),
+                None => self.connect(&mut state, endpoint),
+            }
+        };
+        let aborted = || Fault::new(endpoint, Kind::Unsent, "connecting was given up");
+        let outcome = connecting.wait_for(Option::is_some).await;
+        outcome
+            .map_err(|_| aborted())?
+            .clone()
+            .ok_or_else(aborted)?
+    }
+
+    fn connect(&self, state: &mut PoolState, endpoint: &str) -> Connecting {
+        let (done, connecting) = watch::channel(None);
+        state
+            .connecting
+            .insert(endpoint.to_owned(), connecting.clone());
+        let pool = self.clone();
+        let endpoint = endpoint.to_owned();
+        tokio::spawn(async move {
+            let outcome = match timeout(AUTHENTICATE_LIMIT, pool.endpoints.connect(&endpoint)).await
+            {
+                Ok(outcome) => outcome,
+                Err(_) => {
+                    let text = "the user name was not checked in time";
+                    Err(Fault::new(&endpoint, Kind::Unsent, text))
+                }
+            };
+            let mut state = lock(&pool.state);
+            state.connecting.remove(&endpoint);
+            if let Ok(client) = &outcome {
+                state.clients.insert(endpoint, client.clone());
+            }
+            drop(state);
+            let _nobody_waits = done.send(Some(outcome));
+        });
+        connecting
     }
 
     /// Forgets the connection to an endpoint, which may be hung or have lost its token.
