@@ -105,6 +105,10 @@ fn remember(ctx: &Ctx<'_>, memory: &mut Memory) {
         memory.demoted = false;
         memory.start.clear();
     }
+    if view.is_down() && ctx.holding().is_none() && memory.was_primary {
+        memory.was_primary = false;
+        memory.demoted = true;
+    }
     let streaming = view
         .local
         .look
