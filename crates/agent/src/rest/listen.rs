@@ -1,7 +1,7 @@
 //! Opens the port, plain or TLS, and serves until the agent ends.
 
 use super::App;
-use super::tls;
+use super::tls::{self, Acceptor};
 use crate::snapshot::Hooks;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
@@ -109,12 +109,14 @@ impl Bound {
     /// # Errors
     /// [`RestError::Ended`], or [`RestError::Settings`] for headers that can not be sent.
     pub async fn serve(self, hooks: Hooks, peers: Peers) -> Result<(), RestError> {
-        let app = App::new(&self.api, self.clock, hooks, peers)?;
+        let app = App::new(&self.api, self.clock, hooks, peers).await?;
         let router = super::router(app);
         let handle = Handle::new();
         let mut servers = tokio::task::JoinSet::new();
         for socket in self.sockets {
-            let service = router.clone().into_make_service();
+            let service = router
+                .clone()
+                .into_make_service_with_connect_info::<SocketAddr>();
             let handle = handle.clone();
             match self.tls.clone() {
                 None => {
@@ -125,8 +127,9 @@ impl Bound {
                     servers.spawn(server.serve(service));
                 }
                 Some(tls) => {
-                    let mut server = axum_server::from_tcp_rustls(socket, tls)
+                    let mut server = axum_server::from_tcp(socket)
                         .map_err(RestError::Ended)?
+                        .acceptor(Acceptor::new(tls))
                         .handle(handle);
                     limits(server.http_builder());
                     servers.spawn(server.serve(service));

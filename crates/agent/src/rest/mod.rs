@@ -25,6 +25,7 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_LENGTH, SERVER};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use health::Health;
 use pgherd_model::{Cluster, Look, Span, Time};
@@ -57,13 +58,13 @@ pub(crate) struct App {
 
 impl App {
     /// Prepares what the settings say.
-    pub(crate) fn new(
+    pub(crate) async fn new(
         api: &RestApi,
         clock: fn() -> Time,
         hooks: Hooks,
         peers: Peers,
     ) -> Result<Arc<App>, RestError> {
-        let door = Door::new(api.authentication.as_ref()).map_err(RestError::Settings)?;
+        let door = Door::new(api).await?;
         let mut extra_headers = Vec::new();
         let secure = api
             .https_extra_headers
@@ -184,12 +185,20 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
             })
             .await
         }
-        ("DELETE", "switchover") => match app.door.check(request.headers()) {
+        ("DELETE", "switchover") => match admit(app, &request.into_parts().0).await {
             Ok(()) => failover::delete(app).await,
             Err(answer) => *answer,
         },
         (method, _) => answer::unsupported(method),
     }
+}
+
+async fn admit(app: &App, parts: &Parts) -> Result<(), Box<Answer>> {
+    let snapshot = app.last();
+    let cluster = snapshot.cluster.as_deref();
+    app.door
+        .check(&parts.headers, &parts.extensions, cluster)
+        .await
 }
 
 /// Checks access, reads the body, and lets the handler do its work.
@@ -198,10 +207,10 @@ where
     F: FnOnce(Arc<App>, Bytes) -> R,
     R: Future<Output = Answer>,
 {
-    if let Err(answer) = app.door.check(request.headers()) {
+    let (parts, body) = request.into_parts();
+    if let Err(answer) = admit(app, &parts).await {
         return *answer;
     }
-    let (parts, body) = request.into_parts();
     match read_body(&parts.headers, body).await {
         Ok(body) => handler(app.clone(), body).await,
         Err(answer) => *answer,

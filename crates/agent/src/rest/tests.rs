@@ -212,7 +212,11 @@ impl Got {
 }
 
 impl Node {
-    pub(super) fn of(snapshot: Snapshot, login: bool) -> Node {
+    pub(super) async fn of(snapshot: Snapshot, login: bool) -> Node {
+        Node::with(snapshot, &api(login)).await
+    }
+
+    pub(super) async fn with(snapshot: Snapshot, api: &RestApi) -> Node {
         let cluster = snapshot.cluster.as_deref().cloned().unwrap_or_default();
         let look = snapshot.look.clone();
         let store = Arc::new(Mutex::new(cluster));
@@ -244,7 +248,7 @@ impl Node {
             orders,
             picture: picture_seen,
         };
-        let app = App::new(&api(login), clock, hooks, peers()).unwrap();
+        let app = App::new(api, clock, hooks, peers()).await.unwrap();
         Node {
             cluster: store,
             picture,

@@ -1,13 +1,23 @@
 //! The server's side of TLS: `restapi.certfile`, `keyfile`, `cafile`, `verify_client`.
 
+use super::access::ShownCertificate;
 use super::listen::RestError;
+use axum::Extension;
+use axum::middleware::AddExtension;
+use axum_server::accept::Accept;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use pgherd_wire::patroni::config::{RestApi, VerifyClient};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::io;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::server::TlsStream;
+use tower::Layer;
 
 /// TLS as configured; `None`: plain HTTP.
 pub(crate) fn config(api: &RestApi) -> Result<Option<Arc<ServerConfig>>, RestError> {
@@ -90,4 +100,34 @@ fn certificates(path: &Path, setting: &str) -> Result<Vec<CertificateDer<'static
         return Err(bad("there is none in PEM format".to_owned()));
     }
     Ok(certs)
+}
+
+/// Shakes hands, and tells the requests whether the client has shown a certificate.
+#[derive(Clone)]
+pub(super) struct Acceptor(RustlsAcceptor);
+
+impl Acceptor {
+    /// With this certificate.
+    pub(super) fn new(config: RustlsConfig) -> Acceptor {
+        Acceptor(RustlsAcceptor::new(config))
+    }
+}
+
+impl<I, S> Accept<I, S> for Acceptor
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Send + 'static,
+{
+    type Stream = TlsStream<I>;
+    type Service = AddExtension<S, ShownCertificate>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
+
+    fn accept(&self, stream: I, service: S) -> Self::Future {
+        let handshake = self.0.accept(stream, service);
+        Box::pin(async move {
+            let (stream, service) = handshake.await?;
+            let shown = stream.get_ref().1.peer_certificates().is_some();
+            Ok((stream, Extension(ShownCertificate(shown)).layer(service)))
+        })
+    }
 }

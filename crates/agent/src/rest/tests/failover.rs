@@ -26,7 +26,7 @@ fn good() -> Value {
 /// A node in whose cluster n1 answers like this.
 async fn node(n1: Value) -> Arc<Node> {
     let url = peer(n1).await;
-    let node = Node::of(primary(), true);
+    let node = Node::of(primary(), true).await;
     node.change(|cluster| {
         cluster.members.get_mut(&"n1".into()).unwrap().value = member("n1", &url);
     });

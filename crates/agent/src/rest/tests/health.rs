@@ -225,7 +225,7 @@ fn readiness_wants_a_standby_that_streams_and_is_near() {
 
 #[tokio::test]
 async fn a_check_answers_with_the_status_document() {
-    let node = Node::of(primary(), false);
+    let node = Node::of(primary(), false).await;
     let healthy = node.get("/primary").await;
     assert_eq!(healthy.status, 200);
     assert_eq!(healthy.header("content-type"), Some("application/json"));

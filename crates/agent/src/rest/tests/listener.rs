@@ -113,7 +113,166 @@ async fn a_lost_loop_is_an_error_page_and_no_hang() {
         .await
         .unwrap();
     assert!(read_some(&mut stream).await.starts_with("HTTP/1.1 502 "));
-    let node = Node::of(primary(), false);
+    let node = Node::of(primary(), false).await;
     assert_eq!(node.get("/cluster").await.status, 200);
     server.abort();
+}
+
+/// Makes a certificate authority, and a certificate and key that it signed for 127.0.0.1.
+fn certificates(directory: &std::path::Path) {
+    let openssl = |arguments: &str| {
+        let mut command = std::process::Command::new("openssl");
+        let done = command
+            .args(arguments.split(' '))
+            .current_dir(directory)
+            .output()
+            .unwrap();
+        assert!(
+            done.status.success(),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    openssl(&format!(
+        "req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=ca"
+    ));
+    openssl(&format!(
+        "req {key} -keyout key.pem -out request.pem -subj /CN=node"
+    ));
+    std::fs::write(directory.join("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
+    openssl(
+        "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out cert.pem",
+    );
+    // One self-signed certificate for everything, as is common with Patroni.
+    openssl(&format!(
+        "req -x509 {key} -keyout self.key -out self.pem -days 2 -subj /CN=other"
+    ));
+}
+
+async fn serving_tls(
+    cert: std::path::PathBuf,
+    key: std::path::PathBuf,
+    ca: std::path::PathBuf,
+) -> String {
+    let mut settings = api(true);
+    settings.certfile = Some(cert);
+    settings.keyfile = Some(key);
+    settings.cafile = Some(ca);
+    settings.verify_client = pgherd_wire::patroni::config::VerifyClient::Optional;
+    let bound = bind(&settings, clock).await.unwrap();
+    let url = format!("https://127.0.0.1:{}/patroni", bound.port().unwrap());
+    let (_, snapshot) = watch::channel(Arc::new(primary()));
+    let (orders, _) = mpsc::channel(1);
+    let (_, picture) = watch::channel(Picture::default());
+    let hooks = Hooks {
+        snapshot,
+        orders,
+        picture,
+    };
+    tokio::spawn(async move { drop(bound.serve(hooks, peers()).await) });
+    url
+}
+
+#[tokio::test]
+async fn tls_is_served_and_client_certificates_open_the_door() {
+    use pgherd_peer::{PeerError, PeerOptions, Peers, endpoint};
+    use pgherd_wire::patroni::config::{Ctl, Login, Secret};
+    let directory = tempfile::tempdir().unwrap();
+    certificates(directory.path());
+    let file = |name: &str| directory.path().join(name);
+    let url = serving_tls(file("cert.pem"), file("key.pem"), file("ca.pem")).await;
+    let config = endpoint(&url, "config").unwrap();
+    let limit = Span::from_secs(10);
+    let client = |ca: Option<&str>, cert: bool, insecure: bool| {
+        let ctl = Ctl {
+            authentication: Some(Login {
+                username: "admin".into(),
+                password: Secret::new("s3cret"),
+            }),
+            cacert: ca.map(file),
+            certfile: cert.then(|| file("cert.pem")),
+            keyfile: cert.then(|| file("key.pem")),
+            ..Ctl::default()
+        };
+        Peers::new(&PeerOptions::new(&ctl, insecure, clock)).unwrap()
+    };
+    let careful = client(Some("ca.pem"), false, false);
+    assert!(careful.status(&url, limit).await.is_ok());
+    let refused = careful
+        .request("PATCH", &config, Some("{}"), limit)
+        .await
+        .unwrap();
+    assert_eq!(
+        (refused.status, refused.text.as_str()),
+        (403, "client certificate required")
+    );
+    let known = client(Some("ca.pem"), true, false);
+    let let_in = known
+        .request("PATCH", &config, Some("{}"), limit)
+        .await
+        .unwrap();
+    assert_eq!(let_in.status, 400);
+
+    // Insecure checks nothing without a client certificate, the chain but no name with one.
+    assert!(client(None, false, true).status(&url, limit).await.is_ok());
+    let distrusting = client(Some("self.pem"), false, false)
+        .status(&url, limit)
+        .await;
+    assert!(
+        matches!(distrusting, Err(PeerError::Connect { .. })),
+        "{distrusting:?}"
+    );
+    assert!(
+        client(Some("self.pem"), true, true)
+            .status(&url, limit)
+            .await
+            .is_err()
+    );
+    let by_name = url.replace("127.0.0.1", "localhost");
+    assert!(
+        client(Some("ca.pem"), true, true)
+            .status(&by_name, limit)
+            .await
+            .is_ok()
+    );
+    assert!(
+        client(Some("ca.pem"), false, false)
+            .status(&by_name, limit)
+            .await
+            .is_err()
+    );
+
+    let url = serving_tls(file("self.pem"), file("self.key"), file("self.pem")).await;
+    assert!(
+        client(Some("self.pem"), true, true)
+            .status(&url, limit)
+            .await
+            .is_err(),
+        "a stranger's certificate"
+    );
+    assert!(
+        client(Some("self.pem"), false, true)
+            .status(&url, limit)
+            .await
+            .is_ok()
+    );
+    // Its name is none of ours, and that is looked at.
+    assert!(
+        client(Some("self.pem"), false, false)
+            .status(&url, limit)
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn unusable_certificates_are_named() {
+    let mut settings = api(false);
+    settings.certfile = Some("/nonexistent/cert.pem".into());
+    let text = bind(&settings, clock).await.unwrap_err().to_string();
+    assert!(
+        text.contains("/nonexistent/cert.pem (restapi.certfile)"),
+        "{text}"
+    );
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 #[tokio::test]
 async fn head_and_options_know_health_checks_only() {
-    let node = Node::of(primary(), true);
+    let node = Node::of(primary(), true).await;
     for method in ["HEAD", "OPTIONS"] {
         for (path, status) in [
             ("/primary", 200),
@@ -38,7 +38,7 @@ async fn head_and_options_know_health_checks_only() {
 
 #[tokio::test]
 async fn liveness_and_readiness_are_bare() {
-    let node = Node::of(primary(), true);
+    let node = Node::of(primary(), true).await;
     for path in ["/liveness", "/readiness", "/liveness/x"] {
         let got = node.get(path).await;
         assert_eq!((got.status, got.body.as_str()), (200, ""));
@@ -50,7 +50,7 @@ async fn liveness_and_readiness_are_bare() {
 async fn patroni_is_always_200_and_read_anew() {
     let mut old = replica();
     old.guard_missing = true;
-    let node = Node::of(old, true);
+    let node = Node::of(old, true).await;
     for path in ["/patroni", "/patroni/x", "/patroni?lag=0"] {
         let got = node.get(path).await;
         assert_eq!(got.status, 200);
@@ -65,7 +65,7 @@ async fn patroni_is_always_200_and_read_anew() {
 async fn patroni_shows_silence_as_unknown() {
     let mut silent = primary();
     silent.look = None;
-    let got = Node::of(silent, true).get("/patroni").await;
+    let got = Node::of(silent, true).await.get("/patroni").await;
     assert_eq!(got.status, 200);
     assert_eq!(
         (&got.json()["state"], &got.json()["role"]),
@@ -76,7 +76,7 @@ async fn patroni_shows_silence_as_unknown() {
 
 #[tokio::test]
 async fn cluster_and_explain_are_documents() {
-    let node = Node::of(primary(), true);
+    let node = Node::of(primary(), true).await;
     let cluster = node.get("/cluster").await;
     assert_eq!(cluster.status, 200);
     let document = cluster.json();
@@ -94,7 +94,7 @@ async fn cluster_and_explain_are_documents() {
 
 #[tokio::test]
 async fn unsafe_verbs_want_credentials() {
-    let node = Node::of(primary(), true);
+    let node = Node::of(primary(), true).await;
     for (method, path) in [
         ("PATCH", "/config"),
         ("PUT", "/config"),
@@ -131,7 +131,7 @@ async fn unsafe_verbs_want_credentials() {
 
 #[tokio::test]
 async fn without_credentials_configured_the_door_is_open() {
-    let node = Node::of(primary(), false);
+    let node = Node::of(primary(), false).await;
     let request = Request::patch("/config")
         .header("content-length", 11)
         .body(Body::from("{\"ttl\": 40}"));
@@ -140,7 +140,7 @@ async fn without_credentials_configured_the_door_is_open() {
 
 #[tokio::test]
 async fn unknown_verbs_and_paths_are_501() {
-    let node = Node::of(primary(), true);
+    let node = Node::of(primary(), true).await;
     for (method, path) in [
         ("POST", "/"),
         ("POST", "/nothing"),
@@ -166,7 +166,7 @@ async fn unknown_verbs_and_paths_are_501() {
 
 #[tokio::test]
 async fn bodies_are_objects_with_a_length() {
-    let node = Node::of(primary(), true);
+    let node = Node::of(primary(), true).await;
     for path in ["/switchover", "/failover"] {
         for body in [
             "",
@@ -201,7 +201,7 @@ async fn bodies_are_objects_with_a_length() {
 
 #[tokio::test]
 async fn patch_merges_and_keeps_what_it_does_not_know() {
-    let node = Node::of(primary(), true);
+    let node = Node::of(primary(), true).await;
     let patch =
         r#"{"ttl":40,"loop_wait":null,"mine":{"x":null},"postgresql":{"parameters":{"a":"ö"}}}"#;
     let got = node.call("PATCH", "/config", patch).await;
@@ -236,7 +236,7 @@ async fn patch_merges_and_keeps_what_it_does_not_know() {
 
 #[tokio::test]
 async fn put_replaces() {
-    let node = Node::of(primary(), true);
+    let node = Node::of(primary(), true).await;
     let got = node.call("PUT", "/config", r#"{"ttl":20}"#).await;
     assert_eq!((got.status, got.body.as_str()), (200, r#"{"ttl": 20}"#));
     assert_eq!(node.get("/config").await.body, r#"{"ttl": 20}"#);
@@ -245,7 +245,7 @@ async fn put_replaces() {
 #[tokio::test]
 async fn a_missing_or_broken_config_key_is_told() {
     for text in [None, Some("[]"), Some("broken")] {
-        let node = Node::of(primary(), true);
+        let node = Node::of(primary(), true).await;
         node.change(|cluster| match text {
             None => cluster.config = None,
             Some(text) => cluster.config.as_mut().unwrap().value.text = text.into(),
@@ -259,5 +259,53 @@ async fn a_missing_or_broken_config_key_is_told() {
             node.call("PUT", "/config", r#"{"ttl":20}"#).await.status,
             200
         );
+    }
+}
+
+#[tokio::test]
+async fn an_allowlist_is_asked_before_credentials() {
+    use axum::extract::ConnectInfo;
+    use std::net::SocketAddr;
+    let mut settings = super::api(true);
+    settings.allowlist = vec!["10.0.0.0/8".into(), "localhost".into()];
+    let node = Node::with(primary(), &settings).await;
+    settings.allowlist.clear();
+    settings.allowlist_include_members = true;
+    // The members' api_url is at 127.0.0.1.
+    let members = Node::with(primary(), &settings).await;
+    for (node, from, status) in [
+        (&node, "10.9.8.7:1", 401),
+        (&node, "[::ffff:10.9.8.7]:1", 401),
+        (&node, "127.0.0.1:1", 401),
+        (&node, "192.168.0.1:1", 403),
+        (&members, "127.0.0.1:1", 401),
+        (&members, "10.9.8.7:1", 403),
+    ] {
+        let from: SocketAddr = from.parse().unwrap();
+        let request = Request::patch("/config").extension(ConnectInfo(from));
+        let got = node.send(request.body(Body::from("{}")).unwrap()).await;
+        assert_eq!(got.status, status, "{from}");
+        if status == 403 {
+            assert_eq!(got.body, "Access is denied");
+        }
+    }
+    assert_eq!(node.get("/patroni").await.status, 200, "reading is free");
+}
+
+#[tokio::test]
+async fn a_wanted_certificate_is_asked_for() {
+    use crate::rest::access::ShownCertificate;
+    use pgherd_wire::patroni::config::VerifyClient;
+    let mut settings = super::api(true);
+    settings.certfile = Some("/nonexistent".into());
+    settings.verify_client = VerifyClient::Optional;
+    let node = Node::with(primary(), &settings).await;
+    for (shown, status, text) in [
+        (false, 403, "client certificate required"),
+        (true, 401, "no auth header received"),
+    ] {
+        let request = Request::patch("/config").extension(ShownCertificate(shown));
+        let got = node.send(request.body(Body::from("{}")).unwrap()).await;
+        assert_eq!((got.status, got.body.as_str()), (status, text));
     }
 }
