@@ -58,7 +58,7 @@ pub enum Error {
         port: u16,
     },
     /// The operation needs another state of the data directory.
-    #[error("data directory {} is not usable for {what}: {state:?}", path.display())]
+    #[error("data directory {} is not fit for {what}: {}", path.display(), words(state))]
     DataDir {
         /// Operation.
         what: &'static str,
@@ -154,6 +154,15 @@ fn remedy(source: &std::io::Error) -> &'static str {
         }
         std::io::ErrorKind::StorageFull => ": free space on that file system",
         _ => "",
+    }
+}
+
+fn words(state: &DataDir) -> &str {
+    match state {
+        DataDir::Empty => "it is empty",
+        DataDir::Initialized => "it holds a cluster already",
+        DataDir::Unfinished => "it holds an unfinished cluster of ours",
+        DataDir::Unusable(why) => why,
     }
 }
 
