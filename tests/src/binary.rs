@@ -70,13 +70,13 @@ fn build() -> PathBuf {
     binary
 }
 
-/// Copies a program to where the unprivileged user can run it (root's home is closed to others).
+/// Copies the program, as `pgherd`, to where the unprivileged user can run it (root's home is closed to others).
 ///
 /// # Panics
 /// When it can not be copied.
 pub fn copy_for_everybody(program: &Path, dir: &Path) -> PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
-    let target = dir.join(program.file_name().expect("a file name"));
+    let target = dir.join("pgherd");
     fs::copy(program, &target)
         .unwrap_or_else(|e| panic!("copy {} to {}: {e}", program.display(), target.display()));
     fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).expect("chmod");
