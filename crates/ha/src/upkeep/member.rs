@@ -132,10 +132,11 @@ fn down(ctx: &Ctx<'_>) -> PostgresState {
     {
         return PostgresState::StartFailed;
     }
-    let clean = matches!(
-        local.control.map(|control| control.state),
-        None | Some(ControlState::ShutDown | ControlState::ShutDownInRecovery)
-    );
+    let clean = local.backup_label
+        || matches!(
+            local.control.map(|control| control.state),
+            None | Some(ControlState::ShutDown | ControlState::ShutDownInRecovery)
+        );
     if clean {
         PostgresState::Stopped
     } else {
