@@ -180,7 +180,22 @@ pub(crate) struct Failure {
     pub(crate) doubtful: bool,
 }
 
+fn not_sent() -> Fault {
+    Fault::new(
+        "-",
+        Kind::Unsent,
+        "the deadline had passed before it was sent",
+    )
+}
+
 impl Failure {
+    fn of_read(last: Fault) -> Failure {
+        Failure {
+            last,
+            doubtful: false,
+        }
+    }
+
     /// The error for the operation `what`.
     pub(crate) fn error(self, what: String) -> Error {
         let last = self.last.line();
@@ -283,70 +298,59 @@ impl Caller {
         F: Fn(Client) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<((), Header), EtcdError>> + Send,
     {
-        let mut last = Fault::new(
-            "-",
-            Kind::Unsent,
-            "the deadline had passed before it was sent",
-        );
+        let mut last = not_sent();
         let mut tries = JoinSet::new();
         let mut flying: Vec<String> = Vec::new();
-        let mut waiting: VecDeque<String> = VecDeque::new();
+        let order = self.pool.order().into_iter();
+        let mut waiting: VecDeque<(Time, String)> = order.map(|next| (Time::ZERO, next)).collect();
         loop {
-            let left = limits.deadline.since(self.now());
+            let now = self.now();
+            let left = limits.deadline.since(now);
             if left.is_zero() {
-                flying
-                    .iter()
-                    .for_each(|endpoint| self.pool.demote(endpoint));
-                return Err(Failure {
-                    last,
-                    doubtful: false,
-                });
+                self.demote_all(&flying);
+                return Err(Failure::of_read(last));
             }
-            if waiting.is_empty() && flying.is_empty() {
-                if last.endpoint != "-" {
-                    sleep(ROUND_PAUSE.min(left)).await;
-                }
-                waiting = self.pool.order().into();
-            }
-            if let Some(endpoint) = waiting.pop_front() {
+            if waiting.front().is_some_and(|(due, _)| *due <= now) {
+                let endpoint = waiting
+                    .pop_front()
+                    .map(|(_, next)| next)
+                    .unwrap_or_default();
                 let limit = left.min(limits.per_try.unwrap_or(TRY_START));
-                let (caller, request, endpoint_of_try) =
-                    (self.clone(), request.clone(), endpoint.clone());
-                tries.spawn(async move { caller.once(&endpoint_of_try, limit, &request).await });
-                flying.push(endpoint);
+                flying.push(endpoint.clone());
+                let (caller, request) = (self.clone(), request.clone());
+                tries.spawn(async move { caller.once(&endpoint, limit, &request).await });
             }
-            let early = if waiting.is_empty() {
-                left
-            } else {
-                stagger.min(left)
-            };
+            let next_due = waiting.front().map(|(due, _)| due.since(now));
+            if tries.is_empty() {
+                sleep(next_due.unwrap_or(ROUND_PAUSE).min(left)).await;
+                continue;
+            }
+            let early = next_due.map_or(left, |due| due.max(stagger).min(left));
             let Ok(Some(Ok(outcome))) = timeout(early, tries.join_next()).await else {
                 continue;
             };
-            match outcome {
+            let fault = match outcome {
                 Ok(reply) => {
                     flying.retain(|endpoint| *endpoint != reply.endpoint);
-                    flying
-                        .iter()
-                        .for_each(|endpoint| self.pool.demote(endpoint));
+                    self.demote_all(&flying);
                     return Ok(reply);
                 }
-                Err(fault) => {
-                    flying.retain(|endpoint| *endpoint != fault.endpoint);
-                    match fault.kind {
-                        Kind::Token => self.pool.disconnect(&fault.endpoint),
-                        Kind::LeaseGone => {}
-                        _ => self.pool.demote(&fault.endpoint),
-                    }
-                    last = fault;
-                    if last.kind == Kind::LeaseGone {
-                        return Err(Failure {
-                            last,
-                            doubtful: false,
-                        });
-                    }
-                }
+                Err(fault) => fault,
+            };
+            flying.retain(|endpoint| *endpoint != fault.endpoint);
+            match fault.kind {
+                Kind::LeaseGone => return Err(Failure::of_read(fault)),
+                Kind::Token => self.pool.disconnect(&fault.endpoint),
+                _ => self.pool.demote(&fault.endpoint),
             }
+            waiting.push_back((self.now() + ROUND_PAUSE, fault.endpoint.clone()));
+            last = fault;
+        }
+    }
+
+    fn demote_all(&self, endpoints: &[String]) {
+        for endpoint in endpoints {
+            self.pool.demote(endpoint);
         }
     }
 
@@ -362,11 +366,7 @@ impl Caller {
         Fut: Future<Output = Result<(T, Header), EtcdError>>,
     {
         let mut doubtful = false;
-        let mut last = Fault::new(
-            "-",
-            Kind::Unsent,
-            "the deadline had passed before it was sent",
-        );
+        let mut last = not_sent();
         let mut round = 0u32;
         loop {
             let order = self.pool.order();

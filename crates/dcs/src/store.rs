@@ -34,7 +34,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Starts keeping the picture, on the tokio runtime of the caller. Does not wait for etcd.
+    /// Starts keeping the picture, on the tokio runtime of the caller (there has to be one).
+    /// Does not wait for etcd.
     ///
     /// # Errors
     /// [`Error::Settings`] if the options cannot work.
@@ -84,7 +85,8 @@ impl Store {
     ///
     /// `AcquireLeader` and `ReattachLeader` use the present leader lease: renew it before. An
     /// answer that got lost is resolved where the keys can tell (by our name and lease, or by
-    /// the value that was to be written), otherwise it is [`Error::Ambiguous`].
+    /// the value that was to be written), otherwise it is [`Error::Ambiguous`]. So is always a
+    /// lost answer to the race for an empty `initialize`, which everybody writes alike.
     ///
     /// # Errors
     /// See [`Error`]; only [`Error::Ambiguous`] may have changed something.
