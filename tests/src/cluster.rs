@@ -250,19 +250,24 @@ impl TestCluster {
         .await
     }
 
-    /// Application names that stream from this member now, sorted.
+    /// Names of the members that stream from this one now, by its word and by their own (a
+    /// pg_basebackup under way streams too, but nothing runs there yet).
     ///
     /// # Errors
     /// Those of the query.
     pub async fn streaming_from(&self, node: &Node) -> Result<Vec<String>, String> {
-        let sql = "select string_agg(distinct application_name, ',' order by application_name) \
+        let sql = "select string_agg(distinct application_name, ',') \
                    from pg_stat_replication where state = 'streaming'";
-        let text = node.sql(sql).await?;
-        Ok(text
-            .split(',')
-            .filter(|n| !n.is_empty())
-            .map(str::to_owned)
-            .collect())
+        let senders = node.sql(sql).await?;
+        let senders: Vec<&str> = senders.split(',').collect();
+        let mut names = Vec::new();
+        for replica in self.nodes.iter().filter(|n| senders.contains(&n.name())) {
+            let receiver = replica.sql("select status from pg_stat_wal_receiver").await;
+            if receiver.is_ok_and(|s| s == "streaming") {
+                names.push(replica.name().to_owned());
+            }
+        }
+        Ok(names)
     }
 
     /// [`crate::wait_for`]; the logs of all members follow when it panics.

@@ -401,7 +401,7 @@ async fn errors_in_the_node_file() {
             json!({"postgresql": {"authentication": {"superuser": null}}}),
             "superuser",
         ),
-        (json!({"restapi": {"listen": "nonsense"}}), "listen"),
+        (json!({"restapi": {"listen": "127.0.0.1:port"}}), "listen"),
         (json!({"etcd3": null}), "etcd3"),
         (json!({"tags": "text"}), "tags"),
     ];
