@@ -383,9 +383,14 @@ impl Caller {
                     let kind = fault.kind;
                     tracing::debug!(endpoint, ?kind, "try failed: {}", fault.text);
                     doubtful |= kind == Kind::Unknown && !limits.read_only;
-                    last = fault;
+                    // One that the deadline cut short says less than the one before.
+                    if limit >= TRY_MIN || last.endpoint == "-" || kind != Kind::Unknown {
+                        last = fault;
+                    }
                     match kind {
-                        Kind::LeaseGone | Kind::NoSpace => return Err(Failure { last, doubtful }),
+                        Kind::LeaseGone | Kind::NoSpace => {
+                            return Err(Failure { last, doubtful });
+                        }
                         Kind::Token if !renewed_token => {
                             renewed_token = true;
                             self.pool.disconnect(endpoint);

@@ -185,42 +185,54 @@ pub(crate) fn plan(op: &Op, context: Context<'_>) -> Option<Plan> {
             build.guard_key(&key, *expected);
             build.put(&key, dcs::failover_to_json(failover), 0);
         }
+        Op::PutSync { .. }
+        | Op::DeleteSync { .. }
+        | Op::PutStatus { .. }
+        | Op::PutFailsafe { .. }
+        | Op::PutHistory { .. } => leaders_word(&mut build, op, &key),
+        Op::LookAtLease { .. } | Op::Refresh => return None,
+    }
+    Some(build.plan)
+}
+
+/// What only the leader writes, while its term lasts.
+fn leaders_word(build: &mut Builder<'_>, op: &Op, key: &Key) {
+    match op {
         Op::PutSync {
             sync,
             expected,
             term,
         } => {
             build.guard_term(*term);
-            build.guard_key(&key, *expected);
-            build.put(&key, dcs::sync_to_json(sync), 0);
+            build.guard_key(key, *expected);
+            build.put(key, dcs::sync_to_json(sync), 0);
             build.term_as_evidence(*term);
         }
         Op::DeleteSync { expected, term } => {
-            let name = build.key(&key);
+            let name = build.key(key);
             build.guard_term(*term);
-            build.guard_key(&key, Some(*expected));
-            build.delete(&key);
+            build.guard_key(key, Some(*expected));
+            build.delete(key);
             build.plan.evidence.push(Evidence::Absent(name));
             build.term_as_evidence(*term);
         }
         Op::PutStatus { status, term } => {
             build.guard_term(*term);
-            build.put(&key, dcs::status_to_json(status), 0);
+            build.put(key, dcs::status_to_json(status), 0);
             build.term_as_evidence(*term);
         }
         Op::PutFailsafe { members, term } => {
             build.guard_term(*term);
-            build.put(&key, dcs::failsafe_to_json(members), 0);
+            build.put(key, dcs::failsafe_to_json(members), 0);
             build.term_as_evidence(*term);
         }
         Op::PutHistory { history, term } => {
             build.guard_term(*term);
-            build.put(&key, dcs::history_to_json(history), 0);
+            build.put(key, dcs::history_to_json(history), 0);
             build.term_as_evidence(*term);
         }
-        Op::LookAtLease { .. } | Op::Refresh => return None,
+        _ => {}
     }
-    Some(build.plan)
 }
 
 /// What is done, and the key it is mainly done to.
