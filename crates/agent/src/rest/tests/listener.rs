@@ -5,6 +5,8 @@ use crate::rest::{RestError, bind};
 use crate::snapshot::Hooks;
 use pgherd_dcs::Picture;
 use pgherd_model::Span;
+use pgherd_peer::{PeerOptions, Peers, endpoint};
+use pgherd_wire::patroni::config::{Ctl, Login, Secret, VerifyClient};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -159,7 +161,7 @@ async fn serving_tls(
     settings.certfile = Some(cert);
     settings.keyfile = Some(key);
     settings.cafile = Some(ca);
-    settings.verify_client = pgherd_wire::patroni::config::VerifyClient::Optional;
+    settings.verify_client = VerifyClient::Optional;
     let bound = bind(&settings, clock).await.unwrap();
     let url = format!("https://127.0.0.1:{}/patroni", bound.port().unwrap());
     let (_, snapshot) = watch::channel(Arc::new(primary()));
@@ -174,96 +176,78 @@ async fn serving_tls(
     url
 }
 
-#[tokio::test]
-async fn tls_is_served_and_client_certificates_open_the_door() {
-    use pgherd_peer::{PeerError, PeerOptions, Peers, endpoint};
-    use pgherd_wire::patroni::config::{Ctl, Login, Secret};
-    let directory = tempfile::tempdir().unwrap();
-    certificates(directory.path());
-    let file = |name: &str| directory.path().join(name);
-    let url = serving_tls(file("cert.pem"), file("key.pem"), file("ca.pem")).await;
-    let config = endpoint(&url, "config").unwrap();
-    let limit = Span::from_secs(10);
-    let client = |ca: Option<&str>, cert: bool, insecure: bool| {
-        let ctl = Ctl {
-            authentication: Some(Login {
-                username: "admin".into(),
-                password: Secret::new("s3cret"),
-            }),
-            cacert: ca.map(file),
-            certfile: cert.then(|| file("cert.pem")),
-            keyfile: cert.then(|| file("key.pem")),
-            ..Ctl::default()
-        };
-        Peers::new(&PeerOptions::new(&ctl, insecure, clock)).unwrap()
+const LIMIT: Span = Span::from_secs(10);
+
+/// A client that trusts `ca`, with the node's certificate or without.
+fn client(directory: &std::path::Path, ca: Option<&str>, cert: bool, insecure: bool) -> Peers {
+    let file = |name: &str| directory.join(name);
+    let login = Login {
+        username: "admin".into(),
+        password: Secret::new("s3cret"),
     };
-    let careful = client(Some("ca.pem"), false, false);
-    assert!(careful.status(&url, limit).await.is_ok());
-    let refused = careful
-        .request("PATCH", &config, Some("{}"), limit)
-        .await
-        .unwrap();
+    let ctl = Ctl {
+        authentication: Some(login),
+        cacert: ca.map(file),
+        certfile: cert.then(|| file("cert.pem")),
+        keyfile: cert.then(|| file("key.pem")),
+        ..Ctl::default()
+    };
+    Peers::new(&PeerOptions::new(&ctl, insecure, clock)).unwrap()
+}
+
+#[tokio::test]
+async fn client_certificates_open_the_door() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    certificates(at);
+    let url = serving_tls(at.join("cert.pem"), at.join("key.pem"), at.join("ca.pem")).await;
+    let config = endpoint(&url, "config").unwrap();
+    let careful = client(at, Some("ca.pem"), false, false);
+    assert!(careful.status(&url, LIMIT).await.is_ok());
+    let refused = careful.request("PATCH", &config, Some("{}"), LIMIT).await;
+    let refused = refused.unwrap();
     assert_eq!(
         (refused.status, refused.text.as_str()),
         (403, "client certificate required")
     );
-    let known = client(Some("ca.pem"), true, false);
-    let let_in = known
-        .request("PATCH", &config, Some("{}"), limit)
-        .await
-        .unwrap();
-    assert_eq!(let_in.status, 400);
+    let known = client(at, Some("ca.pem"), true, false);
+    let let_in = known.request("PATCH", &config, Some("{}"), LIMIT).await;
+    assert_eq!(let_in.unwrap().status, 400);
+}
 
-    // Insecure checks nothing without a client certificate, the chain but no name with one.
-    assert!(client(None, false, true).status(&url, limit).await.is_ok());
-    let distrusting = client(Some("self.pem"), false, false)
-        .status(&url, limit)
-        .await;
-    assert!(
-        matches!(distrusting, Err(PeerError::Connect { .. })),
-        "{distrusting:?}"
-    );
-    assert!(
-        client(Some("self.pem"), true, true)
-            .status(&url, limit)
-            .await
-            .is_err()
-    );
+#[tokio::test]
+async fn what_a_client_checks_follows_patroni() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    certificates(at);
+    let url = serving_tls(at.join("cert.pem"), at.join("key.pem"), at.join("ca.pem")).await;
     let by_name = url.replace("127.0.0.1", "localhost");
-    assert!(
-        client(Some("ca.pem"), true, true)
-            .status(&by_name, limit)
-            .await
-            .is_ok()
-    );
-    assert!(
-        client(Some("ca.pem"), false, false)
-            .status(&by_name, limit)
-            .await
-            .is_err()
-    );
-
-    let url = serving_tls(file("self.pem"), file("self.key"), file("self.pem")).await;
-    assert!(
-        client(Some("self.pem"), true, true)
-            .status(&url, limit)
-            .await
-            .is_err(),
-        "a stranger's certificate"
-    );
-    assert!(
-        client(Some("self.pem"), false, true)
-            .status(&url, limit)
-            .await
-            .is_ok()
-    );
-    // Its name is none of ours, and that is looked at.
-    assert!(
-        client(Some("self.pem"), false, false)
-            .status(&url, limit)
-            .await
-            .is_err()
-    );
+    let own = serving_tls(
+        at.join("self.pem"),
+        at.join("self.key"),
+        at.join("self.pem"),
+    )
+    .await;
+    for (url, ca, cert, insecure, good) in [
+        // Insecure without a client certificate: nothing is checked.
+        (&url, None, false, true, true),
+        (&own, Some("self.pem"), false, true, true),
+        // Insecure with one: the chain, but no name.
+        (&by_name, Some("ca.pem"), true, true, true),
+        (&url, Some("self.pem"), true, true, false),
+        // Else both.
+        (&url, Some("ca.pem"), false, false, true),
+        (&url, Some("self.pem"), false, false, false),
+        (&by_name, Some("ca.pem"), false, false, false),
+        (&own, Some("self.pem"), false, false, false),
+    ] {
+        let status = client(at, ca, cert, insecure).status(url, LIMIT).await;
+        assert_eq!(
+            status.is_ok(),
+            good,
+            "{url} {ca:?} {cert} {insecure}: {status:?}"
+        );
+    }
 }
 
 #[tokio::test]
