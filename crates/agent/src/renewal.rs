@@ -57,6 +57,7 @@ impl Renewal {
             lease,
             publish,
             last_try: None,
+            failing: false,
         };
         std::thread::Builder::new()
             .name("renewal".into())
@@ -144,6 +145,7 @@ struct Worker {
     lease: LeaderLease,
     publish: watch::Sender<Option<LeaseFact>>,
     last_try: Option<Time>,
+    failing: bool,
 }
 
 type Request = oneshot::Sender<Result<LeaseFact, String>>;
@@ -241,6 +243,9 @@ impl Worker {
         self.last_try = Some(clock::now());
         match self.lease.renew(budget).await {
             Ok(renewed) => {
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!("the leader lease is renewed again");
+                }
                 let fact = LeaseFact {
                     lease: renewed.lease,
                     sent: renewed.sent,
@@ -261,7 +266,10 @@ impl Worker {
                 Ok(fact)
             }
             Err(error) => {
-                tracing::warn!("{error}");
+                // Once per outage: tries follow each other quickly.
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::warn!("{error}");
+                }
                 if matches!(error, RenewError::Lost { .. }) {
                     self.publish.send_replace(None);
                 }

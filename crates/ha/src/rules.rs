@@ -7,6 +7,7 @@ mod hang;
 mod identity;
 mod lock_free;
 mod lock_held;
+mod paused;
 mod restart;
 mod rewind;
 mod shutdown;
@@ -20,6 +21,7 @@ type Rule = fn(&Ctx<'_>, &mut Memory) -> Verdict;
 
 /// Rules by name, first to last.
 pub(crate) const LADDER: &[(&str, Rule)] = &[
+    ("paused", paused::rule),
     ("fence", fence::rule),
     ("shutdown", shutdown::rule),
     ("starting", starting::rule),
