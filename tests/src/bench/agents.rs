@@ -27,7 +27,7 @@ pub(crate) struct Common {
     pub(crate) etcd: Etcd,
     /// Patroni's command, without the node file.
     pub(crate) patroni: Option<Vec<String>>,
-    /// The product; `None`: built by the library.
+    /// The product, if it takes part.
     pub(crate) pgherd: Option<PathBuf>,
     /// The private network, and the etcd that listens on it.
     pub(crate) network: Option<(Network, Etcd)>,

@@ -116,16 +116,21 @@ async fn all(args: &Args, network: bool) -> Result<bool> {
     } else {
         None
     };
+    // A copy: whatever is built meanwhile, all runs are of the same program.
+    let pgherd = args.takes(System::Pgherd).then(|| {
+        let program = args.pgherd.clone().unwrap_or_else(binary::pgherd);
+        binary::copy_for_everybody(&program, dir.path())
+    });
     let common = Common {
         disk: dir.path().canonicalize()?,
         etcd: Etcd::start(3).await,
         patroni,
-        pgherd: args.pgherd.clone(),
+        pgherd,
         network: if network { Some(outside().await) } else { None },
     };
     let mut run = Run {
         args,
-        facts: facts(args, &common),
+        facts: facts(&common),
         samples: Vec::new(),
     };
     for (key, event) in args.events() {
@@ -185,7 +190,7 @@ fn sections() -> Vec<Section> {
 }
 
 /// Machine and versions.
-fn facts(args: &Args, common: &Common) -> Facts {
+fn facts(common: &Common) -> Facts {
     let mut facts = machine::facts(&common.disk, common.etcd.dir());
     let postgres = process::pg_bin().join("postgres").display().to_string();
     facts.push(machine::pair(
@@ -196,8 +201,7 @@ fn facts(args: &Args, common: &Common) -> Facts {
     if let Some((program, rest)) = common.patroni.as_ref().and_then(|c| c.split_first()) {
         facts.push(machine::pair("Patroni", machine::version(program, rest)));
     }
-    if args.takes(System::Pgherd) {
-        let program = common.pgherd.clone().unwrap_or_else(binary::pgherd);
+    if let Some(program) = &common.pgherd {
         let version = machine::version(&program.display().to_string(), &[]);
         facts.push(machine::pair("pgherd", version));
     }
