@@ -11,6 +11,12 @@ async fn to_a_named_candidate_over_rest() {
     let cluster = TestCluster::formed(&etcd, &three()).await;
     let old = cluster.primary().await.unwrap();
     let new = crate::common::other(&cluster, old.name());
+    let third = cluster
+        .nodes()
+        .iter()
+        .find(|n| ![old.name(), new.name()].contains(&n.name()));
+    let third = third.unwrap();
+    let started = crate::common::start_time(third).await;
     let watcher = Watcher::start(cluster.targets()).await;
     let writer = Writer::start(cluster.targets()).await;
     writer.wait_acks(200, secs(20)).await;
@@ -25,6 +31,8 @@ async fn to_a_named_candidate_over_rest() {
     writer.wait_acks(200, secs(20)).await;
     let primary = cluster.wait_whole(secs(30)).await;
     assert_eq!(primary.name(), new.name());
+    let now = crate::common::start_time(third).await;
+    assert_eq!(now, started, "the third member follows without a restart");
     let report = writer.stop();
     for node in cluster.nodes() {
         cluster
