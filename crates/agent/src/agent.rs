@@ -64,7 +64,63 @@ pub(crate) struct Agent {
     pub(crate) was_primary: bool,
 }
 
+/// What an agent is made of.
+pub(crate) struct Parts {
+    pub(crate) node: NodeConfig,
+    pub(crate) first: Effective,
+    pub(crate) store: Store,
+    pub(crate) renewal: Renewal,
+    pub(crate) instance: Instance,
+    pub(crate) peers: Peers,
+    pub(crate) events: mpsc::UnboundedSender<Event>,
+}
+
 impl Agent {
+    /// An agent that has not looked yet.
+    pub(crate) fn new(parts: Parts) -> Agent {
+        let Parts {
+            node,
+            first,
+            store,
+            renewal,
+            instance,
+            peers,
+            events,
+        } = parts;
+        Agent {
+            identity: settings::identity(&node),
+            effective: first,
+            config_revision: None,
+            picture: store.picture(),
+            renewal,
+            peers,
+            guarding: Guarding::new(instance.path().to_owned(), events.clone()),
+            jobs: Jobs::new(instance.clone(), events.clone()),
+            observer: Observer::default(),
+            started: clock::now(),
+            dcs_last_seen: jiff::Timestamp::now().as_second(),
+            sight: None,
+            peer_facts: BTreeMap::new(),
+            asking: 0,
+            history: None,
+            asking_history: false,
+            bootstrap_claim: None,
+            bootstrapped: None,
+            probed: None,
+            probing: false,
+            next_probe: Time::ZERO,
+            member_alive: clock::now(),
+            shutdown: false,
+            exit: None,
+            last_why: (String::new(), Time::ZERO),
+            was_primary: false,
+            store,
+            instance,
+            events,
+            node,
+        }
+    }
+
     /// Runs until the brain or a signal ends it; the exit status.
     pub(crate) async fn run(
         mut self,

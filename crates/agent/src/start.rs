@@ -10,17 +10,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use pgherd_dcs::{Picture, Store};
 use pgherd_instance::Instance;
-use pgherd_model::{PostgresState, Role, Settings, Time};
+use pgherd_model::{PostgresState, Role, Settings};
 use pgherd_peer::{PeerOptions, Peers};
 use pgherd_wire::patroni::config::{self, NodeConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Parts};
 use crate::event::Event;
-use crate::guarding::Guarding;
-use crate::jobs::Jobs;
-use crate::observe::Observer;
 use crate::renewal::Renewal;
 use crate::rest;
 use crate::snapshot::{Hooks, Snapshot};
@@ -68,7 +65,7 @@ pub fn run(config: Option<&Path>) -> ExitCode {
 }
 
 async fn body(node: NodeConfig) -> Result<u8> {
-    let (events, received) = mpsc::unbounded_channel();
+    let (events, mut received) = mpsc::unbounded_channel();
     watch_signals(&events)?;
     let first = settings::effective(&node, None);
     for warning in &first.warnings {
@@ -79,17 +76,11 @@ async fn body(node: NodeConfig) -> Result<u8> {
     instance
         .check_programs(first.settings.use_pg_rewind)
         .await?;
+    let peers = Peers::new(&PeerOptions::new(&node.ctl, true, clock::now))?;
     // The port is taken before anything else, so that two agents of one file cannot both go on.
     let bound = rest::bind(&node.restapi, clock::now).await?;
-    let peers = Peers::new(&PeerOptions::new(&node.ctl, true, clock::now))?;
     let store = Store::start(settings::store(&node, &first.settings))?;
     let mut picture = store.picture();
-    let mut signals = received;
-    if !wait_for_store(&mut picture, &mut signals).await {
-        return Ok(0);
-    }
-    refuse_namesake(&node, &peers, &picture).await?;
-    let renewal = Renewal::start(store.leader_lease(), first.settings.clone())?;
     let (publish, snapshot) = watch::channel(Arc::new(blank(&node, &first.settings)));
     let (order, ordered) = mpsc::channel(64);
     tokio::spawn(orders::serve(
@@ -103,45 +94,32 @@ async fn body(node: NodeConfig) -> Result<u8> {
         picture: store.picture(),
         orders: order,
     };
-    let serving = bound.serve(hooks, peers.clone());
+    serve(bound, hooks, peers.clone());
+    if !wait_for_store(&mut picture, &mut received).await {
+        return Ok(0);
+    }
+    refuse_namesake(&node, &peers, &picture).await?;
+    let renewal = Renewal::start(store.leader_lease(), first.settings.clone())?;
+    let agent = Agent::new(Parts {
+        node,
+        first,
+        store,
+        renewal,
+        instance,
+        peers,
+        events,
+    });
+    Ok(agent.run(received, publish).await)
+}
+
+/// The REST API answers from now on, also while etcd is being waited for.
+fn serve(bound: rest::Bound, hooks: Hooks, peers: Peers) {
+    let serving = bound.serve(hooks, peers);
     tokio::spawn(async move {
         if let Err(error) = serving.await {
             tracing::error!("the REST API has ended: {error}");
         }
     });
-    let agent = Agent {
-        identity: settings::identity(&node),
-        effective: first,
-        config_revision: None,
-        picture,
-        renewal,
-        peers,
-        guarding: Guarding::new(instance.path().to_owned(), events.clone()),
-        jobs: Jobs::new(instance.clone(), events.clone()),
-        observer: Observer::default(),
-        started: clock::now(),
-        dcs_last_seen: jiff::Timestamp::now().as_second(),
-        sight: None,
-        peer_facts: BTreeMap::new(),
-        asking: 0,
-        history: None,
-        asking_history: false,
-        bootstrap_claim: None,
-        bootstrapped: None,
-        probed: None,
-        probing: false,
-        next_probe: Time::ZERO,
-        member_alive: clock::now(),
-        shutdown: false,
-        exit: None,
-        last_why: (String::new(), Time::ZERO),
-        was_primary: false,
-        store,
-        instance,
-        events,
-        node,
-    };
-    Ok(agent.run(signals, publish).await)
 }
 
 fn watch_signals(events: &mpsc::UnboundedSender<Event>) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::ctx::{Ctx, Lock, Verdict};
+use crate::ctx::{Ctx, Lock, Order, Verdict};
 use crate::decision::{Decision, Rung, Why};
 use crate::memory::Memory;
 use crate::view::View;
@@ -14,41 +14,8 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
     let ctx = Ctx::new(view, &memory);
     race::remember_former(&ctx, &mut memory);
     remember(&ctx, &mut memory);
-    let mut ladder = Vec::new();
-    let mut answer = None;
-    for (rule, ask) in rules::LADDER {
-        match ask(&ctx, &mut memory) {
-            Verdict::Pass(reason) => ladder.push(Rung {
-                rule,
-                fired: false,
-                reason,
-            }),
-            Verdict::Do(order) => {
-                ladder.push(Rung {
-                    rule,
-                    fired: true,
-                    reason: order.reason.clone(),
-                });
-                answer = Some((*rule, order));
-                break;
-            }
-        }
-    }
-    let deadline = Some((view.now + view.settings.loop_wait, "loop_wait"));
-    let Some((rule, order)) = answer else {
-        // The last rule always answers; should it ever not, doing nothing is safe.
-        let why = Why::new("none", "no rule answered".into());
-        let keep_lease = memory.term.is_some();
-        return Decision {
-            actions: Vec::new(),
-            memory,
-            why,
-            keep_lease,
-            wake_at: deadline,
-            ladder,
-        };
-    };
-    let mut wake_at = deadline;
+    let (rule, order, ladder) = climb(&ctx, &mut memory);
+    let mut wake_at = Some((view.now + view.settings.loop_wait, "loop_wait"));
     if let Some(at) = order.wake_at {
         sooner(&mut wake_at, at, rule);
     }
@@ -63,15 +30,13 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
         }
     }
     if let Some(deadlines) = ctx.deadlines.filter(|_| memory.term.is_some()) {
-        for at in [
+        let next = [
             deadlines.demote_fast,
             deadlines.demote_immediate,
             deadlines.guard,
-        ] {
-            if at > view.now {
-                sooner(&mut wake_at, at, "lease");
-                break;
-            }
+        ];
+        if let Some(at) = next.into_iter().find(|at| *at > view.now) {
+            sooner(&mut wake_at, at, "lease");
         }
     }
     let keep_lease = memory.term.is_some() || actions.iter().any(upkeep::takes_lock);
@@ -84,6 +49,36 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
         wake_at,
         ladder,
     }
+}
+
+/// Asks the rules until one answers.
+fn climb(ctx: &Ctx<'_>, memory: &mut Memory) -> (&'static str, Order, Vec<Rung>) {
+    let mut ladder = Vec::new();
+    for (rule, ask) in rules::LADDER {
+        match ask(ctx, memory) {
+            Verdict::Pass(reason) => ladder.push(Rung {
+                rule,
+                fired: false,
+                reason,
+            }),
+            Verdict::Do(order) => {
+                ladder.push(Rung {
+                    rule,
+                    fired: true,
+                    reason: order.reason.clone(),
+                });
+                return (rule, order, ladder);
+            }
+        }
+    }
+    // The last rule always answers; should it ever not, doing nothing is safe.
+    let order = Order {
+        actions: Vec::new(),
+        reason: "no rule answered".into(),
+        wake_at: None,
+        duties: false,
+    };
+    ("none", order, ladder)
 }
 
 /// Facts about the past that several rules need.

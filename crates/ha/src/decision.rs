@@ -57,6 +57,10 @@ pub struct Ask {
 }
 
 /// One order to the hands. Each can be repeated after a crash half-way.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a handful at a time, gone after a moment"
+)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Action {
     /// A guarded write to, or a question to, the lock service. Before `AcquireLeader` and

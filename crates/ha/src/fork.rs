@@ -1,5 +1,6 @@
 //! Do the local data lie on the leader's history (architecture, Safety 7)?
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use pgherd_model::{ControlState, Lsn, Member, MemberName, PostgresState, Role, Span, Timeline};
@@ -11,6 +12,10 @@ use crate::decision::Action;
 const AGAIN: Span = Span::from_secs(1);
 
 /// The answer.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, gone after a moment"
+)]
 pub(crate) enum Fork {
     /// They do; with the history to install before a start, if the timelines differ.
     Follow(Option<(MemberName, Timeline)>),
@@ -53,7 +58,7 @@ pub(crate) fn fork(ctx: &Ctx<'_>, leader: &Member) -> Fork {
     }
     match fetched(ctx, leader, theirs) {
         Ok(lines) => compare(leader, theirs, lines, own, end),
-        Err(fork) => fork,
+        Err(fork) => *fork,
     }
 }
 
@@ -62,28 +67,26 @@ fn fetched<'a>(
     ctx: &Ctx<'a>,
     leader: &Member,
     theirs: Timeline,
-) -> Result<&'a [(Timeline, Lsn)], Fork> {
+) -> Result<&'a [(Timeline, Lsn)], Box<Fork>> {
     let history = ctx
         .view
         .history
         .as_ref()
         .filter(|history| history.from == leader.name);
+    let wait = |reason: String| Err(Box::new(Fork::Wait(reason)));
     match history.map(|history| (&history.lines, history.asked)) {
         Some((Some((timeline, lines)), _)) if *timeline == theirs => Ok(lines),
-        Some((None, asked)) if ctx.now().since(asked) < AGAIN => Err(Fork::Wait(format!(
+        Some((None, asked)) if ctx.now().since(asked) < AGAIN => wait(format!(
             "the timeline history of {} cannot be read yet",
             leader.name
-        ))),
+        )),
         _ => match &leader.address {
-            Some(address) => Err(Fork::Ask(Action::AskHistory {
+            Some(address) => Err(Box::new(Fork::Ask(Action::AskHistory {
                 member: leader.name.clone(),
                 address: address.clone(),
                 timeline: theirs,
-            })),
-            None => Err(Fork::Wait(format!(
-                "{} publishes no usable conn_url",
-                leader.name
-            ))),
+            }))),
+            None => wait(format!("{} publishes no usable conn_url", leader.name)),
         },
     }
 }

@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
+use alloc::vec::Vec;
 use pgherd_model::{Failover, Lsn, Op, Span, StopMode};
 
 use crate::ctx::{Ctx, Lock, Verdict};
@@ -87,11 +88,7 @@ fn begin(ctx: &Ctx<'_>, memory: &mut Memory, request: &Failover, revision: u64) 
 }
 
 /// Candidates whose last answer is too old.
-fn questions(
-    ctx: &Ctx<'_>,
-    memory: &Memory,
-    named: Option<&pgherd_model::MemberName>,
-) -> alloc::vec::Vec<Ask> {
+fn questions(ctx: &Ctx<'_>, memory: &Memory, named: Option<&pgherd_model::MemberName>) -> Vec<Ask> {
     ctx.others()
         .filter(|member| {
             named.is_none_or(|named| *named == member.name) && !member.api_url.is_empty()
@@ -122,30 +119,36 @@ fn possible<'a>(
 }
 
 /// A demotion is under way.
-fn go_on(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, mut demotion: Demotion) -> Verdict {
+fn go_on(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, demotion: Demotion) -> Verdict {
+    if ctx.view.is_down() {
+        return hand_over(ctx, memory, term, demotion);
+    }
+    let word = demotion.word;
+    let ended = ctx
+        .view
+        .local
+        .job
+        .as_ref()
+        .and_then(|job| job.outcome.as_ref());
+    if matches!(ended, Some(Outcome::Failed(_))) {
+        memory.demotion = None;
+        memory.give_up = Some(format!("{word}: PostgreSQL could not be stopped in order"));
+        let stop = JobKind::Stop {
+            mode: StopMode::Kill,
+            checkpoint_first: false,
+        };
+        return Verdict::only(
+            vec![Action::StartJob(stop)],
+            format!("{word}: the stop failed, killing"),
+        );
+    }
+    Verdict::stay(format!("{word}: PostgreSQL is being stopped"))
+}
+
+/// PostgreSQL is down: the lock goes as soon as the candidate has all of its WAL.
+fn hand_over(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, mut demotion: Demotion) -> Verdict {
     let now = ctx.now();
     let word = demotion.word.clone();
-    if !ctx.view.is_down() {
-        let ended = ctx
-            .view
-            .local
-            .job
-            .as_ref()
-            .and_then(|job| job.outcome.as_ref());
-        if matches!(ended, Some(Outcome::Failed(_))) {
-            memory.demotion = None;
-            memory.give_up = Some(format!("{word}: PostgreSQL could not be stopped in order"));
-            let stop = JobKind::Stop {
-                mode: StopMode::Kill,
-                checkpoint_first: false,
-            };
-            return Verdict::only(
-                vec![Action::StartJob(stop)],
-                format!("{word}: the stop failed, killing"),
-            );
-        }
-        return Verdict::stay(format!("{word}: PostgreSQL is being stopped"));
-    }
     let down_since = *demotion.down_since.get_or_insert(now);
     memory.demotion = Some(demotion.clone());
     let Some(end) = ctx.view.local.control.map(|control| control.checkpoint) else {
@@ -171,13 +174,11 @@ fn go_on(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, mut demotion: Demotion) 
     if now.since(down_since) >= PATIENCE {
         return take_back(ctx, memory, &word);
     }
+    let reason = format!("{word}: asking whether all WAL has arrived");
     if ctx.view.asking {
-        return Verdict::only(
-            vec![],
-            format!("{word}: asking whether all WAL has arrived"),
-        );
+        return Verdict::only(vec![], reason);
     }
-    let questions: alloc::vec::Vec<Ask> = ctx
+    let questions: Vec<Ask> = ctx
         .others()
         .filter(|member| {
             demotion
@@ -196,11 +197,7 @@ fn go_on(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, mut demotion: Demotion) 
     } else {
         vec![Action::AskPeers(questions)]
     };
-    Verdict::only(
-        actions,
-        format!("{word}: asking whether all WAL has arrived"),
-    )
-    .wake(now + ASK_AGAIN)
+    Verdict::only(actions, reason).wake(now + ASK_AGAIN)
 }
 
 /// Nobody has all WAL: a switchover must not lose rows, so this node goes on as primary.

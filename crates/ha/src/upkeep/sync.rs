@@ -28,52 +28,71 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     else {
         return NOTHING;
     };
-    let stored = cluster.sync.as_ref();
+    let expected = cluster.sync.as_ref().map(|stored| stored.revision);
     if ctx.view.settings.synchronous_mode == SynchronousMode::Off {
-        return switch_off(look, stored.map(|stored| stored.revision), term);
+        return switch_off(expected, term);
     }
-    let expected = stored.map(|stored| stored.revision);
-    let published = stored
+    let published = cluster
+        .sync
+        .as_ref()
         .map(|stored| &stored.value)
         .filter(|sync| sync.leader.as_ref() == Some(ctx.me()));
-    let put = |standbys: Vec<MemberName>| {
-        let sync = Sync {
-            leader: Some(ctx.me().clone()),
-            standbys,
-            quorum: 0,
-        };
-        (
-            vec![Action::Store(Op::PutSync {
+    let wished = wished(ctx, look);
+    match step(ctx, look, published, &wished) {
+        Step::Publish(standbys) => {
+            let sync = Sync {
+                leader: Some(ctx.me().clone()),
+                standbys,
+                quorum: 0,
+            };
+            let put = Action::Store(Op::PutSync {
                 sync,
                 expected,
                 term,
-            })],
-            Some(ctx.now() + SOON),
-        )
-    };
+            });
+            (vec![put], Some(ctx.now() + SOON))
+        }
+        Step::Set(text) => {
+            memory.sync_changed = Some(ctx.now());
+            (
+                vec![Action::SetSynchronousStandbys(text)],
+                Some(ctx.now() + SOON),
+            )
+        }
+        Step::Wait => (Vec::new(), Some(ctx.now() + SOON)),
+        Step::Settled => NOTHING,
+    }
+}
+
+/// The next step towards what is wished; each keeps `/sync` within what PostgreSQL waits for.
+enum Step {
+    /// Write `/sync`.
+    Publish(Vec<MemberName>),
+    /// Set `synchronous_standby_names`.
+    Set(String),
+    /// PostgreSQL does not wait for all of them yet.
+    Wait,
+    /// Nothing is left to do.
+    Settled,
+}
+
+fn step(ctx: &Ctx<'_>, look: &Look, published: Option<&Sync>, wished: &[MemberName]) -> Step {
     // A new leader vouches for nobody until PostgreSQL waits for them.
     let Some(published) = published else {
-        return put(Vec::new());
+        return Step::Publish(Vec::new());
     };
-    let wished = wished(ctx, look);
     let kept: Vec<MemberName> = published
         .standbys
         .iter()
         .filter(|name| wished.contains(name))
         .cloned()
         .collect();
-    // Removing: `/sync` first.
     if kept.len() < published.standbys.len() {
-        return put(kept);
+        return Step::Publish(kept);
     }
-    // Adding: the GUC first.
-    let text = guc(ctx, &wished);
+    let text = guc(ctx, wished);
     if look.synchronous_standby_names != text {
-        memory.sync_changed = Some(ctx.now());
-        return (
-            vec![Action::SetSynchronousStandbys(text)],
-            Some(ctx.now() + SOON),
-        );
+        return Step::Set(text);
     }
     let in_force: Vec<MemberName> = wished
         .iter()
@@ -81,23 +100,23 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
         .cloned()
         .collect();
     if in_force != published.standbys && in_force.len() >= published.standbys.len() {
-        return put(in_force);
+        return Step::Publish(in_force);
     }
-    let pending = in_force.len() < wished.len();
-    (Vec::new(), pending.then(|| ctx.now() + SOON))
+    if in_force.len() < wished.len() {
+        Step::Wait
+    } else {
+        Step::Settled
+    }
 }
 
 /// `/sync` goes first, then PostgreSQL waits for nobody.
-fn switch_off(look: &Look, sync: Option<u64>, term: u64) -> Duty {
-    if let Some(expected) = sync {
-        let delete = Action::Store(Op::DeleteSync { expected, term });
-        return (
-            vec![delete, Action::SetSynchronousStandbys(String::new())],
-            None,
-        );
-    }
-    let _ = look;
-    NOTHING
+fn switch_off(sync: Option<u64>, term: u64) -> Duty {
+    let Some(expected) = sync else { return NOTHING };
+    let delete = Action::Store(Op::DeleteSync { expected, term });
+    (
+        vec![delete, Action::SetSynchronousStandbys(String::new())],
+        None,
+    )
 }
 
 /// PostgreSQL counts it as synchronous.
