@@ -9,6 +9,7 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// One write of the disk's burden, and after how many it begins again at the file's start.
 const BLOCK: usize = 1 << 20;
@@ -26,14 +27,14 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// pgbench at `primary` for `seconds`, one busy loop per core, and a file in `disk` that is
+    /// pgbench at `primary` for `length`, one busy loop per core, and a file in `disk` that is
     /// written and synced without pause.
-    pub(crate) fn start(primary: &Endpoint, disk: &Path, seconds: u64) -> Result<Load> {
+    pub(crate) fn start(primary: &Endpoint, disk: &Path, length: Duration) -> Result<Load> {
         let init = bench(primary, &["-i", "-q", "-s", "10"])?.status()?;
         if !init.success() {
             bail!("pgbench -i failed: {init}");
         }
-        let time = seconds.to_string();
+        let time = length.as_secs().to_string();
         let arguments = ["-n", "-c", "8", "-j", "2", "-T", time.as_str()];
         let mut load = Load {
             stop: Arc::default(),

@@ -247,7 +247,7 @@ impl Run<'_> {
             Err(why) => format!("no figure: {why}"),
         };
         let who = [entrant.system.name(), entrant.label].join(" ");
-        eprintln!("{event} {}/{} {who}: {seen}", round + 1, self.args.runs);
+        eprintln!("{event} round {} {who}: {seen}", round + 1);
         self.samples.push(Sample {
             event: event.to_owned(),
             system: entrant.system,

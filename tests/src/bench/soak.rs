@@ -23,6 +23,8 @@ const MISSING: &str = super::plan::MISSING;
 
 /// How long a killed member of etcd stays away.
 const AWAY: Duration = Duration::from_secs(15);
+/// pgbench is told to work so much longer than needed; it is ended.
+const MORE: Duration = Duration::from_secs(60);
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -65,7 +67,7 @@ pub(crate) async fn run(
     })
     .await?;
     let primary = ledger.last().context("a row was acknowledged")?.node;
-    let mut load = Load::start(&endpoints[primary], &common.disk, length.as_secs())?;
+    let mut load = Load::start(&endpoints[primary], &common.disk, length + MORE)?;
     let begin = super::clock::Instant::now();
     let timeline = timeline(&endpoints).await?;
     let (mut locks, mut demotions, mut kills) = (0.0, 0.0, 0.0);
@@ -75,13 +77,14 @@ pub(crate) async fn run(
     let mut away: Option<(usize, Instant)> = None;
     while Instant::now() < end {
         tokio::time::sleep(LOOK).await;
-        if Instant::now() >= next && away.is_none() {
+        let time_left = end.saturating_duration_since(Instant::now());
+        if Instant::now() >= next && away.is_none() && time_left > 2 * AWAY {
             let leader = common.etcd.leader().await;
             common.etcd.kill(leader);
             kills += 1.0;
             eprintln!(
                 "soak: etcd's leader killed, {} s to go",
-                (end - Instant::now()).as_secs()
+                time_left.as_secs()
             );
             away = Some((leader, Instant::now() + AWAY));
             next += every;
