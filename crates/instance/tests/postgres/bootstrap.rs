@@ -8,16 +8,7 @@ use std::process::Command;
 #[test]
 fn a_cluster_from_nothing() {
     run("bootstrap::a_cluster_from_nothing", async |lab| {
-        let mut options = lab.options("a");
-        let script = lab.home.join("post.sh");
-        std::fs::write(
-            &script,
-            "#!/bin/sh\ncp \"$PGPASSFILE\" \"$1.pass\"; echo \"$2\" > \"$1\"\n",
-        )
-        .unwrap();
-        let told = lab.home.join("told");
-        options.post_bootstrap = Some(format!("sh '{}' {}", script.display(), told.display()));
-        let node = Instance::new(options, Lab::server()).unwrap();
+        let node = Instance::new(lab.options("a"), Lab::server()).unwrap();
         assert_eq!(node.data_dir().await, DataDir::Empty);
         assert_eq!(node.postmaster().await, Postmaster::Down);
         assert!(node.major_version().await.unwrap() >= 13);
@@ -30,57 +21,94 @@ fn a_cluster_from_nothing() {
             Err(Error::DataDir { .. })
         ));
 
-        let handle = start(&node, &StartAs::Primary).await;
+        start(&node, &StartAs::Primary).await;
         assert_eq!(node.readiness().await, Readiness::Ready);
         node.post_bootstrap(SOON).await.unwrap();
-        node.post_bootstrap(SOON).await.unwrap();
-        let conninfo = std::fs::read_to_string(&told).unwrap();
-        assert!(
-            conninfo.contains("dbname=postgres host=127.0.0.1"),
-            "{conninfo}"
-        );
-        let pass = std::fs::read_to_string(lab.home.join("told.pass")).unwrap();
-        assert!(pass.ends_with(":*:postgres:s'uper\\\\ secret\n"), "{pass}");
-
-        let look = node.look().await.unwrap();
-        assert!(!look.in_recovery && look.timeline.0 == 1 && look.wal.flushed.0 > 0);
-        assert!(look.receiver.is_none() && look.slots.is_empty() && look.standbys.is_empty());
-        assert_eq!(look.pending_restart, []);
-        assert_eq!(
-            look.server_version / 10000,
-            node.major_version().await.unwrap()
-        );
-        assert!(look.start_time.len() == "2026-11-21 00:21:11.967788+00:00".len());
-        let before = node.positions().await.unwrap().wal.flushed;
-        node.probe_commit(SOON).await.unwrap();
-        assert!(node.positions().await.unwrap().wal.flushed > before);
-        node.checkpoint(SOON).await.unwrap();
-
-        let grants = value(
-            &node,
-            "SELECT count(*) FROM pg_proc, aclexplode(proacl) a JOIN pg_roles r ON r.oid = a.grantee \
-             WHERE rolname = 'rewinder' AND privilege_type = 'EXECUTE'",
-        );
-        assert_eq!(grants.await, "4");
-        let log = std::fs::read_to_string(lab.home.join("a.log")).unwrap();
-        assert!(log.contains("statement: "), "the log shows statements");
-        assert!(!log.contains("secret"), "a password is in the server's log");
-
-        // Another agent finds it, without having started it.
-        let other = Instance::new(node.options().clone(), Lab::server()).unwrap();
-        assert_eq!(
-            other.postmaster().await,
-            Postmaster::Alive { pid: handle.pid }
-        );
-        other.look().await.unwrap();
-        let adopted = other.postmaster_handle().await.unwrap();
-        let ended = tokio::spawn(async move { adopted.wait_exit().await });
-        stop(&other).await;
-        ended.await.unwrap().unwrap();
-        assert_eq!(node.postmaster().await, Postmaster::Down);
-        assert_eq!(node.readiness().await, Readiness::Down);
-        assert!(matches!(node.look().await, Err(Error::NotRunning(_))));
+        first_look(&node).await;
     });
+}
+
+/// What a primary that has just been made and started says of itself.
+async fn first_look(node: &Instance) {
+    let look = node.look().await.unwrap();
+    assert!(!look.in_recovery && look.timeline.0 == 1 && look.wal.flushed.0 > 0);
+    assert!(look.receiver.is_none() && look.slots.is_empty() && look.standbys.is_empty());
+    assert_eq!(look.pending_restart, []);
+    assert_eq!(
+        look.server_version / 10000,
+        node.major_version().await.unwrap()
+    );
+    assert!(look.start_time.len() == "2026-11-21 00:21:11.967788+00:00".len());
+    let before = node.positions().await.unwrap().wal.flushed;
+    node.probe_commit(SOON).await.unwrap();
+    assert!(node.positions().await.unwrap().wal.flushed > before);
+    node.checkpoint(SOON).await.unwrap();
+}
+
+#[test]
+fn roles_and_the_script_after_bootstrap() {
+    run(
+        "bootstrap::roles_and_the_script_after_bootstrap",
+        async |lab| {
+            let mut options = lab.options("a");
+            let script = lab.home.join("post.sh");
+            std::fs::write(
+                &script,
+                "#!/bin/sh\ncp \"$PGPASSFILE\" \"$1.pass\"; echo \"$2\" > \"$1\"\n",
+            )
+            .unwrap();
+            let told = lab.home.join("told");
+            options.post_bootstrap = Some(format!("sh '{}' {}", script.display(), told.display()));
+            let node = Instance::new(options, Lab::server()).unwrap();
+            node.initdb(SOON).await.unwrap();
+            start(&node, &StartAs::Primary).await;
+            node.post_bootstrap(SOON).await.unwrap();
+            node.post_bootstrap(SOON).await.unwrap();
+
+            let conninfo = std::fs::read_to_string(&told).unwrap();
+            assert!(
+                conninfo.contains("dbname=postgres host=127.0.0.1"),
+                "{conninfo}"
+            );
+            let pass = std::fs::read_to_string(lab.home.join("told.pass")).unwrap();
+            assert!(pass.ends_with(":*:postgres:s'uper\\\\ secret\n"), "{pass}");
+            let grants = value(
+                &node,
+                "SELECT count(*) FROM pg_proc, aclexplode(proacl) a JOIN pg_roles r ON r.oid = a.grantee \
+                 WHERE rolname = 'rewinder' AND privilege_type = 'EXECUTE'",
+            );
+            assert_eq!(grants.await, "4");
+            let log = std::fs::read_to_string(lab.home.join("a.log")).unwrap();
+            assert!(log.contains("statement: "), "the log shows statements");
+            assert!(!log.contains("secret"), "a password is in the server's log");
+        },
+    );
+}
+
+#[test]
+fn another_agent_adopts_a_server_that_it_did_not_start() {
+    run(
+        "bootstrap::another_agent_adopts_a_server_that_it_did_not_start",
+        async |lab| {
+            let node = lab.node("a");
+            node.initdb(SOON).await.unwrap();
+            let handle = start(&node, &StartAs::Primary).await;
+            node.post_bootstrap(SOON).await.unwrap();
+            let other = Instance::new(node.options().clone(), Lab::server()).unwrap();
+            assert_eq!(
+                other.postmaster().await,
+                Postmaster::Alive { pid: handle.pid }
+            );
+            other.look().await.unwrap();
+            let adopted = other.postmaster_handle().await.unwrap();
+            let ended = tokio::spawn(async move { adopted.wait_exit().await });
+            stop(&other).await;
+            ended.await.unwrap().unwrap();
+            assert_eq!(node.postmaster().await, Postmaster::Down);
+            assert_eq!(node.readiness().await, Readiness::Down);
+            assert!(matches!(node.look().await, Err(Error::NotRunning(_))));
+        },
+    );
 }
 
 #[test]
