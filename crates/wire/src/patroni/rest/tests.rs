@@ -310,16 +310,24 @@ fn ask(action: Action, body: serde_json::Value, cluster: &Cluster, mode: Mode) -
     }
 }
 
-#[test]
-fn rows_that_refuse_by_themselves() {
-    use Action::{Failover as F, Switchover as S};
+/// Each row: what is asked, in which mode, and the refusal.
+fn refused(rows: &[(Action, serde_json::Value, Mode, u16, &str)]) {
     let cluster = cluster();
-    let paused = Mode {
-        paused: true,
-        ..PLAIN
-    };
-    let at = "2030-01-01T00:00:00+00:00";
-    for (action, body, mode, status, text) in [
+    for (action, body, mode, status, text) in rows {
+        let got = ask(*action, body.clone(), &cluster, *mode);
+        assert_eq!(got, (*status, (*text).to_owned()), "{body}");
+    }
+}
+
+const PAUSED: Mode = Mode {
+    paused: true,
+    ..PLAIN
+};
+
+#[test]
+fn requests_without_what_they_need() {
+    use Action::{Failover as F, Switchover as S};
+    refused(&[
         (S, json!({}), PLAIN, 400, ""),
         (S, json!([1]), PLAIN, 400, ""),
         (
@@ -337,6 +345,23 @@ fn rows_that_refuse_by_themselves() {
             "Switchover could be performed only from a specific leader",
         ),
         (
+            S,
+            json!({"leader": "n0"}),
+            PAUSED,
+            400,
+            "Switchover is possible only to a specific candidate in a paused state",
+        ),
+    ]);
+    let garbage = parse_request(S, b"{\"leader\":", &cluster(), PLAIN, now()).unwrap_err();
+    assert_eq!((garbage.status, garbage.text.as_str()), (400, ""));
+}
+
+#[test]
+fn times_that_are_refused() {
+    use Action::{Failover as F, Switchover as S};
+    let at = "2030-01-01T00:00:00+00:00";
+    refused(&[
+        (
             F,
             json!({"candidate": "n1", "scheduled_at": at}),
             PLAIN,
@@ -346,7 +371,7 @@ fn rows_that_refuse_by_themselves() {
         (
             S,
             json!({"leader": "n0", "scheduled_at": at}),
-            paused,
+            PAUSED,
             400,
             "Can't schedule switchover in the paused state",
         ),
@@ -371,13 +396,13 @@ fn rows_that_refuse_by_themselves() {
             422,
             "Cannot schedule switchover in the past",
         ),
-        (
-            S,
-            json!({"leader": "n0"}),
-            paused,
-            400,
-            "Switchover is possible only to a specific candidate in a paused state",
-        ),
+    ]);
+}
+
+#[test]
+fn names_that_do_not_fit_the_cluster() {
+    use Action::{Failover as F, Switchover as S};
+    refused(&[
         (
             F,
             json!({"leader": "n1", "member": "n1"}),
@@ -413,12 +438,7 @@ fn rows_that_refuse_by_themselves() {
             412,
             "candidate does not exists",
         ),
-    ] {
-        let got = ask(action, body.clone(), &cluster, mode);
-        assert_eq!(got, (status, text.to_owned()), "{body}");
-    }
-    let garbage = parse_request(S, b"{\"leader\":", &cluster, PLAIN, now()).unwrap_err();
-    assert_eq!((garbage.status, garbage.text.as_str()), (400, ""));
+    ]);
 }
 
 #[test]
