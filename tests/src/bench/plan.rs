@@ -166,71 +166,7 @@ impl Event {
 
     /// Heading, explanation and promises.
     pub(crate) fn section(self) -> Section {
-        let (title, about, bounds) = match self {
-            Event::Switchover => (
-                "Switchover",
-                "A planned change of the primary while one client writes. By hand: checkpoint, fast \
-                 stop, promote.",
-                vec![Bound::TimesHand(GAP, 2.0), Bound::Zero(MISSING)],
-            ),
-            Event::CrashHandover => (
-                "Postmaster and children killed, hand over",
-                "With `primary_start_timeout: 0`. By hand: wait until the last process is gone, \
-                 promote the standby that received more.",
-                vec![Bound::TimesHand(GAP, 3.0)],
-            ),
-            Event::CrashRestart => (
-                "Postmaster and children killed, restart in place",
-                "By hand: wait until the last process is gone, start again.",
-                vec![Bound::TimesHand(GAP, 1.5), Bound::Zero(MISSING)],
-            ),
-            Event::PostmasterKilled => (
-                "Postmaster alone killed",
-                "SIGKILL to the postmaster only, while one client of the old primary pipelines and \
-                 one runs inserts of two seconds. `primary_start_timeout: 0`.",
-                vec![Bound::Zero(LATE)],
-            ),
-            Event::PostmasterStopped => (
-                "Postmaster alone stopped",
-                "SIGSTOP to the postmaster only, clients as above. pgherd runs with \
-                 `pgherd.hang_timeout: 5`.",
-                vec![Bound::Zero(LATE)],
-            ),
-            Event::NodeKilled => (
-                "Node lost: killed",
-                "Agent, guard and PostgreSQL of the primary's node get SIGKILL at once. By hand: a \
-                 lease in etcd, renewed every L/5 until the blow; etcd says that it is over, then \
-                 promote.",
-                lease_bounds(GAP),
-            ),
-            Event::NodeCut => (
-                "Node lost: network dropped",
-                "The primary's node (agent and PostgreSQL in a network namespace) loses its network \
-                 both ways, without an error to anybody. A client inside the node keeps writing to \
-                 it through the socket.",
-                {
-                    let mut bounds = lease_bounds(GAP);
-                    bounds.push(Bound::Zero(LATE));
-                    bounds
-                },
-            ),
-            Event::AgentStopped => (
-                "Leader's agent stopped",
-                "SIGSTOP to the agent of the primary until eight seconds after another node has \
-                 begun to acknowledge, then SIGCONT; a client on every node.",
-                {
-                    let mut bounds = lease_bounds(MOVED);
-                    bounds.extend([Bound::Zero(BOTH), Bound::Zero(LATE)]);
-                    bounds
-                },
-            ),
-            Event::Bootstrap => (
-                "Three nodes from empty directories",
-                "Until both standbys stream. By hand: initdb, two base backups at the same time, \
-                 start.",
-                vec![Bound::TimesHand(FORMED, 1.6)],
-            ),
-        };
+        let (title, about) = self.words();
         let event = EVENTS
             .iter()
             .find(|(_, e)| *e == self)
@@ -239,16 +175,84 @@ impl Event {
             event,
             title,
             about,
-            bounds,
+            bounds: self.bounds(),
+        }
+    }
+
+    /// Heading and explanation.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Event::Switchover => (
+                "Switchover",
+                "A planned change of the primary while one client writes. By hand: checkpoint, fast \
+                 stop, promote.",
+            ),
+            Event::CrashHandover => (
+                "Postmaster and children killed, hand over",
+                "With `primary_start_timeout: 0`. By hand: wait until the last process is gone, \
+                 promote the standby that received more.",
+            ),
+            Event::CrashRestart => (
+                "Postmaster and children killed, restart in place",
+                "By hand: wait until the last process is gone, start again.",
+            ),
+            Event::PostmasterKilled => (
+                "Postmaster alone killed",
+                "SIGKILL to the postmaster only, while one client of the old primary pipelines and \
+                 one runs inserts of two seconds. `primary_start_timeout: 0`.",
+            ),
+            Event::PostmasterStopped => (
+                "Postmaster alone stopped",
+                "SIGSTOP to the postmaster only, clients as above. pgherd runs with \
+                 `pgherd.hang_timeout: 5`.",
+            ),
+            Event::NodeKilled => (
+                "Node lost: killed",
+                "Agent, guard and PostgreSQL of the primary's node get SIGKILL at once. By hand: a \
+                 lease in etcd, renewed every L/5 until the blow; etcd says that it is over, then \
+                 promote.",
+            ),
+            Event::NodeCut => (
+                "Node lost: network dropped",
+                "The primary's node (agent and PostgreSQL in a network namespace) loses its network \
+                 both ways, without an error to anybody. A client inside the node keeps writing to \
+                 it through the socket.",
+            ),
+            Event::AgentStopped => (
+                "Leader's agent stopped",
+                "SIGSTOP to the agent of the primary until eight seconds after another node has \
+                 begun to acknowledge, then SIGCONT; a client on every node.",
+            ),
+            Event::Bootstrap => (
+                "Three nodes from empty directories",
+                "Until both standbys stream. By hand: initdb, two base backups at the same time, \
+                 start.",
+            ),
+        }
+    }
+
+    /// Promises.
+    fn bounds(self) -> Vec<Bound> {
+        match self {
+            Event::Switchover => vec![Bound::TimesHand(GAP, 2.0), Bound::Zero(MISSING)],
+            Event::CrashHandover => vec![Bound::TimesHand(GAP, 3.0)],
+            Event::CrashRestart => vec![Bound::TimesHand(GAP, 1.5), Bound::Zero(MISSING)],
+            Event::PostmasterKilled | Event::PostmasterStopped => vec![Bound::Zero(LATE)],
+            Event::NodeKilled => lease_bounds(GAP, &[]),
+            Event::NodeCut => lease_bounds(GAP, &[LATE]),
+            Event::AgentStopped => lease_bounds(MOVED, &[BOTH, LATE]),
+            Event::Bootstrap => vec![Bound::TimesHand(FORMED, 1.6)],
         }
     }
 }
 
-/// L + 700 ms for every L that is measured.
-fn lease_bounds(figure: &'static str) -> Vec<Bound> {
-    [("L 2 s", 2_700.0), ("L 5 s", 5_700.0), (DEFAULTS, 20_700.0)]
+/// L + 700 ms for every L that is measured, and what must be zero.
+fn lease_bounds(figure: &'static str, zero: &[&'static str]) -> Vec<Bound> {
+    let limits = [("L 2 s", 2_700.0), ("L 5 s", 5_700.0), (DEFAULTS, 20_700.0)];
+    let limits = limits.map(|(label, limit)| Bound::AtMost(figure, label.to_owned(), limit));
+    limits
         .into_iter()
-        .map(|(label, limit)| Bound::AtMost(figure, label.to_owned(), limit))
+        .chain(zero.iter().copied().map(Bound::Zero))
         .collect()
 }
 

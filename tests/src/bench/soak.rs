@@ -44,11 +44,57 @@ pub(crate) fn section() -> Section {
     }
 }
 
-/// What must not change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct State {
+/// What must not change, and how often it did.
+struct Watch<'a> {
+    agents: &'a Agents,
+    etcd: &'a Etcd,
+    primary: usize,
+    /// Creation revision of the leader key and id of the primary's postmaster as seen last; 0: there
+    /// is none.
     created: Option<i64>,
     postmaster: Option<i32>,
+    locks: f64,
+    demotions: f64,
+    /// Leaders of etcd that were killed; the one that is away now, and when it comes back.
+    kills: f64,
+    away: Option<(usize, Instant)>,
+}
+
+impl Watch<'_> {
+    /// Looks once. Without an answer of etcd nothing is known, and what was seen last stays.
+    async fn look(&mut self) {
+        let data = self.agents.node(self.primary).data_dir();
+        let postmaster = super::procs::postmaster(&data).unwrap_or(0);
+        if self.postmaster.is_some_and(|before| before != postmaster) {
+            self.demotions += 1.0;
+        }
+        self.postmaster = Some(postmaster);
+        let away = self.away.map(|(member, _)| member);
+        if let Some(created) = created(self.agents, self.etcd, away).await {
+            if self.created.is_some_and(|before| before != created) {
+                self.locks += 1.0;
+            }
+            self.created = Some(created);
+        }
+    }
+
+    /// Kills etcd's leader, which comes back later.
+    async fn kill_leader(&mut self) {
+        let leader = self.etcd.leader().await;
+        self.etcd.kill(leader);
+        self.kills += 1.0;
+        self.away = Some((leader, Instant::now() + AWAY));
+    }
+
+    /// Starts the killed member when it is time, or at once.
+    fn bring_back(&mut self, at_once: bool) {
+        if let Some((member, back)) = self.away
+            && (at_once || Instant::now() >= back)
+        {
+            self.etcd.restart(member);
+            self.away = None;
+        }
+    }
 }
 
 /// Runs for `length`; etcd's leader is killed once per `every`.
@@ -70,89 +116,67 @@ pub(crate) async fn run(
     let mut load = Load::start(&endpoints[primary], &common.disk, length + MORE)?;
     let begin = super::clock::Instant::now();
     let timeline = timeline(&endpoints).await?;
-    let (mut locks, mut demotions, mut kills) = (0.0, 0.0, 0.0);
-    let mut before = state(&agents, &common.etcd, primary, None).await;
+    let mut watch = Watch {
+        agents: &agents,
+        etcd: &common.etcd,
+        primary,
+        created: None,
+        postmaster: None,
+        locks: 0.0,
+        demotions: 0.0,
+        kills: 0.0,
+        away: None,
+    };
     let end = Instant::now() + length;
     let mut next = Instant::now() + every.min(length / 2);
-    let mut away: Option<(usize, Instant)> = None;
     while Instant::now() < end {
         tokio::time::sleep(LOOK).await;
         let time_left = end.saturating_duration_since(Instant::now());
-        if Instant::now() >= next && away.is_none() && time_left > 2 * AWAY {
-            let leader = common.etcd.leader().await;
-            common.etcd.kill(leader);
-            kills += 1.0;
+        if Instant::now() >= next && watch.away.is_none() && time_left > 2 * AWAY {
+            watch.kill_leader().await;
             eprintln!(
                 "soak: etcd's leader killed, {} s to go",
                 time_left.as_secs()
             );
-            away = Some((leader, Instant::now() + AWAY));
             next += every;
         }
-        if let Some((member, back)) = away
-            && Instant::now() >= back
-        {
-            common.etcd.restart(member);
-            away = None;
-        }
-        let now = state(&agents, &common.etcd, primary, away.map(|(m, _)| m)).await;
-        if now.created.is_some() && now.created != before.created {
-            locks += 1.0;
-        }
-        if now.postmaster != before.postmaster {
-            demotions += 1.0;
-        }
-        // Without an answer of etcd nothing is known: keep what was.
-        before = State {
-            created: now.created.or(before.created),
-            ..now
-        };
+        watch.bring_back(false);
+        watch.look().await;
     }
-    if let Some((member, _)) = away {
-        common.etcd.restart(member);
-    }
+    watch.bring_back(true);
     let (busy, synced) = (load.pgbench_runs(), load.synced());
     drop(load);
     writer.stop();
+    eprintln!("soak: pgbench to the end: {busy}, {synced} MB synced beside it");
     let acks = ledger.sorted();
     let gap = ledger::longest_gap(&acks, begin).context("no rows")?;
-    eprintln!("soak: pgbench to the end: {busy}, {synced} MB synced beside it");
     let failovers = self::timeline(&endpoints).await? - timeline;
-    Ok(vec![
-        (LOCKS, locks),
+    let figures = Ok(vec![
+        (LOCKS, watch.locks),
         (FAILOVERS, failovers),
-        (DEMOTIONS, demotions),
+        (DEMOTIONS, watch.demotions),
         (MISSING, missing(&endpoints, &acks).await?),
-        ("leaders of etcd killed", kills),
+        ("leaders of etcd killed", watch.kills),
         ("minutes", length.as_secs_f64() / 60.0),
         ("rows acknowledged", acks.len() as f64),
         (super::plan::GAP, gap),
-    ])
+    ]);
+    agents.explained(figures)
 }
 
-/// Creation of the leader key (`None`: no answer; 0: no key) and the primary's postmaster.
-async fn state(agents: &Agents, etcd: &Etcd, primary: usize, away: Option<usize>) -> State {
-    let postmaster = super::procs::postmaster(&agents.node(primary).data_dir());
+/// Creation of the leader key; 0: there is no key; `None`: no answer.
+async fn created(agents: &Agents, etcd: &Etcd, away: Option<usize>) -> Option<i64> {
     let key = agents.key("leader");
-    let mut created = None;
     for member in (0..etcd.len()).filter(|m| Some(*m) != away) {
         let Ok(mut client) = etcd.client(member).await else {
             continue;
         };
         if let Ok(answer) = client.get(key.as_str(), None).await {
-            created = Some(
-                answer
-                    .kvs()
-                    .first()
-                    .map_or(0, etcd_client::KeyValue::create_revision),
-            );
-            break;
+            let first = answer.kvs().first();
+            return Some(first.map_or(0, etcd_client::KeyValue::create_revision));
         }
     }
-    State {
-        created,
-        postmaster,
-    }
+    None
 }
 
 /// The present primary's timeline.
