@@ -229,7 +229,8 @@ impl TestCluster {
         self.wait_streaming(self.nodes.len() - 1, deadline).await
     }
 
-    /// Waits until one primary is there and `replicas` members stream from it.
+    /// Waits until one primary is there, which also holds the lock, and `replicas` members stream
+    /// from it.
     ///
     /// # Panics
     /// After `deadline`, with logs.
@@ -239,6 +240,13 @@ impl TestCluster {
             deadline,
             async || {
                 let primary = self.primary().await?;
+                let health = primary.get("/primary").await?.status;
+                if health != 200 {
+                    return Err(format!(
+                        "{} is writable, /primary says {health}",
+                        primary.name()
+                    ));
+                }
                 let names = self.streaming_from(primary).await?;
                 if names.len() == replicas {
                     Ok(primary)

@@ -148,6 +148,25 @@ async fn failed_post_bootstrap_leaves_no_half_cluster() {
     );
 }
 
+/// The bootstrapping node died after initdb and left `initialize` empty: its data claims the cluster
+/// when it comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bootstrap_that_was_killed_is_continued() {
+    let etcd = Etcd::start(1).await;
+    let mut options = three();
+    options.nodes.truncate(1);
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let node = cluster.node("n1");
+    let id = system_id(node).await;
+    node.kill_node();
+    etcd.delete(&cluster.key("leader")).await;
+    etcd.put(&cluster.key("initialize"), "").await;
+    node.start();
+    cluster.wait_whole(secs(60)).await;
+    assert_eq!(system_id(node).await, id);
+    assert_eq!(etcd.get(&cluster.key("initialize")).await, Some(id));
+}
+
 /// The same YAML, `patroni.dynamic.json` and configuration files as genuine Patroni writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_those_of_patroni() {

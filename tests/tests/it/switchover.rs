@@ -176,17 +176,22 @@ async fn own_commands() {
     assert!(done.status.success(), "{}", text(&done));
     assert!(text(&done).contains("over to"), "{}", text(&done));
     assert_eq!(cluster.wait_whole(secs(30)).await.name(), old);
-    let explain = cluster.ctl(&["explain", &old]);
-    let ladder = text(&explain);
-    assert!(explain.status.success(), "{ladder}");
-    for rule in [
-        "bootstrap",
-        "switchover",
-        "lock_held",
-        "lock_free",
-        "follow",
+    // The ladder down to the rule that fired, with a reason each.
+    for (member, fired, passed) in [
+        (&old, "lock_held", ["bootstrap", "switchover"]),
+        (&new, "follow", ["lock_held", "lock_free"]),
     ] {
-        assert!(ladder.contains(rule), "rule {rule} is missing in\n{ladder}");
+        let explain = cluster.ctl(&["explain", member]);
+        let ladder = text(&explain);
+        assert!(explain.status.success(), "{ladder}");
+        let line = |rule: &str| ladder.lines().find(|l| l.contains(&format!(" {rule} ")));
+        assert!(
+            line(fired).is_some_and(|l| l.contains("=>")),
+            "{fired} did not fire in\n{ladder}"
+        );
+        for rule in passed {
+            assert!(line(rule).is_some(), "rule {rule} is missing in\n{ladder}");
+        }
     }
     let wrong = cluster.ctl(&[
         "switchover",
