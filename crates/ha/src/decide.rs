@@ -7,6 +7,7 @@ use crate::decision::{Decision, Rung, Why};
 use crate::memory::Memory;
 use crate::view::View;
 use crate::{race, rules, upkeep};
+use pgherd_model::Time;
 
 /// What this node does now. Pure: the same view and memory give the same decision.
 pub fn decide(view: &View, memory: &Memory) -> Decision {
@@ -83,11 +84,14 @@ fn climb(ctx: &Ctx<'_>, memory: &mut Memory) -> (&'static str, Order, Vec<Rung>)
 
 /// Facts about the past that several rules need.
 fn remember(ctx: &Ctx<'_>, memory: &mut Memory) {
-    memory.term = match ctx.lock {
+    let term = match ctx.lock {
         Lock::Mine { term } | Lock::Detached { term } => Some(term),
         Lock::Other(_) | Lock::Free => None,
         Lock::Unknown => memory.term,
     };
+    let same_term = term.is_some() && memory.term == term;
+    memory.term = term;
+    note_overdue(ctx, memory, same_term);
     let view = ctx.view;
     if view.is_primary() {
         memory.was_primary = true;
@@ -117,11 +121,28 @@ fn remember(ctx: &Ctx<'_>, memory: &mut Memory) {
     }
 }
 
-fn sooner(
-    wake_at: &mut Option<(pgherd_model::Time, &'static str)>,
-    at: pgherd_model::Time,
-    who: &'static str,
-) {
+/// A leader whose renewals stayed away for so long that it had to demote gives the lock up even
+/// if a renewal came through at last: others count on it that it does not write again.
+fn note_overdue(ctx: &Ctx<'_>, memory: &mut Memory, same_term: bool) {
+    let before = match ctx.view.lease {
+        Some(lease) => memory.lease_sent.replace(lease.sent),
+        None => memory.lease_sent.take(),
+    };
+    if !same_term {
+        memory.give_up = None;
+        return;
+    }
+    let Some(lease) = ctx.view.lease else { return };
+    let overdue = |since: Time, at: Time| at.since(since) >= lease.length * 6 / 10;
+    let late = before.is_some_and(|before| overdue(before, lease.sent));
+    if late || overdue(lease.sent, ctx.now()) {
+        memory.give_up = Some("renewals of its lease stayed away too long".into());
+    } else if ctx.view.is_primary() && ctx.view.running_job().is_none() {
+        memory.give_up = None;
+    }
+}
+
+fn sooner(wake_at: &mut Option<(Time, &'static str)>, at: Time, who: &'static str) {
     if wake_at.is_none_or(|(present, _)| at < present) {
         *wake_at = Some((at, who));
     }

@@ -43,6 +43,10 @@ pub struct Memory {
     pub reminded: Option<Time>,
     /// When the stream from the leader was first seen broken.
     pub stream_broken: Option<Time>,
+    /// Since when the leader's lease has not been renewed as it should be.
+    pub lease_stale: Option<Time>,
+    /// When the last confirmed renewal of the own lease was sent, as of the last look.
+    pub lease_sent: Option<Time>,
     /// When each of several waits in rules began: since when the lock has been seen free.
     pub free_since: Option<Time>,
     /// The checkpoint after the promotion to this timeline was asked for then.

@@ -113,12 +113,21 @@ fn known_former(ctx: &Ctx<'_>, former: &Former) -> Safety {
     if answered_not_writable(ctx, &former.name, vanished) {
         return Safety::Safe(format!("{} answers that it is not writable", former.name));
     }
-    // Nine tenths of a lease without renewal: every process of its data directory is gone.
-    let fenced = |before: Time| before + former.length * 9 / 10;
+    // At that look its guard had fired; a renewal unseen since then brings nothing back to life,
+    // because whoever was overdue gives the lock up. At 0.9 L everything is gone.
+    let share = |percent: u32| former.length * percent / 100;
     if let (Some(before), Some(looked)) = (former.renewed_before, former.looked)
-        && fenced(before) <= looked
+        && before + share(75) <= looked
     {
-        return Safety::Safe(format!("the lease of {} ran out", former.name));
+        let gone = before + share(90);
+        if gone <= ctx.now() {
+            return Safety::Safe(format!("the lease of {} ran out", former.name));
+        }
+        let reason = format!(
+            "the lease of {} has run out, its processes end",
+            former.name
+        );
+        return Safety::NotBefore(gone, reason);
     }
     let at = vanished + former.length;
     if at <= ctx.now() {
@@ -225,6 +234,14 @@ fn known_well(ctx: &Ctx<'_>, memory: &Memory, member: &Member, since: Time) -> b
                 .map_or(since, |broken| broken.min(since));
             fact.asked >= from && age < SILENCE_AGE
         }
+    }
+}
+
+/// Since when the leader seems to be gone: its stream broke, or it does not renew its lease.
+pub(crate) fn suspect_since(memory: &Memory) -> Option<Time> {
+    match (memory.stream_broken, memory.lease_stale) {
+        (Some(broken), Some(stale)) => Some(broken.min(stale)),
+        (broken, stale) => broken.or(stale),
     }
 }
 

@@ -50,6 +50,9 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
     {
         return give_back(ctx, memory, term, format!("promotion failed: {reason}"));
     }
+    if let Some(reason) = memory.give_up.take() {
+        return give_back(ctx, memory, term, format!("released the lock: {reason}"));
+    }
     let guard = &ctx.view.local.guard;
     if let Postmaster::Alive { pid } = ctx.view.local.postmaster
         && ctx.view.settings.guard != GuardMode::Off

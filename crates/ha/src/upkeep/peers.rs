@@ -1,4 +1,4 @@
-//! Asks the others as soon as the stream breaks, not when the lock goes: a race then knows who
+//! Asks the others as soon as the leader seems to be gone, not when the lock goes: a race then knows who
 //! is silent.
 
 use alloc::vec;
@@ -10,18 +10,18 @@ use crate::race;
 use crate::upkeep::{Duty, NOTHING};
 
 pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
-    let Some(broken) = memory.stream_broken else {
+    let Some(suspect) = race::suspect_since(memory) else {
         return NOTHING;
     };
     if ctx.other_leader().is_none() || ctx.view.asking || ctx.view.identity.tags.nofailover {
         return NOTHING;
     }
-    // Once per break: a race asks again those that answered.
+    // Once each time: a race asks again those that answered.
     let asked = |name| {
         ctx.view
             .peers
             .get(name)
-            .is_some_and(|fact| fact.asked >= broken)
+            .is_some_and(|fact| fact.asked >= suspect)
     };
     let questions: alloc::vec::Vec<_> = ctx
         .others()
