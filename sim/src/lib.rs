@@ -1,1 +1,153 @@
-//! The simulator.
+//! The simulator: three nodes that run the brain that ships, with fakes of etcd, PostgreSQL and
+//! time, through faults that one seed decides.
+//!
+//! One thread, no clock but its own, one generator: a seed and a commit repeat a story exactly.
+
+mod agent;
+mod client;
+mod etcd;
+mod event;
+mod faults;
+mod guard;
+mod invariants;
+mod jobs;
+mod perform;
+mod postgres;
+mod rng;
+mod server;
+mod store;
+mod stream;
+mod swarm;
+mod trace;
+mod wal;
+mod world;
+
+use std::collections::BTreeMap;
+
+pub use faults_of::RULES;
+
+mod faults_of {
+    //! Names that a run must have seen.
+
+    /// The ladder's rules, first to last.
+    pub const RULES: [&str; 12] = [
+        "fence",
+        "shutdown",
+        "starting",
+        "bootstrap",
+        "identity",
+        "hang",
+        "switchover",
+        "restart",
+        "lock_held",
+        "lock_free",
+        "rewind",
+        "follow",
+    ];
+}
+
+/// Variants of `ha::Action`.
+pub const ACTIONS: [&str; 14] = [
+    "Store",
+    "AskPeers",
+    "AskHistory",
+    "StartJob",
+    "SetUpstream",
+    "StopReceiving",
+    "ArmGuard",
+    "DisarmGuard",
+    "CreateSlot",
+    "DropSlot",
+    "AdvanceSlot",
+    "SetSynchronousStandbys",
+    "Checkpoint",
+    "Exit",
+];
+
+/// How often something was seen, by name.
+pub type Counts = BTreeMap<&'static str, u64>;
+
+/// What came of one seed.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// The invariant that was broken, and when in simulated time.
+    pub failure: Option<String>,
+    /// Events that happened.
+    pub events: u64,
+    /// Simulated seconds.
+    pub seconds: u64,
+    /// Rules that answered.
+    pub rules: Counts,
+    /// Actions by variant.
+    pub kinds: Counts,
+    /// Actions by the name that logs show.
+    pub actions: Counts,
+    /// Faults.
+    pub faults: Counts,
+    /// Every line, if asked for.
+    pub trace: Vec<String>,
+}
+
+/// Runs one seed to its end; `trace`: keep every line.
+pub fn run(seed: u64, trace: bool) -> Report {
+    let trace = if trace {
+        trace::Trace::kept()
+    } else {
+        trace::Trace::default()
+    };
+    let mut world = world::World::new(seed, trace);
+    // No story is longer than some millions of events.
+    let mut left = 20_000_000_u64;
+    while world.step() {
+        left -= 1;
+        if left == 0 {
+            world.fail("it never ends".into());
+            break;
+        }
+    }
+    Report {
+        seed,
+        failure: world.failure,
+        events: world.seen.events,
+        seconds: world.now.as_millis() / 1000,
+        rules: world.seen.rules,
+        kinds: world.seen.kinds,
+        actions: world.seen.actions,
+        faults: world.seen.faults,
+        trace: world.trace.into_lines(),
+    }
+}
+
+impl Report {
+    /// Adds the counts of another run.
+    pub fn add(&mut self, other: &Report) {
+        self.events += other.events;
+        self.seconds += other.seconds;
+        for (mine, theirs) in [
+            (&mut self.rules, &other.rules),
+            (&mut self.kinds, &other.kinds),
+            (&mut self.actions, &other.actions),
+            (&mut self.faults, &other.faults),
+        ] {
+            for (name, count) in theirs {
+                *mine.entry(name).or_default() += count;
+            }
+        }
+    }
+
+    /// Rules and actions that never occurred.
+    pub fn never(&self) -> Vec<&'static str> {
+        let rules = RULES
+            .into_iter()
+            .filter(|name| !self.rules.contains_key(name));
+        rules
+            .chain(
+                ACTIONS
+                    .into_iter()
+                    .filter(|name| !self.kinds.contains_key(name)),
+            )
+            .collect()
+    }
+}

@@ -1,0 +1,570 @@
+//! One agent: its loop as `agent::agent` runs it, with the fakes as hands.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use pgherd_ha::lease::Excuse;
+use pgherd_ha::{
+    Dcs, GuardFact, Identity, Job, JobKind, LeaseFact, Local, Memory, Orders, PeerFact,
+    RemoteHistory, Sequence, StartAs, View,
+};
+use pgherd_model::{
+    Cluster, ControlState, DataDir, LeaseSight, Look, Member, MemberName, Op, Postmaster, Span,
+    SystemId, Tags, Time, Version,
+};
+
+use crate::event::Event;
+use crate::guard::Guard;
+use crate::perform::Effect;
+use crate::world::World;
+
+/// Looks in a row without rest.
+const ROUNDS: usize = 8;
+/// Health checks answer from an observation of at most this age.
+const OBSERVE: Span = Span::from_secs(1);
+/// While a job runs, its effects are looked for this often.
+const DURING_JOB: Span = Span::from_millis(100);
+/// A picture whose proof is older than this is not current.
+const STALE: Span = Span::from_secs(4);
+
+/// What waits for an answer of etcd.
+#[derive(Clone, Debug)]
+pub(crate) enum Asked {
+    /// The order that is being carried out.
+    Order(Op),
+    /// A renewal.
+    Renewal { sent: Time },
+    /// The member lease, for `Some` so that this order can be carried out.
+    Member,
+    /// The keeper's read.
+    Keeper { sent: Time },
+}
+
+/// The order that is being carried out, as far as it takes time.
+#[derive(Clone, Debug)]
+pub(crate) enum Pending {
+    /// The lease is renewed first.
+    RenewFirst(Op),
+    /// Something with an end of its own.
+    Order,
+}
+
+/// The renewal thread.
+#[derive(Default)]
+pub(crate) struct Renewing {
+    pub(crate) keep: bool,
+    pub(crate) fact: Option<LeaseFact>,
+    pub(crate) tick_finished: Time,
+    pub(crate) probe_sent: Option<Time>,
+    pub(crate) primary_since: Time,
+    pub(crate) excuse: Option<Excuse>,
+    pub(crate) last_try: Option<Time>,
+    pub(crate) in_flight: bool,
+    pub(crate) number: u64,
+}
+
+/// A question to peers that is under way.
+pub(crate) struct Question {
+    pub(crate) member: MemberName,
+    pub(crate) asked: Time,
+}
+
+/// One life of one agent.
+#[derive(Default)]
+pub(crate) struct Agent {
+    pub(crate) alive: bool,
+    pub(crate) stopped: bool,
+    pub(crate) run: u64,
+    pub(crate) deferred: Vec<Event>,
+    pub(crate) memory: Memory,
+    pub(crate) picture: Option<Rc<Cluster>>,
+    pub(crate) leader_deleted: Option<u64>,
+    pub(crate) fresh_at: Time,
+    pub(crate) problem: bool,
+    pub(crate) missed: u32,
+    pub(crate) dcs_fresh: Option<Time>,
+    pub(crate) started: Time,
+    pub(crate) leader_lease: i64,
+    pub(crate) member_lease: i64,
+    pub(crate) renewing: Renewing,
+    pub(crate) asked: BTreeMap<u64, Asked>,
+    pub(crate) pending: Option<(u64, Pending)>,
+    pub(crate) sequence: Option<Sequence>,
+    pub(crate) round: usize,
+    pub(crate) busy: bool,
+    pub(crate) dirty: bool,
+    pub(crate) wake_at: Time,
+    pub(crate) wake_number: u64,
+    local: Option<Local>,
+    pub(crate) sight: Option<LeaseSight>,
+    pub(crate) peers: BTreeMap<MemberName, PeerFact>,
+    pub(crate) questions: BTreeMap<u64, Question>,
+    pub(crate) history: Option<RemoteHistory>,
+    pub(crate) asking_history: bool,
+    pub(crate) claim: Option<u64>,
+    pub(crate) bootstrapped: Option<SystemId>,
+    /// What initdb made.
+    pub(crate) initdb: Option<SystemId>,
+    pub(crate) probed: Option<Time>,
+    pub(crate) probing: bool,
+    next_probe: Time,
+    member_alive: Time,
+    pub(crate) shutdown: bool,
+    was_primary: bool,
+    pub(crate) job: Option<Job>,
+    pub(crate) job_number: u64,
+    pub(crate) job_step: u32,
+    pub(crate) killing: Option<crate::guard::Killing>,
+    pub(crate) guard: Option<u64>,
+    pub(crate) armed_for: Option<u32>,
+    pub(crate) guard_failed: Option<Time>,
+    pub(crate) superseded: bool,
+    /// The renewal that is under way was sent for the order that waits.
+    pub(crate) for_order: bool,
+    /// When a lease was last asked about.
+    pub(crate) sight_asked: Time,
+    /// What it publishes, by its last decision.
+    pub(crate) described: Option<Member>,
+    /// Its connection to this life of PostgreSQL.
+    connected: u64,
+}
+
+impl World {
+    /// The agent begins a life.
+    pub(crate) fn start_agent(&mut self, node: usize) {
+        if self.nodes[node].agent.alive {
+            return;
+        }
+        let (run, now) = (self.number(), self.clock(node));
+        self.nodes[node].agent = Agent {
+            alive: true,
+            run,
+            started: now,
+            fresh_at: Time::ZERO,
+            problem: true,
+            member_alive: now,
+            ..Agent::default()
+        };
+        let renewing = &mut self.nodes[node].agent.renewing;
+        renewing.tick_finished = now;
+        renewing.primary_since = now;
+        self.say(|| format!("{node} agent starts"));
+        self.spawn_guard(node);
+        self.after(5, Event::Keeper { node, run });
+        self.after(
+            20,
+            Event::Wake {
+                node,
+                run,
+                number: 0,
+            },
+        );
+        self.after(
+            1,
+            Event::Renewal {
+                node,
+                run,
+                number: 0,
+            },
+        );
+    }
+
+    /// SIGKILL to the agent, or its end.
+    pub(crate) fn end_agent(&mut self, node: usize) {
+        if !self.nodes[node].agent.alive {
+            return;
+        }
+        self.abandon_job(node);
+        self.nodes[node].agent = Agent {
+            run: self.nodes[node].agent.run,
+            ..Agent::default()
+        };
+        self.agent_gone(node);
+        self.say(|| format!("{node} agent is gone"));
+    }
+
+    /// Something the loop wants to know has happened.
+    pub(crate) fn poke(&mut self, node: usize) {
+        let run = self.nodes[node].agent.run;
+        if self.nodes[node].agent.alive {
+            self.after(
+                0,
+                Event::Wake {
+                    node,
+                    run,
+                    number: 0,
+                },
+            );
+        }
+    }
+
+    pub(crate) fn on_wake(&mut self, node: usize, number: u64) {
+        let agent = &mut self.nodes[node].agent;
+        if agent.busy {
+            agent.dirty |= number == 0;
+            return;
+        }
+        if (number != 0 && number != agent.wake_number) || agent.picture.is_none() {
+            return;
+        }
+        agent.busy = true;
+        agent.dirty = false;
+        agent.round = 0;
+        self.observe(node);
+    }
+
+    /// Looks at PostgreSQL; what else there is to see is added when that is done.
+    pub(crate) fn observe(&mut self, node: usize) {
+        let now = self.clock(node);
+        let local = self.local(node, now);
+        let run = self.nodes[node].agent.run;
+        self.nodes[node].agent.wake_at = now + OBSERVE;
+        self.nodes[node].agent.local = Some(local);
+        let wait = if self.rng.chance(10) {
+            self.rng.between(5, 300)
+        } else {
+            self.rng.below(4)
+        };
+        self.after(wait, Event::Decide { node, run });
+    }
+
+    /// What PostgreSQL answers to this agent.
+    fn ask_postgres(&mut self, node: usize) -> Option<Look> {
+        let pg = &self.nodes[node].pg;
+        let known = self.nodes[node].agent.connected == pg.epoch;
+        let answers = pg.accepts()
+            || (known && pg.postmaster.is_some() && pg.phase == crate::postgres::Phase::Running);
+        let epoch = pg.epoch;
+        if !answers {
+            return None;
+        }
+        self.nodes[node].agent.connected = epoch;
+        Some(self.nodes[node].pg.look(&self.names, (0, "host")))
+    }
+
+    fn local(&mut self, node: usize, now: Time) -> Local {
+        let truth = self.now;
+        self.nodes[node].pg.reap(truth);
+        let look = self.ask_postgres(node);
+        let guard = self.guard_fact(node, now);
+        let it = &self.nodes[node];
+        let (pg, disk) = (&it.pg, &it.pg.disk);
+        let postmaster = pg.processes(truth);
+        let down = postmaster == Postmaster::Down;
+        let control = (disk.data == DataDir::Initialized).then_some(disk.control);
+        let primary = look.as_ref().is_some_and(|look| !look.in_recovery);
+        Local {
+            data: disk.data.clone(),
+            control,
+            shutdown_end: disk
+                .shutdown_end
+                .filter(|_| down && disk.control.state == ControlState::ShutDown),
+            standby_signal: disk.standby_signal,
+            backup_label: disk.backup_label,
+            postmaster,
+            own_history: if primary {
+                pg.own_history()
+            } else {
+                Vec::new()
+            },
+            silent_since: None,
+            look,
+            job: it.agent.job.clone(),
+            guard,
+            probed: it.agent.probed,
+        }
+    }
+
+    fn guard_fact(&mut self, node: usize, now: Time) -> GuardFact {
+        let it = &mut self.nodes[node];
+        let guard = it.agent.guard.and_then(|number| it.guards.get(&number));
+        let alive = guard.is_some();
+        if guard.is_none_or(Guard::has_fired) {
+            it.agent.armed_for = None;
+        }
+        GuardFact {
+            alive,
+            armed_for: it.agent.armed_for,
+            failed: it
+                .agent
+                .guard_failed
+                .is_some_and(|at| now.since(at) < Span::from_secs(5)),
+        }
+    }
+
+    fn dcs_fact(&mut self, node: usize, now: Time) -> Dcs {
+        let limit = STALE.max(self.settings.lease_ttl / 2);
+        let agent = &mut self.nodes[node].agent;
+        let fresh = !agent.problem && now.since(agent.fresh_at) < limit;
+        let cluster = agent.picture.as_ref().map(|picture| {
+            let mut cluster = Cluster::clone(picture);
+            cluster.leader_deleted = agent.leader_deleted.filter(|_| cluster.leader.is_none());
+            cluster
+        });
+        match cluster {
+            Some(cluster) if fresh => {
+                agent.dcs_fresh = Some(now);
+                Dcs::Fresh(cluster)
+            }
+            last => Dcs::Unreachable {
+                since: agent.dcs_fresh.unwrap_or(agent.started),
+                last,
+            },
+        }
+    }
+
+    fn view(&mut self, node: usize) -> Option<View> {
+        let now = self.clock(node);
+        let mut local = self.nodes[node].agent.local.take()?;
+        let agent = &self.nodes[node].agent;
+        local.job.clone_from(&agent.job);
+        local.probed = agent.probed;
+        Some(View {
+            now,
+            me: self.nodes[node].name.clone(),
+            identity: self.identity(node),
+            dcs: self.dcs_fact(node, now),
+            lease: self.nodes[node].agent.renewing.fact,
+            sight: self.nodes[node].agent.sight,
+            local,
+            peers: self.nodes[node].agent.peers.clone(),
+            asking: !self.nodes[node].agent.questions.is_empty(),
+            history: self.nodes[node].agent.history.clone(),
+            settings: self.settings.clone(),
+            orders: Orders {
+                shutdown: self.nodes[node].agent.shutdown,
+                bootstrap_claim: self.nodes[node].agent.claim,
+                bootstrapped: self.nodes[node].agent.bootstrapped,
+            },
+        })
+    }
+
+    fn identity(&self, node: usize) -> Identity {
+        let port = 5000 + u16::try_from(node).unwrap_or(0);
+        Identity {
+            conn_url: format!("postgres://host:{port}/postgres"),
+            address: Some(("host".into(), port)),
+            api_url: format!("http://{node}/patroni"),
+            proxy_url: None,
+            version: Version(4, 1, 5),
+            tags: Tags {
+                nofailover: self.swarm.nofailover == Some(node),
+                failover_priority: self.swarm.priorities[node],
+                ..Tags::default()
+            },
+            may_bootstrap: true,
+            bootstrap_config: "{}".into(),
+        }
+    }
+
+    pub(crate) fn on_decide(&mut self, node: usize) {
+        let Some(view) = self.view(node) else {
+            return;
+        };
+        let memory = self.nodes[node].agent.memory.clone();
+        let decision = pgherd_ha::decide(&view, &memory);
+        *self.seen.rules.entry(decision.why.rule).or_default() += 1;
+        for rung in &decision.ladder {
+            *self.seen.rungs.entry(rung.rule).or_default() += 1;
+        }
+        self.trace.line(self.now, || {
+            let names: Vec<&str> = decision
+                .actions
+                .iter()
+                .map(pgherd_ha::Action::name)
+                .collect();
+            format!("{node} {} {names:?}", decision.why)
+        });
+        self.nodes[node].agent.described = Some(pgherd_ha::describe(&view, &decision.memory));
+        self.look_after(node, &view, &decision);
+        let agent = &mut self.nodes[node].agent;
+        agent.memory = decision.memory;
+        agent.wake_at = view.now + OBSERVE;
+        if let Some((at, _)) = decision.wake_at {
+            agent.wake_at = agent.wake_at.min(at);
+        }
+        if view.running_job().is_some() {
+            agent.wake_at = agent.wake_at.min(view.now + DURING_JOB);
+        }
+        agent.sequence = Some(Sequence::new(decision.actions));
+        self.go_on(node);
+    }
+
+    /// Carries out orders until one takes time or none is left.
+    pub(crate) fn go_on(&mut self, node: usize) {
+        loop {
+            if !self.nodes[node].agent.alive {
+                return;
+            }
+            let Some(sequence) = &mut self.nodes[node].agent.sequence else {
+                return;
+            };
+            let Some(action) = sequence.next_action() else {
+                break;
+            };
+            let effect = self.perform(node, action);
+            let Some(sequence) = &mut self.nodes[node].agent.sequence else {
+                return;
+            };
+            match effect {
+                Effect::Changed => sequence.done(true),
+                Effect::Quiet => sequence.done(false),
+                Effect::Failed => sequence.failed(),
+                Effect::Pending => return,
+            }
+        }
+        self.end_of_round(node);
+    }
+
+    /// An order that took time has ended.
+    pub(crate) fn on_performed(&mut self, node: usize, number: u64, outcome: Option<bool>) {
+        let agent = &mut self.nodes[node].agent;
+        if agent
+            .pending
+            .as_ref()
+            .is_none_or(|(present, _)| *present != number)
+        {
+            return;
+        }
+        agent.pending = None;
+        if let Some(sequence) = &mut agent.sequence {
+            match outcome {
+                Some(changed) => sequence.done(changed),
+                None => sequence.failed(),
+            }
+        }
+        self.go_on(node);
+    }
+
+    fn end_of_round(&mut self, node: usize) {
+        let now = self.clock(node);
+        let agent = &mut self.nodes[node].agent;
+        let changed = agent
+            .sequence
+            .take()
+            .is_some_and(|sequence| sequence.is_changed());
+        agent.renewing.tick_finished = now;
+        agent.round += 1;
+        if changed && agent.round < ROUNDS {
+            self.observe(node);
+            return;
+        }
+        agent.busy = false;
+        agent.wake_number = agent.wake_number.max(1) + 1;
+        let (run, number, at) = (agent.run, agent.wake_number, agent.wake_at);
+        let dirty = agent.dirty;
+        if dirty {
+            self.poke(node);
+        }
+        let at = self.truly(node, at);
+        let least = self.now + Span::from_micros(200);
+        self.at(at.max(least), Event::Wake { node, run, number });
+    }
+
+    /// Renewal, licence, guard and probes follow the decision.
+    fn look_after(&mut self, node: usize, view: &View, decision: &pgherd_ha::Decision) {
+        let primary = view.is_primary();
+        let agent = &mut self.nodes[node].agent;
+        let woken = agent.renewing.keep != decision.keep_lease;
+        agent.renewing.keep = decision.keep_lease;
+        if primary && !agent.was_primary {
+            agent.renewing.primary_since = view.now;
+            agent.probed = Some(view.now);
+        }
+        agent.was_primary = primary;
+        let excuse = match view.running_job().map(|job| &job.kind) {
+            Some(JobKind::Start(StartAs::Primary)) => Some(Excuse::Starting),
+            Some(_) => Some(Excuse::LongJob {
+                until: view.now + view.settings.hang_timeout,
+            }),
+            None if primary || decision.memory.was_primary => None,
+            None => Some(Excuse::Starting),
+        };
+        if excuse.is_some() {
+            agent.renewing.primary_since = view.now;
+            agent.probed = agent.probed.max(Some(view.now));
+        }
+        agent.renewing.excuse = excuse;
+        if woken {
+            self.wake_renewal(node);
+        }
+        if excuse.is_none() {
+            self.probe(node, view);
+        }
+        self.spawn_guard(node);
+        if view.fresh().is_some() {
+            self.keep_member_alive(node, view);
+        }
+        let agent = &mut self.nodes[node].agent;
+        let published = view.cluster().and_then(Cluster::system_id);
+        if published.is_some() && published == agent.bootstrapped {
+            agent.bootstrapped = None;
+            agent.claim = None;
+        }
+    }
+
+    fn probe(&mut self, node: usize, view: &View) {
+        let agent = &mut self.nodes[node].agent;
+        if agent.probing || view.now < agent.next_probe {
+            return;
+        }
+        agent.probing = true;
+        let timeout = view.settings.hang_timeout;
+        agent.next_probe = view.now + (timeout / 3).min(view.settings.loop_wait);
+        let (run, sent) = (agent.run, view.now);
+        let ends = self.now + timeout;
+        self.after(
+            5,
+            Event::Probe {
+                node,
+                run,
+                sent,
+                ends,
+            },
+        );
+    }
+
+    /// A new connection and a commit: it is tried until it works or its time is over.
+    pub(crate) fn on_probe(&mut self, node: usize, sent: Time, ends: Time) {
+        let pg = &self.nodes[node].pg;
+        let run = self.nodes[node].agent.run;
+        let now = self.clock(node);
+        if pg.accepts() {
+            let agent = &mut self.nodes[node].agent;
+            agent.probing = false;
+            agent.probed = agent.probed.max(Some(sent));
+            agent.renewing.probe_sent = Some(sent);
+            self.poke(node);
+        } else if pg.postmaster.is_none() || self.now >= ends {
+            let agent = &mut self.nodes[node].agent;
+            agent.probing = false;
+            agent.next_probe = now + Span::from_secs(1);
+            self.poke(node);
+        } else {
+            self.after(
+                20,
+                Event::Probe {
+                    node,
+                    run,
+                    sent,
+                    ends,
+                },
+            );
+        }
+    }
+
+    fn keep_member_alive(&mut self, node: usize, view: &View) {
+        let pause = view.settings.loop_wait.min(view.settings.ttl / 3);
+        let agent = &mut self.nodes[node].agent;
+        if view.now < agent.member_alive + pause {
+            return;
+        }
+        agent.member_alive = view.now;
+        self.call(
+            node,
+            crate::event::Call::Member,
+            Asked::Member,
+            Span::from_secs(3),
+        );
+    }
+}

@@ -1,0 +1,188 @@
+//! Clients that write all the time to whatever accepts writes, and remember what was acknowledged.
+
+use crate::event::{Event, NODES};
+use crate::postgres::{Child, Work};
+use crate::wal::What;
+use crate::world::World;
+
+/// One client with at most one session.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    number: usize,
+    session: Option<(usize, u32, u64)>,
+    next: usize,
+    /// It waits for the answer to its last statement.
+    pub(crate) waiting: Option<(u64, u64)>,
+}
+
+impl Client {
+    pub(crate) fn new(number: usize) -> Client {
+        Client {
+            number,
+            session: None,
+            next: number,
+            waiting: None,
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn on_client(&mut self, event: Event) {
+        match event {
+            Event::Client { client } => self.client_turn(client),
+            Event::Commit {
+                client,
+                node,
+                pid,
+                epoch,
+                length,
+            } => {
+                self.commit(client, node, pid, epoch, length);
+            }
+            Event::Acknowledge {
+                client,
+                node,
+                pid,
+                epoch,
+                row,
+                lsn,
+            } => {
+                self.acknowledge(client, node, pid, epoch, row, lsn);
+            }
+            _ => {}
+        }
+    }
+
+    fn client_turn(&mut self, client: usize) {
+        let now = self.now;
+        if self.chaos.idle {
+            self.after(500, Event::Client { client });
+            return;
+        }
+        if let Some((node, pid, epoch)) = self.clients[client].session {
+            if self.nodes[node].pg.lives(now, epoch, pid) {
+                if self.clients[client].waiting.is_none() {
+                    let length = self.rng.between(60, 4000);
+                    // Now and then a statement that takes long before it commits.
+                    let long = self.rng.chance(30);
+                    let wait = if long { self.rng.between(200, 2000) } else { 0 };
+                    self.clients[client].waiting = Some((0, 0));
+                    self.after(
+                        wait,
+                        Event::Commit {
+                            client,
+                            node,
+                            pid,
+                            epoch,
+                            length,
+                        },
+                    );
+                } else {
+                    self.after(50, Event::Client { client });
+                }
+                return;
+            }
+            self.clients[client].session = None;
+            self.clients[client].waiting = None;
+        }
+        self.connect_client(client);
+        let wait = self.rng.between(3, 30);
+        self.after(wait, Event::Client { client });
+    }
+
+    fn connect_client(&mut self, client: usize) {
+        let it = &mut self.clients[client];
+        let node = it.next % NODES;
+        it.next += 1;
+        let number = u32::try_from(it.number).unwrap_or(0);
+        let pid = u32::try_from(self.number() % 1_000_000).unwrap_or(0) * 4 + 3 + number;
+        let pg = &mut self.nodes[node].pg;
+        if pg.accepts() && !pg.in_recovery {
+            pg.children.insert(pid, Child::new(Work::Session(client)));
+            self.clients[client].session = Some((node, pid, pg.epoch));
+        }
+    }
+
+    fn commit(&mut self, client: usize, node: usize, pid: u32, epoch: u64, length: u64) {
+        let (now, row) = (self.now, self.number());
+        let pause = self.swarm.client_ms;
+        let next = self.rng.between(1, pause);
+        let pg = &mut self.nodes[node].pg;
+        if !pg.lives(now, epoch, pid) || pg.in_recovery {
+            self.clients[client].waiting = None;
+            self.after(next, Event::Client { client });
+            return;
+        }
+        let timeline = pg.disk.timeline;
+        let lsn = pg
+            .disk
+            .wal
+            .append(row, timeline, length, What::Row(row))
+            .end;
+        self.flow(node);
+        self.clients[client].waiting = Some((row, lsn));
+        let micros = self.rng.chance(500);
+        self.after(
+            u64::from(micros),
+            Event::Acknowledge {
+                client,
+                node,
+                pid,
+                epoch,
+                row,
+                lsn,
+            },
+        );
+        self.after(next, Event::Client { client });
+    }
+
+    fn acknowledge(
+        &mut self,
+        client: usize,
+        node: usize,
+        pid: u32,
+        epoch: u64,
+        row: u64,
+        lsn: u64,
+    ) {
+        let now = self.now;
+        let pg = &self.nodes[node].pg;
+        if self.clients[client].waiting != Some((row, lsn)) {
+            return;
+        }
+        if !pg.lives(now, epoch, pid) {
+            self.clients[client].waiting = None;
+            return;
+        }
+        if !pg.confirmed(lsn, &self.names) {
+            // It waits for standbys; their word brings it back here.
+            return;
+        }
+        self.clients[client].waiting = None;
+        self.acknowledged(node, row, lsn);
+    }
+
+    /// A standby has said how far it is: whoever waited for that gets his answer.
+    pub(crate) fn confirm(&mut self, node: usize) {
+        for client in 0..self.clients.len() {
+            let it = &self.clients[client];
+            if let (Some((at, pid, epoch)), Some((row, lsn))) = (it.session, it.waiting)
+                && at == node
+                && row != 0
+                && self.nodes[node].pg.confirmed(lsn, &self.names)
+            {
+                self.after(
+                    0,
+                    Event::Acknowledge {
+                        client,
+                        node,
+                        pid,
+                        epoch,
+                        row,
+                        lsn,
+                    },
+                );
+            }
+        }
+    }
+}

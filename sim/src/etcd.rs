@@ -1,0 +1,285 @@
+//! A fake etcd: linearizable keys with revisions, and leases that are deleted late.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use pgherd_model::{
+    Answer, Cluster, Config, Failover, Initialize, Leader, LeaseSight, MemberName, Op, Span,
+    Stored, Time,
+};
+
+/// A lease in true time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lease {
+    pub(crate) granted: Span,
+    pub(crate) expires: Time,
+}
+
+/// The store.
+pub(crate) struct Etcd {
+    cluster: Rc<Cluster>,
+    pub(crate) leases: BTreeMap<i64, Lease>,
+    next_lease: i64,
+    /// It answers nobody.
+    pub(crate) down: bool,
+    /// Writes so far.
+    pub(crate) writes: u64,
+    /// Changes of the holder of the lock so far.
+    pub(crate) lock_changes: u64,
+}
+
+impl Etcd {
+    pub(crate) fn new() -> Etcd {
+        let cluster = Cluster {
+            revision: 1,
+            ..Cluster::default()
+        };
+        Etcd {
+            cluster: Rc::new(cluster),
+            leases: BTreeMap::new(),
+            next_lease: 100,
+            down: false,
+            writes: 0,
+            lock_changes: 0,
+        }
+    }
+
+    /// What a linearizable read shows now.
+    pub(crate) fn picture(&self) -> Rc<Cluster> {
+        self.cluster.clone()
+    }
+
+    pub(crate) fn grant(&mut self, now: Time, granted: Span) -> i64 {
+        self.next_lease += 1;
+        let expires = now + granted;
+        self.leases
+            .insert(self.next_lease, Lease { granted, expires });
+        self.next_lease
+    }
+
+    /// Renews; `false`: there is no such lease (any more).
+    pub(crate) fn renew(&mut self, now: Time, id: i64) -> bool {
+        match self.leases.get_mut(&id) {
+            Some(lease) if lease.expires > now => {
+                lease.expires = now + lease.granted;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends a lease with its keys; `true`: a key went.
+    pub(crate) fn revoke(&mut self, id: i64) -> bool {
+        self.leases.remove(&id);
+        let cluster = &self.cluster;
+        let leader = cluster
+            .leader
+            .as_ref()
+            .is_some_and(|leader| leader.lease == id);
+        let member = cluster
+            .members
+            .values()
+            .any(|member| member.value.lease == id);
+        if !leader && !member {
+            return false;
+        }
+        self.change(|cluster, _| {
+            if leader {
+                cluster.leader = None;
+            }
+            cluster.members.retain(|_, member| member.value.lease != id);
+        });
+        true
+    }
+
+    /// Somebody deletes the lock by hand.
+    pub(crate) fn delete_leader(&mut self) {
+        self.change(|cluster, _| cluster.leader = None);
+    }
+
+    /// Somebody writes `failover`.
+    pub(crate) fn request(&mut self, failover: Failover) {
+        self.change(|cluster, revision| {
+            cluster.failover = Some(Stored {
+                value: failover,
+                revision,
+            });
+        });
+    }
+
+    /// After a new leader of etcd was elected every lease has its full life again, and more.
+    pub(crate) fn prolong(&mut self, now: Time) -> Vec<(i64, Time)> {
+        let mut all = Vec::new();
+        for (id, lease) in &mut self.leases {
+            lease.expires = now + lease.granted + Span::from_secs(1);
+            all.push((*id, lease.expires));
+        }
+        all
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Cluster, u64)) -> u64 {
+        let mut cluster = Cluster::clone(&self.cluster);
+        cluster.revision += 1;
+        let revision = cluster.revision;
+        let before = cluster.leader.clone();
+        change(&mut cluster, revision);
+        if before.is_some() && cluster.leader.is_none() {
+            cluster.leader_deleted = Some(revision);
+        }
+        if cluster.leader.is_some() {
+            cluster.leader_deleted = None;
+        }
+        if before.map(|leader| leader.name) != cluster.leader.as_ref().map(|it| it.name.clone()) {
+            self.lock_changes += 1;
+        }
+        self.writes += 1;
+        self.cluster = Rc::new(cluster);
+        revision
+    }
+
+    /// Carries out an operation, as `dcs::ops` plans it.
+    pub(crate) fn run(
+        &mut self,
+        now: Time,
+        me: &MemberName,
+        leases: (i64, i64),
+        op: &Op,
+    ) -> Answer {
+        if let Op::LookAtLease { lease } = op {
+            let found = self.leases.get(lease);
+            let rest = found.map_or(Span::ZERO, |lease| lease.expires.since(now));
+            return Answer::Lease(LeaseSight {
+                lease: *lease,
+                granted: found.map_or(Span::ZERO, |lease| lease.granted),
+                remaining: Span::from_secs(rest.as_secs()),
+                asked: now,
+                answered: now,
+            });
+        }
+        if !self.allowed(me, op) {
+            return Answer::Refused;
+        }
+        let revision = self.change(|cluster, revision| write(cluster, revision, me, leases, op));
+        Answer::Done { revision }
+    }
+
+    fn allowed(&self, me: &MemberName, op: &Op) -> bool {
+        let now = &self.cluster;
+        let held = |term: u64| {
+            let leader = now.leader.as_ref();
+            leader.is_some_and(|leader| leader.name == *me && leader.create_revision == term)
+        };
+        let seen = |present: Option<u64>, expected: Option<u64>| present == expected;
+        match op {
+            Op::AcquireLeader => now.leader.is_none(),
+            Op::ReattachLeader { create_revision }
+            | Op::ReleaseLeader {
+                create_revision, ..
+            } => held(*create_revision),
+            Op::PutInitialize { expected, .. } => {
+                seen(now.initialize.as_ref().map(|it| it.revision), *expected)
+            }
+            Op::DeleteInitialize { expected } => seen(
+                now.initialize.as_ref().map(|it| it.revision),
+                Some(*expected),
+            ),
+            Op::PutConfig { expected, .. } => {
+                seen(now.config.as_ref().map(|it| it.revision), *expected)
+            }
+            Op::PutFailover { expected, .. } => {
+                seen(now.failover.as_ref().map(|it| it.revision), *expected)
+            }
+            Op::PutSync { expected, term, .. } => {
+                held(*term) && seen(now.sync.as_ref().map(|it| it.revision), *expected)
+            }
+            Op::DeleteSync { expected, term } => {
+                held(*term) && seen(now.sync.as_ref().map(|it| it.revision), Some(*expected))
+            }
+            Op::PutStatus { term, .. }
+            | Op::PutFailsafe { term, .. }
+            | Op::PutHistory { term, .. } => held(*term),
+            Op::PutMember(_) | Op::LookAtLease { .. } | Op::Refresh => true,
+        }
+    }
+}
+
+fn write(cluster: &mut Cluster, revision: u64, me: &MemberName, leases: (i64, i64), op: &Op) {
+    let (leader_lease, member_lease) = leases;
+    let put_member = |cluster: &mut Cluster, member: &pgherd_model::Member| {
+        let mut value = member.clone();
+        value.lease = member_lease;
+        cluster
+            .members
+            .insert(me.clone(), Stored { value, revision });
+    };
+    match op {
+        Op::AcquireLeader => {
+            cluster.leader = Some(Leader {
+                name: me.clone(),
+                lease: leader_lease,
+                create_revision: revision,
+                mod_revision: revision,
+            });
+        }
+        Op::ReattachLeader { .. } => {
+            if let Some(leader) = &mut cluster.leader {
+                leader.lease = leader_lease;
+                leader.mod_revision = revision;
+            }
+        }
+        Op::ReleaseLeader { status, member, .. } => {
+            cluster.leader = None;
+            if let Some(status) = status {
+                cluster.status = Some(Stored {
+                    value: status.clone(),
+                    revision,
+                });
+            }
+            if let Some(member) = member {
+                put_member(cluster, member);
+            }
+        }
+        Op::PutMember(member) => put_member(cluster, member),
+        Op::PutInitialize { system_id, .. } => {
+            let value = system_id.map_or(Initialize::UnderWay, Initialize::Done);
+            cluster.initialize = Some(Stored { value, revision });
+        }
+        Op::DeleteInitialize { .. } => cluster.initialize = None,
+        Op::PutConfig { text, .. } => {
+            let value = Config { text: text.clone() };
+            cluster.config = Some(Stored { value, revision });
+        }
+        Op::PutStatus { status, .. } => {
+            cluster.status = Some(Stored {
+                value: status.clone(),
+                revision,
+            });
+        }
+        Op::PutSync { sync, .. } => {
+            cluster.sync = Some(Stored {
+                value: sync.clone(),
+                revision,
+            });
+        }
+        Op::DeleteSync { .. } => cluster.sync = None,
+        Op::PutFailover { failover, .. } => {
+            cluster.failover = Some(Stored {
+                value: failover.clone(),
+                revision,
+            });
+        }
+        Op::PutFailsafe { members, .. } => {
+            cluster.failsafe = Some(Stored {
+                value: members.clone(),
+                revision,
+            });
+        }
+        Op::PutHistory { history, .. } => {
+            cluster.history = Some(Stored {
+                value: history.clone(),
+                revision,
+            });
+        }
+        Op::LookAtLease { .. } | Op::Refresh => {}
+    }
+}

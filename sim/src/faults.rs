@@ -1,0 +1,345 @@
+//! What goes wrong, when, and how it is healed.
+
+use pgherd_model::{Failover, PostgresState, Span, Time};
+
+use crate::event::{ETCD, Event, NODES};
+use crate::world::World;
+
+/// Number of kinds of faults that are drawn.
+pub(crate) const KINDS: usize = 15;
+
+/// One thing that goes wrong, or the end of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    StartAgent(usize),
+    KillAgent(usize),
+    KillGuard(usize),
+    KillPostmaster(usize),
+    Crash(usize),
+    Boot(usize),
+    StopAgent(usize, bool),
+    StopPostmaster(usize, bool),
+    StopGuard(usize, bool),
+    Link(usize, usize, bool),
+    Isolate(usize, bool),
+    EtcdDown(bool),
+    DeleteLeader,
+    Switchover(Option<usize>),
+    Failover(usize),
+    EndAgent(usize),
+}
+
+/// The state of disorder.
+#[derive(Default)]
+pub(crate) struct Chaos {
+    /// Machines without power.
+    pub(crate) dark: [bool; NODES],
+    /// Agent or guard of this node are hit until then: at most one of them at a time.
+    reserved: [Time; NODES],
+    done: u64,
+    /// The last fault, or its end.
+    pub(crate) disturbed: Time,
+    /// Faults that have an end which has not come.
+    pub(crate) open: u64,
+    /// The lock was last deleted by hand then.
+    pub(crate) vanished: Option<Time>,
+    /// Everything was healed then.
+    pub(crate) healed: Option<Time>,
+    /// It has been as it should be since then.
+    pub(crate) fine: Option<Time>,
+    /// Clients rest.
+    pub(crate) idle: bool,
+    pub(crate) over: bool,
+}
+
+/// How long a machine, a process or a link is away.
+fn length(world: &mut World) -> u64 {
+    match world.rng.below(4) {
+        0 => world.rng.between(20, 500),
+        1 => world.rng.between(500, 5000),
+        2 => world.rng.between(2000, 20_000),
+        _ => world.rng.between(10_000, 90_000),
+    }
+}
+
+impl World {
+    /// Draws the next fault, or heals everything.
+    pub(crate) fn on_chaos(&mut self) {
+        if self.etcd.picture().system_id().is_none() && self.now < Time::from_millis(120_000) {
+            // A cluster first.
+            self.after(1000, Event::Chaos);
+            return;
+        }
+        if self.chaos.done >= self.swarm.faults {
+            self.heal();
+            return;
+        }
+        self.chaos.done += 1;
+        self.draw();
+        let pause = self.swarm.pause_ms;
+        let wait = if self.rng.chance(200) {
+            self.rng.below(300)
+        } else {
+            self.rng.below(pause)
+        };
+        self.after(wait, Event::Chaos);
+    }
+
+    fn draw(&mut self) {
+        let total: u64 = self.swarm.weights.iter().sum();
+        let mut left = self.rng.below(total);
+        let kind = self.swarm.weights.iter().position(|weight| {
+            let hit = left < *weight;
+            left = left.saturating_sub(*weight);
+            hit
+        });
+        let away = length(self);
+        let mut node = usize::try_from(self.rng.below(NODES as u64)).unwrap_or(0);
+        // The leader is hit more often than by chance.
+        if self.rng.chance(500)
+            && let Some(leader) = self.etcd.picture().leader_name()
+        {
+            node = self.node_of(leader).unwrap_or(node);
+        }
+        let other = (node + 1 + usize::try_from(self.rng.below(2)).unwrap_or(0)) % NODES;
+        let process = matches!(kind, Some(0 | 1 | 3 | 4 | 6 | 13));
+        if process && !self.reserve(node, away) {
+            return;
+        }
+        let (first, end) = match kind {
+            Some(0) => (Fault::KillAgent(node), Some(Fault::StartAgent(node))),
+            Some(1) => (Fault::KillGuard(node), None),
+            Some(2) => (Fault::KillPostmaster(node), None),
+            Some(3) => (Fault::Crash(node), Some(Fault::Boot(node))),
+            Some(4) => (
+                Fault::StopAgent(node, true),
+                Some(Fault::StopAgent(node, false)),
+            ),
+            Some(5) => (
+                Fault::StopPostmaster(node, true),
+                Some(Fault::StopPostmaster(node, false)),
+            ),
+            Some(6) => (
+                Fault::StopGuard(node, true),
+                Some(Fault::StopGuard(node, false)),
+            ),
+            Some(7) => (
+                Fault::Link(node, other, false),
+                Some(Fault::Link(node, other, true)),
+            ),
+            Some(8) => (
+                Fault::Isolate(node, true),
+                Some(Fault::Isolate(node, false)),
+            ),
+            Some(9) => (Fault::EtcdDown(true), Some(Fault::EtcdDown(false))),
+            Some(10) => (Fault::DeleteLeader, None),
+            Some(11) => {
+                let named = self.rng.chance(600).then_some(other);
+                (Fault::Switchover(named), None)
+            }
+            Some(12) => (Fault::Failover(other), None),
+            Some(13) => (Fault::EndAgent(node), Some(Fault::StartAgent(node))),
+            Some(_) => (
+                Fault::Link(node, ETCD, false),
+                Some(Fault::Link(node, ETCD, true)),
+            ),
+            None => return,
+        };
+        self.on_fault(first);
+        if let Some(end) = end {
+            self.chaos.open += 1;
+            self.after(away, Event::Fault(end));
+        }
+    }
+
+    /// Safety is promised with one of agent and guard dead or stopped, not both.
+    fn reserve(&mut self, node: usize, away: u64) -> bool {
+        if self.now < self.chaos.reserved[node] {
+            return false;
+        }
+        self.chaos.reserved[node] = self.now + Span::from_millis(away + 8000);
+        true
+    }
+
+    pub(crate) fn on_fault(&mut self, fault: Fault) {
+        if self.chaos.healed.is_some() && !matches!(fault, Fault::StartAgent(_)) {
+            return;
+        }
+        self.say(|| format!("fault {fault:?}"));
+        *self.seen.faults.entry(word(fault)).or_default() += 1;
+        if ends(fault) {
+            self.chaos.open = self.chaos.open.saturating_sub(1);
+        }
+        if !matches!(fault, Fault::Switchover(_)) {
+            self.chaos.disturbed = self.now;
+        }
+        match fault {
+            Fault::StartAgent(node) if !self.chaos.dark[node] => self.start_agent(node),
+            Fault::StartAgent(_) => {}
+            Fault::KillAgent(node) => self.kill_agent(node),
+            Fault::KillGuard(node) => {
+                if let Some(number) = self.nodes[node].agent.guard {
+                    self.nodes[node].guards.remove(&number);
+                    self.poke(node);
+                }
+            }
+            Fault::KillPostmaster(node) => self.kill_postmaster(node),
+            Fault::Crash(node) => {
+                self.chaos.dark[node] = true;
+                self.kill_agent(node);
+                self.nodes[node].guards.clear();
+                self.set_links(node, false);
+                self.lose_postgres(node);
+            }
+            Fault::Boot(node) => {
+                self.chaos.dark[node] = false;
+                self.set_links(node, true);
+                self.start_agent(node);
+            }
+            Fault::StopAgent(node, true) => self.nodes[node].agent.stopped = true,
+            Fault::StopAgent(node, false) => self.resume_agent(node),
+            Fault::StopPostmaster(node, stop) => {
+                let pg = &mut self.nodes[node].pg;
+                pg.stopped = stop && pg.postmaster.is_some();
+            }
+            Fault::StopGuard(node, stop) => self.stop_guard(node, stop),
+            Fault::Link(a, b, up) => {
+                self.links[a][b] = up;
+                self.links[b][a] = up;
+            }
+            Fault::Isolate(node, cut) => self.set_links(node, !cut),
+            Fault::EtcdDown(true) => self.etcd.down = true,
+            Fault::EtcdDown(false) => self.etcd_up(),
+            Fault::DeleteLeader => {
+                self.etcd.delete_leader();
+                self.chaos.vanished = Some(self.now);
+                self.announce();
+            }
+            Fault::Switchover(to) => self.ask_switchover(to),
+            Fault::Failover(to) => {
+                let member = Some(self.nodes[to].name.clone());
+                self.etcd.request(Failover {
+                    leader: None,
+                    member,
+                    scheduled_at: None,
+                });
+                self.announce();
+            }
+            Fault::EndAgent(node) => {
+                self.nodes[node].agent.shutdown = true;
+                self.poke(node);
+            }
+        }
+    }
+
+    fn kill_agent(&mut self, node: usize) {
+        self.end_agent(node);
+    }
+
+    fn set_links(&mut self, node: usize, up: bool) {
+        for other in 0..=ETCD {
+            if other != node {
+                let up = up && !self.chaos.dark.get(other).is_some_and(|dark| *dark);
+                self.links[node][other] = up;
+                self.links[other][node] = up;
+            }
+        }
+    }
+
+    fn resume_agent(&mut self, node: usize) {
+        let agent = &mut self.nodes[node].agent;
+        agent.stopped = false;
+        let deferred = std::mem::take(&mut agent.deferred);
+        for event in deferred {
+            self.at(self.now, event);
+        }
+    }
+
+    fn etcd_up(&mut self) {
+        if std::mem::take(&mut self.etcd.down) {
+            let now = self.now;
+            for (id, expires) in self.etcd.prolong(now) {
+                self.at(expires, Event::Lease { id, expires });
+            }
+        }
+    }
+
+    /// As `POST /switchover` checks it.
+    fn ask_switchover(&mut self, to: Option<usize>) {
+        let picture = self.etcd.picture();
+        let Some(leader) = picture.leader_name().cloned() else {
+            return;
+        };
+        let member = to
+            .map(|to| self.nodes[to].name.clone())
+            .filter(|name| *name != leader);
+        let known = member.as_ref().is_none_or(|name| {
+            let member = picture.member(name);
+            member.is_some_and(|it| it.state == Some(PostgresState::Running))
+        });
+        if known {
+            self.etcd.request(Failover {
+                leader: Some(leader),
+                member,
+                scheduled_at: None,
+            });
+            self.announce();
+        }
+    }
+
+    /// Everything works again.
+    fn heal(&mut self) {
+        self.say(|| "everything is healed".into());
+        self.etcd_up();
+        self.chaos.dark = [false; NODES];
+        self.links = [[true; NODES + 1]; NODES + 1];
+        for node in 0..NODES {
+            self.resume_agent(node);
+            self.stop_guard(node, false);
+            self.nodes[node].pg.stopped = false;
+            self.start_agent(node);
+        }
+        self.chaos.open = 0;
+        self.chaos.healed = Some(self.now);
+        self.chaos.disturbed = self.now;
+    }
+}
+
+fn ends(fault: Fault) -> bool {
+    matches!(
+        fault,
+        Fault::StartAgent(_)
+            | Fault::Boot(_)
+            | Fault::StopAgent(_, false)
+            | Fault::StopPostmaster(_, false)
+            | Fault::StopGuard(_, false)
+            | Fault::Link(_, _, true)
+            | Fault::Isolate(_, false)
+            | Fault::EtcdDown(false)
+    )
+}
+
+fn word(fault: Fault) -> &'static str {
+    match fault {
+        Fault::StartAgent(_) => "agent starts",
+        Fault::KillAgent(_) => "agent killed",
+        Fault::KillGuard(_) => "guard killed",
+        Fault::KillPostmaster(_) => "postmaster killed",
+        Fault::Crash(_) => "machine crashed",
+        Fault::Boot(_) => "machine boots",
+        Fault::StopAgent(_, true) => "agent stopped",
+        Fault::StopPostmaster(_, true) => "postmaster stopped",
+        Fault::StopGuard(_, true) => "guard stopped",
+        Fault::StopAgent(..) | Fault::StopPostmaster(..) | Fault::StopGuard(..) => "resumed",
+        Fault::Link(_, ETCD, false) => "etcd cut off",
+        Fault::Link(_, _, false) => "link cut",
+        Fault::Isolate(_, true) => "machine cut off",
+        Fault::Link(..) | Fault::Isolate(..) => "link healed",
+        Fault::EtcdDown(true) => "etcd down",
+        Fault::EtcdDown(false) => "etcd up",
+        Fault::DeleteLeader => "lock deleted",
+        Fault::Switchover(_) => "switchover asked for",
+        Fault::Failover(_) => "failover asked for",
+        Fault::EndAgent(_) => "agent told to end",
+    }
+}

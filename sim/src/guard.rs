@@ -1,0 +1,350 @@
+//! The guard as an actor of its own, and killing as `ha::fence` says, step by step.
+
+use pgherd_ha::Outcome;
+use pgherd_ha::fence::{self, Facts, Plan, Progress, Step};
+use pgherd_model::{GuardMode, Span, Time};
+
+use crate::event::{Event, Killer};
+use crate::perform::Effect;
+use crate::world::World;
+
+/// One killing under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Killing {
+    plan: Plan,
+    progress: Progress,
+    facts: Option<Facts>,
+}
+
+impl Killing {
+    pub(crate) fn new(plan: Plan) -> Killing {
+        Killing {
+            plan,
+            progress: Progress::default(),
+            facts: None,
+        }
+    }
+}
+
+/// One guard process.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Guard {
+    pub(crate) deadline: Option<Time>,
+    pub(crate) stopped: bool,
+    /// Extensions that it has not read yet.
+    unread: Vec<Time>,
+    agent: bool,
+    fired: bool,
+    killing: Option<Killing>,
+    /// A step was due while it was stopped.
+    late: bool,
+}
+
+impl Guard {
+    /// Once it has fired it protects nothing any more.
+    pub(crate) fn has_fired(&self) -> bool {
+        self.fired
+    }
+
+    fn read(&mut self) {
+        for deadline in self.unread.drain(..) {
+            self.deadline = self.deadline.map(|old| old.max(deadline));
+        }
+    }
+}
+
+/// One round of a guard.
+const ROUND: Span = Span::from_millis(300);
+
+impl World {
+    /// Ahead of need.
+    pub(crate) fn spawn_guard(&mut self, node: usize) {
+        if self.settings.guard == GuardMode::Off {
+            return;
+        }
+        let it = &self.nodes[node];
+        if it
+            .agent
+            .guard
+            .is_some_and(|number| it.guards.contains_key(&number))
+        {
+            return;
+        }
+        let number = self.number();
+        let it = &mut self.nodes[node];
+        it.guards.insert(
+            number,
+            Guard {
+                agent: true,
+                ..Guard::default()
+            },
+        );
+        it.agent.guard = Some(number);
+        it.agent.armed_for = None;
+    }
+
+    pub(crate) fn arm(&mut self, node: usize, pid: u32) -> Effect {
+        self.spawn_guard(node);
+        let now = self.clock(node);
+        let it = &mut self.nodes[node];
+        let Some(fact) = it.agent.renewing.fact else {
+            return Effect::Failed;
+        };
+        let number = it.agent.guard.unwrap_or(0);
+        let there = it.pg.postmaster == Some(pid);
+        let Some(guard) = it
+            .guards
+            .get_mut(&number)
+            .filter(|guard| !guard.stopped && there)
+        else {
+            // It does not answer within 2 s, or the postmaster is another one.
+            it.agent.guard_failed = Some(now);
+            it.agent.armed_for = None;
+            return Effect::Changed;
+        };
+        let lease = fence_lease(&fact);
+        guard.read();
+        guard.deadline = Some(lease);
+        guard.fired = false;
+        it.agent.armed_for = Some(pid);
+        it.agent.guard_failed = None;
+        if !std::mem::replace(&mut it.agent.superseded, true) {
+            it.guards.retain(|other, _| *other == number);
+        }
+        let at = self.truly(node, lease);
+        self.at(at, Event::Guard { node, number });
+        Effect::Changed
+    }
+
+    pub(crate) fn disarm(&mut self, node: usize) {
+        let it = &mut self.nodes[node];
+        if let Some(guard) = it.agent.guard.and_then(|number| it.guards.get_mut(&number))
+            && !guard.stopped
+        {
+            guard.unread.clear();
+            guard.deadline = None;
+            it.agent.armed_for = None;
+        }
+    }
+
+    pub(crate) fn extend_guard(&mut self, node: usize, deadline: Time) {
+        let it = &mut self.nodes[node];
+        let Some(number) = it.agent.guard else {
+            return;
+        };
+        if let Some(guard) = it.guards.get_mut(&number) {
+            guard.unread.push(deadline);
+            if !guard.stopped {
+                guard.read();
+                let at = self.truly(node, deadline);
+                self.at(at, Event::Guard { node, number });
+            }
+        }
+    }
+
+    /// The agent's end of the socket is closed.
+    pub(crate) fn agent_gone(&mut self, node: usize) {
+        for guard in self.nodes[node].guards.values_mut() {
+            guard.agent = false;
+        }
+        self.nodes[node]
+            .guards
+            .retain(|_, guard| guard.deadline.is_some() || guard.stopped);
+    }
+
+    /// Its timer, or a reason to look.
+    pub(crate) fn on_guard(&mut self, node: usize, number: u64) {
+        let (now, truth) = (self.clock(node), self.now);
+        let run = self.nodes[node].agent.run;
+        let down = self.nodes[node].pg.is_down(truth);
+        let Some(guard) = self.nodes[node].guards.get_mut(&number) else {
+            return;
+        };
+        if guard.stopped {
+            guard.late = true;
+            return;
+        }
+        guard.read();
+        if !guard.agent && (guard.deadline.is_none() || down) {
+            self.nodes[node].guards.remove(&number);
+            return;
+        }
+        if guard.killing.is_some() || guard.deadline.is_none_or(|at| now < at) {
+            return;
+        }
+        guard.killing = Some(Killing::new(Plan::starting(now, ROUND)));
+        *self.seen.faults.entry("guard fires").or_default() += 1;
+        self.say(|| format!("{node} guard {number} fires"));
+        self.after(
+            0,
+            Event::Kill {
+                node,
+                run,
+                killer: Killer::Guard(number),
+            },
+        );
+    }
+
+    pub(crate) fn stop_guard(&mut self, node: usize, stop: bool) {
+        let Some(number) = self.nodes[node].agent.guard else {
+            return;
+        };
+        let run = self.nodes[node].agent.run;
+        if let Some(guard) = self.nodes[node].guards.get_mut(&number) {
+            guard.stopped = stop;
+            if !stop {
+                guard.late = false;
+                let killing = guard.killing.is_some();
+                if let Some(deadline) = guard.deadline {
+                    let at = self.truly(node, deadline);
+                    self.at(at, Event::Guard { node, number });
+                }
+                self.after(0, Event::Guard { node, number });
+                if killing {
+                    self.after(
+                        0,
+                        Event::Kill {
+                            node,
+                            run,
+                            killer: Killer::Guard(number),
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    /// The next step of killing.
+    pub(crate) fn on_kill(&mut self, node: usize, run: u64, killer: Killer) {
+        let killing = match killer {
+            Killer::Job(number) => {
+                if !self.awake(node, run, Event::Kill { node, run, killer }) {
+                    return;
+                }
+                let agent = &self.nodes[node].agent;
+                agent.killing.clone().filter(|_| agent.job_number == number)
+            }
+            Killer::Guard(number) => {
+                let guard = self.nodes[node].guards.get(&number);
+                guard
+                    .filter(|guard| !guard.stopped)
+                    .and_then(|guard| guard.killing.clone())
+            }
+        };
+        let Some(mut killing) = killing else {
+            return;
+        };
+        let next = self.kill_step(node, &mut killing);
+        match (killer, next) {
+            (Killer::Job(_), Ok(Some(at))) => {
+                self.nodes[node].agent.killing = Some(killing);
+                self.at(at, Event::Kill { node, run, killer });
+            }
+            (Killer::Job(_), Ok(None)) => self.job_done(node, Outcome::Done),
+            (Killer::Job(_), Err(left)) => {
+                self.job_done(node, Outcome::Failed(format!("{left} processes are left")));
+            }
+            (Killer::Guard(number), next) => self.guard_killed(node, number, run, killing, next),
+        }
+    }
+
+    fn guard_killed(
+        &mut self,
+        node: usize,
+        number: u64,
+        run: u64,
+        killing: Killing,
+        next: Result<Option<Time>, usize>,
+    ) {
+        let now = self.clock(node);
+        let soon = self.now + Span::from_millis(1);
+        let Some(guard) = self.nodes[node].guards.get_mut(&number) else {
+            return;
+        };
+        let killer = Killer::Guard(number);
+        match next {
+            Ok(Some(at)) => {
+                guard.killing = Some(killing);
+                self.at(at, Event::Kill { node, run, killer });
+            }
+            Ok(None) => {
+                guard.killing = None;
+                guard.deadline = None;
+                guard.fired = true;
+                if !guard.agent {
+                    self.nodes[node].guards.remove(&number);
+                }
+                self.poke(node);
+            }
+            Err(_) => {
+                guard.killing = Some(Killing::new(Plan::starting(now, ROUND)));
+                self.at(soon, Event::Kill { node, run, killer });
+            }
+        }
+    }
+
+    /// When to go on; `None`: all are gone.
+    fn kill_step(&mut self, node: usize, killing: &mut Killing) -> Result<Option<Time>, usize> {
+        let (now, truth) = (self.clock(node), self.now);
+        let step = fence::next(
+            now,
+            &killing.plan,
+            &killing.progress,
+            killing.facts.as_ref(),
+        );
+        let mut wait = Span::from_micros(self.rng.between(30, 400));
+        let slowness = self.rng.below(15);
+        let pg = &mut self.nodes[node].pg;
+        match step {
+            Step::Look => {
+                pg.reap(truth);
+                killing.facts = Some(pg.facts(truth, now));
+            }
+            Step::Wait(until) => wait = until.since(now),
+            Step::Quit(_) => {
+                killing.progress.quit = Some(now);
+                self.stop_immediately(node);
+            }
+            Step::StopPostmaster(process) => {
+                killing.progress.stopped = Some(now);
+                if pg.postmaster == Some(process.pid) {
+                    pg.stopped = true;
+                }
+            }
+            Step::KillOthers(them) => {
+                killing.progress.killed = Some(now);
+                let mut helpers = false;
+                for it in them {
+                    if let Some(child) = pg.children.get_mut(&it.pid) {
+                        child
+                            .dies
+                            .get_or_insert(truth + Span::from_millis(slowness));
+                        helpers |= child.work == crate::postgres::Work::Helper;
+                    }
+                }
+                if helpers {
+                    self.no_helpers(node);
+                }
+            }
+            Step::KillPostmaster(process) => {
+                killing.progress.killed = Some(now);
+                if self.nodes[node].pg.postmaster == Some(process.pid) {
+                    let epoch = self.nodes[node].pg.epoch;
+                    self.after(slowness, Event::Dead { node, epoch });
+                }
+            }
+            Step::Gone => return Ok(None),
+            Step::Overdue(left) => return Err(left.len()),
+        }
+        Ok(Some(self.now + wait.max(Span::from_micros(20))))
+    }
+}
+
+fn fence_lease(fact: &pgherd_ha::LeaseFact) -> Time {
+    pgherd_ha::lease::Lease {
+        sent: fact.sent,
+        life: fact.length,
+    }
+    .deadlines()
+    .guard
+}

@@ -1,0 +1,44 @@
+//! A switchover loses no acknowledged row; in synchronous mode nothing does.
+
+use std::collections::BTreeSet;
+
+use pgherd_model::Span;
+
+use crate::world::World;
+
+impl World {
+    /// Rows that this node does not have, of those that it must have.
+    pub(crate) fn missing_rows(&self, node: usize, all: bool) -> Vec<u64> {
+        let have: BTreeSet<u64> = self.nodes[node].pg.disk.wal.rows().collect();
+        let rows = self.oracle.rows.iter();
+        rows.filter(|(row, it)| (all || it.synchronous) && !have.contains(row))
+            .map(|(row, _)| *row)
+            .collect()
+    }
+
+    pub(crate) fn check_rows(&mut self, node: usize) {
+        let missing = self.missing_rows(node, false);
+        if let Some(first) = missing.first() {
+            let count = missing.len();
+            self.fail(format!(
+                "rows: {node} lacks {count} synchronous rows, the first is {first}"
+            ));
+        }
+        let calm =
+            self.chaos.open == 0 && self.now.since(self.chaos.disturbed) > Span::from_secs(20);
+        if std::mem::take(&mut self.oracle.released) && calm {
+            let missing = self.missing_rows(node, true);
+            if let Some(first) = missing.first() {
+                let count = missing.len();
+                self.fail(format!(
+                    "rows: a switchover to {node} lost {count}, the first is {first}"
+                ));
+            }
+        }
+        // What a failover lost is lost; it is not held against the next one.
+        let lost = self.missing_rows(node, true);
+        for row in lost {
+            self.oracle.rows.remove(&row);
+        }
+    }
+}

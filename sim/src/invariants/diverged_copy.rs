@@ -1,0 +1,39 @@
+//! Data that went another way than the leader's are never started as its standby.
+
+use pgherd_ha::StartAs;
+
+use crate::world::World;
+
+impl World {
+    pub(crate) fn check_start(&mut self, node: usize, start: &StartAs) {
+        let StartAs::Standby {
+            upstream: Some(upstream),
+            follow,
+        } = start
+        else {
+            return;
+        };
+        let from = usize::from(upstream.port).saturating_sub(5000);
+        let name = self.nodes[from].name.clone();
+        let theirs = &self.nodes[from].pg;
+        let own = &self.nodes[node].pg;
+        if self.etcd.picture().leader_name() != Some(&name)
+            || theirs.in_recovery
+            || !theirs.accepts()
+        {
+            return;
+        }
+        let mut end = own.disk.wal.end();
+        if follow.is_some()
+            && let Some(switch) = theirs.disk.end_of(own.disk.wal.timeline())
+        {
+            end = end.min(switch);
+        }
+        let common = own.disk.wal.common(&theirs.disk.wal);
+        if common < end {
+            self.fail(format!(
+                "diverged copy: {node} starts as standby of {from} with WAL up to {end:X}, the same only up to {common:X}"
+            ));
+        }
+    }
+}

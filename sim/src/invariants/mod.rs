@@ -1,0 +1,87 @@
+//! What must hold in every world, one file each, and what the judge remembers for it.
+
+mod acknowledged_rows;
+mod bounded_jobs;
+mod convergence;
+mod diverged_copy;
+mod idle_cluster;
+mod nofailover;
+mod one_primary;
+mod promotion;
+mod timelines;
+
+use std::collections::BTreeMap;
+
+use pgherd_ha::Action;
+use pgherd_model::{ControlState, Op, Time};
+
+use crate::event::Event;
+use crate::world::{Node, World};
+
+/// An acknowledged row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Acknowledged {
+    /// The row may not be lost by any failover.
+    pub(crate) synchronous: bool,
+}
+
+/// What the judge remembers.
+#[derive(Default)]
+pub(crate) struct Oracle {
+    pub(crate) rows: BTreeMap<u64, Acknowledged>,
+    /// Timeline and node of the newest primary that acknowledged something.
+    pub(crate) newest: Option<(u32, usize)>,
+    /// Highest timeline that a promotion has made.
+    pub(crate) highest: u32,
+    /// A leader that was shut down in order has released the lock then.
+    pub(crate) handed_over: Option<(usize, Time)>,
+    pub(crate) released: bool,
+    pub(crate) jobs: u64,
+    pub(crate) idle: Option<idle_cluster::Before>,
+}
+
+impl Oracle {
+    pub(crate) fn started(&mut self, _node: usize, _standby: bool) {}
+
+    pub(crate) fn copied(&mut self, _node: usize) {}
+
+    /// A brain has ordered something.
+    pub(crate) fn ordered(&mut self, _node: usize, action: &Action) {
+        if matches!(action, Action::StartJob(_)) {
+            self.jobs += 1;
+        }
+    }
+
+    /// etcd has carried out a write.
+    pub(crate) fn written(&mut self, node: usize, op: &Op, nodes: &[Node]) {
+        if let Op::ReleaseLeader {
+            status: Some(_), ..
+        } = op
+        {
+            let clean = nodes[node].pg.disk.control.state == ControlState::ShutDown;
+            self.released = clean;
+            self.handed_over = None;
+        }
+    }
+}
+
+impl World {
+    /// PostgreSQL of this node accepts writes from now on.
+    pub(crate) fn writable(&mut self, node: usize, promoted: bool) {
+        self.check_only_writer(node);
+        self.check_timeline(node, promoted);
+        if promoted {
+            self.check_promotion(node);
+            self.check_nofailover(node);
+            self.check_rows(node);
+        }
+    }
+
+    /// Now and then: everything that is not tied to one event.
+    pub(crate) fn on_look(&mut self) {
+        self.check_streams();
+        self.check_jobs();
+        self.check_convergence();
+        self.after(200, Event::Look);
+    }
+}

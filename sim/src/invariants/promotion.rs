@@ -1,0 +1,32 @@
+//! A promotion needs the lock and, unless it could not be armed, the guard.
+
+use pgherd_model::{GuardMode, Span};
+
+use crate::world::World;
+
+impl World {
+    pub(crate) fn check_promotion(&mut self, node: usize) {
+        let picture = self.etcd.picture();
+        let name = self.nodes[node].name.clone();
+        let life = self.settings.lease_ttl + Span::from_secs(1);
+        let vanished = self
+            .chaos
+            .vanished
+            .is_some_and(|at| self.now.since(at) < life)
+            && picture.leader.is_none();
+        if picture.leader_name() != Some(&name) && !vanished {
+            let holder = picture.leader_name().cloned();
+            self.fail(format!(
+                "promotion: {name} without the lock, which {holder:?} holds"
+            ));
+        }
+        let it = &self.nodes[node];
+        let armed = it.guards.values().any(|guard| guard.deadline.is_some());
+        let excused = self.now.since(self.chaos.disturbed) < Span::from_secs(8);
+        let automatic =
+            self.settings.guard == GuardMode::Automatic && it.agent.guard_failed.is_some();
+        if self.settings.guard != GuardMode::Off && !armed && !excused && !automatic {
+            self.fail(format!("promotion: {name} without an armed guard"));
+        }
+    }
+}

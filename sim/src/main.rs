@@ -1,0 +1,103 @@
+//! `pgherd-sim --seconds N [--base SEED]`: as many seeds as fit; `pgherd-sim --seed N`: one, with
+//! its story.
+
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use pgherd_sim::{Counts, Report, run};
+
+fn main() -> ExitCode {
+    let mut seconds = 10;
+    let mut seed = None;
+    let mut base = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |it| it.as_secs());
+    let mut keep_going = false;
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        if arg == "--keep-going" {
+            keep_going = true;
+            continue;
+        }
+        let value = args.next().and_then(|text| text.parse::<u64>().ok());
+        match (arg.as_str(), value) {
+            ("--seconds", Some(value)) => seconds = value,
+            ("--seed", Some(value)) => seed = Some(value),
+            ("--base", Some(value)) => base = value,
+            _ => {
+                eprintln!(
+                    "usage: pgherd-sim [--seconds N] [--base SEED] [--keep-going] | --seed N"
+                );
+                return ExitCode::from(2);
+            }
+        }
+    }
+    match seed {
+        Some(seed) => one(seed),
+        None => many(seconds, base, keep_going),
+    }
+}
+
+fn one(seed: u64) -> ExitCode {
+    let report = run(seed, true);
+    for line in &report.trace {
+        println!("{line}");
+    }
+    match report.failure {
+        Some(failure) => {
+            println!("seed {seed}: {failure}");
+            ExitCode::FAILURE
+        }
+        None => {
+            println!(
+                "seed {seed}: {} s of simulated time, nothing broken",
+                report.seconds
+            );
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn many(seconds: u64, base: u64, keep_going: bool) -> ExitCode {
+    let begun = Instant::now();
+    let mut all = Report::default();
+    let (mut seeds, mut failures) = (0_u64, 0_u64);
+    println!("base seed {base}");
+    while begun.elapsed().as_secs() < seconds {
+        let report = run(base.wrapping_add(seeds), false);
+        seeds += 1;
+        all.add(&report);
+        if let Some(failure) = report.failure {
+            failures += 1;
+            let seed = report.seed;
+            println!("seed {seed}: {failure}");
+            println!("  repeat it: cargo run -p pgherd-sim --release -- --seed {seed}");
+            if !keep_going {
+                break;
+            }
+        }
+    }
+    let took = begun.elapsed().as_secs_f64();
+    println!(
+        "{seeds} seeds, {failures} failed, {} simulated seconds in {took:.1} s",
+        all.seconds
+    );
+    println!("{:.0} events per second", all.events as f64 / took);
+    show("rules", &all.rules);
+    show("actions", &all.actions);
+    show("faults", &all.faults);
+    println!("never occurred: {:?}", all.never());
+    if failures == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn show(what: &str, counts: &Counts) {
+    let counts: Vec<String> = counts
+        .iter()
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    println!("{what}: {}", counts.join(", "));
+}

@@ -1,0 +1,331 @@
+//! Orders of the brain as deeds of the fakes, as `agent::act` carries them out.
+
+use pgherd_ha::{Action, Ask, JobKind, PeerFact, RemoteHistory};
+use pgherd_model::{DataDir, Lsn, MemberName, Op, PeerStatus, PostgresState, Role, Time, Timeline};
+
+use crate::agent::{Asked, Pending, Question};
+use crate::event::{Call, Event};
+use crate::world::World;
+
+/// What came of one order.
+pub(crate) enum Effect {
+    Changed,
+    Quiet,
+    Failed,
+    /// It takes time: an event ends it.
+    Pending,
+}
+
+impl World {
+    pub(crate) fn perform(&mut self, node: usize, action: Action) -> Effect {
+        *self.seen.actions.entry(action.name()).or_default() += 1;
+        *self.seen.kinds.entry(kind(&action)).or_default() += 1;
+        self.oracle.ordered(node, &action);
+        match action {
+            Action::Store(op) => self.order_store(node, op),
+            Action::AskPeers(asks) => self.ask_peers(node, asks),
+            Action::AskHistory {
+                member, timeline, ..
+            } => self.ask_history(node, &member, timeline),
+            Action::StartJob(kind) => {
+                self.start_job(node, kind);
+                Effect::Changed
+            }
+            Action::SetUpstream(upstream) => {
+                let pg = &mut self.nodes[node].pg;
+                if pg.postmaster.is_none() {
+                    return Effect::Failed;
+                }
+                let same = pg.disk.upstream == upstream;
+                pg.disk.upstream = upstream;
+                let epoch = pg.epoch;
+                if !same {
+                    self.drop_stream(node);
+                }
+                self.after(10, Event::Connect { node, epoch });
+                self.soon(node, Some(true), 15)
+            }
+            Action::StopReceiving => {
+                self.nodes[node].pg.disk.upstream = None;
+                self.drop_stream(node);
+                self.soon(node, Some(true), 20)
+            }
+            Action::ArmGuard { pid } => self.arm(node, pid),
+            Action::DisarmGuard => {
+                self.disarm(node);
+                Effect::Quiet
+            }
+            Action::CreateSlot(name) => self.slot(node, name, |slots, name| {
+                slots.entry(name).or_insert(None);
+            }),
+            Action::DropSlot(name) => self.slot(node, name, |slots, name| {
+                slots.remove(&name);
+            }),
+            Action::AdvanceSlot(name, lsn) => self.slot(node, name, |slots, name| {
+                slots.insert(name, Some(lsn));
+            }),
+            Action::SetSynchronousStandbys(names) => {
+                let pg = &mut self.nodes[node].pg;
+                pg.disk.sync_names = names;
+                let epoch = pg.epoch;
+                let wait = self.rng.between(5, 150);
+                self.after(wait, Event::Reload { node, epoch });
+                self.soon(node, Some(true), 5)
+            }
+            Action::Checkpoint => {
+                self.checkpoint_postgres(node);
+                Effect::Quiet
+            }
+            Action::Exit { code, message } => {
+                self.say(|| format!("{node} exits with {code}: {message}"));
+                self.exited(node, code);
+                Effect::Pending
+            }
+        }
+    }
+
+    fn soon(&mut self, node: usize, outcome: Option<bool>, millis: u64) -> Effect {
+        let (number, run) = (self.number(), self.nodes[node].agent.run);
+        self.nodes[node].agent.pending = Some((number, Pending::Order));
+        self.after(
+            millis,
+            Event::Performed {
+                node,
+                run,
+                number,
+                outcome,
+            },
+        );
+        Effect::Pending
+    }
+
+    fn slot(
+        &mut self,
+        node: usize,
+        name: String,
+        change: impl FnOnce(&mut std::collections::BTreeMap<String, Option<Lsn>>, String),
+    ) -> Effect {
+        let pg = &mut self.nodes[node].pg;
+        if !pg.accepts() {
+            return Effect::Failed;
+        }
+        // Reserved at once, as the agent makes them.
+        let end = Lsn(pg.position());
+        change(&mut pg.disk.slots, name.clone());
+        if let Some(restart) = pg.disk.slots.get_mut(&name) {
+            restart.get_or_insert(end);
+        }
+        self.soon(node, Some(true), 2)
+    }
+
+    fn order_store(&mut self, node: usize, op: Op) -> Effect {
+        let (number, asked) = (self.number(), self.clock(node));
+        let agent = &mut self.nodes[node].agent;
+        if matches!(op, Op::AcquireLeader | Op::ReattachLeader { .. }) {
+            agent.pending = Some((number, Pending::RenewFirst(op)));
+            agent.for_order = false;
+            if !agent.renewing.in_flight {
+                agent.for_order = true;
+                self.renew(node, self.settings.lease_ttl / 2);
+            }
+            return Effect::Pending;
+        }
+        agent.pending = Some((number, Pending::Order));
+        agent.sight_asked = asked;
+        let budget = self.store_budget();
+        self.call(node, Call::Store(op.clone()), Asked::Order(op), budget);
+        Effect::Pending
+    }
+
+    fn ask_peers(&mut self, node: usize, asks: Vec<Ask>) -> Effect {
+        let (run, asked) = (self.nodes[node].agent.run, self.clock(node));
+        for ask in asks {
+            let id = self.number();
+            let member = ask.member.clone();
+            self.nodes[node]
+                .agent
+                .questions
+                .insert(id, Question { member, asked });
+            if let Some(to) = self
+                .node_of(&ask.member)
+                .filter(|to| self.linked(node, *to))
+            {
+                let wait = self.delay();
+                self.after(
+                    wait,
+                    Event::Question {
+                        from: node,
+                        run,
+                        to,
+                        ask: id,
+                    },
+                );
+            }
+            let at = self.now + ask.timeout;
+            self.at(
+                at,
+                Event::PeerAnswer {
+                    node,
+                    run,
+                    ask: id,
+                    answer: None,
+                },
+            );
+        }
+        Effect::Changed
+    }
+
+    pub(crate) fn on_question(&mut self, from: usize, run: u64, to: usize, ask: u64) {
+        if !self.linked(from, to) || self.chaos.dark[to] {
+            return;
+        }
+        if self.nodes[to].agent.alive && self.nodes[to].agent.stopped {
+            let event = Event::Question { from, run, to, ask };
+            self.nodes[to].agent.deferred.push(event);
+            return;
+        }
+        let answer = self.status(to).map(Box::new);
+        let wait = self.delay();
+        self.after(
+            wait,
+            Event::PeerAnswer {
+                node: from,
+                run,
+                ask,
+                answer,
+            },
+        );
+    }
+
+    /// `GET /patroni`; `None`: refused.
+    fn status(&mut self, node: usize) -> Option<PeerStatus> {
+        let agent = &self.nodes[node].agent;
+        let described = agent.described.clone().filter(|_| agent.alive)?;
+        let pg = &self.nodes[node].pg;
+        let state = described.state?;
+        let asks = matches!(
+            state,
+            PostgresState::Running | PostgresState::Restarting | PostgresState::Starting
+        );
+        let look = (asks && pg.accepts()).then(|| pg.look(&self.names, (0, "host")));
+        let mut status = PeerStatus {
+            asked: Time::ZERO,
+            state: (look.is_some() || !asks).then_some(state),
+            role: described.role,
+            reachable: look.is_some(),
+            writable_at: None,
+            received: Lsn(0),
+            replayed: Lsn(0),
+            timeline: None,
+            streaming: false,
+            watchdog_failed: false,
+            tags: described.tags,
+        };
+        if let Some(look) = look {
+            status.role = Some(if look.in_recovery {
+                Role::Replica
+            } else {
+                Role::Primary
+            });
+            status.writable_at = (!look.in_recovery).then_some(look.wal.flushed);
+            status.received = look.wal.received;
+            status.replayed = look.wal.replayed;
+            status.timeline = Some(look.timeline);
+            status.streaming = look.receiver.is_some();
+        }
+        Some(status)
+    }
+
+    pub(crate) fn on_peer_answer(&mut self, node: usize, ask: u64, answer: Option<PeerStatus>) {
+        let Some(question) = self.nodes[node].agent.questions.remove(&ask) else {
+            return;
+        };
+        let asked = question.asked;
+        // A packet that comes back over a cut link does not come back.
+        let linked = self
+            .node_of(&question.member)
+            .is_some_and(|to| self.linked(node, to));
+        let answer = answer
+            .filter(|_| linked)
+            .map(|answer| PeerStatus { asked, ..answer });
+        self.nodes[node]
+            .agent
+            .peers
+            .insert(question.member, PeerFact { asked, answer });
+        self.poke(node);
+    }
+
+    fn ask_history(&mut self, node: usize, member: &MemberName, timeline: Timeline) -> Effect {
+        let asked = self.clock(node);
+        let agent = &mut self.nodes[node].agent;
+        let run = agent.run;
+        if std::mem::replace(&mut agent.asking_history, true) {
+            return Effect::Quiet;
+        }
+        let of = self.node_of(member).unwrap_or(node);
+        let wait = if self.linked(node, of) { 8 } else { 2000 };
+        let timeline = timeline.0;
+        self.after(
+            wait,
+            Event::History {
+                node,
+                run,
+                of,
+                asked,
+                timeline,
+            },
+        );
+        Effect::Quiet
+    }
+
+    pub(crate) fn on_history(&mut self, node: usize, of: usize, asked: Time, timeline: u32) {
+        let theirs = &self.nodes[of].pg;
+        let answers = self.linked(node, of) && theirs.accepts() && theirs.disk.timeline == timeline;
+        let lines = answers.then(|| {
+            let lines = theirs.disk.history.iter();
+            let lines = lines
+                .map(|(past, end)| (Timeline(*past), Lsn(*end)))
+                .collect();
+            (Timeline(timeline), lines)
+        });
+        let from = self.nodes[of].name.clone();
+        let agent = &mut self.nodes[node].agent;
+        agent.asking_history = false;
+        agent.history = Some(RemoteHistory { from, asked, lines });
+        self.poke(node);
+    }
+
+    /// The agent ends by itself.
+    fn exited(&mut self, node: usize, code: u8) {
+        self.end_agent(node);
+        if self.nodes[node].pg.disk.data == DataDir::Unfinished {
+            self.nodes[node].pg.disk.data = DataDir::Empty;
+        }
+        // Its service manager starts it again, if it did not end in order.
+        if code != 0 {
+            let wait = self.rng.between(500, 3000);
+            self.after(wait, Event::Fault(crate::faults::Fault::StartAgent(node)));
+        }
+    }
+}
+
+/// Variant of the action.
+pub(crate) fn kind(action: &Action) -> &'static str {
+    match action {
+        Action::Store(_) => "Store",
+        Action::AskPeers(_) => "AskPeers",
+        Action::AskHistory { .. } => "AskHistory",
+        Action::StartJob(JobKind::Promote) => "StartJob",
+        Action::StartJob(_) => "StartJob",
+        Action::SetUpstream(_) => "SetUpstream",
+        Action::StopReceiving => "StopReceiving",
+        Action::ArmGuard { .. } => "ArmGuard",
+        Action::DisarmGuard => "DisarmGuard",
+        Action::CreateSlot(_) => "CreateSlot",
+        Action::DropSlot(_) => "DropSlot",
+        Action::AdvanceSlot(..) => "AdvanceSlot",
+        Action::SetSynchronousStandbys(_) => "SetSynchronousStandbys",
+        Action::Checkpoint => "Checkpoint",
+        Action::Exit { .. } => "Exit",
+    }
+}

@@ -1,0 +1,356 @@
+//! A fake PostgreSQL: a data directory, processes, and what it says about itself.
+
+use std::collections::BTreeMap;
+
+use pgherd_ha::fence::{Facts, Postmaster as Seen, Process};
+use pgherd_model::{
+    ControlFile, ControlState, DataDir, HistoryLine, Look, Lsn, Postmaster, Receiver, Slot,
+    SlotKind, Standby, SystemId, Time, Timeline, Upstream, WalPositions,
+};
+
+use crate::event::NODES;
+use crate::wal::{FIRST, Wal};
+
+/// What survives a crash of the machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk {
+    pub(crate) data: DataDir,
+    pub(crate) control: ControlFile,
+    pub(crate) shutdown_end: Option<Lsn>,
+    pub(crate) standby_signal: bool,
+    pub(crate) backup_label: bool,
+    pub(crate) wal: Wal,
+    /// Replayed so far, if it is or was a standby.
+    pub(crate) replayed: u64,
+    /// Ends of the timelines that lead to the present one.
+    pub(crate) history: Vec<(u32, u64)>,
+    pub(crate) timeline: u32,
+    pub(crate) upstream: Option<Upstream>,
+    pub(crate) slots: BTreeMap<String, Option<Lsn>>,
+    /// `synchronous_standby_names` as written.
+    pub(crate) sync_names: String,
+}
+
+impl Disk {
+    pub(crate) fn empty() -> Disk {
+        Disk {
+            data: DataDir::Empty,
+            control: ControlFile {
+                system_id: SystemId(0),
+                state: ControlState::ShutDown,
+                timeline: Timeline(1),
+                checkpoint: Lsn(FIRST),
+                min_recovery_end: Lsn(0),
+                min_recovery_timeline: Timeline(0),
+                rewindable: true,
+            },
+            shutdown_end: None,
+            standby_signal: false,
+            backup_label: false,
+            wal: Wal::default(),
+            replayed: FIRST,
+            history: Vec::new(),
+            timeline: 1,
+            upstream: None,
+            slots: BTreeMap::new(),
+            sync_names: String::new(),
+        }
+    }
+
+    /// Where the timeline `timeline` ended on the way to the present one.
+    pub(crate) fn end_of(&self, timeline: u32) -> Option<u64> {
+        self.history
+            .iter()
+            .find(|(past, _)| *past == timeline)
+            .map(|(_, end)| *end)
+    }
+}
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Checkpointer, walsender and the like.
+    Helper,
+    /// A client's session.
+    Session(usize),
+}
+
+/// A process other than the postmaster.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Child {
+    pub(crate) work: Work,
+    /// It was killed and disappears then.
+    pub(crate) dies: Option<Time>,
+    /// Its postmaster is dead; it goes on until then.
+    pub(crate) until: Option<Time>,
+}
+
+impl Child {
+    pub(crate) fn new(work: Work) -> Child {
+        Child {
+            work,
+            dies: None,
+            until: None,
+        }
+    }
+
+    /// It can still do something.
+    pub(crate) fn acts(&self, now: Time) -> bool {
+        self.dies.is_none() && self.until.is_none_or(|at| at > now)
+    }
+
+    /// It is seen in a list of processes.
+    pub(crate) fn seen(&self, now: Time) -> bool {
+        self.dies.is_none_or(|at| at > now) && self.until.is_none_or(|at| at > now)
+    }
+}
+
+/// What the postmaster is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Down,
+    Starting,
+    Running,
+    Stopping,
+}
+
+/// A stream from somebody else, seen from the standby.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream {
+    pub(crate) from: usize,
+    pub(crate) epoch: u64,
+    pub(crate) conn: u64,
+    /// Something of it is on the way.
+    pub(crate) due: bool,
+    pub(crate) heard: Time,
+}
+
+/// A standby, seen from its upstream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attached {
+    pub(crate) conn: u64,
+    pub(crate) flushed: u64,
+}
+
+/// One PostgreSQL.
+#[derive(Clone, Debug)]
+pub(crate) struct Pg {
+    pub(crate) disk: Disk,
+    pub(crate) postmaster: Option<u32>,
+    pub(crate) stopped: bool,
+    pub(crate) children: BTreeMap<u32, Child>,
+    pub(crate) phase: Phase,
+    pub(crate) epoch: u64,
+    pub(crate) in_recovery: bool,
+    pub(crate) promoting: bool,
+    pub(crate) stream: Option<Stream>,
+    pub(crate) attached: BTreeMap<usize, Attached>,
+    /// `synchronous_standby_names` in force.
+    pub(crate) sync_names: String,
+    /// A shutdown checkpoint is being written or sent.
+    pub(crate) shutting: bool,
+    /// Received since this start.
+    pub(crate) received: bool,
+}
+
+impl Pg {
+    pub(crate) fn new() -> Pg {
+        Pg {
+            disk: Disk::empty(),
+            postmaster: None,
+            stopped: false,
+            children: BTreeMap::new(),
+            phase: Phase::Down,
+            epoch: 0,
+            in_recovery: false,
+            promoting: false,
+            stream: None,
+            attached: BTreeMap::new(),
+            sync_names: String::new(),
+            shutting: false,
+            received: false,
+        }
+    }
+
+    /// Takes away what has died by now.
+    pub(crate) fn reap(&mut self, now: Time) {
+        self.children.retain(|_, child| child.seen(now));
+    }
+
+    /// No process is left.
+    pub(crate) fn is_down(&self, now: Time) -> bool {
+        self.postmaster.is_none() && !self.children.values().any(|child| child.seen(now))
+    }
+
+    /// A new connection works.
+    pub(crate) fn accepts(&self) -> bool {
+        self.postmaster.is_some() && !self.stopped && self.phase == Phase::Running
+    }
+
+    /// Something of it could acknowledge a write.
+    pub(crate) fn can_write(&self, now: Time) -> bool {
+        let alive = self.children.values().any(|child| child.acts(now));
+        !self.in_recovery && alive && matches!(self.phase, Phase::Running)
+    }
+
+    /// A session that can still do something.
+    pub(crate) fn lives(&self, now: Time, epoch: u64, pid: u32) -> bool {
+        self.epoch == epoch && self.children.get(&pid).is_some_and(|child| child.acts(now))
+    }
+
+    pub(crate) fn processes(&self, now: Time) -> Postmaster {
+        let left = self.children.values().filter(|child| child.seen(now));
+        match self.postmaster {
+            Some(pid) => Postmaster::Alive { pid },
+            None => match u32::try_from(left.count()).unwrap_or(u32::MAX) {
+                0 => Postmaster::Down,
+                count => Postmaster::Leftovers(count),
+            },
+        }
+    }
+
+    /// The processes as the fence looks at them.
+    pub(crate) fn facts(&self, now: Time, looked: Time) -> Facts {
+        let process = |pid: u32| Process {
+            pid,
+            parent: 1,
+            started: self.epoch,
+        };
+        let others = self.children.iter();
+        let others = others.filter(|(_, child)| child.seen(now));
+        Facts {
+            looked,
+            postmaster: match self.postmaster {
+                None => Seen::Dead,
+                Some(pid) if self.stopped => Seen::Stopped(process(pid)),
+                Some(pid) => Seen::Running(process(pid)),
+            },
+            others: others.map(|(pid, _)| process(*pid)).collect(),
+        }
+    }
+
+    /// The end of what is replayed or written.
+    pub(crate) fn position(&self) -> u64 {
+        self.disk.wal.end()
+    }
+
+    /// Names in `synchronous_standby_names`, and how many must confirm; `None`: nobody.
+    fn waits_for(&self) -> Option<(usize, Vec<&str>)> {
+        let text = self.sync_names.trim();
+        if text.is_empty() {
+            return None;
+        }
+        match text.split_once('(') {
+            None => Some((1, vec![text])),
+            Some((count, names)) => {
+                let names: Vec<&str> = names.trim_end_matches(')').split(',').collect();
+                Some((count.trim().parse().unwrap_or(1), names))
+            }
+        }
+    }
+
+    /// A commit at `lsn` may be acknowledged.
+    pub(crate) fn confirmed(&self, lsn: u64, names: &[String]) -> bool {
+        let Some((count, listed)) = self.waits_for() else {
+            return true;
+        };
+        let flushed = self.attached.iter().filter(|(node, standby)| {
+            let name = names[**node].as_str();
+            (listed.contains(&name) || listed == ["*"]) && standby.flushed >= lsn
+        });
+        flushed.count() >= count
+    }
+
+    pub(crate) fn look(&self, names: &[String], server: (u16, &str)) -> Look {
+        let listed = self.waits_for();
+        let standbys = self.attached.iter().map(|(node, standby)| {
+            let named = listed.as_ref().is_some_and(|(_, listed)| {
+                listed.contains(&names[*node].as_str()) || *listed == ["*"]
+            });
+            Standby {
+                name: names[*node].clone(),
+                user: "replicator".into(),
+                address: None,
+                state: "streaming".into(),
+                sync_state: if named { "sync".into() } else { "async".into() },
+                sync_priority: i64::from(named),
+                written: Lsn(standby.flushed),
+                flushed: Lsn(standby.flushed),
+                replayed: Lsn(standby.flushed),
+            }
+        });
+        let slots = self.disk.slots.iter().map(|(name, restart)| Slot {
+            name: name.clone(),
+            kind: SlotKind::Physical,
+            active: (0..NODES)
+                .any(|node| names[node] == *name && self.attached.contains_key(&node)),
+            temporary: false,
+            restart: *restart,
+            confirmed_flush: None,
+            holds_xmin: false,
+            lost: false,
+            failover: false,
+        });
+        let wal = if self.in_recovery {
+            let received = if self.received { self.position() } else { 0 };
+            WalPositions {
+                flushed: Lsn(0),
+                received: Lsn(received),
+                replayed: Lsn(self.disk.replayed),
+            }
+        } else {
+            WalPositions {
+                flushed: Lsn(self.position()),
+                ..WalPositions::default()
+            }
+        };
+        let timeline = if self.in_recovery {
+            self.disk
+                .wal
+                .timeline_at(self.disk.replayed)
+                .max(self.disk.control.timeline.0)
+        } else {
+            self.disk.timeline
+        };
+        Look {
+            in_recovery: self.in_recovery,
+            timeline: Timeline(timeline),
+            wal,
+            receiver: self.stream.as_ref().map(|stream| Receiver {
+                streaming: true,
+                timeline: Timeline(self.disk.timeline),
+                host: server.1.into(),
+                port: 5000 + u16::try_from(stream.from).unwrap_or(0),
+                slot: self
+                    .disk
+                    .upstream
+                    .as_ref()
+                    .and_then(|upstream| upstream.slot.clone()),
+                latest_end: Lsn(self.position()),
+            }),
+            upstream: self.disk.upstream.clone(),
+            slots: slots.collect(),
+            standbys: standbys.collect(),
+            start_time: String::new(),
+            server_version: 150_000,
+            replay_paused: false,
+            replayed_at: None,
+            synchronous_standby_names: self.sync_names.clone(),
+            pending_restart: Vec::new(),
+        }
+    }
+
+    pub(crate) fn own_history(&self) -> Vec<HistoryLine> {
+        let last = self.disk.history.len().saturating_sub(1);
+        let lines = self.disk.history.iter().enumerate();
+        lines
+            .map(|(index, (timeline, end))| HistoryLine {
+                timeline: Timeline(*timeline),
+                end: Lsn(*end),
+                reason: "no recovery target specified".into(),
+                timestamp: (index == last).then(|| "2026-11-21T00:00:00+00:00".into()),
+                leader: None,
+            })
+            .collect()
+    }
+}

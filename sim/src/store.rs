@@ -1,0 +1,468 @@
+//! Between the agents and etcd: requests, answers, the watch, the keeper and the renewal thread,
+//! as `dcs` and `agent::renewal` do it.
+
+use std::rc::Rc;
+
+use pgherd_ha::LeaseFact;
+use pgherd_ha::lease::{self, Lease, Licence, Renewal};
+use pgherd_model::{Answer, Cluster, Op, Span, Time};
+
+use crate::agent::{Asked, Pending};
+use crate::event::{Call, ETCD, Event, NODES, Reply};
+use crate::world::World;
+
+impl World {
+    /// Sends a request; the answer, or its absence, arrives as an event.
+    pub(crate) fn call(&mut self, node: usize, call: Call, asked: Asked, budget: Span) {
+        let id = self.number();
+        let run = self.nodes[node].agent.run;
+        self.nodes[node].agent.asked.insert(id, asked);
+        if self.linked(node, ETCD) {
+            let wait = self.delay();
+            self.after(
+                wait,
+                Event::Request {
+                    node,
+                    run,
+                    id,
+                    call,
+                },
+            );
+        }
+        let at = self.now + budget;
+        self.at(at, Event::NoAnswer { node, run, id });
+    }
+
+    pub(crate) fn on_store(&mut self, event: Event) {
+        match event {
+            Event::Request {
+                node,
+                run,
+                id,
+                call,
+            } => self.on_request(node, run, id, &call),
+            Event::Answer {
+                node,
+                run,
+                id,
+                reply,
+                picture,
+            } => {
+                let linked = self.linked(node, ETCD);
+                let again = Event::Answer {
+                    node,
+                    run,
+                    id,
+                    reply: reply.clone(),
+                    picture: picture.clone(),
+                };
+                if linked && self.awake(node, run, again) {
+                    self.on_answer(node, id, reply, picture);
+                }
+            }
+            Event::NoAnswer { node, run, id } => {
+                if self.awake(node, run, Event::NoAnswer { node, run, id }) {
+                    self.on_no_answer(node, id);
+                }
+            }
+            Event::Watch { node, run, picture } => {
+                let linked = self.linked(node, ETCD);
+                if linked
+                    && self.awake(
+                        node,
+                        run,
+                        Event::Watch {
+                            node,
+                            run,
+                            picture: picture.clone(),
+                        },
+                    )
+                {
+                    self.watched(node, &picture);
+                }
+            }
+            Event::Keeper { node, run } => {
+                if self.awake(node, run, Event::Keeper { node, run }) {
+                    let sent = self.clock(node);
+                    let limit =
+                        (self.settings.lease_ttl / 5).clamp(Span::from_secs(1), Span::from_secs(2));
+                    self.call(node, Call::Read, Asked::Keeper { sent }, limit);
+                }
+            }
+            Event::Lease { id, expires } => {
+                if self
+                    .etcd
+                    .leases
+                    .get(&id)
+                    .is_some_and(|lease| lease.expires == expires)
+                {
+                    let late = self.rng.between(50, 500);
+                    self.after(late, Event::Revoke { id, expires });
+                }
+            }
+            Event::Revoke { id, expires } => {
+                let same = self
+                    .etcd
+                    .leases
+                    .get(&id)
+                    .is_some_and(|it| it.expires == expires);
+                if same && self.etcd.revoke(id) {
+                    self.say(|| format!("etcd deletes lease {id}"));
+                    self.announce();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells all watches.
+    pub(crate) fn announce(&mut self) {
+        let picture = self.etcd.picture();
+        for node in 0..NODES {
+            if self.nodes[node].agent.alive && self.linked(node, ETCD) {
+                let run = self.nodes[node].agent.run;
+                let wait = if self.rng.chance(20) {
+                    self.rng.between(20, 400)
+                } else {
+                    self.delay()
+                };
+                let picture = picture.clone();
+                self.after(wait, Event::Watch { node, run, picture });
+            }
+        }
+    }
+
+    pub(crate) fn expect(&mut self, id: i64) {
+        if let Some(expires) = self.etcd.leases.get(&id).map(|lease| lease.expires) {
+            self.at(expires, Event::Lease { id, expires });
+        }
+    }
+
+    fn on_request(&mut self, node: usize, run: u64, id: u64, call: &Call) {
+        if !self.linked(node, ETCD) || self.nodes[node].agent.run != run {
+            return;
+        }
+        let now = self.now;
+        let reply = match call {
+            Call::Read => Reply::Read,
+            Call::Renew => {
+                let held = self.nodes[node].agent.leader_lease;
+                let life = self.settings.lease_ttl;
+                if held == 0 {
+                    let lease = self.etcd.grant(now, life);
+                    self.expect(lease);
+                    Reply::Lease(Some((lease, life)))
+                } else if self.etcd.renew(now, held) {
+                    self.expect(held);
+                    Reply::Lease(Some((held, life)))
+                } else {
+                    Reply::Lease(None)
+                }
+            }
+            Call::Member => {
+                let held = self.nodes[node].agent.member_lease;
+                let kept = self.etcd.renew(now, held);
+                self.expect(held);
+                Reply::Lease(kept.then_some((held, self.settings.ttl)))
+            }
+            Call::Store(op) => self.carry_out(node, op),
+        };
+        let picture = self.etcd.picture();
+        let wait = self.delay();
+        self.after(
+            wait,
+            Event::Answer {
+                node,
+                run,
+                id,
+                reply,
+                picture,
+            },
+        );
+    }
+
+    fn carry_out(&mut self, node: usize, op: &Op) -> Reply {
+        let now = self.now;
+        let mut leases = (
+            self.nodes[node].agent.leader_lease,
+            self.nodes[node].agent.member_lease,
+        );
+        let takes = matches!(op, Op::AcquireLeader | Op::ReattachLeader { .. });
+        if takes && !self.etcd.leases.contains_key(&leases.0) {
+            return Reply::Lease(None);
+        }
+        if matches!(op, Op::PutMember(_) | Op::ReleaseLeader { .. })
+            && !self.etcd.leases.contains_key(&leases.1)
+        {
+            leases.1 = self.etcd.grant(now, self.settings.ttl);
+            self.expect(leases.1);
+            self.nodes[node].agent.member_lease = leases.1;
+        }
+        let me = self.nodes[node].name.clone();
+        let before = self.etcd.writes;
+        let answer = self.etcd.run(now, &me, leases, op);
+        if self.etcd.writes != before {
+            self.announce();
+            self.oracle.written(node, op, &self.nodes);
+        }
+        Reply::Store(answer)
+    }
+
+    fn on_answer(&mut self, node: usize, id: u64, reply: Reply, picture: Rc<Cluster>) {
+        let Some(asked) = self.nodes[node].agent.asked.remove(&id) else {
+            return;
+        };
+        match (asked, reply) {
+            (Asked::Keeper { sent }, _) => {
+                self.read(node, &picture);
+                let agent = &mut self.nodes[node].agent;
+                agent.fresh_at = agent.fresh_at.max(sent);
+                agent.missed = 0;
+                if std::mem::take(&mut agent.problem) {
+                    self.poke(node);
+                }
+                let run = self.nodes[node].agent.run;
+                let interval =
+                    (self.settings.lease_ttl / 5).clamp(Span::from_millis(500), Span::from_secs(2));
+                let millis = u64::try_from(interval.as_millis()).unwrap_or(500);
+                self.after(millis, Event::Keeper { node, run });
+            }
+            (Asked::Renewal { sent }, Reply::Lease(lease)) => self.renewed(node, sent, lease),
+            (Asked::Member, Reply::Lease(None)) => {
+                self.nodes[node].agent.member_lease = 0;
+            }
+            (Asked::Order(op), Reply::Store(answer)) => {
+                if !matches!(op, Op::LookAtLease { .. }) {
+                    self.read(node, &picture);
+                }
+                self.stored(node, &op, answer);
+            }
+            (Asked::Order(_), _) => self.order_ended(node, None),
+            _ => {}
+        }
+    }
+
+    /// As `act.rs` judges the answer.
+    fn stored(&mut self, node: usize, op: &Op, answer: Answer) {
+        let now = self.clock(node);
+        let outcome = match (op, answer) {
+            (Op::LookAtLease { .. }, Answer::Lease(mut sight)) => {
+                // Asked and answered by the node's own clock.
+                let asked = self.truly(node, now);
+                sight.asked = self.nodes[node].agent.sight_asked;
+                sight.answered = now;
+                debug_assert!(sight.asked <= now && asked <= self.now);
+                self.nodes[node].agent.sight = Some(sight);
+                Some(false)
+            }
+            (_, Answer::Refused) => None,
+            (
+                Op::PutInitialize {
+                    system_id: None, ..
+                },
+                Answer::Done { revision },
+            ) => {
+                self.nodes[node].agent.claim = Some(revision);
+                Some(true)
+            }
+            (Op::PutMember(_) | Op::PutStatus { .. }, _) => Some(false),
+            _ => Some(true),
+        };
+        self.order_ended(node, outcome);
+    }
+
+    pub(crate) fn order_ended(&mut self, node: usize, outcome: Option<bool>) {
+        if let Some((number, _)) = self.nodes[node].agent.pending {
+            self.on_performed(node, number, outcome);
+        }
+    }
+
+    fn on_no_answer(&mut self, node: usize, id: u64) {
+        let Some(asked) = self.nodes[node].agent.asked.remove(&id) else {
+            return;
+        };
+        match asked {
+            Asked::Keeper { .. } => {
+                let agent = &mut self.nodes[node].agent;
+                agent.missed += 1;
+                let news = agent.missed >= 2 && !std::mem::replace(&mut agent.problem, true);
+                let run = agent.run;
+                if news {
+                    self.poke(node);
+                }
+                self.after(100, Event::Keeper { node, run });
+            }
+            Asked::Renewal { .. } => {
+                self.nodes[node].agent.renewing.in_flight = false;
+                self.renew_ended(node, false);
+            }
+            Asked::Order(_) => self.order_ended(node, None),
+            Asked::Member => {}
+        }
+    }
+
+    /// One watch event.
+    fn watched(&mut self, node: usize, picture: &Rc<Cluster>) {
+        let agent = &mut self.nodes[node].agent;
+        let newer = agent
+            .picture
+            .as_ref()
+            .is_some_and(|old| picture.revision > old.revision);
+        if newer {
+            agent.leader_deleted = picture.leader_deleted;
+            agent.picture = Some(picture.clone());
+            self.poke(node);
+        }
+    }
+
+    /// A complete read.
+    fn read(&mut self, node: usize, picture: &Rc<Cluster>) {
+        let agent = &mut self.nodes[node].agent;
+        let old = agent.picture.clone();
+        if old
+            .as_ref()
+            .is_some_and(|old| picture.revision <= old.revision)
+        {
+            return;
+        }
+        let had = old.is_some_and(|old| old.leader.is_some());
+        agent.leader_deleted = match (picture.leader.is_some(), had) {
+            (true, _) => None,
+            (false, true) => Some(picture.revision),
+            (false, false) => agent.leader_deleted,
+        };
+        agent.picture = Some(picture.clone());
+        self.poke(node);
+    }
+
+    // The renewal thread.
+
+    pub(crate) fn wake_renewal(&mut self, node: usize) {
+        let run = self.nodes[node].agent.run;
+        self.after(
+            0,
+            Event::Renewal {
+                node,
+                run,
+                number: 0,
+            },
+        );
+    }
+
+    pub(crate) fn on_renewal(&mut self, node: usize, number: u64) {
+        let now = self.clock(node);
+        let renewing = &self.nodes[node].agent.renewing;
+        if renewing.in_flight || (number != 0 && number != renewing.number) {
+            return;
+        }
+        match self.next_renewal(node, now) {
+            Renewal::Renew { until } => self.renew(node, until.since(now)),
+            Renewal::Wait(at) => self.sleep_renewal(node, at),
+            Renewal::LicenceOver(why) => {
+                self.say(|| format!("{node} the lock is not renewed any more: {why}"));
+                self.sleep_renewal(node, now + Span::from_millis(200));
+            }
+            Renewal::Expired => self.sleep_renewal(node, now + Span::from_millis(200)),
+        }
+    }
+
+    fn sleep_renewal(&mut self, node: usize, at: Time) {
+        let number = self.number();
+        self.nodes[node].agent.renewing.number = number;
+        let run = self.nodes[node].agent.run;
+        let at = self.truly(node, at);
+        self.at(at, Event::Renewal { node, run, number });
+    }
+
+    fn next_renewal(&self, node: usize, now: Time) -> Renewal {
+        let renewing = &self.nodes[node].agent.renewing;
+        let life = self.settings.lease_ttl;
+        if !renewing.keep {
+            return Renewal::Wait(now + Span::from_secs(3600));
+        }
+        let pause = renewing.last_try.map_or(now, |at| at + life / 10);
+        let again = Renewal::Renew {
+            until: now + life / 5,
+        };
+        let Some(fact) = renewing.fact else {
+            return if now >= pause {
+                again
+            } else {
+                Renewal::Wait(pause)
+            };
+        };
+        let licence = Licence {
+            tick_finished: renewing.tick_finished,
+            probe_sent: renewing.probe_sent,
+            primary_since: renewing.primary_since,
+            excuse: renewing.excuse,
+        };
+        let held = Lease {
+            sent: fact.sent,
+            life: fact.length,
+        };
+        match lease::renewal(now, &held, renewing.last_try, &licence, &self.settings) {
+            Renewal::Expired if now >= pause && now < licence.end(&self.settings).at => again,
+            other => other,
+        }
+    }
+
+    /// Sends one renewal.
+    pub(crate) fn renew(&mut self, node: usize, budget: Span) {
+        let now = self.clock(node);
+        let renewing = &mut self.nodes[node].agent.renewing;
+        renewing.in_flight = true;
+        renewing.last_try = Some(now);
+        self.call(node, Call::Renew, Asked::Renewal { sent: now }, budget);
+    }
+
+    fn renewed(&mut self, node: usize, sent: Time, lease: Option<(i64, Span)>) {
+        let agent = &mut self.nodes[node].agent;
+        agent.renewing.in_flight = false;
+        let Some((lease, length)) = lease else {
+            agent.leader_lease = 0;
+            agent.renewing.fact = None;
+            self.poke(node);
+            self.renew_ended(node, false);
+            return;
+        };
+        let news = agent.renewing.fact.is_none_or(|old| old.lease != lease);
+        agent.leader_lease = lease;
+        agent.renewing.fact = Some(LeaseFact {
+            lease,
+            sent,
+            length,
+        });
+        let deadline = Lease { sent, life: length }.deadlines().guard;
+        self.extend_guard(node, deadline);
+        if news {
+            self.poke(node);
+        }
+        self.renew_ended(node, true);
+    }
+
+    fn renew_ended(&mut self, node: usize, confirmed: bool) {
+        let agent = &mut self.nodes[node].agent;
+        if let Some((number, Pending::RenewFirst(op))) = agent.pending.clone() {
+            if !std::mem::replace(&mut agent.for_order, true) {
+                self.renew(node, self.settings.lease_ttl / 2);
+                return;
+            }
+            if confirmed {
+                agent.pending = Some((number, Pending::Order));
+                let budget = self.store_budget();
+                self.call(node, Call::Store(op.clone()), Asked::Order(op), budget);
+            } else {
+                self.on_performed(node, number, None);
+            }
+        }
+        self.wake_renewal(node);
+    }
+
+    /// No request may keep the loop longer than the lease can bear.
+    pub(crate) fn store_budget(&self) -> Span {
+        let limit = self.settings.lease_ttl / 5;
+        let limit = limit.clamp(Span::from_millis(500), Span::from_secs(2));
+        limit.min(self.settings.retry_timeout)
+    }
+}

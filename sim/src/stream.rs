@@ -1,0 +1,255 @@
+//! Replication between the fakes: who may attach to whom, and what arrives when.
+
+use pgherd_model::{Lsn, Span, Timeline};
+
+use crate::event::{Event, NODES};
+use crate::postgres::{Attached, Stream};
+use crate::wal::What;
+use crate::world::World;
+
+/// PostgreSQL's wal_retrieve_retry_interval.
+const RETRY_MS: u64 = 5000;
+/// wal_receiver_timeout and wal_sender_timeout.
+const HUNG: Span = Span::from_secs(20);
+
+impl World {
+    /// The node behind an upstream.
+    fn upstream_node(&self, node: usize) -> Option<usize> {
+        let upstream = self.nodes[node].pg.disk.upstream.as_ref()?;
+        let number = usize::from(upstream.port).checked_sub(5000)?;
+        (number < NODES && number != node).then_some(number)
+    }
+
+    /// A standby tries to stream, and again later if it cannot.
+    pub(crate) fn on_connect(&mut self, node: usize) {
+        let pg = &self.nodes[node].pg;
+        if !pg.in_recovery || !pg.accepts() || pg.stream.is_some() || pg.promoting {
+            return;
+        }
+        let epoch = pg.epoch;
+        let Some(from) = self.upstream_node(node) else {
+            return;
+        };
+        if !self.linked(node, from) || !self.nodes[from].pg.accepts() || !self.attach(node, from) {
+            self.after(RETRY_MS, Event::Connect { node, epoch });
+        }
+    }
+
+    /// As PostgreSQL decides it: by timelines and positions, never by contents.
+    fn attach(&mut self, node: usize, from: usize) -> bool {
+        let theirs = &self.nodes[from].pg;
+        let own = &self.nodes[node].pg;
+        let timeline = own.disk.wal.timeline().max(own.disk.control.timeline.0);
+        if theirs.disk.timeline < timeline || theirs.disk.wal.end() < own.disk.replayed {
+            return false;
+        }
+        let mut keep = own.disk.wal.end();
+        if theirs.disk.timeline > timeline {
+            let Some(switch) = theirs.disk.end_of(timeline) else {
+                return false;
+            };
+            if own.disk.replayed > switch {
+                return false;
+            }
+            keep = keep.min(switch);
+        }
+        let common = own.disk.wal.common(&theirs.disk.wal);
+        if common < own.disk.replayed {
+            self.fail(format!(
+                "diverged copy: {node} replayed up to {:X}, streams from {from}, the same only up to {common:X}",
+                self.nodes[node].pg.disk.replayed
+            ));
+            return false;
+        }
+        let (epoch, history, tli) = (
+            theirs.epoch,
+            theirs.disk.history.clone(),
+            theirs.disk.timeline,
+        );
+        let (conn, now) = (self.number(), self.now);
+        let pg = &mut self.nodes[node].pg;
+        pg.disk.wal.cut(keep.min(common.max(pg.disk.replayed)));
+        pg.disk.history = history;
+        pg.disk.timeline = tli;
+        pg.received = true;
+        pg.stream = Some(Stream {
+            from,
+            epoch,
+            conn,
+            due: false,
+            heard: now,
+        });
+        let flushed = pg.disk.wal.end();
+        self.nodes[from]
+            .pg
+            .attached
+            .insert(node, Attached { conn, flushed });
+        self.say(|| format!("{node} streams from {from}"));
+        self.flow(from);
+        true
+    }
+
+    /// There is new WAL here: it sets out to whoever is attached.
+    pub(crate) fn flow(&mut self, from: usize) {
+        for node in 0..NODES {
+            let slow = self.swarm.replication_ms;
+            let wait = self.rng.below(slow);
+            let Some(stream) = &mut self.nodes[node].pg.stream else {
+                continue;
+            };
+            if stream.from == from && !stream.due {
+                stream.due = true;
+                let conn = stream.conn;
+                self.after(wait, Event::Receive { node, conn });
+            }
+        }
+    }
+
+    pub(crate) fn on_receive(&mut self, node: usize, conn: u64) {
+        let now = self.now;
+        let Some(stream) = self.nodes[node]
+            .pg
+            .stream
+            .clone()
+            .filter(|it| it.conn == conn)
+        else {
+            return;
+        };
+        let from = stream.from;
+        if let Some(stream) = &mut self.nodes[node].pg.stream {
+            stream.due = false;
+        }
+        let valid = self.nodes[from].pg.epoch == stream.epoch
+            && self.nodes[from]
+                .pg
+                .attached
+                .get(&node)
+                .is_some_and(|it| it.conn == conn);
+        if !self.linked(node, from) || !valid {
+            return;
+        }
+        let end = self.nodes[node].pg.disk.wal.end();
+        let news = self.nodes[from].pg.disk.wal.since(end).to_vec();
+        let (history, timeline) = (
+            self.nodes[from].pg.disk.history.clone(),
+            self.nodes[from].pg.disk.timeline,
+        );
+        let pg = &mut self.nodes[node].pg;
+        for record in &news {
+            if record.what == What::Checkpoint {
+                pg.disk.control.timeline = Timeline(record.timeline);
+                pg.disk.control.checkpoint = Lsn(record.start);
+                pg.disk.control.min_recovery_end = Lsn(record.end);
+                pg.disk.control.min_recovery_timeline = Timeline(record.timeline);
+            }
+        }
+        pg.disk.wal.records.extend(news);
+        pg.disk.history = history;
+        pg.disk.timeline = timeline;
+        if let Some(stream) = &mut pg.stream {
+            stream.heard = now;
+        }
+        let lsn = pg.disk.wal.end();
+        pg.disk.replayed = lsn;
+        let wait = self.delay();
+        self.after(wait, Event::Flushed { node, conn, lsn });
+        self.flow(node);
+    }
+
+    pub(crate) fn on_flushed(&mut self, node: usize, conn: u64, lsn: u64) {
+        let Some(from) = self.nodes[node]
+            .pg
+            .stream
+            .as_ref()
+            .map(|stream| stream.from)
+        else {
+            return;
+        };
+        if !self.linked(node, from) {
+            return;
+        }
+        let slot = self.names[node].clone();
+        let end = self.nodes[from].pg.disk.wal.end();
+        let pg = &mut self.nodes[from].pg;
+        let Some(attached) = pg.attached.get_mut(&node).filter(|it| it.conn == conn) else {
+            return;
+        };
+        attached.flushed = attached.flushed.max(lsn);
+        if let Some(restart) = pg.disk.slots.get_mut(&slot) {
+            *restart = Some(Lsn(lsn));
+        }
+        if lsn < end {
+            self.flow(from);
+        }
+        self.confirm(from);
+    }
+
+    /// The standby sees its stream end; it tries again at once, then rarely.
+    pub(crate) fn on_broken(&mut self, node: usize, conn: u64) {
+        let pg = &mut self.nodes[node].pg;
+        if pg.stream.as_ref().is_none_or(|stream| stream.conn != conn) {
+            return;
+        }
+        self.drop_stream(node);
+        let epoch = self.nodes[node].pg.epoch;
+        self.after(10, Event::Connect { node, epoch });
+        self.say(|| format!("{node} stream is broken"));
+        self.poke(node);
+    }
+
+    /// The walreceiver ends.
+    pub(crate) fn drop_stream(&mut self, node: usize) {
+        let Some(stream) = self.nodes[node].pg.stream.take() else {
+            return;
+        };
+        let from = &mut self.nodes[stream.from].pg;
+        let known = from
+            .attached
+            .get(&node)
+            .is_some_and(|it| it.conn == stream.conn);
+        if known && self.links[node][stream.from] {
+            self.nodes[stream.from].pg.attached.remove(&node);
+        }
+    }
+
+    /// Connections that hang, or whose other end has forgotten them.
+    pub(crate) fn check_streams(&mut self) {
+        for node in 0..NODES {
+            if let Some(stream) = self.nodes[node].pg.stream.clone() {
+                let theirs = &self.nodes[stream.from].pg;
+                let valid = theirs.epoch == stream.epoch
+                    && theirs
+                        .attached
+                        .get(&node)
+                        .is_some_and(|it| it.conn == stream.conn);
+                let linked = self.linked(node, stream.from);
+                let hung = !linked && self.now.since(stream.heard) > HUNG;
+                if (linked && !valid) || hung {
+                    self.on_broken(node, stream.conn);
+                } else if linked {
+                    let now = self.now;
+                    if let Some(stream) = &mut self.nodes[node].pg.stream {
+                        stream.heard = now;
+                    }
+                    self.flow(stream.from);
+                }
+            }
+            let attached: Vec<(usize, u64)> = self.nodes[node]
+                .pg
+                .attached
+                .iter()
+                .map(|(it, at)| (*it, at.conn))
+                .collect();
+            for (standby, conn) in attached {
+                let same = self.nodes[standby]
+                    .pg
+                    .stream
+                    .as_ref()
+                    .is_some_and(|it| it.conn == conn);
+                if !same && self.linked(node, standby) {
+                    self.nodes[node].pg.attached.remove(&standby);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What a seed draws for its whole world: settings, and which faults are how likely.
+
+use pgherd_model::{CrashHandover, GuardMode, Settings, Span, SynchronousMode};
+
+use crate::rng::Rng;
+
+/// One draw.
+#[derive(Clone, Debug)]
+pub(crate) struct Swarm {
+    pub(crate) settings: Settings,
+    pub(crate) clients: usize,
+    /// Longest pause of a client.
+    pub(crate) client_ms: u64,
+    /// How long replication takes at most.
+    pub(crate) replication_ms: u64,
+    /// How long a session may outlive its postmaster.
+    pub(crate) outlive_ms: u64,
+    /// Per mille of stops and starts that take seconds.
+    pub(crate) slow: u64,
+    pub(crate) rewindable: bool,
+    pub(crate) nofailover: Option<usize>,
+    pub(crate) priorities: [i64; 3],
+    /// Before the first fault.
+    pub(crate) quiet_ms: u64,
+    /// Between two faults.
+    pub(crate) pause_ms: u64,
+    /// How many faults.
+    pub(crate) faults: u64,
+    /// Weights of the faults, in the order of `faults::KINDS`.
+    pub(crate) weights: [u64; crate::faults::KINDS],
+}
+
+impl Swarm {
+    pub(crate) fn draw(rng: &mut Rng) -> Swarm {
+        let mut weights = [0; crate::faults::KINDS];
+        for weight in &mut weights {
+            *weight = if rng.chance(600) {
+                rng.between(1, 10)
+            } else {
+                0
+            };
+        }
+        let odd = rng.chance(250);
+        Swarm {
+            settings: settings(rng),
+            clients: usize::try_from(rng.between(1, 3)).unwrap_or(1),
+            client_ms: rng.pick(&[20, 60, 200]),
+            replication_ms: rng.pick(&[2, 5, 20, 150]),
+            outlive_ms: rng.pick(&[100, 1000, 4000]),
+            slow: rng.pick(&[0, 20, 200]),
+            rewindable: rng.chance(800),
+            nofailover: odd.then(|| usize::try_from(rng.below(3)).unwrap_or(0)),
+            priorities: if rng.chance(200) {
+                [1, 2, 3]
+            } else {
+                [1, 1, 1]
+            },
+            quiet_ms: rng.between(8_000, 25_000),
+            pause_ms: rng.pick(&[1500, 5000, 15_000, 40_000]),
+            faults: rng.between(1, 14),
+            weights,
+        }
+    }
+}
+
+fn settings(rng: &mut Rng) -> Settings {
+    let life = rng.pick(&[2, 5, 5, 20]);
+    Settings {
+        lease_ttl: Span::from_secs(life),
+        loop_wait: Span::from_secs(rng.pick(&[2, 10])),
+        hang_timeout: Span::from_secs(rng.pick(&[3, 10, 30])),
+        maximum_lag_on_failover: rng.pick(&[1_048_576, 1_048_576, 10_000]),
+        check_timeline: rng.chance(200),
+        primary_start_timeout: Span::from_secs(rng.pick(&[0, 5, 300])),
+        synchronous_mode: if rng.chance(400) {
+            SynchronousMode::On
+        } else {
+            SynchronousMode::Off
+        },
+        synchronous_mode_strict: rng.chance(200),
+        synchronous_node_count: usize::try_from(rng.between(1, 2)).unwrap_or(1),
+        member_slots_ttl: Span::from_secs(rng.pick(&[0, 20, 1800])),
+        use_pg_rewind: rng.chance(700),
+        remove_data_directory_on_rewind_failure: true,
+        remove_data_directory_on_diverged_timelines: true,
+        crash_handover: if rng.chance(300) {
+            CrashHandover::Sync
+        } else {
+            CrashHandover::Off
+        },
+        guard: if rng.chance(300) {
+            GuardMode::Required
+        } else {
+            GuardMode::Automatic
+        },
+        ..Settings::default()
+    }
+}

@@ -1,0 +1,335 @@
+//! The world: true time, a queue of what happens next, three nodes, etcd, clients, and the faults
+//! that hit them.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use pgherd_model::{MemberName, Settings, Span, Time};
+
+use crate::agent::Agent;
+use crate::client::Client;
+use crate::etcd::Etcd;
+use crate::event::{ETCD, Event, NODES};
+use crate::faults::Chaos;
+use crate::guard::Guard;
+use crate::invariants::Oracle;
+use crate::postgres::Pg;
+use crate::rng::Rng;
+use crate::swarm::Swarm;
+use crate::trace::Trace;
+
+/// One machine.
+pub(crate) struct Node {
+    pub(crate) name: MemberName,
+    /// Its clock minus true time.
+    pub(crate) offset: Span,
+    pub(crate) pg: Pg,
+    pub(crate) agent: Agent,
+    pub(crate) guards: BTreeMap<u64, Guard>,
+}
+
+/// What a world has shown.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) rules: BTreeMap<&'static str, u64>,
+    pub(crate) rungs: BTreeMap<&'static str, u64>,
+    pub(crate) actions: BTreeMap<&'static str, u64>,
+    pub(crate) kinds: BTreeMap<&'static str, u64>,
+    pub(crate) faults: BTreeMap<&'static str, u64>,
+    pub(crate) events: u64,
+}
+
+/// Everything.
+pub(crate) struct World {
+    pub(crate) now: Time,
+    pub(crate) rng: Rng,
+    queue: BinaryHeap<Reverse<(Time, u64)>>,
+    waiting: BTreeMap<u64, Event>,
+    numbers: u64,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) etcd: Etcd,
+    pub(crate) clients: Vec<Client>,
+    /// A packet gets through.
+    pub(crate) links: [[bool; NODES + 1]; NODES + 1],
+    pub(crate) settings: Settings,
+    pub(crate) swarm: Swarm,
+    pub(crate) chaos: Chaos,
+    pub(crate) oracle: Oracle,
+    pub(crate) trace: Trace,
+    pub(crate) seen: Seen,
+    pub(crate) failure: Option<String>,
+    pub(crate) names: Vec<String>,
+}
+
+impl World {
+    /// A world of this seed, before anything has happened.
+    pub(crate) fn new(seed: u64, trace: Trace) -> World {
+        let mut rng = Rng::new(seed);
+        let swarm = Swarm::draw(&mut rng);
+        let names: Vec<String> = ["a", "b", "c"].into_iter().map(String::from).collect();
+        let nodes = (0..NODES)
+            .map(|node| Node {
+                name: MemberName(names[node].clone()),
+                offset: Span::from_millis(rng.between(1_000, 900_000)),
+                pg: Pg::new(),
+                agent: Agent::default(),
+                guards: BTreeMap::new(),
+            })
+            .collect();
+        let clients = (0..swarm.clients).map(Client::new).collect();
+        let mut world = World {
+            now: Time::from_millis(1000),
+            queue: BinaryHeap::new(),
+            waiting: BTreeMap::new(),
+            numbers: 0,
+            nodes,
+            etcd: Etcd::new(),
+            clients,
+            links: [[true; NODES + 1]; NODES + 1],
+            settings: swarm.settings.clone(),
+            swarm,
+            chaos: Chaos::default(),
+            oracle: Oracle::default(),
+            trace,
+            seen: Seen::default(),
+            failure: None,
+            names,
+            rng,
+        };
+        for node in 0..NODES {
+            let delay = world.rng.between(0, 3000);
+            world.after(delay, Event::Fault(crate::faults::Fault::StartAgent(node)));
+        }
+        for client in 0..world.clients.len() {
+            world.after(5, Event::Client { client });
+        }
+        world.after(100, Event::Look);
+        let quiet = world.swarm.quiet_ms;
+        world.after(quiet, Event::Chaos);
+        world
+    }
+
+    /// A number nobody else has.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    /// That happens so many milliseconds from now, and a little.
+    pub(crate) fn after(&mut self, millis: u64, event: Event) {
+        let jitter = self.rng.below(1_000_000);
+        let at = self.now + Span::from_nanos(millis * 1_000_000 + jitter);
+        self.at(at, event);
+    }
+
+    /// That happens then.
+    pub(crate) fn at(&mut self, at: Time, event: Event) {
+        let number = self.number();
+        self.queue.push(Reverse((at.max(self.now), number)));
+        self.waiting.insert(number, event);
+    }
+
+    /// A node's clock.
+    pub(crate) fn clock(&self, node: usize) -> Time {
+        self.now + self.nodes[node].offset
+    }
+
+    /// A moment on a node's clock in true time.
+    pub(crate) fn truly(&self, node: usize, at: Time) -> Time {
+        at - self.nodes[node].offset
+    }
+
+    /// Packets get through between the two.
+    pub(crate) fn linked(&self, a: usize, b: usize) -> bool {
+        let etcd = a == ETCD || b == ETCD;
+        a == b || (self.links[a][b] && !(etcd && self.etcd.down))
+    }
+
+    /// Milliseconds a packet takes; now and then many.
+    pub(crate) fn delay(&mut self) -> u64 {
+        if self.rng.chance(10) {
+            self.rng.between(5, 60)
+        } else {
+            self.rng.below(3)
+        }
+    }
+
+    /// An invariant is broken: the story ends here.
+    pub(crate) fn fail(&mut self, what: String) {
+        self.trace.line(self.now, || format!("FAILED {what}"));
+        if self.failure.is_none() {
+            self.failure = Some(format!("at {}: {what}", self.now));
+        }
+    }
+
+    pub(crate) fn say(&mut self, text: impl FnOnce() -> String) {
+        self.trace.line(self.now, text);
+    }
+
+    /// Node with this name.
+    pub(crate) fn node_of(&self, name: &MemberName) -> Option<usize> {
+        self.nodes.iter().position(|node| node.name == *name)
+    }
+
+    /// Lets the next thing happen; false: the story is over.
+    pub(crate) fn step(&mut self) -> bool {
+        let Some(Reverse((at, number))) = self.queue.pop() else {
+            return false;
+        };
+        let Some(event) = self.waiting.remove(&number) else {
+            return true;
+        };
+        self.now = at;
+        self.seen.events += 1;
+        self.happen(event);
+        self.failure.is_none() && !self.chaos.over
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Request { .. }
+            | Event::Answer { .. }
+            | Event::NoAnswer { .. }
+            | Event::Watch { .. }
+            | Event::Keeper { .. }
+            | Event::Lease { .. }
+            | Event::Revoke { .. } => self.on_store(event),
+            Event::Wake { .. }
+            | Event::Decide { .. }
+            | Event::Performed { .. }
+            | Event::Renewal { .. }
+            | Event::Question { .. }
+            | Event::PeerAnswer { .. }
+            | Event::History { .. }
+            | Event::Probe { .. }
+            | Event::Job { .. }
+            | Event::Kill { .. }
+            | Event::Guard { .. } => self.on_process(event),
+            Event::Client { .. } | Event::Commit { .. } | Event::Acknowledge { .. } => {
+                self.on_client(event);
+            }
+            Event::Fault(fault) => self.on_fault(fault),
+            Event::Chaos => self.on_chaos(),
+            Event::Look => self.on_look(),
+            other => self.on_postgres(other),
+        }
+    }
+
+    /// Events of an agent or a guard: a process that is stopped takes them later.
+    fn on_process(&mut self, event: Event) {
+        match event {
+            Event::Wake { node, run, number } => {
+                if self.awake(node, run, Event::Wake { node, run, number }) {
+                    self.on_wake(node, number);
+                }
+            }
+            Event::Decide { node, run } => {
+                if self.awake(node, run, Event::Decide { node, run }) {
+                    self.on_decide(node);
+                }
+            }
+            Event::Performed {
+                node,
+                run,
+                number,
+                outcome,
+            } => {
+                if self.awake(
+                    node,
+                    run,
+                    Event::Performed {
+                        node,
+                        run,
+                        number,
+                        outcome,
+                    },
+                ) {
+                    self.on_performed(node, number, outcome);
+                }
+            }
+            Event::Renewal { node, run, number } => {
+                if self.awake(node, run, Event::Renewal { node, run, number }) {
+                    self.on_renewal(node, number);
+                }
+            }
+            Event::Question { from, run, to, ask } => self.on_question(from, run, to, ask),
+            Event::PeerAnswer {
+                node,
+                run,
+                ask,
+                answer,
+            } => {
+                let again = Event::PeerAnswer {
+                    node,
+                    run,
+                    ask,
+                    answer: answer.clone(),
+                };
+                if self.awake(node, run, again) {
+                    self.on_peer_answer(node, ask, answer.map(|answer| *answer));
+                }
+            }
+            Event::History {
+                node,
+                run,
+                of,
+                asked,
+                timeline,
+            } => {
+                if self.awake(
+                    node,
+                    run,
+                    Event::History {
+                        node,
+                        run,
+                        of,
+                        asked,
+                        timeline,
+                    },
+                ) {
+                    self.on_history(node, of, asked, timeline);
+                }
+            }
+            Event::Probe {
+                node,
+                run,
+                sent,
+                ends,
+            } => {
+                if self.awake(
+                    node,
+                    run,
+                    Event::Probe {
+                        node,
+                        run,
+                        sent,
+                        ends,
+                    },
+                ) {
+                    self.on_probe(node, sent, ends);
+                }
+            }
+            Event::Job { node, run, number } => {
+                if self.awake(node, run, Event::Job { node, run, number }) {
+                    self.on_job(node, number);
+                }
+            }
+            Event::Kill { node, run, killer } => self.on_kill(node, run, killer),
+            Event::Guard { node, number } => self.on_guard(node, number),
+            _ => {}
+        }
+    }
+
+    /// The agent of that life exists and runs; if it is stopped, the event waits for it.
+    pub(crate) fn awake(&mut self, node: usize, run: u64, event: Event) -> bool {
+        let agent = &mut self.nodes[node].agent;
+        if !agent.alive || agent.run != run {
+            return false;
+        }
+        if agent.stopped {
+            agent.deferred.push(event);
+            return false;
+        }
+        true
+    }
+}
