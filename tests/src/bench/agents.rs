@@ -29,6 +29,8 @@ pub(crate) struct Common {
     pub(crate) patroni: Option<Vec<String>>,
     /// The product, if it takes part.
     pub(crate) pgherd: Option<PathBuf>,
+    /// Where the agents' logs are kept.
+    pub(crate) logs: Option<PathBuf>,
     /// The private network, and the etcd that listens on it.
     pub(crate) network: Option<(Network, Etcd)>,
 }
@@ -211,6 +213,12 @@ impl Agents {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(number);
+    }
+
+    /// Writes all logs to a file.
+    pub(crate) fn keep_logs(&self, file: &Path) -> Result<()> {
+        std::fs::write(file, self.cluster.logs(usize::MAX))
+            .with_context(|| format!("cannot keep logs in {}", file.display()))
     }
 
     /// Adds the last lines of every agent's log to an error.

@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// The tables go to this file instead of the standard output.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    /// Keep the agents' logs of every run in this directory.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) logs: Option<PathBuf>,
     /// Measure nothing: print the tables of these JSON files of earlier runs.
     #[arg(long, num_args = 1.., value_name = "FILES")]
     pub(crate) report: Vec<PathBuf>,

@@ -7,7 +7,7 @@ use super::clock::Instant;
 use super::hand::Hand;
 use super::lease::Lease;
 use super::ledger::{self, Ack, Ledger};
-use super::plan::{BOTH, Entrant, Event, FORMED, GAP, LATE, MISSING, MOVED};
+use super::plan::{BOTH, EVENTS, Entrant, Event, FORMED, GAP, LATE, MISSING, MOVED};
 use super::report::{Figures, System};
 use super::writer::{Habit, Writer};
 use anyhow::{Context as _, Result, bail};
@@ -46,6 +46,15 @@ pub(crate) async fn run(event: Event, entrant: &Entrant, common: &Common) -> Res
         Event::AgentStopped => agent_stopped(entrant, &agents).await,
         _ => handover(event, entrant, &agents).await,
     };
+    if let Some(directory) = &common.logs {
+        let (key, _) = EVENTS
+            .iter()
+            .find(|(_, e)| *e == event)
+            .context("a known event")?;
+        let name = [key, entrant.system.name(), entrant.label].join(" ");
+        let time = Instant::now().time_of_day();
+        agents.keep_logs(&directory.join(format!("{name} {time}.log")))?;
+    }
     agents.explained(figures)
 }
 
@@ -90,8 +99,9 @@ impl Stage {
         self.writer.stop();
         let acks = self.ledger.sorted();
         let gap = ledger::longest_gap(&acks, from).context("no rows after the event")?;
+        eprintln!("{gap}");
         let missing = missing(&self.endpoints, &acks).await?;
-        Ok(vec![(GAP, gap), (MISSING, missing)])
+        Ok(vec![(GAP, gap.ms()), (MISSING, missing)])
     }
 }
 
@@ -247,9 +257,10 @@ async fn cut(entrant: &Entrant, agents: &Agents) -> Result<Figures> {
     let acks = stage.ledger.sorted();
     let outside: Vec<Ack> = acks.iter().filter(|a| a.client == 1).copied().collect();
     let gap = ledger::longest_gap(&outside, from).context("no rows after the event")?;
+    eprintln!("{gap}");
     let overlap = ledger::overlap(&acks, stage.old, from);
     Ok(vec![
-        (GAP, gap),
+        (GAP, gap.ms()),
         (LATE, overlap.rows as f64),
         (BOTH, overlap.ms),
     ])

@@ -3,6 +3,7 @@
 
 use super::clock::Instant;
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// One row that the server acknowledged.
@@ -74,13 +75,46 @@ impl Ledger {
     }
 }
 
-/// Longest time in ms without an acknowledgement, among the pairs of neighbours of `acks` (which
-/// is ordered by arrival) of which the later one arrived at or after `from`. `None`: no such pair.
-pub(crate) fn longest_gap(acks: &[Ack], from: Instant) -> Option<f64> {
+/// A time without an acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Gap {
+    /// The last acknowledgement before it.
+    pub(crate) before: Ack,
+    /// The first one after it.
+    pub(crate) after: Ack,
+}
+
+impl Gap {
+    /// Its length in ms.
+    pub(crate) fn ms(&self) -> f64 {
+        self.after.at.ms_since(self.before.at)
+    }
+}
+
+impl fmt::Display for Gap {
+    /// With the time of day, to be compared with the agents' logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, after) = (self.before, self.after);
+        let (from, to) = (before.at.time_of_day(), after.at.time_of_day());
+        write!(
+            f,
+            "gap from {from} (n{}) to {to} UTC (n{})",
+            before.node + 1,
+            after.node + 1
+        )
+    }
+}
+
+/// The longest gap between neighbours of `acks` (which is ordered by arrival) that ended at or after
+/// `from`. `None`: there is none.
+pub(crate) fn longest_gap(acks: &[Ack], from: Instant) -> Option<Gap> {
     acks.windows(2)
         .filter(|pair| pair[1].at >= from)
-        .map(|pair| pair[1].at.ms_since(pair[0].at))
-        .max_by(f64::total_cmp)
+        .map(|pair| Gap {
+            before: pair[0],
+            after: pair[1],
+        })
+        .max_by(|a, b| a.ms().total_cmp(&b.ms()))
 }
 
 /// What a former primary did after its successor had begun to acknowledge.
@@ -133,8 +167,9 @@ mod tests {
     #[test]
     fn the_longest_gap_counts_from_the_event() {
         let acks = [ack(0, 1, 0), ack(0, 2, 900), ack(0, 3, 901), ack(1, 4, 980)];
-        assert_eq!(longest_gap(&acks, Instant(900_500_000)), Some(79.0));
-        assert_eq!(longest_gap(&acks, Instant(0)), Some(900.0));
+        let ms = |from| longest_gap(&acks, Instant(from)).map(|gap| gap.ms());
+        assert_eq!(ms(900_500_000), Some(79.0));
+        assert_eq!(ms(0), Some(900.0));
         assert_eq!(longest_gap(&acks[..1], Instant(0)), None);
     }
 

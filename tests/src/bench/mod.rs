@@ -126,6 +126,7 @@ async fn all(args: &Args, network: bool) -> Result<bool> {
         etcd: Etcd::start(3).await,
         patroni,
         pgherd,
+        logs: args.logs.clone(),
         network: if network { Some(outside().await) } else { None },
     };
     let mut run = Run {

@@ -150,6 +150,7 @@ pub(crate) async fn run(
     eprintln!("soak: pgbench to the end: {busy}, {synced} MB synced beside it");
     let acks = ledger.sorted();
     let gap = ledger::longest_gap(&acks, begin).context("no rows")?;
+    eprintln!("soak: longest {gap}");
     let failovers = self::timeline(&endpoints).await? - timeline;
     let figures = Ok(vec![
         (LOCKS, watch.locks),
@@ -159,7 +160,7 @@ pub(crate) async fn run(
         ("leaders of etcd killed", watch.kills),
         ("minutes", length.as_secs_f64() / 60.0),
         ("rows acknowledged", acks.len() as f64),
-        (super::plan::GAP, gap),
+        (super::plan::GAP, gap.ms()),
     ]);
     agents.explained(figures)
 }
