@@ -138,7 +138,7 @@ impl World {
                 (Fault::Switchover(named), None)
             }
             Some(12) => (Fault::Failover(other), None),
-            Some(13) => (Fault::EndAgent(node), Some(Fault::StartAgent(node))),
+            Some(13) => (Fault::EndAgent(node), None),
             Some(_) => (
                 Fault::Link(node, ETCD, false),
                 Some(Fault::Link(node, ETCD, true)),
@@ -297,6 +297,7 @@ impl World {
             self.resume_agent(node);
             self.stop_guard(node, false);
             self.nodes[node].pg.stopped = false;
+            self.nodes[node].agent.shutdown = false;
             self.start_agent(node);
         }
         self.chaos.open = 0;

@@ -301,11 +301,13 @@ impl World {
         if self.nodes[node].pg.disk.data == DataDir::Unfinished {
             self.nodes[node].pg.disk.data = DataDir::Empty;
         }
-        // Its service manager starts it again, if it did not end in order.
-        if code != 0 {
-            let wait = self.rng.between(500, 3000);
-            self.after(wait, Event::Fault(crate::faults::Fault::StartAgent(node)));
-        }
+        // Its service manager starts it again; after an end in order, somebody does.
+        let wait = if code == 0 {
+            self.rng.between(2000, 20_000)
+        } else {
+            self.rng.between(500, 3000)
+        };
+        self.after(wait, Event::Fault(crate::faults::Fault::StartAgent(node)));
     }
 }
 

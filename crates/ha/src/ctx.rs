@@ -109,7 +109,8 @@ impl<'a> Ctx<'a> {
             }
             (Some(Some(leader)), _) => Lock::Other(leader),
             (Some(None), _) => Lock::Free,
-            (None, Some(term)) if in_time => Lock::Mine { term },
+            // A lease granted anew after an outage is not the one that the lock lives under.
+            (None, Some(term)) if in_time && last_seen_under(view, term) => Lock::Mine { term },
             (None, _) => Lock::Unknown,
         };
         Ctx {
@@ -183,6 +184,16 @@ impl<'a> Ctx<'a> {
             member: Some(member),
         })
     }
+}
+
+/// In the last picture the lock of this term lives under the lease that is renewed now.
+fn last_seen_under(view: &View, term: u64) -> bool {
+    let leader = view.cluster().and_then(|cluster| cluster.leader.as_ref());
+    leader.is_some_and(|leader| {
+        leader.name == view.me
+            && leader.create_revision == term
+            && view.lease.is_some_and(|lease| lease.lease == leader.lease)
+    })
 }
 
 impl Why {

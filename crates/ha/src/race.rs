@@ -252,6 +252,7 @@ pub(crate) fn better_placed(ctx: &Ctx<'_>, memory: &Memory, own: Lsn) -> Option<
         .cluster()
         .and_then(|cluster| cluster.sync.as_ref())
         .map(|sync| &sync.value);
+    let may_win = sync_standbys(ctx);
     for member in ctx.others() {
         let Some(PeerFact {
             answer: Some(answer),
@@ -265,6 +266,13 @@ pub(crate) fn better_placed(ctx: &Ctx<'_>, memory: &Memory, own: Lsn) -> Option<
         }
         if answer.writable_at.is_some() {
             return Some(format!("Primary ({}) is still alive", member.name));
+        }
+        // Who may not take over must not keep anybody else from it.
+        if may_win
+            .as_ref()
+            .is_some_and(|names| !names.contains(&&member.name))
+        {
+            continue;
         }
         let named_leader = sync.is_some_and(|sync| sync.leader.as_ref() == Some(&member.name));
         if answer.position() > own && !named_leader {
