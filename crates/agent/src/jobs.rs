@@ -26,6 +26,11 @@ const STOP: Duration = Duration::from_secs(60);
 /// Budget of killing; each round goes on where the last one ended.
 const KILL: Duration = Duration::from_secs(5);
 
+/// Marks a cluster between initdb and the end of post_bootstrap.
+pub(crate) const HALF_MADE: &str = "pgherd.bootstrap";
+const HALF_MADE_TEXT: &str =
+    "pgherd is creating this cluster; while this file is here it is not finished\n";
+
 /// The one job and its past.
 pub(crate) struct Jobs {
     instance: Instance,
@@ -115,6 +120,7 @@ impl Work {
         match &self.kind {
             JobKind::Bootstrap => self.bootstrap().await,
             JobKind::Clone { address, .. } => {
+                self.clear_half_made().await?;
                 Ok(instance.basebackup(&source(address), COPY).await?)
             }
             JobKind::Start(StartAs::Primary) => self.start(&instance::StartAs::Primary).await,
@@ -169,7 +175,10 @@ impl Work {
     }
 
     async fn create(&self) -> Result<()> {
+        self.clear_half_made().await?;
         let id = self.instance.initdb(COPY).await.context("initdb")?;
+        let half_made = self.instance.path().join(HALF_MADE);
+        std::fs::write(&half_made, HALF_MADE_TEXT).context("cannot mark the new cluster")?;
         self.instance
             .start(&instance::StartAs::Primary, STOP)
             .await?;
@@ -178,8 +187,19 @@ impl Work {
             .post_bootstrap(COPY)
             .await
             .context("after initdb")?;
+        std::fs::remove_file(&half_made).context("cannot unmark the new cluster")?;
         self.events.send(Event::Bootstrapped(id)).ok();
         Ok(())
+    }
+
+    /// A bootstrap that an earlier agent did not finish: without its roles it is no use.
+    async fn clear_half_made(&self) -> Result<()> {
+        if !self.instance.path().join(HALF_MADE).exists() {
+            return Ok(());
+        }
+        tracing::warn!("removing a cluster whose bootstrap was interrupted");
+        kill(self.instance.path().to_owned()).await?;
+        Ok(self.instance.remove_data_dir().await?)
     }
 
     async fn start(&self, role: &instance::StartAs) -> Result<()> {

@@ -3,7 +3,7 @@
 use crate::args::CtlArgs;
 use crate::clock;
 use crate::error::CtlError;
-use pgherd_dcs::{Options, Protocol, Secret, Store};
+use pgherd_dcs::{Options, Protocol, Store};
 use pgherd_model::{Cluster, Failover, Op, Span, SynchronousMode};
 use pgherd_peer::{PeerOptions, Peers};
 use pgherd_wire::patroni::config::{CtlConfig, load_ctl};
@@ -102,10 +102,7 @@ impl Session {
             cert: etcd.cert.clone(),
             key: etcd.key.clone(),
             username: etcd.login.as_ref().map(|login| login.username.clone()),
-            password: etcd
-                .login
-                .as_ref()
-                .map(|login| Secret::new(login.password.expose())),
+            password: etcd.login.as_ref().map(|login| login.password.clone()),
             discovery: !etcd.use_proxies,
             prefix: prefix(&self.config.namespace, scope),
             me: "pgherd-ctl".into(),

@@ -101,7 +101,7 @@ impl Endpoints {
             let password = options
                 .password
                 .as_ref()
-                .map_or("", |secret| secret.reveal());
+                .map_or("", |secret| secret.expose());
             connect = connect.with_user(user, password);
         }
         Ok(connect)

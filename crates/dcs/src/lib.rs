@@ -22,7 +22,8 @@ mod terms;
 
 pub use error::{Error, RenewError};
 pub use lease::{LeaderLease, Renewed};
-pub use options::{Options, Protocol, Secret};
+pub use options::{Options, Protocol};
+pub use pgherd_model::Secret;
 pub use picture::Picture;
 pub use store::Store;
 

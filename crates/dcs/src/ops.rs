@@ -165,7 +165,12 @@ pub(crate) fn plan(op: &Op, context: Context<'_>) -> Option<Plan> {
             expected,
         } => {
             build.guard_key(&key, *expected);
-            build.put(&key, dcs::initialize_to_text(*system_id), 0);
+            // A bootstrap under way ends with whoever does it: the key dies with its member lease.
+            let lease = match system_id {
+                None => build.context.member_lease,
+                Some(_) => 0,
+            };
+            build.put(&key, dcs::initialize_to_text(*system_id), lease);
             if system_id.is_none() {
                 // Everybody writes the same: a lost answer can never be resolved by looking.
                 build.plan.evidence.clear();
@@ -301,6 +306,10 @@ pub(crate) fn needs_member_lease(op: &Op) -> bool {
     matches!(
         op,
         Op::PutMember(_)
+            | Op::PutInitialize {
+                system_id: None,
+                ..
+            }
             | Op::ReleaseLeader {
                 member: Some(_),
                 ..

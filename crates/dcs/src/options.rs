@@ -1,30 +1,7 @@
 //! Where etcd is, who we are there, and how long things may take.
 
-use pgherd_model::{MemberName, Span, Time};
-use std::fmt;
+use pgherd_model::{MemberName, Secret, Span, Time};
 use std::path::PathBuf;
-
-/// A text that must not be seen: its `Debug` shows nothing.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Hides a text.
-    pub fn new(text: impl Into<String>) -> Secret {
-        Secret(text.into())
-    }
-
-    /// The hidden text, for the one place that needs it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
-    }
-}
 
 /// How etcd is spoken to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

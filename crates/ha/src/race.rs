@@ -298,7 +298,8 @@ pub(crate) fn better_placed(ctx: &Ctx<'_>, memory: &Memory, own: Lsn) -> Option<
 /// Members that could take over now, best first, by answers not older than a second.
 pub(crate) fn candidates<'a>(ctx: &Ctx<'a>, at_least: Lsn) -> Vec<(&'a MemberName, Lsn)> {
     let sync = sync_standbys(ctx);
-    let check_timeline = ctx.view.settings.check_timeline;
+    // A leader hands over to nobody on an older timeline: positions there say nothing about its WAL.
+    let check_timeline = ctx.view.settings.check_timeline || ctx.holding().is_some();
     let own_timeline = ctx.view.local.control.map(|control| control.timeline);
     let mut good: Vec<(&MemberName, Lsn)> = ctx
         .others()

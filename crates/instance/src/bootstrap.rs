@@ -133,7 +133,7 @@ async fn fill(instance: &Instance, tool: PathBuf, timeout: Duration) -> Result<(
     }
     let password = match &options.superuser.password {
         Some(secret) => {
-            let file = Passing::new(&path.join(".pgherd-pw"), secret.reveal())?;
+            let file = Passing::new(&path.join(".pgherd-pw"), secret.expose())?;
             run = run.arg(format!("--pwfile={}", file.0.display()));
             Some(file)
         }
@@ -276,7 +276,7 @@ async fn make_role(
     };
     let mut sql = format!("{verb} ROLE {} WITH {rights}", identifier(name));
     if let Some(secret) = &role.password {
-        sql.push_str(&format!(" PASSWORD {}", literal(secret.reveal())));
+        sql.push_str(&format!(" PASSWORD {}", literal(secret.expose())));
     }
     connection
         .run("setting up a role", &sql, timeout)

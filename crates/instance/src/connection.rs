@@ -87,7 +87,7 @@ impl Target<'_> {
             None => config.user(operating_system_user()),
         };
         if let Some(secret) = &self.role.password {
-            config.password(secret.reveal());
+            config.password(secret.expose());
         }
         if self
             .role

@@ -1,31 +1,8 @@
 //! What this crate has to know about a node: fixed [`Options`] and changeable [`ServerConfig`].
 
-use pgherd_model::MemberName;
+use pgherd_model::{MemberName, Secret};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
-
-/// A password. Debug shows only whether there is one.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a password.
-    pub fn new(text: impl Into<String>) -> Self {
-        Secret(text.into())
-    }
-
-    /// The password itself: never for logs, errors or arguments of programs.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(...)")
-    }
-}
 
 /// One role of `postgresql.authentication`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -135,7 +135,7 @@ impl Run {
             .flatten()
             .flat_map(|role| [&role.password, &role.sslpassword])
             .flatten()
-            .map(|secret| secret.reveal().to_owned())
+            .map(|secret| secret.expose().to_owned())
             .filter(|secret| secret.len() >= 4)
             .collect();
         Run {

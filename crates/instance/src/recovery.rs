@@ -67,7 +67,7 @@ pub(crate) fn primary_conninfo(options: &Options, upstream: &Upstream) -> String
         }
     }
     if let Some(secret) = &role.sslpassword {
-        pairs.push(("sslpassword", secret.reveal().to_owned()));
+        pairs.push(("sslpassword", secret.expose().to_owned()));
     }
     pairs.extend(options.krbsrvname.clone().map(|name| ("krbsrvname", name)));
     conninfo(&pairs)
@@ -105,7 +105,7 @@ pub(crate) fn pgpass_line(role: &Credentials, host: &str, port: u16) -> Option<S
     Some(format!(
         "{}:{port}:*:{user}:{}\n",
         pgpass_field(host),
-        pgpass_field(password.reveal())
+        pgpass_field(password.expose())
     ))
 }
 

@@ -9,6 +9,7 @@ mod local;
 mod lsn;
 mod names;
 mod peer;
+mod secret;
 mod settings;
 mod store;
 mod time;
@@ -24,6 +25,7 @@ pub use local::{
 pub use lsn::{Lsn, SystemId, Timeline};
 pub use names::{MemberName, PostgresState, Role, slot_name};
 pub use peer::PeerStatus;
+pub use secret::Secret;
 pub use settings::{CrashHandover, GuardMode, Settings, SynchronousMode};
 pub use store::{Answer, LeaseSight, Op};
 pub use time::{Span, Time};

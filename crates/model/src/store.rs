@@ -30,7 +30,8 @@ pub enum Op {
     },
     /// Own member key under the member lease.
     PutMember(Member),
-    /// Create `initialize` (empty: bootstrap begins), or replace it.
+    /// Create `initialize` (empty: bootstrap begins; the key lives under the member lease until the
+    /// bootstrap is done), or replace it.
     PutInitialize {
         /// `None`: bootstrap under way.
         system_id: Option<SystemId>,

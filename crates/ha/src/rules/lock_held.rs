@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
-use pgherd_model::{GuardMode, Op, Postmaster, Span};
+use pgherd_model::{GuardMode, Op, Postmaster, Span, Sync, SynchronousMode};
 
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, JobKind};
@@ -53,6 +53,9 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
     if let Some(reason) = memory.give_up.take() {
         return give_back(ctx, memory, term, format!("released the lock: {reason}"));
     }
+    if let Some(verdict) = claim_sync(ctx, term) {
+        return verdict;
+    }
     let guard = &ctx.view.local.guard;
     if let Postmaster::Alive { pid } = ctx.view.local.postmaster
         && ctx.view.settings.guard != GuardMode::Off
@@ -74,6 +77,33 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
         vec![Action::StartJob(JobKind::Promote)],
         "promoted self to leader by acquiring session lock",
     )
+}
+
+/// In synchronous mode `/sync` must name this node alone before it becomes writable: what it
+/// acknowledges then is known to nobody whom `/sync` named before (contract: section 3).
+fn claim_sync(ctx: &Ctx<'_>, term: u64) -> Option<Verdict> {
+    if ctx.view.settings.synchronous_mode == SynchronousMode::Off {
+        return None;
+    }
+    let Some(cluster) = ctx.view.fresh() else {
+        let reason = "waiting for the lock service, to write /sync before the promotion";
+        return Some(Verdict::stay(reason));
+    };
+    let stored = cluster.sync.as_ref();
+    let alone = |sync: &Sync| sync.leader.as_ref() == Some(ctx.me()) && sync.standbys.is_empty();
+    if stored.is_some_and(|stored| alone(&stored.value)) {
+        return None;
+    }
+    let put = Op::PutSync {
+        sync: Sync {
+            leader: Some(ctx.me().clone()),
+            ..Sync::default()
+        },
+        expected: stored.map(|stored| stored.revision),
+        term,
+    };
+    let reason = "naming itself alone in /sync before the promotion";
+    Some(Verdict::only(vec![Action::Store(put)], reason))
 }
 
 /// A standby gives the lock back: it never was writable in this term.

@@ -16,7 +16,6 @@ mod read_bootstrap;
 mod read_etcd3;
 mod read_postgresql;
 mod scalar;
-mod secret;
 mod section;
 mod units;
 mod yaml;
@@ -32,7 +31,7 @@ pub use node::{
     InitdbOption, Listen, Loaded, Log, LogLevel, Login, NodeConfig, Pgherd, Postgresql, RestApi,
     ServerTokens, VerifyClient, Watchdog, WatchdogMode,
 };
-pub use secret::Secret;
+pub use pgherd_model::Secret;
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,10 @@
 //! Text that must not be shown.
 
-use std::fmt;
+use alloc::string::String;
+use core::fmt;
 
-/// A password or passphrase. `Debug` hides it, and there is no `Display`; whoever needs the text
-/// says so with [`Secret::expose`].
+/// A password or passphrase. `Debug` hides it, there is no `Display` and no serialization;
+/// whoever needs the text says so with [`Secret::expose`].
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(String);
 
@@ -13,7 +14,8 @@ impl Secret {
         Secret(text.into())
     }
 
-    /// The text itself: for the one place that hands it to its user, never for messages.
+    /// The text itself, for the one place that hands it to its user: never for messages, nor for
+    /// arguments of programs.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -28,6 +30,7 @@ impl fmt::Debug for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::format;
 
     #[test]
     fn debug_output_hides_it() {
