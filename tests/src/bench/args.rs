@@ -4,6 +4,7 @@ use super::plan::{EVENTS, Event};
 use super::report::System;
 use anyhow::Result;
 use clap::Parser;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 /// Measures switchover, failover and the like with pgherd, with Patroni and by hand, in turn.
@@ -82,7 +83,8 @@ impl Args {
     pub(crate) fn write_markdown(&self, text: &str) -> Result<()> {
         match &self.markdown {
             Some(file) => std::fs::write(file, text)?,
-            None => println!("{text}"),
+            // Not println: a reader that has seen enough (head) is no reason to panic.
+            None => std::io::stdout().write_all(text.as_bytes())?,
         }
         Ok(())
     }

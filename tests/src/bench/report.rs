@@ -130,6 +130,7 @@ pub(crate) fn markdown(facts: &Facts, sections: &[Section], samples: &[Sample]) 
     for (name, value) in facts {
         let _ = writeln!(out, "- {name}: {value}");
     }
+    overview(&mut out, sections, samples);
     for section in sections {
         let lines = lines(section.event, samples);
         if lines.is_empty() {
@@ -137,7 +138,7 @@ pub(crate) fn markdown(facts: &Facts, sections: &[Section], samples: &[Sample]) 
         }
         let _ = writeln!(out, "\n### {}\n\n{}\n", section.title, section.about);
         table(&mut out, &lines);
-        for (text, good) in verdicts(section, &lines) {
+        for (text, good) in verdicts(section, &lines, &lines) {
             let word = if good { "met" } else { "NOT met" };
             let _ = writeln!(out, "\n{text}: {word}.");
         }
@@ -195,11 +196,44 @@ fn table(out: &mut String, lines: &[Line<'_>]) {
     }
 }
 
-/// The floor of a figure: the line by hand of the same label, else the first one by hand.
+/// The floor of a figure: the line by hand of the same label, else, for a line without a label, the
+/// first one by hand.
 fn hand(lines: &[Line<'_>], label: &str, figure: &str) -> Option<Summary> {
-    let mut all = lines.iter().filter(|l| l.system == System::Hand);
-    let same = all.clone().find(|l| l.label == label);
-    same.or_else(|| all.next())?.summary(figure)
+    let all = || lines.iter().filter(|l| l.system == System::Hand);
+    let same = all().find(|l| l.label == label);
+    same.or_else(|| all().next().filter(|_| label.is_empty()))?
+        .summary(figure)
+}
+
+/// One line per event and setting of the product: its first figure beside the others'.
+fn overview(out: &mut String, sections: &[Section], samples: &[Sample]) {
+    let _ = writeln!(out, "\n| event | by hand | Patroni | pgherd | promises |");
+    let _ = writeln!(out, "|---|---|---|---|---|");
+    for section in sections {
+        let lines = lines(section.event, samples);
+        let figure = lines
+            .iter()
+            .find_map(|l| Some(l.figures.first()?.0))
+            .unwrap_or_default();
+        let patroni = lines.iter().find(|l| l.system == System::Patroni);
+        let patroni = patroni.and_then(|l| l.summary(figure));
+        for line in lines.iter().filter(|l| l.system == System::Pgherd) {
+            let judged = verdicts(section, std::slice::from_ref(line), &lines);
+            let met = judged.iter().filter(|(_, good)| *good).count();
+            let text = |s: Option<Summary>| s.map_or_else(|| "-".into(), cell);
+            let label = if line.label.is_empty() { "" } else { ", " };
+            let _ = writeln!(
+                out,
+                "| {}{label}{}: {figure} | {} | {} | {} | {met} of {} met |",
+                section.title,
+                line.label,
+                text(hand(&lines, line.label, figure)),
+                text(patroni),
+                text(line.summary(figure)),
+                judged.len(),
+            );
+        }
+    }
 }
 
 /// Median of the first figure of a system's first line.
@@ -224,9 +258,9 @@ fn cell(s: Summary) -> String {
     }
 }
 
-/// Promises of a section, with what was seen; none for a promise nobody was measured for.
-fn verdicts(section: &Section, lines: &[Line<'_>]) -> Vec<(String, bool)> {
-    let ours = || lines.iter().filter(|l| l.system == System::Pgherd);
+/// Promises of a section for the lines that are `judged`, with what was seen; none for a promise nobody was measured for.
+fn verdicts(section: &Section, judged: &[Line<'_>], lines: &[Line<'_>]) -> Vec<(String, bool)> {
+    let ours = || judged.iter().filter(|l| l.system == System::Pgherd);
     let mut found = Vec::new();
     for bound in &section.bounds {
         match bound {
@@ -282,9 +316,9 @@ pub(crate) fn broken(sections: &[Section], samples: &[Sample]) -> bool {
                     .collect(),
                 ..section.clone()
             };
-            verdicts(&safety, &lines(section.event, samples))
-                .iter()
-                .any(|(_, good)| !good)
+            let lines = lines(section.event, samples);
+            let judged = verdicts(&safety, &lines, &lines);
+            judged.iter().any(|(_, good)| !good)
         })
 }
 
