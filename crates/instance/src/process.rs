@@ -187,12 +187,9 @@ pub(crate) fn server_name(instance: &Instance) -> String {
         .unwrap_or_default()
 }
 
-/// The living processes of a data directory: those that work in it, and their descendants.
-pub(crate) fn members(data_dir: &Path, programs: &[String]) -> BTreeSet<u32> {
-    let places: Vec<_> = [data_dir.to_owned(), data_dir.join(datadir::NEW)]
-        .iter()
-        .filter_map(|path| place(path))
-        .collect();
+/// The living processes of these directories: those that work in them, and their descendants.
+pub(crate) fn members(directories: &[PathBuf], programs: &[String]) -> BTreeSet<u32> {
+    let places: Vec<_> = directories.iter().filter_map(|path| place(path)).collect();
     if places.is_empty() {
         return BTreeSet::new();
     }
@@ -275,7 +272,8 @@ pub(crate) async fn postmaster(instance: &Instance) -> Postmaster {
 pub(crate) async fn leftovers(instance: &Instance) -> BTreeSet<u32> {
     let (data_dir, server) = (instance.path().to_owned(), server_name(instance));
     blocking("looking for server processes", move || {
-        Ok(members(&data_dir, &[server]))
+        // What works on an unfinished cluster in its own folder is no server of this one.
+        Ok(members(&[data_dir], &[server]))
     })
     .await
     .unwrap_or_default()
@@ -295,9 +293,10 @@ pub(crate) async fn end_programs(instance: &Instance) -> Result<()> {
     }
     let data_dir = instance.path().to_owned();
     for _ in 0..500 {
-        let (dir, programs) = (data_dir.clone(), programs.clone());
+        let directories = [data_dir.clone(), data_dir.join(datadir::NEW)];
+        let programs = programs.clone();
         let left = blocking("looking for programs at work", move || {
-            let left = members(&dir, &programs);
+            let left = members(&directories, &programs);
             for handle in left.iter().filter_map(|pid| PostmasterHandle::open(*pid)) {
                 handle.signal(Signal::KILL);
             }
