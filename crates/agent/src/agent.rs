@@ -7,7 +7,7 @@ use std::time::Duration;
 use pgherd_dcs::{Picture, Store};
 use pgherd_ha::lease::Excuse;
 use pgherd_ha::{
-    Decision, Identity, JobKind, Memory, Outcome, PeerFact, RemoteHistory, StartAs, View,
+    Decision, Identity, JobKind, LeaseFact, Memory, Outcome, PeerFact, RemoteHistory, StartAs, View,
 };
 use pgherd_instance::Instance;
 use pgherd_model::{LeaseSight, MemberName, Span, SystemId, Time};
@@ -139,15 +139,38 @@ impl Agent {
                 }
                 return code;
             }
-            let mut picture = self.picture.clone();
-            tokio::select! {
-                () = clock::sleep_until(wake_at) => {}
-                changed = picture.changed() => if changed.is_err() { return 1 },
-                changed = lease.changed() => if changed.is_err() { return 1 },
-                event = events.recv() => if let Some(event) = event { self.take(event) },
+            if !self.rest(wake_at, &mut events, &mut lease).await {
+                return 1;
             }
-            while let Ok(event) = events.try_recv() {
-                self.take(event);
+        }
+    }
+
+    /// Sleeps until something is worth a look; false: a channel is broken.
+    async fn rest(
+        &mut self,
+        wake_at: Time,
+        events: &mut mpsc::UnboundedReceiver<Event>,
+        lease: &mut watch::Receiver<Option<LeaseFact>>,
+    ) -> bool {
+        let mut picture = self.picture.clone();
+        loop {
+            tokio::select! {
+                () = clock::sleep_until(wake_at) => return true,
+                changed = picture.changed() => return changed.is_ok(),
+                changed = lease.changed() => return changed.is_ok(),
+                event = events.recv() => {
+                    let Some(event) = event else { return false };
+                    // One answer of several decides nothing yet.
+                    let mut worth = !matches!(event, Event::Peer(..));
+                    self.take(event);
+                    while let Ok(event) = events.try_recv() {
+                        worth |= !matches!(event, Event::Peer(..));
+                        self.take(event);
+                    }
+                    if worth {
+                        return true;
+                    }
+                }
             }
         }
     }
