@@ -386,6 +386,10 @@ fn node_file(
     if let Some((user, secret)) = etcd.auth() {
         yaml::merge(&mut etcd3, &json!({"username": user, "password": secret}));
     }
+    if let Some(pki) = etcd.pki() {
+        let tls = json!({"protocol": "https", "cacert": pki.ca, "cert": pki.cert, "key": pki.key});
+        yaml::merge(&mut etcd3, &tls);
+    }
     let mut file = json!({
         "scope": scope,
         "name": parts.name,

@@ -1,9 +1,12 @@
 //! Private etcds of one or three members, in memory where possible.
 
 use crate::janitor::Janitor;
+use crate::tls::Pki;
 use crate::wait::{try_wait_for, wait_for};
 use crate::{ports, process};
-use etcd_client::{Client, ConnectOptions, GetOptions, Permission};
+use etcd_client::{
+    Certificate, Client, ConnectOptions, GetOptions, Identity, Permission, TlsOptions,
+};
 use rustix::process::Signal;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,6 +22,8 @@ pub struct EtcdOptions {
     pub host: String,
     /// Authentication: a user who may read and write below `/service/`, and the password.
     pub auth: Option<(String, String)>,
+    /// TLS towards clients, whose certificates are demanded.
+    pub tls: bool,
     /// More arguments for every member (`--quota-backend-bytes=...`).
     pub args: Vec<String>,
 }
@@ -30,6 +35,7 @@ impl EtcdOptions {
             members,
             host: "127.0.0.1".to_owned(),
             auth: None,
+            tls: false,
             args: Vec::new(),
         }
     }
@@ -48,6 +54,7 @@ struct Member {
 pub struct Etcd {
     options: EtcdOptions,
     members: Vec<Member>,
+    pki: Option<Pki>,
     janitor: Janitor,
 }
 
@@ -76,9 +83,11 @@ impl Etcd {
                 child: Mutex::new(None),
             })
             .collect();
+        let pki = options.tls.then(|| Pki::new(&janitor.dir().join("tls")));
         let etcd = Etcd {
             options,
             members,
+            pki,
             janitor,
         };
         for i in 0..etcd.members.len() {
@@ -115,6 +124,15 @@ impl Etcd {
         self.options.auth.as_ref()
     }
 
+    /// Certificates, when TLS is on.
+    pub fn pki(&self) -> Option<&Pki> {
+        self.pki.as_ref()
+    }
+
+    fn protocol(&self) -> &'static str {
+        if self.options.tls { "https" } else { "http" }
+    }
+
     /// The directory of logs and data.
     pub fn dir(&self) -> &Path {
         self.janitor.dir()
@@ -136,7 +154,7 @@ impl Etcd {
             .append(true)
             .open(log);
         let log = log.expect("open the log of etcd");
-        let client = format!("http://{host}:{}", member.client_port);
+        let client = format!("{}://{host}:{}", self.protocol(), member.client_port);
         let peer = format!("http://{host}:{}", member.peer_port);
         let mut command = Command::new("etcd");
         command
@@ -161,6 +179,14 @@ impl Etcd {
             ])
             .args(["--logger=zap", "--log-level=warn", "--enable-v2=false"])
             .args(&self.options.args)
+            .args(self.pki.iter().flat_map(|p| {
+                [
+                    "--client-cert-auth".to_owned(),
+                    format!("--trusted-ca-file={}", p.ca.display()),
+                    format!("--cert-file={}", p.cert.display()),
+                    format!("--key-file={}", p.key.display()),
+                ]
+            }))
             .env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH)
             .current_dir("/")
             .stdin(Stdio::null())
@@ -227,7 +253,13 @@ impl Etcd {
         if let Some((user, password)) = auth {
             options = options.with_user(user, password);
         }
-        let endpoint = self.hosts().swap_remove(index);
+        if let Some(pki) = &self.pki {
+            let read = |path: &Path| std::fs::read(path).map_err(|e| e.to_string());
+            let identity = Identity::from_pem(read(&pki.cert)?, read(&pki.key)?);
+            let ca = Certificate::from_pem(read(&pki.ca)?);
+            options = options.with_tls(TlsOptions::new().ca_certificate(ca).identity(identity));
+        }
+        let endpoint = format!("{}://{}", self.protocol(), self.hosts().swap_remove(index));
         let work = Client::connect([endpoint], Some(options));
         tokio::time::timeout(limit, work)
             .await

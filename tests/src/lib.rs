@@ -17,6 +17,7 @@ pub mod ports;
 pub mod process;
 pub mod rest;
 pub mod sql;
+pub mod tls;
 pub mod wait;
 pub mod watcher;
 pub mod writer;

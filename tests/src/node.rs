@@ -366,9 +366,14 @@ impl Node {
 
     // ---- REST and log ------------------------------------------------------------------------
 
-    /// `http://host:port` + path.
+    /// `http://host:port` + path; `https` where the node file names a certificate.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}:{}{path}", self.parts.host, self.parts.rest_port)
+        let tls = self.parts.config["restapi"]["certfile"].is_string();
+        let scheme = if tls { "https" } else { "http" };
+        format!(
+            "{scheme}://{}:{}{path}",
+            self.parts.host, self.parts.rest_port
+        )
     }
 
     /// GET.

@@ -1,7 +1,8 @@
 //! Issue item 5, life of a node: clusters form from empty directories.
 
 use crate::common::{note, noted, oracle, secs, stand_in, stays, stored, system_id, three};
-use pgherd_tests::{Etcd, Kind, TestCluster, json};
+use pgherd_tests::tls::Pki;
+use pgherd_tests::{Etcd, EtcdOptions, Kind, TestCluster, json};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 /// Three empty directories: one primary that holds the lock, two that stream, one system id.
@@ -263,4 +264,40 @@ async fn a_quiet_cluster_stays_as_it_is() {
     })
     .await;
     assert_eq!(crate::common::start_time(primary).await, before);
+}
+
+/// TLS towards etcd with client certificates: forms, switches over.
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_to_etcd() {
+    let etcd = Etcd::start_with(EtcdOptions {
+        tls: true,
+        ..EtcdOptions::new(1)
+    })
+    .await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let old = cluster.primary().await.unwrap();
+    let request = crate::common::body(Some(old.name()), None);
+    let answer = old.request("POST", "/switchover", &request).await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    cluster.wait_whole(secs(40)).await;
+}
+
+/// The REST API over TLS: the members' own calls (switchover, race) use it too.
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_between_members() {
+    let etcd = Etcd::start(1).await;
+    let pki = Pki::new(&etcd.dir().join("rest"));
+    let tls = json!({"certfile": pki.cert, "keyfile": pki.key, "cafile": pki.ca});
+    let cluster = TestCluster::formed(&etcd, &three().config(json!({"restapi": tls}))).await;
+    let old = cluster.primary().await.unwrap();
+    let status = crate::common::status(old).await.unwrap();
+    assert_eq!(status["role"], "primary");
+    let request = crate::common::body(Some(old.name()), None);
+    let answer = old.request("POST", "/switchover", &request).await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let second = cluster.wait_whole(secs(40)).await;
+    second.kill_node();
+    cluster
+        .wait_new_primary(second.name(), crate::common::failover())
+        .await;
 }
