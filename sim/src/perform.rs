@@ -252,7 +252,9 @@ impl World {
             .agent
             .peers
             .insert(question.member, PeerFact { asked, answer });
-        self.poke(node);
+        if self.nodes[node].agent.questions.is_empty() {
+            self.poke(node);
+        }
     }
 
     fn ask_history(&mut self, node: usize, member: &MemberName, timeline: Timeline) -> Effect {

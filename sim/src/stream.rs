@@ -23,14 +23,15 @@ impl World {
     /// A standby tries to stream, and again later if it cannot.
     pub(crate) fn on_connect(&mut self, node: usize) {
         let pg = &self.nodes[node].pg;
-        if !pg.in_recovery || !pg.accepts() || pg.stream.is_some() || pg.promoting {
+        if !pg.in_recovery || pg.postmaster.is_none() || pg.stream.is_some() || pg.promoting {
             return;
         }
         let epoch = pg.epoch;
         let Some(from) = self.upstream_node(node) else {
             return;
         };
-        if !self.linked(node, from) || !self.nodes[from].pg.accepts() || !self.attach(node, from) {
+        let ready = self.nodes[node].pg.accepts() && self.nodes[from].pg.accepts();
+        if !ready || !self.linked(node, from) || !self.attach(node, from) {
             self.after(RETRY_MS, Event::Connect { node, epoch });
         }
     }

@@ -27,6 +27,9 @@ pub struct Memory {
     pub give_up: Option<String>,
     /// After giving up the lock, others go first until then.
     pub stand_back_until: Option<Time>,
+    /// After giving up the lock PostgreSQL is not started before then unless there is a new leader:
+    /// the promotion has the machine and the network to itself.
+    pub rest_until: Option<Time>,
     /// Failures of starting.
     pub start: Backoff,
     /// Failures of copying.

@@ -253,6 +253,9 @@ pub(crate) fn better_placed(ctx: &Ctx<'_>, memory: &Memory, own: Lsn) -> Option<
         .and_then(|cluster| cluster.sync.as_ref())
         .map(|sync| &sync.value);
     let may_win = sync_standbys(ctx);
+    // Whoever a switchover is to take the lock from waits for the others.
+    let request = ctx.cluster().and_then(|cluster| cluster.failover_request());
+    let giving_up = request.and_then(|request| request.leader.as_ref());
     for member in ctx.others() {
         let Some(PeerFact {
             answer: Some(answer),
@@ -285,6 +288,7 @@ pub(crate) fn better_placed(ctx: &Ctx<'_>, memory: &Memory, own: Lsn) -> Option<
         if answer.position() == own
             && answer.tags.failover_priority > priority
             && former != Some(&member.name)
+            && giving_up != Some(&member.name)
         {
             return Some(format!(
                 "{} has equally tolerable WAL position and priority {}, while this node has priority {priority}",

@@ -17,6 +17,11 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     match ctx.lock {
         Lock::Mine { .. } => Verdict::pass("the lock is held and renewed in time"),
         Lock::Detached { .. } => Verdict::pass("the lock carries this node's name"),
+        Lock::Free if ctx.deadlines.is_none() && becoming(ctx) => stop(
+            ctx,
+            StopMode::Kill,
+            "the lock went before PostgreSQL was primary: PostgreSQL is killed".into(),
+        ),
         Lock::Free
             if ctx
                 .deadlines
@@ -36,15 +41,19 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
 /// It says that it is primary, or it was one and still lives, or it is becoming one.
 fn may_write(ctx: &Ctx<'_>, memory: &Memory) -> bool {
     let view = ctx.view;
-    let becoming = view.running_job().is_some_and(|job| {
+    let silent = view.local.look.is_none() && memory.was_primary;
+    let alive = view.local.postmaster != Postmaster::Down;
+    view.is_primary() || becoming(ctx) || (silent && alive)
+}
+
+/// A job is making it primary.
+fn becoming(ctx: &Ctx<'_>) -> bool {
+    ctx.view.running_job().is_some_and(|job| {
         matches!(
             job.kind,
             JobKind::Promote | JobKind::Start(StartAs::Primary)
         )
-    });
-    let silent = view.local.look.is_none() && memory.was_primary;
-    let alive = view.local.postmaster != Postmaster::Down;
-    view.is_primary() || becoming || (silent && alive)
+    })
 }
 
 /// The own lease was not confirmed in time.

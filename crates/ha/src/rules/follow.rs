@@ -49,6 +49,9 @@ fn alone(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if !ctx.view.is_down() {
         return Verdict::stay("no leader to follow");
     }
+    if let Some(until) = memory.rest_until.filter(|until| ctx.now() < *until) {
+        return Verdict::stay("gave up the lock: waiting for the new leader").wake(until);
+    }
     start(ctx, memory, None, None)
 }
 

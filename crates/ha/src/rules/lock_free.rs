@@ -164,7 +164,8 @@ fn kept_back(
             }
         }
         Wish::NotMe => {
-            if !race::candidates(ctx, Lsn(0)).is_empty() {
+            // Only for those who do not wait for this node's longer WAL in turn.
+            if !race::candidates(ctx, own).is_empty() {
                 return Some(String::from("this node gave up the lock for another one"));
             }
         }

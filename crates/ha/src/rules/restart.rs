@@ -3,14 +3,16 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
-use pgherd_model::{ControlFile, ControlState, CrashHandover, Span};
+use pgherd_model::{ControlFile, ControlState, CrashHandover, Op, Span};
 
-use crate::ctx::{Ctx, Verdict};
+use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, JobKind, StartAs};
 use crate::memory::Memory;
 use crate::view::Outcome;
 use crate::{race, rules::hang};
 
+/// How long PostgreSQL rests before it is started again without a new leader.
+const REST: Span = Span::from_secs(3);
 /// How long the others go first after a hand-over.
 const STAND_BACK: Span = Span::from_secs(5);
 
@@ -20,6 +22,14 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     };
     if !ctx.view.is_down() {
         return Verdict::pass("PostgreSQL is not down");
+    }
+    if let Lock::Detached { term } = ctx.lock {
+        // Nothing renews it yet, and nobody may become primary on a lock that runs out.
+        let reattach = Op::ReattachLeader {
+            create_revision: term,
+        };
+        let reason = "taking the lock over from the agent before, then starting PostgreSQL";
+        return Verdict::only(vec![Action::Store(reattach)], reason);
     }
     let now = ctx.now();
     if let Some(reason) = memory.give_up.take() {
@@ -93,6 +103,7 @@ fn hand_over(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, reason: String) -> V
     memory.crashed_at = None;
     memory.was_primary = false;
     memory.demoted = true;
+    memory.rest_until = Some(ctx.now() + REST);
     memory.stand_back_until = Some(ctx.now() + STAND_BACK);
     let release = ctx.release(term, memory);
     Verdict::only(vec![release], reason)

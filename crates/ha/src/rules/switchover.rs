@@ -18,6 +18,8 @@ use crate::view::Outcome;
 const ASK_AGAIN: Span = Span::from_millis(10);
 /// How long the candidate may take to have all WAL once PostgreSQL is down here.
 const PATIENCE: Span = Span::from_secs(5);
+/// How long PostgreSQL rests before it is started again without a new leader.
+const REST: Span = Span::from_secs(3);
 /// How long the others go first afterwards.
 const STAND_BACK: Span = Span::from_secs(10);
 
@@ -164,6 +166,7 @@ fn hand_over(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, mut demotion: Demoti
         memory.demotion = None;
         memory.was_primary = false;
         memory.demoted = true;
+        memory.rest_until = Some(ctx.now() + REST);
         memory.stand_back_until = Some(now + STAND_BACK);
         let release = ctx.release(term, memory);
         return Verdict::only(

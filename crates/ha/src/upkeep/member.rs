@@ -7,7 +7,7 @@ use pgherd_model::{
 };
 
 use crate::ctx::Ctx;
-use crate::decision::{Action, JobKind};
+use crate::decision::{Action, JobKind, StartAs};
 use crate::memory::Memory;
 use crate::upkeep::{Duty, NOTHING, checkpoint};
 use crate::view::Outcome;
@@ -149,6 +149,9 @@ fn role(ctx: &Ctx<'_>, memory: &Memory) -> Role {
     if matches!(view.local.data, DataDir::Empty | DataDir::Unfinished) {
         return Role::Uninitialized;
     }
+    let becoming = view
+        .running_job()
+        .is_some_and(|job| job.kind == JobKind::Start(StartAs::Primary));
     match &view.local.look {
         Some(look) if !look.in_recovery => Role::Primary,
         Some(_)
@@ -161,7 +164,7 @@ fn role(ctx: &Ctx<'_>, memory: &Memory) -> Role {
         Some(_) => Role::Replica,
         // Whoever holds the lock and does not run in recovery is primary, or about to be: others
         // rely on it that nobody who may still write calls itself anything else.
-        None if ctx.holding().is_some() || memory.was_primary => Role::Primary,
+        None if ctx.holding().is_some() || memory.was_primary || becoming => Role::Primary,
         None if memory.demoted => Role::Demoted,
         None => Role::Replica,
     }
