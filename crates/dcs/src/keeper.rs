@@ -6,7 +6,7 @@ use crate::Picture;
 use crate::call::{Caller, Failure, Fault, Kind, Limits, Reply};
 use crate::image::{Change, Image, Proof, Raw};
 use crate::terms::Header;
-use etcd_client::{Client, GetOptions, WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{Client, GetOptions, KeyValue, WatchOptions, WatchResponse, WatchStream};
 use pgherd_model::{Span, Time};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -113,17 +113,7 @@ pub(crate) async fn read_all(
     client: Client,
     prefix: String,
 ) -> Result<(BTreeMap<String, Raw>, Header), etcd_client::Error> {
-    let options = GetOptions::new().with_prefix();
-    let answer = client
-        .kv_client()
-        .get(prefix.as_str(), Some(options))
-        .await?;
-    let keys = answer
-        .kvs()
-        .iter()
-        .map(|kv| (path(kv.key(), &prefix), Raw::of(kv)))
-        .collect();
-    Ok((keys, Header::of(answer.header())))
+    read(client, &prefix, GetOptions::new(), Raw::of).await
 }
 
 /// Reads the keys' names and revisions only.
@@ -131,15 +121,25 @@ async fn read_revisions(
     client: Client,
     prefix: String,
 ) -> Result<(BTreeMap<String, u64>, Header), etcd_client::Error> {
-    let options = GetOptions::new().with_prefix().with_keys_only();
+    let options = GetOptions::new().with_keys_only();
+    read(client, &prefix, options, |kv| Raw::of(kv).mod_revision).await
+}
+
+/// What is wanted of each key below `prefix`.
+async fn read<T>(
+    client: Client,
+    prefix: &str,
+    options: GetOptions,
+    wanted: fn(&KeyValue) -> T,
+) -> Result<(BTreeMap<String, T>, Header), etcd_client::Error> {
     let answer = client
         .kv_client()
-        .get(prefix.as_str(), Some(options))
+        .get(prefix, Some(options.with_prefix()))
         .await?;
     let keys = answer
         .kvs()
         .iter()
-        .map(|kv| (path(kv.key(), &prefix), Raw::of(kv).mod_revision))
+        .map(|kv| (path(kv.key(), prefix), wanted(kv)))
         .collect();
     Ok((keys, Header::of(answer.header())))
 }
