@@ -3,7 +3,7 @@
 use crate::args::CtlArgs;
 use crate::clock;
 use crate::error::CtlError;
-use pgherd_dcs::{Options, Protocol, Store};
+use pgherd_dcs::{Options, Store};
 use pgherd_model::{Cluster, Failover, Op, Span, SynchronousMode};
 use pgherd_peer::{PeerOptions, Peers};
 use pgherd_wire::patroni::config::{CtlConfig, load_ctl};
@@ -78,7 +78,7 @@ impl Session {
 
     /// Reads a cluster from the lock service.
     pub(crate) async fn see(&self, scope: &str) -> Result<Seen, CtlError> {
-        let store = Store::start(self.options(scope)?).map_err(CtlError::told)?;
+        let store = Store::start(self.options(scope)).map_err(CtlError::told)?;
         Seen::read(store, scope.to_owned()).await
     }
 
@@ -88,28 +88,11 @@ impl Session {
         Peers::new(&options).map_err(CtlError::told)
     }
 
-    fn options(&self, scope: &str) -> Result<Options, CtlError> {
-        let etcd = &self.config.etcd3;
-        let tls = etcd.endpoints.iter().any(|url| url.starts_with("https://"));
-        let endpoints = etcd.endpoints.iter().map(|url| {
-            let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
-            rest.trim_end_matches('/').to_owned()
-        });
-        Ok(Options {
-            endpoints: endpoints.collect(),
-            protocol: if tls { Protocol::Https } else { Protocol::Http },
-            cacert: etcd.cacert.clone(),
-            cert: etcd.cert.clone(),
-            key: etcd.key.clone(),
-            username: etcd.login.as_ref().map(|login| login.username.clone()),
-            password: etcd.login.as_ref().map(|login| login.password.clone()),
-            discovery: !etcd.use_proxies,
-            prefix: prefix(&self.config.namespace, scope),
-            me: "pgherd-ctl".into(),
-            ttl: Span::from_secs(30),
-            lease_ttl: Span::from_secs(20),
-            clock: clock::now,
-        })
+    fn options(&self, scope: &str) -> Options {
+        let prefix = prefix(&self.config.namespace, scope);
+        let lives = (Span::from_secs(30), Span::from_secs(20));
+        let me = "pgherd-ctl".into();
+        Options::new(&self.config.etcd3, prefix, me, lives, clock::now)
     }
 }
 

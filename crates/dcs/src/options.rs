@@ -1,6 +1,7 @@
 //! Where etcd is, who we are there, and how long things may take.
 
 use pgherd_model::{MemberName, Secret, Span, Time};
+use pgherd_wire::patroni::config::Etcd3;
 use std::path::PathBuf;
 
 /// How etcd is spoken to.
@@ -53,4 +54,79 @@ pub struct Options {
     pub lease_ttl: Span,
     /// The body's clock (CLOCK_BOOTTIME).
     pub clock: fn() -> Time,
+}
+
+impl Options {
+    /// For section `etcd3` of a configuration; `prefix`, `me`, the lives of the member's and the
+    /// leader's lease and the clock as in the fields of these names.
+    pub fn new(
+        etcd: &Etcd3,
+        prefix: String,
+        me: MemberName,
+        (ttl, lease_ttl): (Span, Span),
+        clock: fn() -> Time,
+    ) -> Options {
+        let tls = etcd.endpoints.iter().any(|url| url.starts_with("https://"));
+        let endpoints = etcd.endpoints.iter().map(|url| {
+            let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+            rest.trim_end_matches('/').to_owned()
+        });
+        let login = etcd.login.as_ref();
+        Options {
+            endpoints: endpoints.collect(),
+            protocol: if tls { Protocol::Https } else { Protocol::Http },
+            cacert: etcd.cacert.clone(),
+            cert: etcd.cert.clone(),
+            key: etcd.key.clone(),
+            username: login.map(|login| login.username.clone()),
+            password: login.map(|login| login.password.clone()),
+            discovery: !etcd.use_proxies,
+            prefix,
+            me,
+            ttl,
+            lease_ttl,
+            clock,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgherd_wire::patroni::config::Login;
+
+    fn options(etcd: &Etcd3) -> Options {
+        let lives = (Span::from_secs(30), Span::from_secs(20));
+        Options::new(etcd, "/service/demo/".into(), "n0".into(), lives, || {
+            Time(0)
+        })
+    }
+
+    #[test]
+    fn a_section_becomes_options() {
+        let mut etcd = Etcd3 {
+            endpoints: vec!["http://a:2379".into(), "http://[::1]:2379/".into()],
+            use_proxies: false,
+            login: None,
+            cacert: None,
+            cert: None,
+            key: None,
+        };
+        let plain = options(&etcd);
+        assert_eq!(plain.endpoints, ["a:2379", "[::1]:2379"]);
+        assert_eq!((plain.protocol, plain.discovery), (Protocol::Http, true));
+        assert_eq!((plain.username, plain.password), (None, None));
+
+        etcd.endpoints = vec!["https://a:2379".into()];
+        etcd.use_proxies = true;
+        etcd.login = Some(Login {
+            username: "herd".into(),
+            password: Secret::new("hunter2"),
+        });
+        let whole = options(&etcd);
+        assert_eq!((whole.protocol, whole.discovery), (Protocol::Https, false));
+        assert_eq!(whole.username.as_deref(), Some("herd"));
+        assert_eq!(whole.password, Some(Secret::new("hunter2")));
+        assert!(!format!("{whole:?}").contains("hunter2"));
+    }
 }
