@@ -171,3 +171,40 @@ async fn a_stopped_agent_hands_over() {
     old.start();
     assert_eq!(cluster.wait_whole(secs(40)).await.name(), new.name());
 }
+
+/// Agent and guard killed together (more than is guaranteed for writes): another is promoted all the
+/// same, and the returning agent takes its old primary down and rejoins.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abandoned_primary_is_taken_down_by_its_returning_agent() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let old = cluster.primary().await.unwrap();
+    old.signal_guard(Signal::STOP);
+    old.kill_agent();
+    old.signal_guard(Signal::KILL);
+    let survivors = cluster.nodes().iter().filter(|n| n.name() != old.name());
+    let survivors: Vec<_> = survivors.collect();
+    let new = cluster
+        .wait_for("a new primary", failover(), async || {
+            for node in &survivors {
+                if node.writable().await {
+                    return Ok(node.name());
+                }
+            }
+            Err("none".to_owned())
+        })
+        .await;
+    crate::common::note(cluster.node(new), "on the new timeline").await;
+    old.start();
+    assert_eq!(cluster.wait_whole(secs(50)).await.name(), new);
+    cluster
+        .wait_for(
+            "the old one has the new row",
+            secs(10),
+            async || match crate::common::noted(old, "on the new timeline").await? {
+                1 => Ok(()),
+                n => Err(format!("{n}")),
+            },
+        )
+        .await;
+}
