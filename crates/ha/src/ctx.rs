@@ -2,9 +2,11 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use pgherd_model::{Cluster, Leader, Member, MemberName, Op, PostgresState, Role, Time};
+use pgherd_model::{
+    Cluster, ControlState, Leader, Member, MemberName, Op, PostgresState, Role, Time,
+};
 
-use crate::decision::{Action, Why};
+use crate::decision::{Action, JobKind, Why};
 use crate::lease::{Deadlines, Lease};
 use crate::memory::Memory;
 use crate::view::View;
@@ -157,6 +159,30 @@ impl<'a> Ctx<'a> {
 
     pub(crate) fn cluster(&self) -> Option<&'a Cluster> {
         self.view.cluster()
+    }
+
+    /// PostgreSQL does not say what it is, and it was a primary when it last ran or still runs as
+    /// one by its pg_control: an agent that has just come back remembers nothing.
+    pub(crate) fn may_be_primary(&self, memory: &Memory) -> bool {
+        let local = &self.view.local;
+        // pg_rewind and recovery in single-user mode serve nobody.
+        let offline = self.view.running_job().is_some_and(|job| {
+            matches!(
+                job.kind,
+                JobKind::CrashRecovery
+                    | JobKind::Rewind { .. }
+                    | JobKind::Clone { .. }
+                    | JobKind::Bootstrap
+            )
+        });
+        let runs = !self.view.is_down() && !local.standby_signal && !offline;
+        let written = local.control.is_some_and(|control| {
+            !matches!(
+                control.state,
+                ControlState::InArchiveRecovery | ControlState::ShutDownInRecovery
+            )
+        });
+        local.look.is_none() && (memory.was_primary || (runs && written))
     }
 
     /// What this node publishes now.

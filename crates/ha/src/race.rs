@@ -4,7 +4,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use pgherd_model::{LeaseSight, Lsn, Member, MemberName, Role, Span, Time};
+use pgherd_model::{LeaseSight, Lsn, Member, MemberName, Role, Span, Time, Timeline};
 
 use crate::ctx::Ctx;
 use crate::decision::Ask;
@@ -245,6 +245,13 @@ pub(crate) fn suspect_since(memory: &Memory) -> Option<Time> {
     }
 }
 
+/// The timeline that the last promotion made, if `history` tells.
+pub(crate) fn cluster_timeline(ctx: &Ctx<'_>) -> Option<Timeline> {
+    let history = ctx.cluster()?.history.as_ref()?;
+    let newest = history.value.last()?;
+    Some(Timeline(newest.timeline.0 + 1))
+}
+
 /// Who keeps this node from being the healthiest, if anybody.
 pub(crate) fn better_placed(ctx: &Ctx<'_>, memory: &Memory, own: Lsn) -> Option<String> {
     let former = memory.former.as_ref().map(|former| &former.name);
@@ -271,6 +278,9 @@ pub(crate) fn better_placed(ctx: &Ctx<'_>, memory: &Memory, own: Lsn) -> Option<
             return Some(format!("Primary ({}) is still alive", member.name));
         }
         // Who may not take over must not keep anybody else from it.
+        if ctx.view.settings.check_timeline && answer.timeline < cluster_timeline(ctx) {
+            continue;
+        }
         if may_win
             .as_ref()
             .is_some_and(|names| !names.contains(&&member.name))

@@ -41,9 +41,8 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
 /// It says that it is primary, or it was one and still lives, or it is becoming one.
 fn may_write(ctx: &Ctx<'_>, memory: &Memory) -> bool {
     let view = ctx.view;
-    let silent = view.local.look.is_none() && memory.was_primary;
     let alive = view.local.postmaster != Postmaster::Down;
-    view.is_primary() || becoming(ctx) || (silent && alive)
+    view.is_primary() || becoming(ctx) || (alive && ctx.may_be_primary(memory))
 }
 
 /// A job is making it primary.

@@ -179,13 +179,8 @@ fn kept_back(
                 "My wal position exceeds maximum replication lag",
             ));
         }
-        let newest = cluster
-            .history
-            .as_ref()
-            .and_then(|stored| stored.value.last());
-        let cluster_timeline = newest.map(|line| line.timeline.0 + 1);
-        let own_timeline = ctx.view.local.look.as_ref().map(|look| look.timeline.0);
-        if settings.check_timeline && cluster_timeline > own_timeline {
+        let own_timeline = ctx.view.local.look.as_ref().map(|look| look.timeline);
+        if settings.check_timeline && race::cluster_timeline(ctx) > own_timeline {
             return Some(String::from("My timeline is behind the cluster's"));
         }
     }

@@ -164,7 +164,7 @@ fn role(ctx: &Ctx<'_>, memory: &Memory) -> Role {
         Some(_) => Role::Replica,
         // Whoever holds the lock and does not run in recovery is primary, or about to be: others
         // rely on it that nobody who may still write calls itself anything else.
-        None if ctx.holding().is_some() || memory.was_primary || becoming => Role::Primary,
+        None if ctx.holding().is_some() || becoming || ctx.may_be_primary(memory) => Role::Primary,
         None if memory.demoted => Role::Demoted,
         None => Role::Replica,
     }
