@@ -37,40 +37,9 @@ pub(crate) fn effective(node: &NodeConfig, cluster: Option<&Cluster>) -> Effecti
 
 /// For the lock service.
 pub(crate) fn store(node: &NodeConfig, settings: &Settings) -> dcs::Options {
-    let etcd = &node.etcd3;
-    let https = etcd.endpoints.iter().any(|url| url.starts_with("https:"));
-    let endpoints = etcd
-        .endpoints
-        .iter()
-        .map(|url| {
-            url.split_once("://")
-                .map_or(url.as_str(), |(_, rest)| rest)
-                .trim_end_matches('/')
-                .to_owned()
-        })
-        .collect();
-    dcs::Options {
-        endpoints,
-        protocol: if https {
-            dcs::Protocol::Https
-        } else {
-            dcs::Protocol::Http
-        },
-        cacert: etcd.cacert.clone(),
-        cert: etcd.cert.clone(),
-        key: etcd.key.clone(),
-        username: etcd.login.as_ref().map(|login| login.username.clone()),
-        password: etcd
-            .login
-            .as_ref()
-            .map(|login| dcs::Secret::new(login.password.expose())),
-        discovery: !etcd.use_proxies,
-        prefix: keys::prefix(&node.namespace, &node.scope),
-        me: node.name.clone(),
-        ttl: settings.ttl,
-        lease_ttl: settings.lease_ttl,
-        clock: clock::now,
-    }
+    let prefix = keys::prefix(&node.namespace, &node.scope);
+    let lives = (settings.ttl, settings.lease_ttl);
+    dcs::Options::new(&node.etcd3, prefix, node.name.clone(), lives, clock::now)
 }
 
 /// What does not change about the local PostgreSQL.
@@ -121,11 +90,10 @@ fn program_option(name: &str, value: Option<&String>) -> instance::ProgramOption
 }
 
 fn credentials(from: &Credentials) -> instance::Credentials {
-    let secret = |text: &config::Secret| instance::Secret::new(text.expose());
     instance::Credentials {
         username: Some(from.username.clone()),
-        password: from.password.as_ref().map(secret),
-        sslpassword: from.sslpassword.as_ref().map(secret),
+        password: from.password.clone(),
+        sslpassword: from.sslpassword.clone(),
         settings: from.options.clone(),
     }
 }
