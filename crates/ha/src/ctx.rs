@@ -6,7 +6,7 @@ use pgherd_model::{
     Cluster, ControlState, Leader, Member, MemberName, Op, PostgresState, Role, Time,
 };
 
-use crate::decision::{Action, JobKind, Why};
+use crate::decision::{Action, JobKind, StartAs, Why};
 use crate::lease::{Deadlines, Lease};
 use crate::memory::Memory;
 use crate::view::View;
@@ -183,6 +183,17 @@ impl<'a> Ctx<'a> {
             )
         });
         local.look.is_none() && (memory.was_primary || (runs && written))
+    }
+
+    /// PostgreSQL is down or in recovery, and nothing is making it a primary.
+    pub(crate) fn cannot_write(&self) -> bool {
+        let becoming = self.view.running_job().is_some_and(|job| {
+            matches!(
+                job.kind,
+                JobKind::Promote | JobKind::Start(StartAs::Primary)
+            )
+        });
+        !becoming && (self.view.is_down() || self.view.is_standby())
     }
 
     /// What this node publishes now.

@@ -19,7 +19,7 @@ pub(crate) fn duty(ctx: &Ctx<'_>, _memory: &mut Memory) -> Duty {
             (vec![Action::ArmGuard { pid }], None)
         }
         (Lock::Mine { .. }, _) if !off => NOTHING,
-        _ if guard.armed_for.is_some() && (ctx.view.settings.pause || !ctx.view.is_primary()) => {
+        _ if guard.armed_for.is_some() && (ctx.view.settings.pause || ctx.cannot_write()) => {
             (vec![Action::DisarmGuard], None)
         }
         _ => NOTHING,
