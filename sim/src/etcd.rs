@@ -97,6 +97,11 @@ impl Etcd {
         self.change(|cluster, _| cluster.leader = None);
     }
 
+    /// Somebody deletes `initialize` by hand.
+    pub(crate) fn forget_initialize(&mut self) {
+        self.change(|cluster, _| cluster.initialize = None);
+    }
+
     /// Somebody writes `failover`.
     pub(crate) fn request(&mut self, failover: Failover) {
         self.change(|cluster, revision| {

@@ -163,6 +163,7 @@ impl World {
     }
 
     fn on_promoted(&mut self, node: usize) {
+        let record = self.number();
         let pg = &mut self.nodes[node].pg;
         let helpers = pg.children.values().any(|child| child.dies.is_none());
         if pg.postmaster.is_none() || pg.phase != Phase::Running || !helpers {
@@ -173,6 +174,9 @@ impl World {
         let timeline = pg.disk.timeline;
         pg.disk.history.push((timeline, end));
         pg.disk.timeline = timeline + 1;
+        pg.disk
+            .wal
+            .append(record, timeline + 1, 60, What::EndOfRecovery);
         pg.in_recovery = false;
         pg.promoting = false;
         pg.disk.standby_signal = false;

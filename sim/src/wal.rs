@@ -7,6 +7,8 @@ pub(crate) enum What {
     Row(u64),
     /// A checkpoint, also one at shutdown or at the end of recovery.
     Checkpoint,
+    /// The first record of a timeline.
+    EndOfRecovery,
 }
 
 /// One record. `id` is unique in the world: equal ids mean the same bytes.
@@ -97,7 +99,7 @@ impl Wal {
     pub(crate) fn rows(&self) -> impl Iterator<Item = u64> + '_ {
         self.records.iter().filter_map(|record| match record.what {
             What::Row(row) => Some(row),
-            What::Checkpoint => None,
+            What::Checkpoint | What::EndOfRecovery => None,
         })
     }
 }
