@@ -1,1 +1,551 @@
-//! Unit tests of the brain.
+//! Unit tests of the brain: a view as one line of text, the decision as one line back.
+//!
+//! `now 100s lock - former b | a* replica tl3 lsn 50 | b replica tl3 lsn 40`: facts about the
+//! cluster, then one part per node; `*` is the node that decides. Others have answered just now
+//! unless they are `mute` (asked, silent) or `unasked`.
+
+mod duties;
+mod leader;
+mod race;
+mod rejoin;
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use pgherd_model::*;
+
+use crate::decision::{JobKind, StartAs};
+use crate::{
+    Dcs, Former, GuardFact, Identity, Job, LeaseFact, Local, Memory, Orders, Outcome, PeerFact,
+    RemoteHistory, View, decide,
+};
+
+const PID: u32 = 4711;
+
+/// Orders that most views call for and few tests are about.
+const NOISE: [&str; 6] = [
+    "PutMember",
+    "LookAtLease",
+    "PutStatus",
+    "PutHistory",
+    "CreateSlot",
+    "ArmGuard",
+];
+
+/// The decision for a view: `AcquireLeader, because lock_free: ...`, without the noise.
+fn answer(text: &str) -> String {
+    let (view, memory) = parse(text);
+    let decision = decide(&view, &memory);
+    let ours = decision.why.rule == "lock_held";
+    let names: Vec<&str> = decision
+        .actions
+        .iter()
+        .map(crate::Action::name)
+        .filter(|name| !NOISE.contains(name) || (ours && *name == "ArmGuard"))
+        .collect();
+    let names = if names.is_empty() {
+        "nothing".to_string()
+    } else {
+        names.join(" + ")
+    };
+    format!("{names}, because {}", decision.why)
+}
+
+/// Pairs of lines: a view, and the decision after `=> `. Empty lines and `#` part them.
+fn check_all(table: &str) {
+    let mut view = "";
+    let mut count = 0;
+    for line in table.lines().map(str::trim) {
+        if let Some(expected) = line.strip_prefix("=> ") {
+            assert_eq!(answer(view), expected, "{view}");
+            count += 1;
+        } else if !line.starts_with('#') {
+            view = line;
+        }
+    }
+    assert!(count > 0);
+}
+
+fn number(word: Option<&str>) -> u64 {
+    word.unwrap().trim_end_matches('s').parse().unwrap()
+}
+
+/// What is said about one node.
+#[derive(Clone, Debug, Default)]
+struct Said {
+    name: String,
+    me: bool,
+    state: String,
+    timeline: u32,
+    lsn: u64,
+    words: Vec<String>,
+}
+
+impl Said {
+    fn has(&self, word: &str) -> bool {
+        self.words.iter().any(|other| other == word)
+    }
+
+    fn value(&self, word: &str) -> Option<&str> {
+        let at = self.words.iter().position(|other| other == word)?;
+        self.words.get(at + 1).map(String::as_str)
+    }
+}
+
+fn said(part: &str) -> Said {
+    let mut said = Said {
+        timeline: 1,
+        lsn: 50,
+        ..Said::default()
+    };
+    let mut words = part.split_whitespace();
+    let name = words.next().unwrap();
+    said.me = name.ends_with('*');
+    said.name = name.trim_end_matches('*').to_string();
+    said.state = words.next().unwrap().to_string();
+    while let Some(word) = words.next() {
+        match word {
+            "lsn" => said.lsn = number(words.next()),
+            tl if tl.starts_with("tl") => said.timeline = tl[2..].parse().unwrap(),
+            other => said.words.push(other.to_string()),
+        }
+    }
+    said
+}
+
+fn parse(text: &str) -> (View, Memory) {
+    let mut parts = text.split('|');
+    let facts: Vec<&str> = parts.next().unwrap().split_whitespace().collect();
+    let nodes: Vec<Said> = parts.map(said).collect();
+    let me = nodes.iter().find(|node| node.me).unwrap();
+    let has = |word: &str| facts.contains(&word);
+    let value = |word: &str| {
+        let at = facts.iter().position(|fact| *fact == word)?;
+        facts.get(at + 1).copied()
+    };
+    let now = Time::from_millis(value("now").map_or(100, |it| number(Some(it))) * 1000);
+    let mut memory = memory(now, me, &value);
+    let cluster = cluster(&facts, &nodes);
+    let mine = cluster.leader_name().is_some_and(|name| name.0 == me.name);
+    let ago = me.value("renewed").map_or(0, |it| number(Some(it)));
+    let view = View {
+        now,
+        me: me.name.as_str().into(),
+        identity: identity(me),
+        dcs: if has("unreachable") {
+            let since = now;
+            Dcs::Unreachable {
+                since,
+                last: Some(cluster.clone()),
+            }
+        } else {
+            Dcs::Fresh(cluster)
+        },
+        lease: (mine && !me.has("reborn")).then(|| LeaseFact {
+            lease: if me.has("newlease") { 8 } else { 7 },
+            sent: now - Span::from_secs(ago),
+            length: Span::from_secs(20),
+        }),
+        sight: None,
+        local: local(now, me, &nodes),
+        peers: peers(now, &nodes),
+        asking: has("asking"),
+        history: value("fork").map(|fork| {
+            let (from, rest) = fork.split_once(':').unwrap();
+            let (ended, end) = rest.split_once('@').unwrap();
+            let theirs = nodes
+                .iter()
+                .find(|node| node.name == from)
+                .unwrap()
+                .timeline;
+            let lines = vec![(Timeline(ended.parse().unwrap()), Lsn(end.parse().unwrap()))];
+            RemoteHistory {
+                from: from.into(),
+                asked: now,
+                lines: Some((Timeline(theirs), lines)),
+            }
+        }),
+        settings: settings(&has),
+        orders: Orders {
+            shutdown: me.has("shutdown"),
+            bootstrap_claim: me.has("claimed").then_some(3),
+            bootstrapped: me.has("bootstrapped").then_some(SystemId(1)),
+        },
+    };
+    if mine {
+        memory.term = Some(5);
+        memory.lease_sent = view.lease.map(|lease| lease.sent);
+        memory.was_primary = me.state == "primary" || me.has("was_primary");
+    }
+    (view, memory)
+}
+
+fn memory<'a>(now: Time, me: &Said, value: &impl Fn(&str) -> Option<&'a str>) -> Memory {
+    let free = value("free").map_or(0, |it| number(Some(it)));
+    let since = now - Span::from_secs(free);
+    Memory {
+        first_fresh: Some(now - Span::from_secs(value("up").map_or(50, |it| number(Some(it))))),
+        former: value("former").map(|name| Former {
+            name: name.into(),
+            lease: 6,
+            length: Span::from_secs(20),
+            renewed_before: value("renewed_before")
+                .map(|at| Time::from_millis(number(Some(at)) * 1000)),
+            looked: value("looked").map(|at| Time::from_millis(number(Some(at)) * 1000)),
+            vanished: Some(since),
+        }),
+        free_since: Some(since),
+        stand_back_until: me.has("stands_back").then(|| now + Span::from_secs(5)),
+        stream_broken: me.has("broken").then_some(now - Span::from_millis(300)),
+        member_written: Some(now),
+        ..Memory::default()
+    }
+}
+
+fn settings(has: &impl Fn(&str) -> bool) -> Settings {
+    let mut settings = Settings {
+        synchronous_mode: if has("sync_mode") {
+            SynchronousMode::On
+        } else {
+            SynchronousMode::Off
+        },
+        check_timeline: has("check_timeline"),
+        use_pg_rewind: has("rewind"),
+        remove_data_directory_on_diverged_timelines: has("remove"),
+        pause: has("pause"),
+        guard: if has("guard_required") {
+            GuardMode::Required
+        } else {
+            GuardMode::Automatic
+        },
+        ..Settings::default()
+    };
+    if has("handover") {
+        settings.primary_start_timeout = Span::ZERO;
+    }
+    settings
+}
+
+fn identity(me: &Said) -> Identity {
+    Identity {
+        api_url: "http://me".into(),
+        tags: tags(me),
+        may_bootstrap: !me.has("poor"),
+        bootstrap_config: "{}".into(),
+        ..Identity::default()
+    }
+}
+
+fn tags(node: &Said) -> Tags {
+    Tags {
+        nofailover: node.has("nofailover"),
+        failover_priority: node.value("prio").map_or(1, |it| it.parse().unwrap()),
+        ..Tags::default()
+    }
+}
+
+fn stored<T>(value: T) -> Option<Stored<T>> {
+    Some(Stored { value, revision: 3 })
+}
+
+fn cluster(facts: &[&str], nodes: &[Said]) -> Cluster {
+    let value = |word: &str| {
+        let at = facts.iter().position(|fact| *fact == word)?;
+        facts.get(at + 1).copied()
+    };
+    let names = |text: &str| {
+        text.split(',')
+            .filter(|it| !it.is_empty())
+            .map(MemberName::from)
+            .collect()
+    };
+    let mut cluster = Cluster {
+        revision: 100,
+        initialize: match value("initialize") {
+            None => stored(Initialize::Done(SystemId(1))),
+            Some("none") => None,
+            Some("underway") => stored(Initialize::UnderWay),
+            Some(_) => stored(Initialize::Done(SystemId(2))),
+        },
+        config: stored(Config { text: "{}".into() }).filter(|_| !facts.contains(&"noconfig")),
+        leader: value("lock")
+            .filter(|name| *name != "-")
+            .map(|name| Leader {
+                name: name.into(),
+                lease: 7,
+                create_revision: 5,
+                mod_revision: 5,
+            }),
+        leader_deleted: value("deleted").map(|at| number(Some(at))),
+        sync: value("sync").and_then(|text| {
+            let (leader, standbys) = text.split_once(':').unwrap();
+            stored(Sync {
+                leader: Some(leader.into()),
+                standbys: names(standbys),
+                quorum: 0,
+            })
+        }),
+        failover: value("failover").and_then(|text| {
+            let (leader, member) = text.split_once('>').unwrap();
+            let name = |text: &str| (!text.is_empty()).then(|| MemberName::from(text));
+            stored(Failover {
+                leader: name(leader),
+                member: name(member),
+                scheduled_at: None,
+            })
+        }),
+        status: value("optime").and_then(|at| {
+            stored(Status {
+                optime: Lsn(number(Some(at))),
+                ..Status::default()
+            })
+        }),
+        history: value("history").and_then(|last| {
+            stored(vec![HistoryLine {
+                timeline: Timeline(last.parse().unwrap()),
+                end: Lsn(1),
+                reason: String::new(),
+                timestamp: None,
+                leader: None,
+            }])
+        }),
+        ..Cluster::default()
+    };
+    for node in nodes {
+        let revision = if node.has("words") { 90 } else { 3 };
+        cluster.members.insert(
+            node.name.as_str().into(),
+            Stored {
+                value: member(node),
+                revision,
+            },
+        );
+    }
+    cluster
+}
+
+fn member(node: &Said) -> Member {
+    let running = matches!(node.state.as_str(), "primary" | "replica");
+    Member {
+        name: node.name.as_str().into(),
+        conn_url: String::new(),
+        address: Some((node.name.clone(), 5432)),
+        api_url: format!("http://{}", node.name),
+        proxy_url: None,
+        state: Some(if running {
+            PostgresState::Running
+        } else {
+            PostgresState::Stopped
+        }),
+        role: Some(match node.state.as_str() {
+            "primary" => Role::Primary,
+            "down" if node.has("words") => Role::Demoted,
+            _ => Role::Replica,
+        }),
+        version: None,
+        xlog_location: Some(Lsn(node.lsn)),
+        receive_lsn: None,
+        replay_lsn: None,
+        timeline: Some(Timeline(node.timeline)),
+        replication_state: None,
+        checkpoint_after_promote: node.has("unchecked").then_some(false),
+        tags: tags(node),
+        pending_restart: false,
+        pending_restart_reason: None,
+        scheduled_restart: None,
+        pause: false,
+        lease: 0,
+    }
+}
+
+fn peers(now: Time, nodes: &[Said]) -> BTreeMap<MemberName, PeerFact> {
+    let others = nodes.iter().filter(|node| !node.me && !node.has("unasked"));
+    others
+        .map(|node| {
+            let primary = node.state == "primary";
+            let runs = primary || node.state == "replica";
+            let answer = PeerStatus {
+                asked: now,
+                state: member(node).state,
+                role: member(node).role,
+                reachable: runs,
+                writable_at: primary.then_some(Lsn(node.lsn)),
+                received: Lsn(if primary { 0 } else { node.lsn }),
+                replayed: Lsn(0),
+                timeline: Some(Timeline(node.timeline)),
+                streaming: false,
+                watchdog_failed: node.has("nodog"),
+                tags: tags(node),
+            };
+            let answer = (!node.has("mute")).then_some(answer);
+            (node.name.as_str().into(), PeerFact { asked: now, answer })
+        })
+        .collect()
+}
+
+fn local(now: Time, me: &Said, nodes: &[Said]) -> Local {
+    let alive = matches!(me.state.as_str(), "primary" | "replica" | "silent");
+    let data = match me.state.as_str() {
+        "empty" => DataDir::Empty,
+        "unusable" => DataDir::Unusable("not ours".into()),
+        _ => DataDir::Initialized,
+    };
+    let state = match me.state.as_str() {
+        "down" => ControlState::ShutDown,
+        "replica" => ControlState::InArchiveRecovery,
+        _ if me.has("standby") => ControlState::ShutDownInRecovery,
+        _ => ControlState::InProduction,
+    };
+    let control = ControlFile {
+        system_id: SystemId(1),
+        state,
+        timeline: Timeline(
+            me.value("control")
+                .map_or(me.timeline, |it| it.parse().unwrap()),
+        ),
+        checkpoint: Lsn(me.lsn),
+        min_recovery_end: Lsn(if me.has("standby") { me.lsn } else { 0 }),
+        min_recovery_timeline: Timeline(0),
+        rewindable: !me.has("plain"),
+    };
+    Local {
+        control: (data == DataDir::Initialized).then_some(control),
+        data,
+        shutdown_end: (state == ControlState::ShutDown).then_some(Lsn(me.lsn + 1)),
+        standby_signal: me.has("standby"),
+        backup_label: false,
+        postmaster: match me.state.as_str() {
+            "leftovers" => Postmaster::Leftovers(3),
+            _ if alive => Postmaster::Alive { pid: PID },
+            _ => Postmaster::Down,
+        },
+        look: (alive && me.state != "silent").then(|| look(me, nodes)),
+        silent_since: None,
+        job: job(now, me),
+        guard: GuardFact {
+            alive: true,
+            armed_for: me.has("armed").then_some(PID),
+            failed: me.has("guardfailed"),
+        },
+        own_history: own_history(me),
+        probed: Some(now - Span::from_secs(me.value("probed").map_or(0, |it| number(Some(it))))),
+    }
+}
+
+fn own_history(me: &Said) -> Vec<HistoryLine> {
+    let ended = (me.state == "primary" && me.timeline > 1).then(|| HistoryLine {
+        timeline: Timeline(me.timeline - 1),
+        end: Lsn(30),
+        reason: String::new(),
+        timestamp: Some(String::from("2026-11-21T00:00:00+00:00")),
+        leader: None,
+    });
+    ended.into_iter().collect()
+}
+
+fn look(me: &Said, nodes: &[Said]) -> Look {
+    let primary = me.state == "primary";
+    let from = me.value("from");
+    Look {
+        in_recovery: !primary,
+        timeline: Timeline(me.timeline),
+        wal: WalPositions {
+            flushed: Lsn(if primary { me.lsn } else { 0 }),
+            received: Lsn(if primary { 0 } else { me.lsn }),
+            replayed: Lsn(if primary { 0 } else { me.lsn }),
+        },
+        receiver: from.filter(|_| !me.has("broken")).map(|from| Receiver {
+            streaming: true,
+            timeline: Timeline(me.timeline),
+            host: from.into(),
+            port: 5432,
+            slot: None,
+            latest_end: Lsn(me.lsn),
+        }),
+        upstream: from.map(|from| Upstream {
+            host: from.into(),
+            port: 5432,
+            slot: Some(slot_name(&me.name.as_str().into())),
+        }),
+        slots: me.value("slot").map(slot).into_iter().collect(),
+        standbys: nodes
+            .iter()
+            .filter(|node| primary && node.has("attached"))
+            .map(standby)
+            .collect(),
+        start_time: String::new(),
+        server_version: 150_000,
+        replay_paused: false,
+        replayed_at: None,
+        synchronous_standby_names: me.value("waits").unwrap_or_default().into(),
+        pending_restart: Vec::new(),
+    }
+}
+
+fn slot(name: &str) -> Slot {
+    Slot {
+        name: name.into(),
+        kind: SlotKind::Physical,
+        active: false,
+        temporary: false,
+        restart: Some(Lsn(10)),
+        confirmed_flush: None,
+        holds_xmin: false,
+        lost: false,
+        failover: false,
+    }
+}
+
+fn standby(node: &Said) -> Standby {
+    Standby {
+        name: node.name.clone(),
+        user: String::new(),
+        address: None,
+        state: "streaming".into(),
+        sync_state: if node.has("synced") {
+            "sync".into()
+        } else {
+            "async".into()
+        },
+        sync_priority: 0,
+        written: Lsn(node.lsn),
+        flushed: Lsn(node.lsn),
+        replayed: Lsn(node.lsn),
+    }
+}
+
+fn job(now: Time, me: &Said) -> Option<Job> {
+    let (kind, running) = match (me.value("job"), me.value("failed")) {
+        (Some(kind), _) => (kind, true),
+        (None, Some(kind)) => (kind, false),
+        (None, None) => return None,
+    };
+    let address = ("x".to_string(), 5432);
+    let kind = match kind {
+        "start_primary" => JobKind::Start(StartAs::Primary),
+        "promote" => JobKind::Promote,
+        "bootstrap" => JobKind::Bootstrap,
+        "clone" => JobKind::Clone {
+            from: "x".into(),
+            address,
+        },
+        "rewind" => JobKind::Rewind {
+            from: "x".into(),
+            address,
+        },
+        "recovery" => JobKind::CrashRecovery,
+        "stop" => JobKind::Stop {
+            mode: StopMode::Fast,
+            checkpoint_first: false,
+        },
+        other => panic!("{other}"),
+    };
+    Some(Job {
+        kind,
+        since: now,
+        outcome: (!running).then(|| Outcome::Failed("broken".into())),
+        ended: (!running).then_some(now),
+    })
+}

@@ -1,0 +1,217 @@
+//! The leader, and whoever still thinks so: `paused`, `fence`, `shutdown`, `starting`, `hang`,
+//! `switchover`, `restart`, `lock_held`.
+
+use super::check_all;
+
+/// `lock_held`.
+#[test]
+fn whoever_holds_the_lock_becomes_primary() {
+    check_all(
+        r"
+        lock a | a* primary armed | b replica
+        => nothing, because lock_held: no action. I am (a), the leader with the lock
+
+        lock a | a* replica armed | b replica
+        => Promote, because lock_held: promoted self to leader by acquiring session lock
+
+        lock a | a* replica | b replica
+        => ArmGuard, because lock_held: arming the guard before the promotion
+
+        lock a guard_required | a* replica guardfailed | b replica
+        => ReleaseLeader, because lock_held: the guard is required and cannot be armed
+
+        lock a | a* replica guardfailed | b replica
+        => Promote, because lock_held: promoted self to leader by acquiring session lock
+
+        lock a | a* replica armed failed promote | b replica
+        => ReleaseLeader, because lock_held: promotion failed: broken
+
+        lock a sync_mode sync b:c | a* replica armed | b replica
+        => PutSync, because lock_held: naming itself alone in /sync before the promotion
+
+        lock a sync_mode sync a: | a* replica armed | b replica
+        => Promote, because lock_held: promoted self to leader by acquiring session lock
+
+        lock a | a* primary reborn | b replica
+        => ReattachLeader, because lock_held: took the lock over from the agent before
+
+        lock a | a* primary armed renewed 11s | b replica
+        => nothing, because lock_held: no action. I am (a), the leader with the lock
+
+        lock a unreachable | a* primary armed renewed 11s | b replica
+        => nothing, because lock_held: no action. I am (a), the leader with the lock
+
+        lock a | a* primary armed failover a>b | b replica lsn 50
+        => nothing, because lock_held: no action. I am (a), the leader with the lock
+
+        lock a | a* primary armed | b replica lsn 50
+        => nothing, because lock_held: no action. I am (a), the leader with the lock
+
+        lock a failover c>b | a* primary armed | b replica
+        => PutFailover, because lock_held: no action. I am (a), the leader with the lock
+
+        lock a failover a>a | a* primary armed | b replica
+        => PutFailover, because lock_held: no action. I am (a), the leader with the lock
+        ",
+    );
+}
+
+/// `fence`.
+#[test]
+fn who_has_no_right_to_write_is_stopped() {
+    check_all(
+        r"
+        lock a unreachable | a* primary armed renewed 12s | b replica
+        => StopFast, because fence: no renewal of the lock was confirmed for 0.6 of its life: demoting
+
+        lock a unreachable | a* primary armed renewed 14s | b replica
+        => StopKill, because fence: no renewal of the lock was confirmed for 0.7 of its life: PostgreSQL is killed
+
+        lock b | a* primary | b primary
+        => StopKill, because fence: b holds the lock: PostgreSQL is killed
+
+        lock b | a* silent | b primary
+        => StopKill, because fence: b holds the lock: PostgreSQL is killed
+
+        lock - | a* down job start_primary | b replica
+        => StopKill, because fence: the lock went before PostgreSQL was primary: PostgreSQL is killed
+        ",
+    );
+}
+
+/// `follow`.
+#[test]
+fn a_lease_granted_anew_is_not_the_locks() {
+    check_all(
+        r"
+        lock a unreachable | a* replica armed newlease | b replica
+        => DisarmGuard, because follow: no leader to follow
+        ",
+    );
+}
+
+/// `starting`.
+#[test]
+fn what_is_under_way_is_left_alone() {
+    check_all(
+        r"
+        lock b | a* silent standby | b primary
+        => nothing, because starting: PostgreSQL lives and does not answer (yet)
+
+        lock a | a* leftovers was_primary | b replica
+        => StopKill, because starting: the postmaster is dead, 3 of its processes are not yet
+
+        lock b | a* silent standby job clone | b primary
+        => nothing, because starting: Clone in progress
+
+        lock a | a* crashed job start_primary | b replica
+        => nothing, because starting: updated leader lock during StartPrimary
+        ",
+    );
+}
+
+/// `shutdown`.
+#[test]
+fn an_agent_ends_in_order() {
+    check_all(
+        r"
+        lock a | a* primary armed shutdown | b replica
+        => StopFast, because shutdown: the agent ends: stopping PostgreSQL
+
+        lock a | a* primary armed shutdown job stop | b replica
+        => nothing, because shutdown: PostgreSQL is being stopped
+
+        lock a | a* primary armed shutdown failed stop | b replica
+        => StopKill, because shutdown: the agent ends: stopping PostgreSQL
+
+        lock a | a* down shutdown | b replica
+        => ReleaseLeader, because shutdown: the agent ends: releasing the lock
+
+        lock b | a* down shutdown | b primary
+        => Exit, because shutdown: the agent ends
+        ",
+    );
+}
+
+/// `hang`.
+#[test]
+fn a_primary_that_hangs_loses_the_lock() {
+    check_all(
+        r"
+        lock a | a* silent was_primary probed 31s | b replica lsn 50
+        => StopKill, because hang: PostgreSQL did not commit within hang_timeout: killed
+
+        lock a | a* silent was_primary probed 31s | b replica mute
+        => nothing, because hang: PostgreSQL hangs and nobody could take over
+
+        lock a | a* primary armed probed 31s | b replica unasked
+        => AskPeers, because hang: PostgreSQL hangs: asking who could take over
+        ",
+    );
+}
+
+/// `switchover`.
+#[test]
+fn a_switchover_asks_first_and_stops_then() {
+    check_all(
+        r"
+        lock a failover a>b | a* primary armed | b replica lsn 50
+        => StopFast, because switchover: switchover: demoting myself
+
+        lock a failover a>b | a* primary armed | b replica lsn 50 unasked
+        => AskPeers, because switchover: switchover: asking the candidates
+
+        lock a failover a>b | a* primary armed | b replica mute
+        => PutFailover, because switchover: switchover: no healthy members found, the request is dropped
+
+        lock a failover >b | a* primary armed | b replica lsn 50
+        => StopFast, because switchover: manual failover: demoting myself
+
+        lock a failover a>b | a* primary tl3 armed | b replica tl2 lsn 90
+        => PutFailover, because switchover: switchover: no healthy members found, the request is dropped
+        ",
+    );
+}
+
+/// `restart`.
+#[test]
+fn a_dead_primary_is_started_or_handed_over() {
+    check_all(
+        r"
+        lock a | a* crashed | b replica
+        => StartPrimary, because restart: starting the crashed primary in place
+
+        lock a | a* crashed reborn | b replica
+        => ReattachLeader, because restart: taking the lock over from the agent before, then starting PostgreSQL
+
+        lock a handover | a* crashed | b replica lsn 50
+        => ReleaseLeader, because restart: stopped PostgreSQL to fail over after a crash
+
+        lock a handover | a* crashed | b replica lsn 50 unasked
+        => AskPeers, because restart: PostgreSQL crashed: asking who could take over
+
+        lock a handover | a* crashed | b replica mute
+        => StartPrimary, because restart: starting the crashed primary in place
+
+        lock a handover | a* crashed tl3 | b replica tl2 lsn 90
+        => StartPrimary, because restart: starting the crashed primary in place
+
+        lock a | a* crashed standby | b replica
+        => StartStandby, because restart: starting as a standby, to be promoted
+
+        lock a | a* crashed failed start_primary | b replica
+        => nothing, because restart: PostgreSQL failed to start
+        ",
+    );
+}
+
+/// `paused`.
+#[test]
+fn hands_off_in_pause() {
+    check_all(
+        r"
+        pause lock a | a* primary | b replica
+        => nothing, because paused: PAUSE: no action. I am (a), the leader with the lock
+        ",
+    );
+}

@@ -1,0 +1,138 @@
+//! Who takes a free lock, and when (contract: patroni-ha-rules, sections 2 and 6; Safety 4).
+
+use super::check_all;
+
+/// `lock_free`: position, priority, tags, lag, timeline, sync.
+#[test]
+fn the_healthiest_takes_it() {
+    check_all(
+        r"
+        lock - former c deleted 80 | a* replica lsn 50 | b replica lsn 40 | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+
+        lock - former c deleted 80 | a* replica lsn 50 from c | b replica lsn 40 | c down words
+        => StopReceiving, because lock_free: the lock is free: ending the stream
+
+        lock - former c deleted 80 | a* replica lsn 50 | b replica lsn 60 | c down words
+        => nothing, because lock_free: Wal position of b is ahead of my wal position
+
+        lock - former c deleted 80 | a* replica lsn 50 | b replica lsn 60 mute | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+
+        lock - former c deleted 80 | a* replica lsn 50 | b replica lsn 60 nodog | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+
+        lock - former c deleted 80 | a* replica lsn 50 | b replica lsn 50 prio 2 | c down words
+        => nothing, because lock_free: b has equally tolerable WAL position and priority 2, while this node has priority 1
+
+        lock - former c deleted 80 | a* replica lsn 50 prio 2 | b replica lsn 50 prio 2 | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+
+        lock - former c deleted 80 | a* replica lsn 50 | b primary lsn 10 | c down words
+        => nothing, because lock_free: Primary (b) is still alive
+
+        lock - former c deleted 80 optime 3000000 | a* replica lsn 50 | b replica lsn 40 | c down words
+        => nothing, because lock_free: My wal position exceeds maximum replication lag
+
+        lock - former c deleted 80 history 2 check_timeline | a* replica tl2 lsn 50 | b replica tl3 lsn 40 | c down words
+        => nothing, because lock_free: My timeline is behind the cluster's
+
+        lock - former c deleted 80 history 2 check_timeline | a* replica tl3 lsn 40 | b replica tl2 lsn 50 | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+
+        lock - former c deleted 80 history 2 | a* replica tl2 lsn 50 | b replica tl3 lsn 40 | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+
+        lock - former c deleted 80 sync_mode sync c:b | a* replica lsn 60 | b replica lsn 50 | c down words
+        => nothing, because lock_free: not in /sync: a synchronous standby takes over
+
+        lock - former c deleted 80 sync_mode sync c:a | a* replica lsn 50 | b replica lsn 60 prio 9 | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+
+        lock - former c deleted 80 | a* replica lsn 50 stands_back | b replica lsn 40 | c down words
+        => nothing, because lock_free: the others go first
+
+        lock - former c deleted 80 | a* replica lsn 50 | b replica lsn 40 unasked | c down words
+        => AskPeers, because lock_free: the lock is free: asking the others
+
+        lock - former c deleted 80 asking | a* replica lsn 50 | b replica lsn 40 unasked | c down words
+        => nothing, because lock_free: the lock is free: waiting for the others' answers
+
+        lock - | a* replica lsn 50
+        => AcquireLeader, because lock_free: no other member is writable; healthiest of 1
+
+        lock - | a* primary lsn 50 | b replica lsn 40
+        => AcquireLeader, because lock_free: acquired session lock as a leader
+
+        lock - history 3 | a* primary tl3 lsn 50 | b replica tl4 lsn 40
+        => StopKill, because lock_free: running as primary on the old timeline 3: stopped
+        ",
+    );
+}
+
+/// `lock_free` with a request in `failover`.
+#[test]
+fn a_request_changes_who_may() {
+    check_all(
+        r"
+        lock - former c deleted 80 | a* replica lsn 50 | b replica lsn 60 nofailover | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+
+        lock - former c deleted 80 | a* replica lsn 50 nofailover | b replica lsn 40 | c down words
+        => nothing, because lock_free: following a different leader because I am not allowed to promote
+
+        lock - former c deleted 80 failover c>b | a* replica lsn 50 | b replica lsn 40 | c down words
+        => nothing, because lock_free: b was named to take over
+
+        lock - former c deleted 80 failover c>b | a* replica lsn 50 | b replica lsn 40 mute | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+
+        lock - former c deleted 80 failover c>a | a* replica lsn 50 | b replica lsn 60 | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+
+        lock - failover c> | c* replica lsn 50 prio 3 | a replica lsn 50 | b replica lsn 40
+        => nothing, because lock_free: this node gave up the lock for another one
+
+        lock - failover c> | a* replica lsn 50 | b replica lsn 50 | c replica lsn 50 prio 3
+        => AcquireLeader, because lock_free: no other member is writable; healthiest of 3
+
+        lock - failover c> | c* replica lsn 50 | a replica lsn 40 | b replica lsn 40
+        => AcquireLeader, because lock_free: no other member is writable; healthiest of 3
+        ",
+    );
+}
+
+/// `lock_free`: released, answered, ran out, vanished early, never seen.
+#[test]
+fn not_before_the_former_leader_is_known_not_to_write() {
+    check_all(
+        r"
+        lock - former c free 3 | a* replica lsn 50 | b replica lsn 40 | c primary mute
+        => nothing, because lock_free: the lock of c vanished early and it may still be writable
+
+        lock - former c free 20 | a* replica lsn 50 | b replica lsn 40 | c primary mute
+        => AcquireLeader, because lock_free: a full lease has passed since the lock of c vanished; healthiest of 3
+
+        lock - former c free 3 | a* replica lsn 50 | b replica lsn 40 | c replica lsn 50
+        => AcquireLeader, because lock_free: c answers that it is not writable; healthiest of 3
+
+        lock - former c free 3 | a* replica lsn 50 | b replica lsn 40 | c primary lsn 50
+        => nothing, because lock_free: the lock of c vanished early and it may still be writable
+
+        lock - former c free 1 renewed_before 81 looked 97 | a* replica lsn 50 | b replica lsn 40 | c primary mute
+        => AcquireLeader, because lock_free: the lease of c ran out; healthiest of 3
+
+        lock - former c free 1 renewed_before 84 looked 99 | a* replica lsn 50 | b replica lsn 40 | c primary mute
+        => nothing, because lock_free: the lease of c has run out, its processes end
+
+        lock - former c deleted 95 free 3 | a* replica lsn 50 | b replica lsn 40 | c down words mute
+        => nothing, because lock_free: the lock of c vanished early and it may still be writable
+
+        lock - up 3 | a* replica lsn 50 | b replica lsn 40 mute
+        => nothing, because lock_free: b may have held the lock before this agent started
+
+        lock - up 30 | a* replica lsn 50 | b replica lsn 40 mute
+        => AcquireLeader, because lock_free: a full lease has passed without a lock; healthiest of 2
+        ",
+    );
+}

@@ -1,0 +1,147 @@
+//! How a node comes into the cluster, and back into it: `bootstrap`, `identity`, `rewind`,
+//! `follow`.
+
+use super::check_all;
+
+/// `bootstrap`.
+#[test]
+fn no_data_yet() {
+    check_all(
+        r"
+        lock - initialize none | a* empty | b empty
+        => PutInitialize, because bootstrap: trying to bootstrap a new cluster
+
+        lock - initialize none | a* empty poor | b empty
+        => nothing, because bootstrap: waiting for leader to bootstrap
+
+        lock - initialize none | a* empty nofailover | b empty
+        => nothing, because bootstrap: waiting for leader to bootstrap
+
+        lock - initialize underway | a* empty claimed | b empty
+        => Bootstrap, because bootstrap: bootstrap in progress
+
+        lock - initialize underway | a* empty | b empty
+        => nothing, because bootstrap: another node is creating the cluster
+
+        lock - initialize underway | a* empty claimed failed bootstrap | b empty
+        => DeleteInitialize + Exit, because bootstrap: failed to bootstrap the cluster: broken
+
+        lock - initialize underway | a* primary claimed bootstrapped | b empty
+        => PutInitialize + PutConfig + AcquireLeader, because bootstrap: initialized a new cluster
+
+        lock - initialize none | a* primary claimed bootstrapped | b empty
+        => Exit, because bootstrap: `initialize` was changed while this node created the cluster
+
+        lock - | a* empty | b replica
+        => nothing, because bootstrap: waiting for leader to bootstrap
+
+        lock b | a* empty | b primary
+        => Clone, because bootstrap: trying to bootstrap from 'b'
+
+        lock b | a* empty failed clone | b primary
+        => nothing, because bootstrap: copying failed, the next try is due soon
+
+        lock b | a* empty | b down
+        => nothing, because bootstrap: waiting for b to run before copying it
+
+        lock a | a* empty | b replica
+        => ReleaseLeader, because bootstrap: released the lock: there is no data here
+
+        lock a | a* unusable | b replica
+        => ReleaseLeader, because bootstrap: data directory unusable: not ours
+        ",
+    );
+}
+
+/// `identity`.
+#[test]
+fn data_and_cluster_belong_together() {
+    check_all(
+        r"
+        lock b initialize other | a* replica | b primary
+        => Exit, because identity: system ID mismatch, node a belongs to a different cluster: 2 != 1
+
+        lock a initialize none | a* primary armed | b replica
+        => PutInitialize, because identity: repaired `initialize`
+
+        lock - initialize none | a* replica | b replica
+        => Exit, because identity: node a runs as a replica, but the cluster has neither a leader nor `initialize`
+
+        lock - initialize none | a* down | b empty
+        => PutInitialize, because identity: claimed the cluster for the data found here
+        ",
+    );
+}
+
+/// `follow`.
+#[test]
+fn a_standby_follows() {
+    check_all(
+        r"
+        lock b | a* down lsn 40 | b primary tl1
+        => StartStandby, because follow: starting as a secondary
+
+        lock b fork b:1@45 | a* down lsn 40 | b primary tl2
+        => StartStandby, because follow: starting as a secondary
+
+        lock b fork b:1@45 | a* replica lsn 40 from c | b primary tl2
+        => SetUpstream, because follow: following b from b:5432
+
+        lock b | a* replica from b | b primary
+        => nothing, because follow: no action. I am (a), a secondary, and following a leader (b)
+
+        lock b | a* replica from b broken | b primary
+        => SetUpstream, because follow: no action. I am (a), a secondary, and following a leader (b), not streaming yet
+
+        lock b | a* replica | b down
+        => nothing, because follow: waiting for b to run as primary
+
+        lock - | a* down | b replica
+        => StartStandby, because follow: starting as a secondary
+        ",
+    );
+}
+
+/// `rewind`.
+#[test]
+fn data_that_went_another_way_are_never_started() {
+    check_all(
+        r"
+        lock b | a* down lsn 40 | b primary tl2
+        => AskHistory, because rewind: reading the timeline history of b
+
+        lock b fork b:1@45 | a* down lsn 45 | b primary tl2
+        => nothing, because rewind: local WAL goes to 0/2E on timeline 1, but timeline 2 forked off at 0/2D; pg_rewind is not possible (it needs use_pg_rewind and data checksums or wal_log_hints) and remove_data_directory_on_diverged_timelines is off: waiting for a reinitialize
+
+        lock b fork b:1@45 rewind | a* down lsn 45 | b primary tl2
+        => Rewind, because rewind: local WAL goes to 0/2E on timeline 1, but timeline 2 forked off at 0/2D: running pg_rewind from b
+
+        lock b fork b:1@45 rewind | a* down lsn 45 | b primary tl2 unchecked
+        => nothing, because rewind: waiting for the checkpoint of b after its promotion
+
+        lock b fork b:1@45 rewind | a* down lsn 45 failed rewind | b primary tl2
+        => nothing, because rewind: pg_rewind failed, the next try is due soon
+
+        lock b fork b:1@45 rewind remove | a* down lsn 45 plain | b primary tl2
+        => RemoveData, because rewind: local WAL goes to 0/2E on timeline 1, but timeline 2 forked off at 0/2D: copying b anew
+
+        lock b fork b:1@45 remove | a* down lsn 45 | b primary tl2
+        => RemoveData, because rewind: local WAL goes to 0/2E on timeline 1, but timeline 2 forked off at 0/2D: copying b anew
+
+        lock b fork b:2@45 remove | a* down tl1 lsn 40 | b primary tl3
+        => RemoveData, because rewind: timeline 1 is not in the history of b: copying b anew
+
+        lock b remove | a* down tl3 lsn 40 | b primary tl2
+        => RemoveData, because rewind: own timeline 3 is not in the history of b (2): copying b anew
+
+        lock b fork b:1@45 | a* replica lsn 46 from c | b primary tl2
+        => StopFast, because rewind: local WAL goes to 0/2E on timeline 1, but timeline 2 forked off at 0/2D: stopping to rewind
+
+        lock b | a* crashed lsn 40 | b primary tl2
+        => CrashRecovery, because rewind: crash recovery first, to know where the local WAL ends
+
+        lock b | a* crashed lsn 40 failed recovery | b primary tl2
+        => nothing, because rewind: crash recovery failed and without it the end of the local WAL is unknown: the next try is due soon
+        ",
+    );
+}
