@@ -28,6 +28,10 @@ const DURING_JOB: Span = Span::from_millis(100);
 const STALE: Span = Span::from_secs(4);
 
 /// What waits for an answer of etcd.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "some thousands at a time, gone after a moment"
+)]
 #[derive(Clone, Debug)]
 pub(crate) enum Asked {
     /// The order that is being carried out.
@@ -41,6 +45,10 @@ pub(crate) enum Asked {
 }
 
 /// The order that is being carried out, as far as it takes time.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "some thousands at a time, gone after a moment"
+)]
 #[derive(Clone, Debug)]
 pub(crate) enum Pending {
     /// The lease is renewed first.

@@ -12,6 +12,10 @@ pub(crate) const NODES: usize = 3;
 pub(crate) const ETCD: usize = NODES;
 
 /// A request to etcd.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "some thousands at a time, gone after a moment"
+)]
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Store(Op),
@@ -43,6 +47,10 @@ pub(crate) enum Killer {
 
 /// `run` names one life of an agent, `epoch` one life of a PostgreSQL: what was meant for another
 /// life is ignored.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "some thousands at a time, gone after a moment"
+)]
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// A request arrives at etcd.

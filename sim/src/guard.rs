@@ -218,7 +218,7 @@ impl World {
     pub(crate) fn on_kill(&mut self, node: usize, run: u64, killer: Killer) {
         let killing = match killer {
             Killer::Job(number) => {
-                if !self.awake(node, run, Event::Kill { node, run, killer }) {
+                if !self.awake(node, run, &Event::Kill { node, run, killer }) {
                     return;
                 }
                 let agent = &self.nodes[node].agent;

@@ -34,6 +34,21 @@ impl World {
     }
 
     pub(crate) fn on_store(&mut self, event: Event) {
+        let agent = match &event {
+            Event::Answer { node, run, .. } | Event::Watch { node, run, .. } => {
+                if !self.linked(*node, ETCD) {
+                    return;
+                }
+                Some((*node, *run))
+            }
+            Event::NoAnswer { node, run, .. } | Event::Keeper { node, run } => Some((*node, *run)),
+            _ => None,
+        };
+        if let Some((node, run)) = agent
+            && !self.awake(node, run, &event)
+        {
+            return;
+        }
         match event {
             Event::Request {
                 node,
@@ -43,75 +58,47 @@ impl World {
             } => self.on_request(node, run, id, &call),
             Event::Answer {
                 node,
-                run,
                 id,
                 reply,
                 picture,
+                ..
             } => {
-                let linked = self.linked(node, ETCD);
-                let again = Event::Answer {
-                    node,
-                    run,
-                    id,
-                    reply: reply.clone(),
-                    picture: picture.clone(),
-                };
-                if linked && self.awake(node, run, again) {
-                    self.on_answer(node, id, reply, picture);
-                }
+                self.on_answer(node, id, reply, picture);
             }
-            Event::NoAnswer { node, run, id } => {
-                if self.awake(node, run, Event::NoAnswer { node, run, id }) {
-                    self.on_no_answer(node, id);
-                }
+            Event::NoAnswer { node, id, .. } => self.on_no_answer(node, id),
+            Event::Watch { node, picture, .. } => self.watched(node, &picture),
+            Event::Keeper { node, .. } => {
+                let sent = self.clock(node);
+                let limit =
+                    (self.settings.lease_ttl / 5).clamp(Span::from_secs(1), Span::from_secs(2));
+                self.call(node, Call::Read, Asked::Keeper { sent }, limit);
             }
-            Event::Watch { node, run, picture } => {
-                let linked = self.linked(node, ETCD);
-                if linked
-                    && self.awake(
-                        node,
-                        run,
-                        Event::Watch {
-                            node,
-                            run,
-                            picture: picture.clone(),
-                        },
-                    )
-                {
-                    self.watched(node, &picture);
-                }
-            }
-            Event::Keeper { node, run } => {
-                if self.awake(node, run, Event::Keeper { node, run }) {
-                    let sent = self.clock(node);
-                    let limit =
-                        (self.settings.lease_ttl / 5).clamp(Span::from_secs(1), Span::from_secs(2));
-                    self.call(node, Call::Read, Asked::Keeper { sent }, limit);
-                }
-            }
-            Event::Lease { id, expires } => {
-                if self
-                    .etcd
-                    .leases
-                    .get(&id)
-                    .is_some_and(|lease| lease.expires == expires)
-                {
-                    let late = self.rng.between(50, 500);
-                    self.after(late, Event::Revoke { id, expires });
-                }
-            }
-            Event::Revoke { id, expires } => {
-                let same = self
-                    .etcd
-                    .leases
-                    .get(&id)
-                    .is_some_and(|it| it.expires == expires);
-                if same && self.etcd.revoke(id) {
-                    self.say(|| format!("etcd deletes lease {id}"));
-                    self.announce();
-                }
-            }
+            Event::Lease { id, expires } => self.lease_over(id, expires),
+            Event::Revoke { id, expires } => self.revoke(id, expires),
             _ => {}
+        }
+    }
+
+    /// It was not renewed since.
+    fn same_lease(&self, id: i64, expires: Time) -> bool {
+        self.etcd
+            .leases
+            .get(&id)
+            .is_some_and(|lease| lease.expires == expires)
+    }
+
+    fn revoke(&mut self, id: i64, expires: Time) {
+        if self.same_lease(id, expires) && self.etcd.revoke(id) {
+            self.say(|| format!("etcd deletes lease {id}"));
+            self.announce();
+        }
+    }
+
+    /// etcd notices late.
+    fn lease_over(&mut self, id: i64, expires: Time) {
+        if self.same_lease(id, expires) {
+            let late = self.rng.between(50, 500);
+            self.after(late, Event::Revoke { id, expires });
         }
     }
 

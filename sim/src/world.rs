@@ -217,103 +217,53 @@ impl World {
 
     /// Events of an agent or a guard: a process that is stopped takes them later.
     fn on_process(&mut self, event: Event) {
+        let agent = match &event {
+            Event::Wake { node, run, .. }
+            | Event::Decide { node, run }
+            | Event::Performed { node, run, .. }
+            | Event::Renewal { node, run, .. }
+            | Event::PeerAnswer { node, run, .. }
+            | Event::History { node, run, .. }
+            | Event::Probe { node, run, .. }
+            | Event::Job { node, run, .. } => Some((*node, *run)),
+            _ => None,
+        };
+        if let Some((node, run)) = agent
+            && !self.awake(node, run, &event)
+        {
+            return;
+        }
         match event {
-            Event::Wake { node, run, number } => {
-                if self.awake(node, run, Event::Wake { node, run, number }) {
-                    self.on_wake(node, number);
-                }
-            }
-            Event::Decide { node, run } => {
-                if self.awake(node, run, Event::Decide { node, run }) {
-                    self.on_decide(node);
-                }
-            }
+            Event::Wake { node, number, .. } => self.on_wake(node, number),
+            Event::Decide { node, .. } => self.on_decide(node),
             Event::Performed {
                 node,
-                run,
                 number,
                 outcome,
+                ..
             } => {
-                if self.awake(
-                    node,
-                    run,
-                    Event::Performed {
-                        node,
-                        run,
-                        number,
-                        outcome,
-                    },
-                ) {
-                    self.on_performed(node, number, outcome);
-                }
+                self.on_performed(node, number, outcome);
             }
-            Event::Renewal { node, run, number } => {
-                if self.awake(node, run, Event::Renewal { node, run, number }) {
-                    self.on_renewal(node, number);
-                }
-            }
+            Event::Renewal { node, number, .. } => self.on_renewal(node, number),
             Event::Question { from, run, to, ask } => self.on_question(from, run, to, ask),
             Event::PeerAnswer {
-                node,
-                run,
-                ask,
-                answer,
+                node, ask, answer, ..
             } => {
-                let again = Event::PeerAnswer {
-                    node,
-                    run,
-                    ask,
-                    answer: answer.clone(),
-                };
-                if self.awake(node, run, again) {
-                    self.on_peer_answer(node, ask, answer.map(|answer| *answer));
-                }
+                self.on_peer_answer(node, ask, answer.map(|answer| *answer));
             }
             Event::History {
                 node,
-                run,
                 of,
                 asked,
                 timeline,
+                ..
             } => {
-                if self.awake(
-                    node,
-                    run,
-                    Event::History {
-                        node,
-                        run,
-                        of,
-                        asked,
-                        timeline,
-                    },
-                ) {
-                    self.on_history(node, of, asked, timeline);
-                }
+                self.on_history(node, of, asked, timeline);
             }
             Event::Probe {
-                node,
-                run,
-                sent,
-                ends,
-            } => {
-                if self.awake(
-                    node,
-                    run,
-                    Event::Probe {
-                        node,
-                        run,
-                        sent,
-                        ends,
-                    },
-                ) {
-                    self.on_probe(node, sent, ends);
-                }
-            }
-            Event::Job { node, run, number } => {
-                if self.awake(node, run, Event::Job { node, run, number }) {
-                    self.on_job(node, number);
-                }
-            }
+                node, sent, ends, ..
+            } => self.on_probe(node, sent, ends),
+            Event::Job { node, number, .. } => self.on_job(node, number),
             Event::Kill { node, run, killer } => self.on_kill(node, run, killer),
             Event::Guard { node, number } => self.on_guard(node, number),
             _ => {}
@@ -321,13 +271,13 @@ impl World {
     }
 
     /// The agent of that life exists and runs; if it is stopped, the event waits for it.
-    pub(crate) fn awake(&mut self, node: usize, run: u64, event: Event) -> bool {
+    pub(crate) fn awake(&mut self, node: usize, run: u64, event: &Event) -> bool {
         let agent = &mut self.nodes[node].agent;
         if !agent.alive || agent.run != run {
             return false;
         }
         if agent.stopped {
-            agent.deferred.push(event);
+            agent.deferred.push(event.clone());
             return false;
         }
         true
