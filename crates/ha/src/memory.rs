@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
-use pgherd_model::{MemberName, Span, Time};
+use pgherd_model::{Lsn, MemberName, Span, Time};
 use serde::{Deserialize, Serialize};
 
 /// Kept between two looks; lost with the agent, so nothing here may be needed for safety after
@@ -56,6 +56,8 @@ pub struct Memory {
     pub checkpoint_asked: Option<Time>,
     /// When each member's slot was last needed.
     pub slots_seen: BTreeMap<String, Time>,
+    /// `synchronous_standby_names` first seen in force, and the end of the WAL at that look.
+    pub sync_from: Option<(String, Lsn)>,
     /// `synchronous_standby_names` was changed then, and waits for being in force.
     pub sync_changed: Option<Time>,
 }

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use pgherd_model::{Look, MemberName, Op, Span, Sync, SynchronousMode};
+use pgherd_model::{Look, Lsn, MemberName, Op, Span, Sync, SynchronousMode};
 
 use crate::ctx::{Ctx, Lock};
 use crate::decision::Action;
@@ -38,7 +38,7 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
         .map(|stored| &stored.value)
         .filter(|sync| sync.leader.as_ref() == Some(ctx.me()));
     let wished = wished(ctx, look);
-    match step(ctx, look, published, &wished) {
+    match step(ctx, memory, look, published, &wished) {
         Step::Publish(standbys) => {
             let sync = Sync {
                 leader: Some(ctx.me().clone()),
@@ -76,7 +76,13 @@ enum Step {
     Settled,
 }
 
-fn step(ctx: &Ctx<'_>, look: &Look, published: Option<&Sync>, wished: &[MemberName]) -> Step {
+fn step(
+    ctx: &Ctx<'_>,
+    memory: &mut Memory,
+    look: &Look,
+    published: Option<&Sync>,
+    wished: &[MemberName],
+) -> Step {
     // A new leader vouches for nobody until PostgreSQL waits for them.
     let Some(published) = published else {
         return Step::Publish(Vec::new());
@@ -94,9 +100,17 @@ fn step(ctx: &Ctx<'_>, look: &Look, published: Option<&Sync>, wished: &[MemberNa
     if look.synchronous_standby_names != text {
         return Step::Set(text);
     }
+    // What was acknowledged before PostgreSQL waited for it a new one must have as well.
+    let known = memory
+        .sync_from
+        .as_ref()
+        .filter(|(known, _)| *known == text);
+    let from = known.map_or(look.wal.flushed, |(_, from)| *from);
+    memory.sync_from = Some((text, from));
+    let present = |name| published.standbys.contains(name);
     let in_force: Vec<MemberName> = wished
         .iter()
-        .filter(|name| waits_for(look, name))
+        .filter(|name| waits_for(look, name, if present(name) { Lsn(0) } else { from }))
         .cloned()
         .collect();
     if in_force != published.standbys && in_force.len() >= published.standbys.len() {
@@ -119,11 +133,12 @@ fn switch_off(sync: Option<u64>, term: u64) -> Duty {
     )
 }
 
-/// PostgreSQL counts it as synchronous.
-fn waits_for(look: &Look, name: &MemberName) -> bool {
+/// PostgreSQL counts it as synchronous, and it has everything up to there.
+fn waits_for(look: &Look, name: &MemberName, from: Lsn) -> bool {
     look.standbys.iter().any(|standby| {
         standby.name.eq_ignore_ascii_case(&name.0)
             && matches!(standby.sync_state.as_str(), "sync" | "quorum")
+            && standby.flushed >= from
     })
 }
 
