@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use pgherd_ha::{Action, Ask, JobKind, PeerFact, RemoteHistory, Sequence, StartAs};
-use pgherd_model::{Answer, MemberName, Op, Span, Time, Timeline, Upstream};
+use pgherd_instance::{TimelineHistory, TimelineSwitch};
+use pgherd_model::{Answer, HistoryLine, MemberName, Op, Span, Time, Timeline, Upstream};
 
 use crate::agent::Agent;
 use crate::clock;
@@ -65,6 +66,9 @@ impl Agent {
                 self.guarding.disarm().await;
                 Effect::Quiet
             }
+            Action::InstallHistory { timeline, lines } => {
+                done(name, self.install_history(timeline, &lines).await)
+            }
             Action::CreateSlot(slot) => done(
                 name,
                 self.instance
@@ -78,13 +82,14 @@ impl Agent {
                 name,
                 self.instance.advance_slot(&slot, lsn).await.map(|_| ()),
             )),
-            Action::SetSynchronousStandbys(names) => done(
-                name,
-                self.instance
+            Action::SetSynchronousStandbys(names) => {
+                self.sync_names = Some(names.clone());
+                let set = self
+                    .instance
                     .set_synchronous_standby_names(Some(names))
-                    .await
-                    .map(|_| ()),
-            ),
+                    .await;
+                done(name, set.map(|_| ()))
+            }
             Action::Checkpoint => self.checkpoint(),
             Action::Exit { code, message } => {
                 if code == 0 {
@@ -106,6 +111,30 @@ impl Agent {
         Ok(())
     }
 
+    async fn install_history(
+        &self,
+        timeline: Timeline,
+        lines: &[HistoryLine],
+    ) -> pgherd_instance::Result<()> {
+        let switches: Vec<TimelineSwitch> = lines
+            .iter()
+            .map(|line| TimelineSwitch {
+                timeline: line.timeline,
+                end: line.end,
+                reason: line.reason.clone(),
+            })
+            .collect();
+        let text = switches.iter().fold(String::new(), |text, switch| {
+            text + &format!("{}\t{}\t{}\n", switch.timeline, switch.end, switch.reason)
+        });
+        let history = TimelineHistory {
+            timeline,
+            switches,
+            text,
+        };
+        self.instance.install_history(&history).await
+    }
+
     async fn store(&mut self, op: Op) -> Effect {
         if matches!(op, Op::AcquireLeader | Op::ReattachLeader { .. })
             && let Err(error) = self.renewal.renew_now().await
@@ -113,7 +142,7 @@ impl Agent {
             tracing::warn!("the lock cannot be taken: {error}");
             return Effect::Failed;
         }
-        let answer = self.store.run(&op, self.store_deadline()).await;
+        let answer = self.store.run(&op, self.store_deadline(&op)).await;
         match (&op, answer) {
             (Op::LookAtLease { .. }, Ok(Answer::Lease(sight))) => {
                 self.sight = Some(sight);
@@ -151,10 +180,16 @@ impl Agent {
         }
     }
 
-    /// No request may keep the loop longer than the lease can bear.
-    fn store_deadline(&self) -> Time {
+    /// No request may keep the loop longer than the lease can bear, and one that can wait for the
+    /// next look even less.
+    fn store_deadline(&self, op: &Op) -> Time {
         let settings = &self.effective.settings;
-        let limit = (settings.lease_ttl / 5).clamp(Span::from_millis(500), Span::from_secs(2));
+        let patient = !matches!(
+            op,
+            Op::PutMember(_) | Op::PutStatus { .. } | Op::LookAtLease { .. }
+        );
+        let longest = Span::from_millis(if patient { 2000 } else { 500 });
+        let limit = (settings.lease_ttl / 5).clamp(Span::from_millis(400), longest);
         clock::now() + limit.min(settings.retry_timeout)
     }
 

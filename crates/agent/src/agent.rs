@@ -10,7 +10,7 @@ use pgherd_ha::{
     Decision, Identity, JobKind, LeaseFact, Memory, Outcome, PeerFact, RemoteHistory, StartAs, View,
 };
 use pgherd_instance::Instance;
-use pgherd_model::{LeaseSight, MemberName, Span, SystemId, Time};
+use pgherd_model::{LeaseSight, MemberName, Settings, Span, SynchronousMode, SystemId, Time};
 use pgherd_peer::Peers;
 use pgherd_wire::patroni::config::{Effective, NodeConfig};
 use tokio::sync::{mpsc, watch};
@@ -62,6 +62,8 @@ pub(crate) struct Agent {
     pub(crate) exit: Option<u8>,
     pub(crate) last_why: (String, Time),
     pub(crate) was_primary: bool,
+    /// `synchronous_standby_names` as this agent (or the one before) has set it.
+    pub(crate) sync_names: Option<String>,
 }
 
 /// What an agent is made of.
@@ -114,6 +116,7 @@ impl Agent {
             exit: None,
             last_why: (String::new(), Time::ZERO),
             was_primary: false,
+            sync_names: None,
             store,
             instance,
             events,
@@ -218,7 +221,8 @@ impl Agent {
             }
         }
         let text = stored.map(|config| config.value.text.as_str());
-        let server = settings::server(&self.node, &effective.postgresql, text);
+        let mut server = settings::server(&self.node, &effective.postgresql, text);
+        server.synchronous_standby_names = self.sync_names(&effective.settings).await;
         match self.instance.configure(server).await {
             Ok(true) => tracing::info!("the configuration of PostgreSQL was written"),
             Ok(false) => {}
@@ -230,6 +234,18 @@ impl Agent {
             .set_lives(effective.settings.ttl, effective.settings.lease_ttl);
         self.renewal.settings(effective.settings.clone());
         self.effective = effective;
+    }
+
+    /// A new configuration must not end synchronous replication for a moment: what is in force
+    /// stays, also what an earlier agent has set.
+    async fn sync_names(&mut self, settings: &Settings) -> Option<String> {
+        if settings.synchronous_mode == SynchronousMode::Off {
+            self.sync_names = None;
+        } else if self.sync_names.is_none() {
+            let look = self.instance.look().await.ok();
+            self.sync_names = look.map(|look| look.synchronous_standby_names);
+        }
+        self.sync_names.clone()
     }
 
     /// The reason goes into the log when it changes, and once per loop_wait.
@@ -245,6 +261,9 @@ impl Agent {
     /// Renewal, licence, guard and probes follow the decision.
     async fn look_after(&mut self, view: &View, decision: &Decision) {
         self.renewal.keep(decision.keep_lease);
+        let leader = view.cluster().and_then(|cluster| cluster.leader.as_ref());
+        let own = leader.filter(|leader| leader.name == view.me);
+        self.renewal.attached(own.map_or(0, |leader| leader.lease));
         let primary = view.is_primary();
         if primary && !self.was_primary {
             self.renewal.primary_since(view.now);

@@ -15,7 +15,9 @@ impl Agent {
     /// The snapshot of a look and its decision.
     pub(crate) fn snapshot(&self, view: &View, decision: &Decision) -> Snapshot {
         let own = describe(view, &decision.memory);
-        let holds = view.cluster().and_then(|cluster| cluster.leader_name()) == Some(&view.me);
+        let given_up = decision.memory.give_up.is_some() || decision.memory.released.is_some();
+        let holds =
+            !given_up && view.cluster().and_then(|cluster| cluster.leader_name()) == Some(&view.me);
         let lease = view.lease.map(|fact| Lease {
             sent: fact.sent,
             life: fact.length,

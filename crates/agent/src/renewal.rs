@@ -1,7 +1,7 @@
 //! Keeps the leader lease alive, on a thread, a runtime and connections of its own, so that
 //! nothing the loop does can delay it; and moves the guard's deadline with each confirmation.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pgherd_dcs::{LeaderLease, RenewError};
@@ -20,6 +20,8 @@ struct Shared {
     tick_finished: AtomicU64,
     probe_sent: AtomicU64,
     primary_since: AtomicU64,
+    /// Lease under which the lock lives, as last seen; 0: not this node's.
+    attached: AtomicI64,
     excuse: Mutex<Option<Excuse>>,
     settings: Mutex<Settings>,
     guard: Mutex<Option<Arc<Guard>>>,
@@ -42,6 +44,7 @@ impl Renewal {
             tick_finished: AtomicU64::new(now),
             probe_sent: AtomicU64::new(0),
             primary_since: AtomicU64::new(now),
+            attached: AtomicI64::new(0),
             excuse: Mutex::new(None),
             settings: Mutex::new(settings),
             guard: Mutex::new(None),
@@ -86,6 +89,11 @@ impl Renewal {
         }
     }
 
+    /// The lock lives under this lease: only its renewals move the guard's deadline.
+    pub(crate) fn attached(&self, lease: i64) {
+        self.shared.attached.store(lease, Ordering::Relaxed);
+    }
+
     /// The loop finished a tick.
     pub(crate) fn tick_finished(&self) {
         self.shared
@@ -126,7 +134,11 @@ impl Renewal {
         let gone = || "the renewal thread has ended".to_owned();
         let (answer, receiver) = oneshot::channel();
         self.requests.send(answer).map_err(|_| gone())?;
-        receiver.await.map_err(|_| gone())?
+        let limit = lock(&self.shared.settings).lease_ttl;
+        match tokio::time::timeout(limit, receiver).await {
+            Ok(answer) => answer.map_err(|_| gone())?,
+            Err(_) => Err("no renewal was confirmed".to_owned()),
+        }
     }
 }
 
@@ -154,6 +166,9 @@ impl Worker {
     async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
         let mut revoked = false;
         loop {
+            while let Ok(answer) = requests.try_recv() {
+                self.answer(answer).await;
+            }
             let next = self.next();
             match next {
                 Next::Renew { until } => {
@@ -177,15 +192,17 @@ impl Worker {
                 request = requests.recv() => match request {
                     // The loop has ended.
                     None => return,
-                    Some(answer) => {
-                        let budget = lock(&self.shared.settings).lease_ttl / 2;
-                        answer.send(self.renew(budget).await).ok();
-                    }
+                    Some(answer) => self.answer(answer).await,
                 },
                 () = shared.wake.notified() => {}
                 () = clock::sleep_until(until) => {}
             }
         }
+    }
+
+    async fn answer(&mut self, answer: Request) {
+        let budget = lock(&self.shared.settings).lease_ttl / 2;
+        answer.send(self.renew(budget).await).ok();
     }
 
     fn next(&self) -> Next {
@@ -251,7 +268,8 @@ impl Worker {
                     sent: renewed.sent,
                     length: renewed.ttl,
                 };
-                if let Some(guard) = lock(&self.shared.guard).as_ref() {
+                let attached = self.shared.attached.load(Ordering::Relaxed) == fact.lease;
+                if let Some(guard) = lock(&self.shared.guard).as_ref().filter(|_| attached) {
                     // A guard that cannot be reached is noticed by the loop through its pidfd.
                     guard.extend(guard_deadline(&fact)).ok();
                 }

@@ -18,6 +18,8 @@ pub(crate) enum Lock<'a> {
     Mine { term: u64 },
     /// The key has this node's name, but not its present lease (the agent was restarted).
     Detached { term: u64 },
+    /// This node has ordered its release, and does not know yet whether that was done.
+    GivenUp { term: u64 },
     /// Somebody else.
     Other(&'a Leader),
     /// Nobody.
@@ -91,7 +93,9 @@ pub(crate) struct Ctx<'a> {
 
 impl<'a> Ctx<'a> {
     pub(crate) fn new(view: &'a View, memory: &Memory) -> Ctx<'a> {
-        let deadlines = view.lease.map(|fact| {
+        // A lease under which the lock does not live says nothing about the lock.
+        let attached = attached(view);
+        let deadlines = view.lease.filter(|_| attached).map(|fact| {
             Lease {
                 sent: fact.sent,
                 life: fact.length,
@@ -102,8 +106,9 @@ impl<'a> Ctx<'a> {
         let lock = match (view.fresh().map(|cluster| &cluster.leader), memory.term) {
             (Some(Some(leader)), _) if leader.name == view.me => {
                 let term = leader.create_revision;
-                let attached = view.lease.is_some_and(|lease| lease.lease == leader.lease);
+                let released = memory.released == Some(term);
                 match (attached, in_time) {
+                    _ if released => Lock::GivenUp { term },
                     (true, true) => Lock::Mine { term },
                     (false, _) => Lock::Detached { term },
                     (true, false) => Lock::Unknown,
@@ -134,7 +139,7 @@ impl<'a> Ctx<'a> {
     pub(crate) fn holding(&self) -> Option<u64> {
         match self.lock {
             Lock::Mine { term } | Lock::Detached { term } => Some(term),
-            Lock::Other(_) | Lock::Free | Lock::Unknown => None,
+            Lock::GivenUp { .. } | Lock::Other(_) | Lock::Free | Lock::Unknown => None,
         }
     }
 
@@ -142,7 +147,11 @@ impl<'a> Ctx<'a> {
     pub(crate) fn other_leader(&self) -> Option<&'a Leader> {
         match self.lock {
             Lock::Other(leader) => Some(leader),
-            Lock::Mine { .. } | Lock::Detached { .. } | Lock::Free | Lock::Unknown => None,
+            Lock::Mine { .. }
+            | Lock::Detached { .. }
+            | Lock::GivenUp { .. }
+            | Lock::Free
+            | Lock::Unknown => None,
         }
     }
 
@@ -220,6 +229,16 @@ impl<'a> Ctx<'a> {
             status,
             member: Some(member),
         })
+    }
+}
+
+/// The own lease is that of the lock, as far as the last picture tells; a lock that is gone is not
+/// held against it.
+fn attached(view: &View) -> bool {
+    let leader = view.cluster().and_then(|cluster| cluster.leader.as_ref());
+    match (leader, view.lease) {
+        (Some(leader), Some(lease)) if leader.name == view.me => lease.lease == leader.lease,
+        _ => true,
     }
 }
 

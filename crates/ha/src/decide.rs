@@ -40,7 +40,11 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
             sooner(&mut wake_at, at, "lease");
         }
     }
-    let keep_lease = memory.term.is_some() || actions.iter().any(upkeep::takes_lock);
+    if let Some(term) = actions.iter().find_map(upkeep::gives_up_lock) {
+        memory.released = Some(term);
+    }
+    let keep_lease = (memory.term.is_some() && memory.released.is_none())
+        || actions.iter().any(upkeep::takes_lock);
     let why = Why::new(rule, order.reason);
     Decision {
         actions,
@@ -86,12 +90,13 @@ fn climb(ctx: &Ctx<'_>, memory: &mut Memory) -> (&'static str, Order, Vec<Rung>)
 fn remember(ctx: &Ctx<'_>, memory: &mut Memory) {
     let term = match ctx.lock {
         Lock::Mine { term } | Lock::Detached { term } => Some(term),
-        Lock::Other(_) | Lock::Free => None,
+        Lock::GivenUp { .. } | Lock::Other(_) | Lock::Free => None,
         Lock::Unknown => memory.term,
     };
     let same_term = term.is_some() && memory.term == term;
     memory.term = term;
     note_overdue(ctx, memory, same_term);
+    note_lock(ctx, memory);
     let view = ctx.view;
     if view.is_primary() {
         memory.was_primary = true;
@@ -118,6 +123,21 @@ fn remember(ctx: &Ctx<'_>, memory: &mut Memory) {
         memory.stream_broken = None;
     } else {
         memory.stream_broken.get_or_insert(view.now);
+    }
+}
+
+/// What happened to the lock that no single look shows.
+fn note_lock(ctx: &Ctx<'_>, memory: &mut Memory) {
+    let now = ctx.now();
+    match ctx.lock {
+        Lock::Detached { .. } => {
+            memory.detached_since.get_or_insert(now);
+        }
+        _ => memory.detached_since = None,
+    }
+    match ctx.view.fresh() {
+        Some(_) if !matches!(ctx.lock, Lock::GivenUp { .. }) => memory.released = None,
+        _ => {}
     }
 }
 

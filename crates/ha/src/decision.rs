@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use pgherd_model::{Lsn, MemberName, Op, Span, StopMode, Time, Timeline, Upstream};
+use pgherd_model::{HistoryLine, Lsn, MemberName, Op, Span, StopMode, Time, Timeline, Upstream};
 use serde::{Deserialize, Serialize};
 
 use crate::memory::Memory;
@@ -90,6 +90,14 @@ pub enum Action {
     },
     /// The guard is to stand down.
     DisarmGuard,
+    /// Put the history file of a timeline into the own pg_wal, so that a promotion takes the next
+    /// number.
+    InstallHistory {
+        /// The timeline.
+        timeline: Timeline,
+        /// Its ancestors, oldest first.
+        lines: Vec<HistoryLine>,
+    },
     /// Create a physical slot.
     CreateSlot(String),
     /// Drop a slot.
@@ -121,6 +129,7 @@ impl Action {
             Action::StopReceiving => "StopReceiving",
             Action::ArmGuard { .. } => "ArmGuard",
             Action::DisarmGuard => "DisarmGuard",
+            Action::InstallHistory { .. } => "InstallHistory",
             Action::CreateSlot(_) => "CreateSlot",
             Action::DropSlot(_) => "DropSlot",
             Action::AdvanceSlot(..) => "AdvanceSlot",

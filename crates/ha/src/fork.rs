@@ -21,12 +21,26 @@ pub(crate) enum Fork {
     Follow(Option<(MemberName, Timeline)>),
     /// They do not.
     Diverged(String),
+    /// They do not, and the timelines bear the same number: pg_rewind cannot tell them apart.
+    Twins(String),
     /// The leader's history must be read first.
     Ask(Action),
     /// Cannot be known yet.
     Wait(String),
     /// The true end of the local WAL is not known: crash recovery comes first.
     Unclean,
+}
+
+/// PostgreSQL is down and was a primary when it last ran.
+fn ran_as_primary(ctx: &Ctx<'_>) -> bool {
+    let local = &ctx.view.local;
+    let state = local.control.map(|control| control.state);
+    ctx.view.is_down()
+        && !local.backup_label
+        && !matches!(
+            state,
+            None | Some(ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery)
+        )
 }
 
 /// Where the local data end.
@@ -47,6 +61,13 @@ pub(crate) fn fork(ctx: &Ctx<'_>, leader: &Member) -> Fork {
         End::Unclean => return Fork::Unclean,
         End::Unknown => return Fork::Wait(String::from("the end of the local WAL is not known")),
     };
+    if own == theirs && ran_as_primary(ctx) {
+        // Both were promoted to the same number without knowing of each other.
+        return Fork::Twins(format!(
+            "timeline {own} was made here and, another one of that number, by {}",
+            leader.name
+        ));
+    }
     if own == theirs {
         return Fork::Follow(None);
     }
@@ -128,7 +149,7 @@ fn end(ctx: &Ctx<'_>) -> End {
             End::At(recovery.0, recovery.1)
         }
         // A copy that has not been started yet.
-        _ if local.standby_signal || local.backup_label => End::At(recovery.0, recovery.1),
+        _ if local.backup_label => End::At(recovery.0, recovery.1),
         ControlState::ShutDown => match local.shutdown_end {
             Some(end) => End::At(control.timeline, end),
             None => End::Unclean,

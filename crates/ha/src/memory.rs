@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
-use pgherd_model::{Lsn, MemberName, Span, Time};
+use pgherd_model::{Lsn, MemberName, Span, Time, Timeline};
 use serde::{Deserialize, Serialize};
 
 /// Kept between two looks; lost with the agent, so nothing here may be needed for safety after
@@ -15,6 +15,17 @@ pub struct Memory {
     pub former: Option<Former>,
     /// Term (create revision) of the lock while this node holds it.
     pub term: Option<u64>,
+    /// The term whose release was ordered: whatever the picture says, this node does not hold it
+    /// any more, since the order may have been carried out without an answer.
+    pub released: Option<u64>,
+    /// Since when the lock carries this node's name, but not its present lease.
+    pub detached_since: Option<Time>,
+    /// Since when the lock service has not been readable.
+    pub blind_since: Option<Time>,
+    /// Revision of a `failover` request that was tried and could not be served.
+    pub refused_request: Option<u64>,
+    /// The history file of this timeline was installed, so that a promotion does not reuse it.
+    pub history_installed: Option<Timeline>,
     /// A planned demotion under way.
     pub demotion: Option<Demotion>,
     /// PostgreSQL was a primary under this node's lock when last seen.
@@ -86,6 +97,8 @@ pub struct Demotion {
     pub since: Time,
     /// To whom; `None`: whoever is best.
     pub candidate: Option<MemberName>,
+    /// A manual failover: it may go to a member that is not synchronous.
+    pub manual: bool,
     /// `switchover` or `manual failover`.
     pub word: String,
     /// When the last process was found gone.

@@ -31,10 +31,12 @@ pub(crate) enum Safety {
 
 /// Keeps what is known about the holder of the lock and its lease.
 pub(crate) fn remember_former(ctx: &Ctx<'_>, memory: &mut Memory) {
+    let now = ctx.now();
     let Some(cluster) = ctx.view.fresh() else {
+        memory.blind_since.get_or_insert(now);
         return;
     };
-    let now = ctx.now();
+    forget_after_gap(ctx, memory);
     memory.first_fresh.get_or_insert(now);
     match ctx.other_leader() {
         Some(leader) => {
@@ -70,6 +72,22 @@ pub(crate) fn remember_former(ctx: &Ctx<'_>, memory: &mut Memory) {
     }
     if let (Some(former), Some(sight)) = (&mut memory.former, &ctx.view.sight) {
         note_sight(former, sight);
+    }
+}
+
+/// In a gap as long as a lease the lock may have been somebody else's for a while.
+fn forget_after_gap(ctx: &Ctx<'_>, memory: &mut Memory) {
+    let Some(blind) = memory.blind_since.take() else {
+        return;
+    };
+    let length = memory
+        .former
+        .as_ref()
+        .map_or(ctx.view.settings.lease_ttl, |former| former.length);
+    if ctx.now().since(blind) >= length * 9 / 10 {
+        memory.former = None;
+        memory.first_fresh = None;
+        memory.free_since = None;
     }
 }
 
@@ -129,7 +147,13 @@ fn known_former(ctx: &Ctx<'_>, former: &Former) -> Safety {
         );
         return Safety::NotBefore(gone, reason);
     }
-    let at = vanished + former.length;
+    let mut at = vanished + former.length;
+    // A key that was deleted while its lease lives: whoever renews it may still write.
+    if let Some(sight) = ctx.view.sight.filter(|sight| {
+        sight.lease == former.lease && sight.asked >= vanished && !sight.granted.is_zero()
+    }) {
+        at = at.max(sight.answered + sight.remaining + Span::from_secs(1));
+    }
     if at <= ctx.now() {
         return Safety::Safe(format!(
             "a full lease has passed since the lock of {} vanished",
@@ -309,9 +333,14 @@ pub(crate) fn better_placed(ctx: &Ctx<'_>, memory: &Memory, own: Lsn) -> Option<
     None
 }
 
-/// Members that could take over now, best first, by answers not older than a second.
-pub(crate) fn candidates<'a>(ctx: &Ctx<'a>, at_least: Lsn) -> Vec<(&'a MemberName, Lsn)> {
-    let sync = sync_standbys(ctx);
+/// Members that could take over now, best first, by answers not older than a second;
+/// `asynchronous`: also those that `/sync` does not name.
+pub(crate) fn candidates<'a>(
+    ctx: &Ctx<'a>,
+    at_least: Lsn,
+    asynchronous: bool,
+) -> Vec<(&'a MemberName, Lsn)> {
+    let sync = sync_standbys(ctx).filter(|_| !asynchronous);
     // A leader hands over to nobody on an older timeline: positions there say nothing about its WAL.
     let check_timeline = ctx.view.settings.check_timeline || ctx.holding().is_some();
     let own_timeline = ctx.view.local.control.map(|control| control.timeline);

@@ -1,8 +1,10 @@
 //! The ladder: rules in order, the first answer wins, at most one disruptive action.
 
 mod bootstrap;
+mod detached;
 mod fence;
 mod follow;
+mod given_up;
 mod hang;
 mod identity;
 mod lock_free;
@@ -23,6 +25,8 @@ type Rule = fn(&Ctx<'_>, &mut Memory) -> Verdict;
 pub(crate) const LADDER: &[(&str, Rule)] = &[
     ("paused", paused::rule),
     ("fence", fence::rule),
+    ("given_up", given_up::rule),
+    ("detached", detached::rule),
     ("shutdown", shutdown::rule),
     ("starting", starting::rule),
     ("bootstrap", bootstrap::rule),

@@ -49,6 +49,16 @@ pub(crate) fn takes_lock(action: &Action) -> bool {
     )
 }
 
+/// The term whose release this order asks for.
+pub(crate) fn gives_up_lock(action: &Action) -> Option<u64> {
+    match action {
+        Action::Store(Op::ReleaseLeader {
+            create_revision, ..
+        }) => Some(*create_revision),
+        _ => None,
+    }
+}
+
 /// What this node publishes about itself, by this view.
 pub fn describe(view: &crate::View, memory: &Memory) -> pgherd_model::Member {
     member::describe(&Ctx::new(view, memory), memory)

@@ -48,7 +48,7 @@ impl PeerStatus {
         );
         let in_recovery = self.reachable
             && self.writable_at.is_none()
-            && self.role.is_some_and(|role| role != Role::Primary);
+            && !matches!(self.role, None | Some(Role::Primary | Role::Promoted));
         let demoted =
             self.role == Some(Role::Demoted) && self.state != Some(PostgresState::Running);
         stopped || in_recovery || demoted

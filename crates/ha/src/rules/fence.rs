@@ -16,8 +16,16 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     }
     match ctx.lock {
         Lock::Mine { .. } => Verdict::pass("the lock is held and renewed in time"),
-        Lock::Detached { .. } => Verdict::pass("the lock carries this node's name"),
-        Lock::Free if ctx.deadlines.is_none() && becoming(ctx) => stop(
+        Lock::GivenUp { .. } => Verdict::pass("the lock was given up: another rule sees to it"),
+        Lock::Detached { .. } => match memory.detached_since {
+            Some(since) if ctx.now().since(since) >= ctx.view.settings.lease_ttl * 6 / 10 => {
+                let reason =
+                    "the lock could not be put under the present lease: PostgreSQL is killed";
+                stop(ctx, StopMode::Kill, reason.into())
+            }
+            _ => Verdict::pass("the lock carries this node's name"),
+        },
+        Lock::Free if becoming(ctx) => stop(
             ctx,
             StopMode::Kill,
             "the lock went before PostgreSQL was primary: PostgreSQL is killed".into(),

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use pgherd_model::{
-    DataDir, Member, MemberName, PostgresState, Span, Timeline, Upstream, slot_name,
+    ControlState, DataDir, Member, MemberName, PostgresState, Span, Timeline, Upstream, slot_name,
 };
 
 use crate::ctx::{Ctx, Verdict};
@@ -39,7 +39,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         Fork::Ask(action) => {
             Verdict::act(vec![action], "reading the timeline history of the leader")
         }
-        Fork::Diverged(reason) => Verdict::stay(reason),
+        Fork::Diverged(reason) | Fork::Twins(reason) => Verdict::stay(reason),
         Fork::Unclean => Verdict::stay("the end of the local WAL is not known"),
     }
 }
@@ -52,7 +52,37 @@ fn alone(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if let Some(until) = memory.rest_until.filter(|until| ctx.now() < *until) {
         return Verdict::stay("gave up the lock: waiting for the new leader").wake(until);
     }
+    if let Some(verdict) = recover_first(ctx, memory) {
+        return verdict;
+    }
     start(ctx, memory, None, None)
+}
+
+/// A primary that crashed recovers by itself before it starts as a standby: that keeps what
+/// pg_control knows about its end for whoever becomes leader. Where recovery fails, the start as a
+/// standby is another try.
+fn recover_first(ctx: &Ctx<'_>, memory: &mut Memory) -> Option<Verdict> {
+    let local = &ctx.view.local;
+    let unclean = matches!(
+        local.control.map(|control| control.state),
+        Some(
+            ControlState::InProduction | ControlState::ShuttingDown | ControlState::InCrashRecovery
+        )
+    );
+    if let Some(job) = &local.job
+        && let (JobKind::CrashRecovery, Some(Outcome::Failed(_)), Some(ended)) =
+            (&job.kind, &job.outcome, job.ended)
+    {
+        memory.recovery.fail(ended);
+    }
+    if !unclean || local.backup_label || memory.recovery.failures > 0 {
+        return None;
+    }
+    let actions = vec![Action::StartJob(JobKind::CrashRecovery)];
+    Some(Verdict::act(
+        actions,
+        "crash recovery before the start as a secondary",
+    ))
 }
 
 fn start(

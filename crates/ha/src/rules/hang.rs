@@ -33,7 +33,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if ctx.view.asking {
         return Verdict::stay("PostgreSQL hangs: waiting for the others' answers").wake(wake);
     }
-    if race::candidates(ctx, tolerable(ctx)).is_empty() {
+    if race::candidates(ctx, tolerable(ctx), false).is_empty() {
         return Verdict::stay("PostgreSQL hangs and nobody could take over").wake(wake);
     }
     memory.give_up = Some(String::from(

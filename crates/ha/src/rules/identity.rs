@@ -34,19 +34,26 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             });
             Verdict::only(actions, message)
         }
-        Some(Initialize::UnderWay) if ctx.view.orders.bootstrap_claim != expected => {
-            Verdict::stay("another node is creating the cluster")
+        Some(Initialize::UnderWay) if ctx.view.orders.bootstrap_claim == expected => {
+            Verdict::pass("this node is creating the cluster")
         }
-        Some(Initialize::UnderWay) => Verdict::pass("this node is creating the cluster"),
-        Some(Initialize::Invalid(_)) | None if ctx.holding().is_some() => {
+        Some(Initialize::UnderWay | Initialize::Invalid(_)) | None if ctx.holding().is_some() => {
             let put = Op::PutInitialize {
                 system_id: Some(own),
                 expected,
             };
             Verdict::act(vec![Action::Store(put)], "repaired `initialize`")
         }
-        Some(Initialize::Invalid(_)) | None if ctx.lock == Lock::Free => {
+        Some(Initialize::UnderWay | Initialize::Invalid(_)) | None if ctx.lock == Lock::Free => {
             if ctx.view.is_standby() {
+                // Whoever lost its keys together with this node puts them back at once.
+                let patience = memory.free_since.unwrap_or(ctx.now()) + ctx.view.settings.ttl;
+                if ctx.now() < patience {
+                    return Verdict::stay(
+                        "neither a leader nor `initialize`: waiting for the leader",
+                    )
+                    .wake(patience);
+                }
                 let message = format!(
                     "node {} runs as a replica, but the cluster has neither a leader nor `initialize`",
                     ctx.me()
@@ -66,6 +73,8 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
                 "claimed the cluster for the data found here",
             )
         }
-        Some(Initialize::Invalid(_)) | None => Verdict::pass("the leader will repair `initialize`"),
+        Some(Initialize::UnderWay | Initialize::Invalid(_)) | None => {
+            Verdict::pass("the leader will repair `initialize`")
+        }
     }
 }

@@ -146,8 +146,11 @@ fn kept_back(
     wish: &Wish<'_>,
     own: Lsn,
 ) -> Option<String> {
+    let request = cluster.failover_request();
+    let manual = request.is_some_and(|request| request.leader.is_none());
     if let Some(names) = race::sync_standbys(ctx)
         && !names.contains(&ctx.me())
+        && !(manual && matches!(wish, Wish::Me))
     {
         return Some(String::from(
             "not in /sync: a synchronous standby takes over",
@@ -156,7 +159,7 @@ fn kept_back(
     match wish {
         Wish::Me => return None,
         Wish::Other(member) => {
-            let possible = race::candidates(ctx, Lsn(0))
+            let possible = race::candidates(ctx, Lsn(0), manual)
                 .iter()
                 .any(|(name, _)| name == member);
             if possible {
@@ -165,7 +168,7 @@ fn kept_back(
         }
         Wish::NotMe => {
             // Only for those who do not wait for this node's longer WAL in turn.
-            if !race::candidates(ctx, own).is_empty() {
+            if !race::candidates(ctx, own, false).is_empty() {
                 return Some(String::from("this node gave up the lock for another one"));
             }
         }

@@ -3,11 +3,13 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
-use pgherd_model::{GuardMode, Op, Postmaster, Span, Sync, SynchronousMode};
+use pgherd_model::{GuardMode, Op, Postmaster, Span, StopMode, Sync, SynchronousMode};
 
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, JobKind};
 use crate::memory::Memory;
+use crate::race;
+use crate::upkeep::request::clean;
 use crate::view::Outcome;
 
 /// How long the others go first after a failed promotion.
@@ -16,16 +18,11 @@ const STAND_BACK: Span = Span::from_secs(5);
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     let term = match ctx.lock {
         Lock::Mine { term } => term,
-        Lock::Detached { term } => {
-            let reattach = Op::ReattachLeader {
-                create_revision: term,
-            };
-            return Verdict::only(
-                vec![Action::Store(reattach)],
-                "took the lock over from the agent before",
-            );
-        }
-        Lock::Other(_) | Lock::Free | Lock::Unknown => {
+        Lock::Detached { .. }
+        | Lock::GivenUp { .. }
+        | Lock::Other(_)
+        | Lock::Free
+        | Lock::Unknown => {
             return Verdict::pass("the lock is not held");
         }
     };
@@ -48,7 +45,14 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
             .ended
             .is_some_and(|ended| ctx.now().since(ended) < Span::from_secs(1))
     {
-        return give_back(ctx, memory, term, format!("promotion failed: {reason}"));
+        // The signal was given and may still be obeyed: only a dead PostgreSQL stays a standby.
+        memory.give_up = Some(format!("promotion failed: {reason}"));
+        let stop = JobKind::Stop {
+            mode: StopMode::Kill,
+            checkpoint_first: false,
+        };
+        let reason = format!("promotion failed: {reason}; PostgreSQL is killed");
+        return Verdict::only(vec![Action::StartJob(stop)], reason);
     }
     if let Some(reason) = memory.give_up.take() {
         return give_back(ctx, memory, term, format!("released the lock: {reason}"));
@@ -72,11 +76,36 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
             return give_back(ctx, memory, term, reason);
         }
     }
+    if let Some(install) = unknown_history(ctx, memory) {
+        let reason = "the cluster has seen a newer timeline: its number must not be used again";
+        return Verdict::only(vec![install], reason);
+    }
     memory.checkpoint_asked = None;
-    Verdict::only(
-        vec![Action::StartJob(JobKind::Promote)],
-        "promoted self to leader by acquiring session lock",
-    )
+    let mut actions = vec![Action::StartJob(JobKind::Promote)];
+    // Whoever wins the lock has answered the request, whoever was named in it.
+    if let Some(cluster) = ctx.view.fresh()
+        && cluster.failover_request().is_some()
+        && let Some(stored) = &cluster.failover
+    {
+        actions.push(clean(stored.revision));
+    }
+    Verdict::only(actions, "promoted self to leader by acquiring session lock")
+}
+
+/// `history` tells of a timeline that was promoted to while this node was away, and whose file it
+/// does not have: without it PostgreSQL would give the same number to another history.
+fn unknown_history(ctx: &Ctx<'_>, memory: &mut Memory) -> Option<Action> {
+    let newest = race::cluster_timeline(ctx)?;
+    let own = ctx.view.local.look.as_ref()?.timeline;
+    if newest <= own || memory.history_installed == Some(newest) {
+        return None;
+    }
+    memory.history_installed = Some(newest);
+    let lines = ctx.cluster()?.history.as_ref()?.value.clone();
+    Some(Action::InstallHistory {
+        timeline: newest,
+        lines,
+    })
 }
 
 /// In synchronous mode `/sync` must name this node alone before it becomes writable: what it

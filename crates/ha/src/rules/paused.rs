@@ -44,7 +44,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         Lock::Mine { .. } if ctx.view.is_primary() => Verdict::stay(format!(
             "PAUSE: no action. I am ({name}), the leader with the lock"
         )),
-        Lock::Mine { term } if !ctx.view.is_primary() && ctx.view.local.silent_since.is_none() => {
+        Lock::Mine { term } if ctx.view.is_down() || ctx.view.is_standby() => {
             let release = ctx.release(term, memory);
             Verdict::act(
                 vec![release],

@@ -3,9 +3,9 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
-use pgherd_model::{ControlFile, ControlState, CrashHandover, Op, Span};
+use pgherd_model::{ControlFile, ControlState, CrashHandover, Span};
 
-use crate::ctx::{Ctx, Lock, Verdict};
+use crate::ctx::{Ctx, Verdict};
 use crate::decision::{Action, JobKind, StartAs};
 use crate::memory::Memory;
 use crate::view::Outcome;
@@ -23,14 +23,6 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if !ctx.view.is_down() {
         return Verdict::pass("PostgreSQL is not down");
     }
-    if let Lock::Detached { term } = ctx.lock {
-        // Nothing renews it yet, and nobody may become primary on a lock that runs out.
-        let reattach = Op::ReattachLeader {
-            create_revision: term,
-        };
-        let reason = "taking the lock over from the agent before, then starting PostgreSQL";
-        return Verdict::only(vec![Action::Store(reattach)], reason);
-    }
     let now = ctx.now();
     if let Some(reason) = memory.give_up.take() {
         return hand_over(ctx, memory, term, format!("released the lock: {reason}"));
@@ -44,14 +36,8 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         );
     };
     memory.crashed_at.get_or_insert(now);
-    if !was_primary(&control) || ctx.view.local.standby_signal {
-        let start = StartAs::Standby {
-            upstream: None,
-            follow: None,
-        };
-        return start_as(ctx, memory, start, "starting as a standby, to be promoted");
-    }
-    if wants_handover(ctx, memory) {
+    let standby = !was_primary(&control) || ctx.view.local.standby_signal;
+    if memory.start.failures > 0 || (!standby && wants_handover(ctx)) {
         let since = memory.crashed_at.unwrap_or(now);
         let questions = race::questions(ctx, memory, since);
         if !questions.is_empty() && !ctx.view.asking {
@@ -63,17 +49,21 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         if ctx.view.asking {
             return Verdict::stay("PostgreSQL crashed: waiting for the others' answers");
         }
-        if !race::candidates(ctx, hang::tolerable(ctx)).is_empty() {
+        if !race::candidates(ctx, hang::tolerable(ctx), false).is_empty() {
             let reason = String::from("stopped PostgreSQL to fail over after a crash");
             return hand_over(ctx, memory, term, reason);
         }
     }
-    start_as(
-        ctx,
-        memory,
-        StartAs::Primary,
-        "starting the crashed primary in place",
-    )
+    if standby {
+        let start = StartAs::Standby {
+            upstream: None,
+            follow: None,
+        };
+        let reason = "starting as a standby, to be promoted";
+        return start_as(ctx, memory, start, reason);
+    }
+    let reason = "starting the crashed primary in place";
+    start_as(ctx, memory, StartAs::Primary, reason)
 }
 
 /// Its WAL goes on where this node wrote it.
@@ -88,7 +78,7 @@ pub(crate) fn was_primary(control: &ControlFile) -> bool {
     }
 }
 
-fn wants_handover(ctx: &Ctx<'_>, memory: &Memory) -> bool {
+fn wants_handover(ctx: &Ctx<'_>) -> bool {
     let settings = &ctx.view.settings;
     let sync_named = ctx
         .cluster()
@@ -96,7 +86,6 @@ fn wants_handover(ctx: &Ctx<'_>, memory: &Memory) -> bool {
         .is_some_and(|sync| !sync.value.standbys.is_empty());
     settings.primary_start_timeout.is_zero()
         || (settings.crash_handover == CrashHandover::Sync && sync_named)
-        || memory.start.failures > 0
 }
 
 fn hand_over(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, reason: String) -> Verdict {

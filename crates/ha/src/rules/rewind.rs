@@ -20,6 +20,15 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if !ctx.view.is_down() && !ctx.view.is_standby() {
         return Verdict::pass("PostgreSQL does not answer");
     }
+    if let Some(ended) = last_failure(ctx, |kind| matches!(kind, JobKind::RemoveData)) {
+        memory.copy.fail(ended);
+        if let Some(at) = memory.copy.not_before.filter(|at| ctx.now() < *at) {
+            return Verdict::stay(
+                "the data directory could not be removed, the next try is due soon",
+            )
+            .wake(at);
+        }
+    }
     match fork(ctx, leader) {
         Fork::Follow(_) => {
             memory.rewind.clear();
@@ -32,6 +41,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             format!("reading the timeline history of {}", leader.name),
         ),
         Fork::Unclean => recover(ctx, memory, leader),
+        Fork::Twins(reason) => mend(ctx, memory, leader, &reason, false),
         Fork::Diverged(reason) if !ctx.view.is_down() => {
             let stop = JobKind::Stop {
                 mode: StopMode::Fast,
@@ -42,7 +52,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
                 format!("{reason}: stopping to rewind"),
             )
         }
-        Fork::Diverged(reason) => mend(ctx, memory, leader, &reason),
+        Fork::Diverged(reason) => mend(ctx, memory, leader, &reason, true),
     }
 }
 
@@ -64,14 +74,20 @@ fn recover(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member) -> Verdict {
     Verdict::act(vec![Action::StartJob(JobKind::CrashRecovery)], reason)
 }
 
-fn mend(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member, reason: &str) -> Verdict {
+fn mend(
+    ctx: &Ctx<'_>,
+    memory: &mut Memory,
+    leader: &Member,
+    reason: &str,
+    tellable: bool,
+) -> Verdict {
     let settings = &ctx.view.settings;
     let copy_anew = |why: &str| {
         let actions = vec![Action::StartJob(JobKind::RemoveData)];
         Verdict::act(actions, format!("{why}: copying {} anew", leader.name))
     };
     let control = ctx.view.local.control;
-    if !(settings.use_pg_rewind && control.is_some_and(|control| control.rewindable)) {
+    if !(tellable && settings.use_pg_rewind && control.is_some_and(|control| control.rewindable)) {
         if settings.remove_data_directory_on_diverged_timelines {
             return copy_anew(reason);
         }

@@ -19,7 +19,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if stopping {
         return Verdict::only(vec![], "PostgreSQL is being stopped");
     }
-    if !ctx.view.is_down() {
+    if !ctx.view.is_down() || ctx.view.running_job().is_some() {
         // A stop that failed is followed by the one that cannot.
         let failed = ctx.view.local.job.as_ref().is_some_and(|job| {
             matches!(job.kind, JobKind::Stop { .. }) && job.outcome != Some(crate::Outcome::Done)

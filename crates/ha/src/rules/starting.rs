@@ -4,11 +4,13 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
-use pgherd_model::{Postmaster, StopMode};
+use pgherd_model::{Postmaster, StopMode, Time};
 
 use crate::ctx::{Ctx, Verdict};
-use crate::decision::{Action, JobKind, StartAs};
+use crate::decision::{Action, JobKind};
 use crate::memory::Memory;
+use crate::race;
+use crate::rules::hang;
 use crate::view::Job;
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
@@ -30,30 +32,61 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         Postmaster::Alive { .. } if memory.was_primary && ctx.holding().is_some() => {
             Verdict::pass("the primary does not answer")
         }
+        Postmaster::Alive { .. } if ctx.holding().is_some() => silent(ctx, memory),
         Postmaster::Alive { .. } => Verdict::stay("PostgreSQL lives and does not answer (yet)"),
     }
 }
 
+/// The holder of the lock does not answer and is not known to have been a primary: it may take as
+/// long as a start may.
+fn silent(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
+    let since = ctx.view.local.silent_since.unwrap_or(ctx.now());
+    let reason = "PostgreSQL lives and does not answer (yet)";
+    overlong(ctx, memory, since).unwrap_or_else(|| Verdict::stay(reason))
+}
+
+/// What takes longer than `primary_start_timeout` ends in a hand-over, if there is somebody.
+fn overlong(ctx: &Ctx<'_>, memory: &mut Memory, since: Time) -> Option<Verdict> {
+    let timeout = ctx.view.settings.primary_start_timeout;
+    if timeout.is_zero() {
+        return None;
+    }
+    let reason = "PostgreSQL does not answer and holds the lock";
+    let over = since + timeout;
+    if ctx.now() < over {
+        return Some(Verdict::stay(reason).wake(over));
+    }
+    let questions = race::questions(ctx, memory, over);
+    if !questions.is_empty() && !ctx.view.asking {
+        let reason = "primary_start_timeout is over: asking who could take over";
+        return Some(Verdict::act(vec![Action::AskPeers(questions)], reason));
+    }
+    if ctx.view.asking || race::candidates(ctx, hang::tolerable(ctx), false).is_empty() {
+        let reason = "primary_start_timeout is over and nobody could take over";
+        return Some(Verdict::stay(reason).wake(ctx.now() + race::ANSWER_AGE));
+    }
+    memory.give_up = Some(String::from(
+        "the start took longer than primary_start_timeout",
+    ));
+    let stop = JobKind::Stop {
+        mode: StopMode::Kill,
+        checkpoint_first: false,
+    };
+    let reason = "PostgreSQL did not start within primary_start_timeout";
+    Some(Verdict::only(vec![Action::StartJob(stop)], reason))
+}
+
 fn busy(ctx: &Ctx<'_>, memory: &mut Memory, job: &Job) -> Verdict {
     let name = job.kind.name();
-    let timeout = ctx.view.settings.primary_start_timeout;
-    if job.kind == JobKind::Start(StartAs::Primary) && ctx.holding().is_some() && !timeout.is_zero()
+    let stopping = matches!(job.kind, JobKind::Stop { .. });
+    if stopping && memory.demotion.is_some() && ctx.holding().is_some() {
+        return Verdict::pass("a demotion is under way");
+    }
+    if matches!(job.kind, JobKind::Start(_))
+        && ctx.holding().is_some()
+        && let Some(verdict) = overlong(ctx, memory, job.since)
     {
-        let at = job.since + timeout;
-        if ctx.now() < at {
-            return Verdict::stay("updated leader lock during StartPrimary").wake(at);
-        }
-        memory.give_up = Some(String::from(
-            "the start took longer than primary_start_timeout",
-        ));
-        let stop = JobKind::Stop {
-            mode: StopMode::Kill,
-            checkpoint_first: false,
-        };
-        return Verdict::only(
-            vec![Action::StartJob(stop)],
-            "the primary did not start within primary_start_timeout",
-        );
+        return verdict;
     }
     if ctx.holding().is_some() {
         return Verdict::stay(format!("updated leader lock during {name}"));

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use pgherd_model::{Failover, Lsn, Op, Span, StopMode};
+use pgherd_model::{ControlState, Failover, Lsn, MemberName, Op, Span, StopMode, Time};
 
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, Ask, JobKind, StartAs};
@@ -12,10 +12,11 @@ use crate::memory::{Demotion, Memory};
 use crate::race;
 use crate::rules::hang;
 use crate::upkeep::request::clean;
-use crate::view::Outcome;
 
 /// While the lock is held for it, the candidate is asked this often.
 const ASK_AGAIN: Span = Span::from_millis(10);
+/// While PostgreSQL stops, pg_control is looked at this often.
+const LOOK_AGAIN: Span = Span::from_millis(20);
 /// How long the candidate may take to have all WAL once PostgreSQL is down here.
 const PATIENCE: Span = Span::from_secs(5);
 /// How long PostgreSQL rests before it is started again without a new leader.
@@ -37,6 +38,12 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     let Some((request, stored)) = cluster.failover_request().zip(cluster.failover.as_ref()) else {
         return Verdict::pass("nothing is asked for");
     };
+    if memory.refused_request == Some(stored.revision) {
+        return Verdict::act(
+            vec![clean(stored.revision)],
+            "the request was tried and could not be served",
+        );
+    }
     let names_another = request
         .leader
         .as_ref()
@@ -76,6 +83,7 @@ fn begin(ctx: &Ctx<'_>, memory: &mut Memory, request: &Failover, revision: u64) 
     memory.demotion = Some(Demotion {
         since: ctx.now(),
         candidate: request.member.clone(),
+        manual: request.leader.is_none(),
         word: String::from(word),
         down_since: None,
     });
@@ -90,7 +98,7 @@ fn begin(ctx: &Ctx<'_>, memory: &mut Memory, request: &Failover, revision: u64) 
 }
 
 /// Candidates whose last answer is too old.
-fn questions(ctx: &Ctx<'_>, memory: &Memory, named: Option<&pgherd_model::MemberName>) -> Vec<Ask> {
+fn questions(ctx: &Ctx<'_>, memory: &Memory, named: Option<&MemberName>) -> Vec<Ask> {
     ctx.others()
         .filter(|member| {
             named.is_none_or(|named| *named == member.name) && !member.api_url.is_empty()
@@ -105,12 +113,9 @@ fn questions(ctx: &Ctx<'_>, memory: &Memory, named: Option<&pgherd_model::Member
 
 /// Best candidate for the request. A manual failover to a named member may go to one that is not
 /// synchronous.
-fn possible<'a>(
-    ctx: &Ctx<'a>,
-    request: &Failover,
-    at_least: Lsn,
-) -> Option<&'a pgherd_model::MemberName> {
-    let good = race::candidates(ctx, at_least);
+fn possible<'a>(ctx: &Ctx<'a>, request: &Failover, at_least: Lsn) -> Option<&'a MemberName> {
+    let asynchronous = request.leader.is_none() && request.member.is_some();
+    let good = race::candidates(ctx, at_least, asynchronous);
     match &request.member {
         Some(named) => good
             .iter()
@@ -121,77 +126,105 @@ fn possible<'a>(
 }
 
 /// A demotion is under way.
-fn go_on(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, demotion: Demotion) -> Verdict {
-    if ctx.view.is_down() {
-        return hand_over(ctx, memory, term, demotion);
-    }
-    let word = demotion.word;
-    let ended = ctx
-        .view
-        .local
-        .job
-        .as_ref()
-        .and_then(|job| job.outcome.as_ref());
-    if matches!(ended, Some(Outcome::Failed(_))) {
-        memory.demotion = None;
-        memory.give_up = Some(format!("{word}: PostgreSQL could not be stopped in order"));
-        let stop = JobKind::Stop {
-            mode: StopMode::Kill,
-            checkpoint_first: false,
-        };
-        return Verdict::only(
-            vec![Action::StartJob(stop)],
-            format!("{word}: the stop failed, killing"),
-        );
-    }
-    Verdict::stay(format!("{word}: PostgreSQL is being stopped"))
-}
-
-/// PostgreSQL is down: the lock goes as soon as the candidate has all of its WAL.
-fn hand_over(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, mut demotion: Demotion) -> Verdict {
+fn go_on(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, mut demotion: Demotion) -> Verdict {
     let now = ctx.now();
     let word = demotion.word.clone();
-    let down_since = *demotion.down_since.get_or_insert(now);
-    memory.demotion = Some(demotion.clone());
-    let Some(end) = ctx.view.local.control.map(|control| control.checkpoint) else {
-        return Verdict::stay(format!("{word}: pg_control cannot be read")).wake(now + ASK_AGAIN);
+    let shut_down = ctx
+        .view
+        .local
+        .control
+        .filter(|control| control.state == ControlState::ShutDown);
+    let down = ctx.view.is_down();
+    let Some(control) = shut_down else {
+        return match down {
+            // Killed half-way: where the WAL ends is not known, so nobody can be said to have it.
+            true => take_back(ctx, memory, &word),
+            false => stopping(ctx, &word),
+        };
     };
+    let since = *demotion.down_since.get_or_insert(now);
+    memory.demotion = Some(demotion.clone());
+    // The shutdown checkpoint itself must have arrived, not only what came before it.
     let request = Failover {
-        leader: None,
+        leader: (!demotion.manual).then(|| ctx.me().clone()),
         member: demotion.candidate.clone(),
         scheduled_at: None,
     };
-    // The shutdown checkpoint itself must have arrived, not only what came before it.
-    if let Some(name) = possible(ctx, &request, Lsn(end.0 + 1)).cloned() {
-        memory.demotion = None;
-        memory.was_primary = false;
-        memory.demoted = true;
-        memory.rest_until = Some(ctx.now() + REST);
-        memory.stand_back_until = Some(now + STAND_BACK);
-        let release = ctx.release(term, memory);
-        return Verdict::only(
-            vec![release],
-            format!("{word}: {name} has all WAL, Leader key released"),
-        );
+    match possible(ctx, &request, Lsn(control.checkpoint.0 + 1)).cloned() {
+        Some(name) if down => hand_over(ctx, memory, term, &name, &word),
+        // Only senders to other standbys are left, and they may wait for one that hangs.
+        Some(name) => kill(
+            ctx,
+            format!("{word}: {name} has all WAL, ending what is left"),
+        ),
+        None if down && now.since(since) >= PATIENCE => take_back(ctx, memory, &word),
+        None if now.since(since) >= PATIENCE => kill(
+            ctx,
+            format!("{word}: nobody received all WAL, ending what is left"),
+        ),
+        None => ask(ctx, memory, &demotion, since),
     }
-    if now.since(down_since) >= PATIENCE {
-        return take_back(ctx, memory, &word);
+}
+
+/// PostgreSQL is on its way down.
+fn stopping(ctx: &Ctx<'_>, word: &str) -> Verdict {
+    let ended = ctx.view.local.job.as_ref();
+    match ended.and_then(|job| job.outcome.as_ref()) {
+        None => Verdict::stay(format!("{word}: PostgreSQL is being stopped"))
+            .wake(ctx.now() + LOOK_AGAIN),
+        Some(_) => kill(
+            ctx,
+            format!("{word}: PostgreSQL could not be stopped in order, killing"),
+        ),
     }
-    let reason = format!("{word}: asking whether all WAL has arrived");
+}
+
+fn kill(ctx: &Ctx<'_>, reason: String) -> Verdict {
+    let stop = JobKind::Stop {
+        mode: StopMode::Kill,
+        checkpoint_first: false,
+    };
+    let running = ctx.view.running_job().is_some_and(|job| job.kind == stop);
+    let actions = if running {
+        vec![]
+    } else {
+        vec![Action::StartJob(stop)]
+    };
+    Verdict::only(actions, reason)
+}
+
+/// PostgreSQL is down and the candidate has all of its WAL.
+fn hand_over(
+    ctx: &Ctx<'_>,
+    memory: &mut Memory,
+    term: u64,
+    name: &MemberName,
+    word: &str,
+) -> Verdict {
+    memory.demotion = None;
+    memory.was_primary = false;
+    memory.demoted = true;
+    memory.rest_until = Some(ctx.now() + REST);
+    memory.stand_back_until = Some(ctx.now() + STAND_BACK);
+    let release = ctx.release(term, memory);
+    let reason = format!("{word}: {name} has all WAL, Leader key released");
+    Verdict::only(vec![release], reason)
+}
+
+/// Has all WAL arrived?
+fn ask(ctx: &Ctx<'_>, memory: &Memory, demotion: &Demotion, since: Time) -> Verdict {
+    let now = ctx.now();
+    let reason = format!("{}: asking whether all WAL has arrived", demotion.word);
     if ctx.view.asking {
         return Verdict::only(vec![], reason);
     }
+    let named = demotion.candidate.as_ref();
     let questions: Vec<Ask> = ctx
         .others()
-        .filter(|member| {
-            demotion
-                .candidate
-                .as_ref()
-                .is_none_or(|named| *named == member.name)
-        })
+        .filter(|member| named.is_none_or(|named| *named == member.name))
         .filter(|member| {
             let fact = ctx.view.peers.get(&member.name);
-            fact.is_none_or(|fact| fact.asked < down_since || now.since(fact.asked) >= ASK_AGAIN)
+            fact.is_none_or(|fact| fact.asked < since || now.since(fact.asked) >= ASK_AGAIN)
         })
         .map(|member| race::ask(memory, member))
         .collect();
@@ -212,6 +245,7 @@ fn take_back(ctx: &Ctx<'_>, memory: &mut Memory, word: &str) -> Verdict {
         .fresh()
         .and_then(|cluster| cluster.failover.as_ref())
     {
+        memory.refused_request = Some(stored.revision);
         let failover = Failover::default();
         actions.push(Action::Store(Op::PutFailover {
             failover,

@@ -3,7 +3,7 @@
 use alloc::vec;
 use pgherd_model::{Op, Span};
 
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, Lock};
 use crate::decision::Action;
 use crate::memory::Memory;
 use crate::race;
@@ -11,24 +11,36 @@ use crate::upkeep::{Duty, NOTHING};
 
 /// How often to look once the leader seems to be gone.
 const FAST: Span = Span::from_millis(100);
+/// And how often once its lock is gone.
+const AFTERWARDS: Span = Span::from_secs(1);
 
 pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
-    let (Some(leader), Some(former)) = (ctx.other_leader(), &memory.former) else {
+    let Some(former) = &memory.former else {
         return NOTHING;
     };
-    if ctx.view.fresh().is_none() || leader.lease == 0 || ctx.view.identity.tags.nofailover {
+    let (looked, length, lease) = (former.looked, former.length, former.lease);
+    if ctx.view.fresh().is_none() || lease == 0 || ctx.view.identity.tags.nofailover {
         return NOTHING;
     }
-    let (looked, length) = (former.looked, former.length);
-    note_stale(ctx, memory);
-    let pause = pause(memory, length);
-    let due = looked.map(|looked| looked + pause);
+    let pause = match ctx.lock {
+        Lock::Other(_) => {
+            note_stale(ctx, memory);
+            pause(memory, length)
+        }
+        // A key that was deleted may have left a living lease behind.
+        Lock::Free => AFTERWARDS,
+        Lock::Mine { .. } | Lock::Detached { .. } | Lock::GivenUp { .. } | Lock::Unknown => {
+            return NOTHING;
+        }
+    };
+    let asked = ctx.view.sight.filter(|sight| sight.lease == lease);
+    let due = looked
+        .max(asked.map(|sight| sight.asked))
+        .map(|at| at + pause);
     match due {
         Some(at) if ctx.now() < at => (vec![], Some(at)),
         _ => (
-            vec![Action::Store(Op::LookAtLease {
-                lease: leader.lease,
-            })],
+            vec![Action::Store(Op::LookAtLease { lease })],
             Some(ctx.now() + pause),
         ),
     }

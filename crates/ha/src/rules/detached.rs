@@ -1,0 +1,23 @@
+//! The lock carries this node's name, but not its present lease: the agent was restarted, or the
+//! length of the lease was changed. Nothing renews it, so this comes before everything that takes
+//! time.
+
+use alloc::vec;
+use pgherd_model::Op;
+
+use crate::ctx::{Ctx, Lock, Verdict};
+use crate::decision::Action;
+use crate::memory::Memory;
+
+pub(crate) fn rule(ctx: &Ctx<'_>, _memory: &mut Memory) -> Verdict {
+    let Lock::Detached { term } = ctx.lock else {
+        return Verdict::pass("the lock is not without its lease");
+    };
+    let reattach = Op::ReattachLeader {
+        create_revision: term,
+    };
+    Verdict::only(
+        vec![Action::Store(reattach)],
+        "took the lock over from the agent before",
+    )
+}
