@@ -133,6 +133,12 @@ fn note_lock(ctx: &Ctx<'_>, memory: &mut Memory) {
         Lock::Detached { .. } => {
             memory.detached_since.get_or_insert(now);
         }
+        Lock::Other(_) => {
+            // Somebody took over: whoever stood back for that is a candidate like any other again.
+            memory.detached_since = None;
+            memory.stand_back_until = None;
+            memory.rest_until = None;
+        }
         _ => memory.detached_since = None,
     }
     match ctx.view.fresh() {
