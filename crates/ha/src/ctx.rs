@@ -236,8 +236,11 @@ impl<'a> Ctx<'a> {
 /// held against it.
 fn attached(view: &View) -> bool {
     let leader = view.cluster().and_then(|cluster| cluster.leader.as_ref());
-    match (leader, view.lease) {
-        (Some(leader), Some(lease)) if leader.name == view.me => lease.lease == leader.lease,
+    match leader {
+        // Without a lease of its own (the agent has just come back) nothing renews the lock.
+        Some(leader) if leader.name == view.me => {
+            view.lease.is_some_and(|lease| lease.lease == leader.lease)
+        }
         _ => true,
     }
 }
