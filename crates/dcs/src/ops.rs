@@ -15,6 +15,8 @@ pub(crate) struct Context<'a> {
     pub(crate) me: &'a MemberName,
     pub(crate) member_lease: i64,
     pub(crate) leader_lease: i64,
+    /// Revision of the own member key in the picture; `None`: it is not there.
+    pub(crate) member_revision: Option<u64>,
 }
 
 /// What a key has to look like if the operation was done.
@@ -157,7 +159,10 @@ pub(crate) fn plan(op: &Op, context: Context<'_>) -> Option<Plan> {
             leader(&mut build, op, &key);
         }
         Op::PutMember(member) => {
-            let lease = build.context.member_lease;
+            // A late try must not put an old story in the place of a newer one: others judge by this
+            // key whether a former leader may still write.
+            let (lease, seen) = (build.context.member_lease, build.context.member_revision);
+            build.guard_key(&key, seen);
             build.put(&key, dcs::member_to_json(member), lease);
         }
         Op::PutInitialize {

@@ -185,6 +185,7 @@ impl Store {
             me: &options.me,
             member_lease: 0,
             leader_lease: self.leader_lease_id(),
+            member_revision: self.member_revision(),
         };
         if needs_leader_lease(op) && context.leader_lease == 0 {
             let what = format!("take {}leader", options.prefix);
@@ -199,6 +200,13 @@ impl Store {
             context.member_lease = lease.id;
         }
         Ok(plan(op, context))
+    }
+
+    /// Revision of the own member key, by the picture.
+    fn member_revision(&self) -> Option<u64> {
+        let picture = self.picture.borrow();
+        let members = &picture.cluster.as_ref()?.members;
+        Some(members.get(&self.endpoints.options().me)?.revision)
     }
 
     async fn send(&self, plan: &Plan, deadline: Time) -> Result<Reply<Outcome>, Failure> {

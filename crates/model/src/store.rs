@@ -28,7 +28,7 @@ pub enum Op {
         /// Own member key, saying that PostgreSQL is not writable any more.
         member: Option<Member>,
     },
-    /// Own member key under the member lease.
+    /// Own member key under the member lease; refused if it is not the one of the picture any more.
     PutMember(Member),
     /// Create `initialize` (empty: bootstrap begins; the key lives under the member lease until the
     /// bootstrap is done), or replace it.
