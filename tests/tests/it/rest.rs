@@ -2,7 +2,7 @@
 //! error texts, as the REST contract says.
 
 use crate::common::{body, secs, status, stored, three};
-use pgherd_tests::{Etcd, TestCluster, json, rest};
+use pgherd_tests::{Etcd, Node, TestCluster, json, rest};
 
 /// Health checks of leader and replica, with tags and lag.
 #[tokio::test(flavor = "multi_thread")]
@@ -64,13 +64,19 @@ async fn health_checks() {
     }
 }
 
-/// `GET /patroni` and `GET /cluster`.
+/// `GET /patroni` of leader and replica, and `GET /cluster`.
 #[tokio::test(flavor = "multi_thread")]
 async fn status_documents() {
     let etcd = Etcd::start(1).await;
     let cluster = TestCluster::formed(&etcd, &three()).await;
     let leader = cluster.primary().await.unwrap();
     let replica = crate::common::other(&cluster, leader.name());
+    leader_status(&cluster, leader).await;
+    replica_status(replica).await;
+    cluster_document(&cluster, leader, replica).await;
+}
+
+async fn leader_status(cluster: &TestCluster, leader: &Node) {
     let ours = status(leader).await.unwrap();
     assert_eq!(ours["state"], "running");
     assert_eq!(ours["role"], "primary");
@@ -105,6 +111,9 @@ async fn status_documents() {
             .iter()
             .all(|s| s["usename"] == "replicator" && s["state"] == "streaming")
     );
+}
+
+async fn replica_status(replica: &Node) {
     let theirs = status(replica).await.unwrap();
     assert_eq!(theirs["role"], "replica");
     assert_eq!(theirs["replication_state"], "streaming");
@@ -121,6 +130,9 @@ async fn status_documents() {
         "{theirs}"
     );
     assert_eq!(theirs["xlog"]["paused"], false);
+}
+
+async fn cluster_document(cluster: &TestCluster, leader: &Node, replica: &Node) {
     let seen = cluster
         .wait_for(
             "/cluster shows two that stream without lag",
@@ -284,8 +296,24 @@ async fn refused_switchovers() {
         leader.name(),
         crate::common::other(&cluster, leader.name()).name(),
     );
+    for (path, request, code, text) in refusals(name, other) {
+        let answer = leader.request("POST", path, &request).await.unwrap();
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (code, text),
+            "{path} {request}"
+        );
+    }
+    malformed_requests(leader).await;
+    assert_eq!(cluster.wait_whole(secs(10)).await.name(), name);
+    let timeline = "select timeline_id::text from pg_control_checkpoint()";
+    assert_eq!(leader.sql(timeline).await.unwrap(), "1");
+}
+
+/// Path, body, and the code and text of the answer.
+fn refusals(name: &str, other: &str) -> Vec<(&'static str, String, u16, &'static str)> {
     let to = |leader: &str, candidate: &str| body(Some(leader), Some(candidate));
-    let table = [
+    vec![
         (
             "/failover",
             body(Some(name), None),
@@ -328,15 +356,10 @@ async fn refused_switchovers() {
             400,
             "Failover can't be scheduled",
         ),
-    ];
-    for (path, request, code, text) in table {
-        let answer = leader.request("POST", path, &request).await.unwrap();
-        assert_eq!(
-            (answer.status, answer.body.as_str()),
-            (code, text),
-            "{path} {request}"
-        );
-    }
+    ]
+}
+
+async fn malformed_requests(leader: &Node) {
     for bad in ["{}", "[]", "not JSON", "\"text\"", "{\"leader\":"] {
         let answer = leader.request("POST", "/switchover", bad).await.unwrap();
         assert_eq!(answer.status, 400, "{bad:?}: {answer:?}");
@@ -355,7 +378,4 @@ async fn refused_switchovers() {
             "{answer:?}"
         );
     }
-    assert_eq!(cluster.wait_whole(secs(10)).await.name(), name);
-    let timeline = "select timeline_id::text from pg_control_checkpoint()";
-    assert_eq!(leader.sql(timeline).await.unwrap(), "1");
 }
