@@ -9,8 +9,8 @@ use crate::look::within;
 use crate::program::{self, Run};
 use crate::quote::conninfo;
 use crate::{
-    Credentials, Error, Instance, Result, Source, StartAs, control, datadir, parameters, process,
-    start,
+    Credentials, Error, Instance, Result, Source, StartAs, control, datadir, locks, parameters,
+    process, start,
 };
 use pgherd_model::{ControlState, DataDir, Postmaster};
 use std::path::{Path, PathBuf};
@@ -197,6 +197,7 @@ pub(crate) async fn crash_recovery(instance: &Instance, timeout: Duration) -> Re
             reason: "there is a backup_label: this copy has to be started as a standby".to_owned(),
         });
     }
+    locks::clear(instance).await?;
     conf::write_for(instance, &StartAs::Primary, true).await?;
     let control = control::control_data(instance).await?;
     let effective = conf::effective(instance);

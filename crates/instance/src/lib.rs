@@ -15,6 +15,7 @@ mod error;
 mod files;
 mod history;
 mod instance;
+mod locks;
 mod look;
 mod options;
 mod parameters;

@@ -128,16 +128,19 @@ pub(crate) fn read_pid_file(data_dir: &Path) -> Option<PidFile> {
 
 /// One process of /proc, as far as it is needed.
 struct Process {
+    /// The program's name as the kernel keeps it, at most 15 bytes.
+    name: String,
     parent: u32,
     zombie: bool,
 }
 
-/// Parent and state from /proc/PID/stat; the name in brackets may hold anything.
+/// Name, parent and state from /proc/PID/stat; the name in brackets may hold anything.
 fn parse_stat(text: &str) -> Option<Process> {
-    let rest = text.rsplit_once(')')?.1;
+    let (before, rest) = text.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();
     let state = fields.next()?;
     Some(Process {
+        name: before.split_once('(')?.1.to_owned(),
         zombie: matches!(state, "Z" | "X"),
         parent: fields.next()?.parse().ok()?,
     })
@@ -145,6 +148,15 @@ fn parse_stat(text: &str) -> Option<Process> {
 
 fn process(pid: u32) -> Option<Process> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Whether the process has ended as a zombie and ran `program`. A zombie has neither
+/// program nor working directory to look at, only this name.
+pub(crate) fn is_zombie_of(pid: u32, program: &str) -> bool {
+    process(pid).is_some_and(|process| {
+        let name = process.name.as_bytes();
+        process.zombie && name == &program.as_bytes()[..program.len().min(15)]
+    })
 }
 
 /// Base name of a process's program; a program replaced by an upgrade keeps its name.
@@ -155,7 +167,7 @@ fn program_name(pid: u32) -> Option<String> {
 }
 
 /// Device and inode, which a directory keeps whatever it is called.
-fn place(path: &Path) -> Option<(u64, u64)> {
+pub(crate) fn place(path: &Path) -> Option<(u64, u64)> {
     let meta = fs::metadata(path).ok()?;
     Some((meta.dev(), meta.ino()))
 }
@@ -352,6 +364,7 @@ mod tests {
     fn stat_with_a_nasty_name() {
         let stat = parse_stat("12 (a) Z (b) S 7 12 12 0").unwrap();
         assert_eq!((stat.parent, stat.zombie), (7, false));
+        assert_eq!(stat.name, "a) Z (b");
         assert!(parse_stat("12 (postgres) Z 7 12").unwrap().zombie);
     }
 

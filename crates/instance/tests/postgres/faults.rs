@@ -145,3 +145,86 @@ fn clear_errors() {
         assert!(foreign.remove_data_dir().await.is_err());
     });
 }
+
+/// A postmaster of our own making, as an agent's child that nobody waits for.
+fn spawn(command: &pgherd_instance::StartCommand) -> std::process::Child {
+    std::process::Command::new(&command.program)
+        .args(&command.args)
+        .env_clear()
+        .envs(command.env.iter().map(|(k, v)| (k, v)))
+        .current_dir(&command.directory)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// What PostgreSQL says when it refuses to start.
+fn refusal(command: &pgherd_instance::StartCommand) -> String {
+    let output = spawn(command).wait_with_output().unwrap();
+    assert!(!output.status.success());
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A node with a Unix socket in the lab's directory, and the path of the socket's lock file.
+async fn node_with_socket(lab: &Lab) -> (Instance, std::path::PathBuf) {
+    let a = lab.node("a");
+    a.initdb(SOON).await.unwrap();
+    let mut config = Lab::server();
+    let home = lab.home.to_string_lossy().into_owned();
+    let name = "unix_socket_directories".to_owned();
+    config.parameters.insert(name, home);
+    a.configure(config).await.unwrap();
+    let lock = format!(".s.PGSQL.{}.lock", a.options().port);
+    (a, lab.home.join(lock))
+}
+
+#[test]
+fn a_zombie_does_not_hold_the_lock() {
+    run("faults::a_zombie_does_not_hold_the_lock", async |lab| {
+        let (a, lock) = node_with_socket(lab).await;
+        let command = a.prepare_start(&StartAs::Primary).await.unwrap();
+        let mut zombie = spawn(&command);
+        a.wait_started(SOON).await.unwrap();
+        a.wait_ready(SOON).await.unwrap();
+        kill(Pid::from_raw(zombie.id() as i32), Signal::SIGKILL).unwrap();
+        eventually("nothing lives", async || {
+            (a.postmaster().await == Postmaster::Down).then_some(())
+        })
+        .await;
+        assert!(lock.exists());
+        let said = refusal(&command);
+        assert!(
+            said.contains("lock file \"postmaster.pid\" already exists"),
+            "{said}"
+        );
+        start(&a, &StartAs::Primary).await;
+        stop(&a).await;
+
+        // The same in the way of crash recovery.
+        let text = format!("{}\n{}\n", zombie.id(), a.path().display());
+        std::fs::write(a.path().join("postmaster.pid"), text).unwrap();
+        a.crash_recovery(SOON).await.unwrap();
+        zombie.wait().unwrap();
+    });
+}
+
+#[test]
+fn empty_lock_files_are_no_locks() {
+    run("faults::empty_lock_files_are_no_locks", async |lab| {
+        let (a, lock) = node_with_socket(lab).await;
+        let pid_file = a.path().join("postmaster.pid");
+        let command = a.prepare_start(&StartAs::Primary).await.unwrap();
+        for path in [&lock, &pid_file] {
+            std::fs::write(path, "").unwrap();
+            let said = refusal(&command);
+            assert!(
+                said.contains("lock file") && said.contains("is empty"),
+                "{said}"
+            );
+        }
+        start(&a, &StartAs::Primary).await;
+        let pid = a.postmaster_handle().await.unwrap().pid.to_string();
+        let text = std::fs::read_to_string(&lock).unwrap();
+        assert_eq!(text.lines().next(), Some(pid.as_str()));
+    });
+}
