@@ -19,6 +19,16 @@ use std::time::Duration;
 const TRIES: usize = 2;
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
+/// A source that vanishes without a word (its machine, the network between) is noticed after half a
+/// minute, not after the kernel's two hours. libpq's names; seconds, and milliseconds for the last.
+const WATCHFUL: [(&str, &str); 5] = [
+    ("keepalives", "1"),
+    ("keepalives_idle", "10"),
+    ("keepalives_interval", "5"),
+    ("keepalives_count", "3"),
+    ("tcp_user_timeout", "30000"),
+];
+
 /// Connection string for a program's arguments: everything but secrets.
 fn connection(instance: &Instance, source: &Source, role: &Credentials) -> String {
     let options = instance.options();
@@ -29,7 +39,9 @@ fn connection(instance: &Instance, source: &Source, role: &Credentials) -> Strin
         ("port", source.port.to_string()),
         ("application_name", options.name.0.clone()),
     ];
+    pairs.extend(WATCHFUL.map(|(key, value)| (key, value.to_owned())));
     pairs.extend(role.username.clone().map(|user| ("user", user)));
+    // Last, since of two with one name libpq takes the latter.
     pairs.extend(
         role.settings
             .iter()
@@ -225,4 +237,38 @@ pub(crate) async fn crash_recovery(instance: &Instance, timeout: Duration) -> Re
         what: "crash recovery",
         reason: format!("it ended well, but the cluster is {state:?}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, ServerConfig};
+
+    #[test]
+    fn copies_notice_a_source_that_vanishes() {
+        let mut role = Credentials {
+            username: Some("re plicator".to_owned()),
+            password: Some(pgherd_model::Secret::new("hidden")),
+            ..Credentials::default()
+        };
+        let address = ("127.0.0.1", 5432);
+        let options = Options::new("s", "n", "/data", address, role.clone(), role.clone());
+        let instance = Instance::new(options, ServerConfig::default()).unwrap();
+        let source = Source {
+            host: "10.0.0.2".to_owned(),
+            port: 5433,
+            database: None,
+        };
+        assert_eq!(
+            connection(&instance, &source, &role),
+            "dbname=postgres host=10.0.0.2 port=5433 application_name=n keepalives=1 \
+             keepalives_idle=10 keepalives_interval=5 keepalives_count=3 tcp_user_timeout=30000 \
+             user='re plicator'"
+        );
+        // The user's own word stands.
+        let own = ("keepalives_idle".to_owned(), "60".to_owned());
+        role.settings.extend([own]);
+        let text = connection(&instance, &source, &role);
+        assert!(text.ends_with(" keepalives_idle=60"), "{text}");
+    }
 }
