@@ -232,6 +232,9 @@ fn restore_missing(paths: &Paths, mode: u32) -> Result<()> {
     for path in paths.four() {
         if !path.exists()
             && let Some(text) = files::read_text(&files::beside(path, ".backup"))?
+            // Our own text of another time is about to be written anew: a server must never read,
+            // say, the synchronous_standby_names of then.
+            && !(*path == paths.conf && text.starts_with(HEADER))
         {
             files::replace(path, &text, mode)?;
         }

@@ -153,3 +153,24 @@ fn debug_shows_no_password() {
     let text = format!("{:?}", options(Path::new("/x")));
     assert!(!text.contains("p'a") && !text.contains("re:p"), "{text}");
 }
+
+#[test]
+fn no_old_text_of_ours_is_restored() {
+    let home = tempfile::tempdir().unwrap();
+    let options = options(home.path());
+    let paths = Paths::of(&options);
+    std::fs::create_dir(&paths.data_dir).unwrap();
+    let old = format!("{HEADER}synchronous_standby_names = 'old'\n");
+    std::fs::write(files::beside(&paths.conf, ".backup"), old).unwrap();
+    std::fs::write(files::beside(&paths.base, ".backup"), "# original\n").unwrap();
+    restore_missing(&paths, 0o600).unwrap();
+    assert!(!paths.conf.exists());
+    assert_eq!(
+        std::fs::read_to_string(&paths.base).unwrap(),
+        "# original\n"
+    );
+    // The server's own text is.
+    std::fs::write(files::beside(&paths.conf, ".backup"), "# own\n").unwrap();
+    restore_missing(&paths, 0o600).unwrap();
+    assert!(paths.conf.exists());
+}
