@@ -3,9 +3,12 @@
 use crate::conf::{self, StartAs};
 use crate::connection::Positions;
 use crate::files::blocking;
-use crate::{Error, Instance, Result, files, look, process};
+use crate::{Error, Instance, Result, look, process};
 use pgherd_model::{ControlState, Lsn, Timeline};
 use rustix::process::Signal;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -16,6 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 pub(crate) async fn promote(instance: &Instance, timeout: Duration) -> Result<Timeline> {
     let deadline = Instant::now() + timeout;
+    let request = Request::new(instance);
     let mut told: Option<Instant> = None;
     let mut last = String::new();
     loop {
@@ -32,7 +36,6 @@ pub(crate) async fn promote(instance: &Instance, timeout: Duration) -> Result<Ti
                     timeline,
                     ..
                 })) => {
-                    forget_request(instance).await;
                     conf::set_role(instance, StartAs::Primary);
                     return Ok(timeline);
                 }
@@ -40,13 +43,11 @@ pub(crate) async fn promote(instance: &Instance, timeout: Duration) -> Result<Ti
                 _ => {}
             }
         } else if told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
-            ask(instance).await?;
+            request.make().await?;
             handle.signal(Signal::USR1);
             told = Some(Instant::now());
         }
         if Instant::now() >= deadline {
-            // Otherwise it might promote long after we have given up the lock.
-            forget_request(instance).await;
             return Err(Error::Timeout {
                 what: "promotion".to_owned(),
                 after: timeout,
@@ -57,22 +58,47 @@ pub(crate) async fn promote(instance: &Instance, timeout: Duration) -> Result<Ti
     }
 }
 
-/// The file that pg_ctl promote makes.
-async fn ask(instance: &Instance) -> Result<()> {
-    let path = instance.path().join("promote");
-    blocking("asking for promotion", move || {
-        std::fs::write(&path, "").map_err(Error::file("write", &path))
-    })
-    .await
+/// The file that pg_ctl promote makes, for as long as somebody waits for the promotion. It goes
+/// when the wait ends, also when the waiting future is dropped: PostgreSQL obeys it whenever it
+/// comes to look, perhaps long after the lock has been given up. One that arrives after the end of
+/// recovery stays as well.
+struct Request {
+    path: PathBuf,
+    withdrawn: Arc<AtomicBool>,
 }
 
-/// Takes it away: one that arrives after the end of recovery stays, and would promote the next standby.
-async fn forget_request(instance: &Instance) {
-    let path = instance.path().join("promote");
-    let _ = blocking("removing the request for promotion", move || {
-        files::remove(&path)
-    })
-    .await;
+impl Request {
+    fn new(instance: &Instance) -> Request {
+        Request {
+            path: instance.path().join("promote"),
+            withdrawn: Arc::default(),
+        }
+    }
+
+    async fn make(&self) -> Result<()> {
+        let (path, withdrawn) = (self.path.clone(), self.withdrawn.clone());
+        blocking("asking for promotion", move || {
+            std::fs::write(&path, "").map_err(Error::file("write", &path))?;
+            // This thread may outlive the wait. Either we see it, or the removal saw the file.
+            if withdrawn.load(Ordering::SeqCst) {
+                let _ = std::fs::remove_file(&path);
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.withdrawn.store(true, Ordering::SeqCst);
+        // Not synced: PostgreSQL removes it at its start, and so do we.
+        if let Err(e) = std::fs::remove_file(&self.path)
+            && e.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(file = %self.path.display(), error = %e, "the request for promotion stays");
+        }
+    }
 }
 
 pub(crate) async fn stop_receiving(instance: &Instance, timeout: Duration) -> Result<Lsn> {

@@ -1,8 +1,11 @@
 //! Copies, streaming, promotion, following a new leader, rewind.
 
 use crate::lab::*;
-use pgherd_instance::StartAs;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pgherd_instance::{Error, StartAs};
 use pgherd_model::{Postmaster, StopMode, Timeline};
+use std::time::Duration;
 
 #[test]
 fn a_switchover_by_hand() {
@@ -166,4 +169,64 @@ fn a_failed_copy_leaves_nothing() {
         assert!(foreign.remove_data_dir().await.is_err());
         assert!(foreign.path().join("letter").exists());
     });
+}
+
+#[test]
+fn a_promotion_given_up_leaves_no_request() {
+    run(
+        "replication::a_promotion_given_up_leaves_no_request",
+        async |lab| {
+            let a = lab.primary("a").await;
+            let b = lab.replica("b", &a).await;
+            let request = b.path().join("promote");
+            // A stopped postmaster hears no request: each of these waits in vain.
+            let handle = b.postmaster_handle().await.unwrap();
+            let postmaster = Pid::from_raw(handle.pid as i32);
+            kill(postmaster, Signal::SIGSTOP).unwrap();
+            let late = b.promote(Duration::from_millis(100)).await;
+            assert!(matches!(late, Err(Error::Timeout { .. })));
+            assert!(!request.exists());
+            let job = tokio::spawn({
+                let b = b.clone();
+                async move { b.promote(SOON).await }
+            });
+            eventually("it is asked for", async || request.exists().then_some(())).await;
+            job.abort();
+            assert!(job.await.unwrap_err().is_cancelled());
+            assert!(!request.exists());
+            kill(postmaster, Signal::SIGCONT).unwrap();
+            // It hears the signal now, and finds no file.
+            client(&a)
+                .await
+                .batch_execute("CREATE TABLE later ()")
+                .await
+                .unwrap();
+            streams_from(&b, &a).await;
+            assert!(b.positions().await.unwrap().in_recovery);
+            stop(&b).await;
+
+            // PostgreSQL 15 removes `promote` at its start, and knows no `fallback_promote`.
+            let as_standby = StartAs::Standby(Some(upstream(&a)));
+            let command = b.prepare_start(&as_standby).await.unwrap();
+            let fallback = b.path().join("fallback_promote");
+            for path in [&request, &fallback] {
+                std::fs::write(path, "").unwrap();
+            }
+            let mut child = std::process::Command::new(&command.program)
+                .args(&command.args)
+                .current_dir(&command.directory)
+                .spawn()
+                .unwrap();
+            b.wait_started(SOON).await.unwrap();
+            streams_from(&b, &a).await;
+            assert!(!request.exists() && fallback.exists());
+            assert!(b.positions().await.unwrap().in_recovery);
+            stop(&b).await;
+            child.wait().unwrap();
+            // We remove both before it.
+            std::fs::write(&request, "").unwrap();
+            b.prepare_start(&as_standby).await.unwrap();
+            assert!(!request.exists() && !fallback.exists());
+        },
+    );
 }
