@@ -116,8 +116,13 @@ impl<'a> Ctx<'a> {
             }
             (Some(Some(leader)), _) => Lock::Other(leader),
             (Some(None), _) => Lock::Free,
-            // A lease granted anew after an outage is not the one that the lock lives under.
-            (None, Some(term)) if in_time && last_seen_under(view, term) => Lock::Mine { term },
+            // A lease granted anew after an outage is not the one that the lock lives under, and a
+            // release that was ordered may have been carried out.
+            (None, Some(term))
+                if in_time && last_seen_under(view, term) && memory.released != Some(term) =>
+            {
+                Lock::Mine { term }
+            }
             (None, _) => Lock::Unknown,
         };
         Ctx {

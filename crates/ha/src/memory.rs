@@ -22,6 +22,8 @@ pub struct Memory {
     pub detached_since: Option<Time>,
     /// Since when the lock service has not been readable.
     pub blind_since: Option<Time>,
+    /// Revision of the last `failover` request, and when it was first seen.
+    pub request_seen: Option<(u64, Time)>,
     /// Revision of a `failover` request that was tried and could not be served.
     pub refused_request: Option<u64>,
     /// The history file of this timeline was installed, so that a promotion does not reuse it.

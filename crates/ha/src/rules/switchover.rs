@@ -60,10 +60,16 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
 
 /// Is there somebody who can take over?
 fn begin(ctx: &Ctx<'_>, memory: &mut Memory, request: &Failover, revision: u64) -> Verdict {
+    // What was answered before, perhaps before this node was promoted, says nothing about now.
+    let seen = match memory.request_seen {
+        Some((known, at)) if known == revision => at,
+        _ => ctx.now(),
+    };
+    memory.request_seen = Some((revision, seen));
     if ctx.view.asking {
         return Verdict::stay("switchover: waiting for the candidates' answers");
     }
-    let questions = questions(ctx, memory, request.member.as_ref());
+    let questions = questions(ctx, memory, request.member.as_ref(), seen);
     if !questions.is_empty() {
         return Verdict::act(
             vec![Action::AskPeers(questions)],
@@ -97,15 +103,16 @@ fn begin(ctx: &Ctx<'_>, memory: &mut Memory, request: &Failover, revision: u64) 
     )
 }
 
-/// Candidates whose last answer is too old.
-fn questions(ctx: &Ctx<'_>, memory: &Memory, named: Option<&MemberName>) -> Vec<Ask> {
+/// Candidates whose last answer is too old, or older than the request.
+fn questions(ctx: &Ctx<'_>, memory: &Memory, named: Option<&MemberName>, seen: Time) -> Vec<Ask> {
+    let old = |asked: Time| asked < seen || ctx.now().since(asked) >= race::ANSWER_AGE;
     ctx.others()
         .filter(|member| {
             named.is_none_or(|named| *named == member.name) && !member.api_url.is_empty()
         })
         .filter(|member| {
             let fact = ctx.view.peers.get(&member.name);
-            fact.is_none_or(|fact| ctx.now().since(fact.asked) >= race::ANSWER_AGE)
+            fact.is_none_or(|fact| old(fact.asked))
         })
         .map(|member| race::ask(memory, member))
         .collect()
