@@ -274,21 +274,30 @@ pub(crate) async fn postmaster(instance: &Instance) -> Postmaster {
     if let Some(handle) = handle(instance).await {
         return Postmaster::Alive { pid: handle.pid };
     }
-    match leftovers(instance).await.len() {
+    // What cannot be looked at is not known to be gone.
+    match leftovers(instance).await.map_or(1, |left| left.len()) {
         0 => Postmaster::Down,
         count => Postmaster::Leftovers(u32::try_from(count).unwrap_or(u32::MAX)),
     }
 }
 
 /// All living server processes of the data directory.
-pub(crate) async fn leftovers(instance: &Instance) -> BTreeSet<u32> {
+///
+/// # Errors
+/// When `/proc` cannot be read, or not in time.
+pub(crate) async fn leftovers(instance: &Instance) -> Result<BTreeSet<u32>> {
     let (data_dir, server) = (instance.path().to_owned(), server_name(instance));
     blocking("looking for server processes", move || {
+        if all_pids().is_empty() {
+            return Err(Error::Unexpected {
+                what: "looking for server processes",
+                reason: "/proc cannot be read".to_owned(),
+            });
+        }
         // What works on an unfinished cluster in its own folder is no server of this one.
         Ok(members(&[data_dir], &[server]))
     })
     .await
-    .unwrap_or_default()
 }
 
 /// Ends initdb, pg_basebackup, pg_rewind and their children that an agent before us left at work in our

@@ -40,7 +40,7 @@ pub(crate) async fn stop(instance: &Instance, mode: StopMode, timeout: Duration)
     let mut told = Instant::now();
     let mut first = true;
     loop {
-        let left = process::leftovers(instance).await;
+        let left = process::leftovers(instance).await?;
         if left.is_empty() {
             return Ok(());
         }
