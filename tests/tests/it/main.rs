@@ -11,6 +11,7 @@ mod bad_input;
 mod crash;
 mod etcd_loss;
 mod forming;
+mod hazards;
 mod mixed;
 mod node_loss;
 mod rejoin;
