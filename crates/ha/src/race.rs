@@ -244,6 +244,14 @@ pub(crate) fn ask(memory: &Memory, member: &Member) -> Ask {
     }
 }
 
+/// It was asked lately and did not answer: waiting for it again would hold up everybody else.
+pub(crate) fn silent(ctx: &Ctx<'_>, name: &MemberName) -> bool {
+    ctx.view
+        .peers
+        .get(name)
+        .is_some_and(|fact| fact.answer.is_none() && ctx.now().since(fact.asked) < SILENCE_AGE)
+}
+
 fn known_well(ctx: &Ctx<'_>, memory: &Memory, member: &Member, since: Time) -> bool {
     let Some(fact) = ctx.view.peers.get(&member.name) else {
         return false;

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use pgherd_model::{ControlState, Failover, Lsn, MemberName, Op, Span, StopMode, Time};
+use pgherd_model::{ControlState, Failover, Lsn, Member, MemberName, Op, Span, StopMode, Time};
 
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, Ask, JobKind, StartAs};
@@ -105,14 +105,17 @@ fn begin(ctx: &Ctx<'_>, memory: &mut Memory, request: &Failover, revision: u64) 
 
 /// Candidates whose last answer is too old, or older than the request.
 fn questions(ctx: &Ctx<'_>, memory: &Memory, named: Option<&MemberName>, seen: Time) -> Vec<Ask> {
-    let old = |asked: Time| asked < seen || ctx.now().since(asked) >= race::ANSWER_AGE;
+    let old = |name: &MemberName, asked: Time| {
+        let aged = ctx.now().since(asked) >= race::ANSWER_AGE && !race::silent(ctx, name);
+        asked < seen || aged
+    };
     ctx.others()
         .filter(|member| {
             named.is_none_or(|named| *named == member.name) && !member.api_url.is_empty()
         })
         .filter(|member| {
             let fact = ctx.view.peers.get(&member.name);
-            fact.is_none_or(|fact| old(fact.asked))
+            fact.is_none_or(|fact| old(&member.name, fact.asked))
         })
         .map(|member| race::ask(memory, member))
         .collect()
@@ -225,10 +228,14 @@ fn ask(ctx: &Ctx<'_>, memory: &Memory, demotion: &Demotion, since: Time) -> Verd
     if ctx.view.asking {
         return Verdict::only(vec![], reason);
     }
-    let named = demotion.candidate.as_ref();
+    let answering = |member: &&Member| !race::silent(ctx, &member.name);
+    let all_silent = !ctx.others().any(|member| answering(&member));
     let questions: Vec<Ask> = ctx
         .others()
-        .filter(|member| named.is_none_or(|named| *named == member.name))
+        .filter(|member| match &demotion.candidate {
+            Some(named) => *named == member.name,
+            None => all_silent || answering(member),
+        })
         .filter(|member| {
             let fact = ctx.view.peers.get(&member.name);
             fact.is_none_or(|fact| fact.asked < since || now.since(fact.asked) >= ASK_AGAIN)
