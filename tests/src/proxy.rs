@@ -70,13 +70,26 @@ impl Proxy {
         *self.shared.traffic.borrow()
     }
 
-    /// The next request that contains `text` is passed on, its answer and all later ones are lost.
+    /// The next request that contains these bytes is passed on, its answer and all later ones are lost.
     ///
     /// # Panics
     /// Never: nothing panics while the lock is held.
-    pub fn deaf_from(&self, text: &str) {
-        *self.shared.trap.lock().expect("no panic while held") = Some(text.as_bytes().to_vec());
+    pub fn deaf_from(&self, request: &[u8]) {
+        *self.shared.trap.lock().expect("no panic while held") = Some(request.to_vec());
     }
+}
+
+/// How a deletion of `key` looks inside of a transaction sent to etcd (`RequestOp` with a
+/// `DeleteRangeRequest` of this key alone, as protobuf writes it).
+///
+/// # Panics
+/// When the key has 126 bytes or more.
+pub fn deletion(key: &str) -> Vec<u8> {
+    let length = u8::try_from(key.len()).ok().filter(|n| *n < 126);
+    let length = length.expect("a key whose length fits in one byte");
+    let mut bytes = vec![0x1a, length + 2, 0x0a, length];
+    bytes.extend(key.as_bytes());
+    bytes
 }
 
 impl Drop for Proxy {
@@ -125,7 +138,7 @@ async fn requests(
         let bytes = &buffer[..n];
         let sprung = {
             let mut trap = shared.trap.lock().expect("no panic while held");
-            let found = |text: &mut Vec<u8>| bytes.windows(text.len()).any(|w| w == *text);
+            let found = |trap: &mut Vec<u8>| bytes.windows(trap.len()).any(|w| w == *trap);
             trap.take_if(found).is_some()
         };
         if sprung {

@@ -17,14 +17,14 @@ async fn a_killed_agent_is_fenced_by_the_guard() {
     let old = cluster.primary().await.unwrap();
     let watcher = Watcher::start(cluster.targets()).await;
     let writer = Writer::start(cluster.targets()).await;
-    writer.wait_acks(50, secs(20)).await;
+    writer.wait_acks(50, secs(30)).await;
     old.kill_agent();
     writer.wait_moved(old.name(), failover()).await;
     assert!(
         old.postgres().is_empty(),
         "nothing of the old PostgreSQL is left"
     );
-    let new = cluster.wait_streaming(1, secs(20)).await;
+    let new = cluster.wait_streaming(1, secs(40)).await;
     old.start();
     assert_eq!(cluster.wait_whole(secs(40)).await.name(), new.name());
     let mut acks = watcher.stop();
@@ -53,7 +53,7 @@ async fn a_restarted_agent_adopts_its_postgres() {
         }
     })
     .await;
-    assert_eq!(cluster.wait_whole(secs(20)).await.name(), primary.name());
+    assert_eq!(cluster.wait_whole(secs(40)).await.name(), primary.name());
     let report = writer.stop();
     assert!(
         report
@@ -88,14 +88,14 @@ async fn a_frozen_agent_is_fenced_and_rejoins() {
     let old = cluster.primary().await.unwrap();
     let watcher = Watcher::start(cluster.targets()).await;
     let writer = Writer::start(cluster.targets()).await;
-    writer.wait_acks(50, secs(20)).await;
+    writer.wait_acks(50, secs(30)).await;
     old.signal_agent(Signal::STOP);
     writer.wait_moved(old.name(), failover()).await;
     assert!(
         old.postgres().is_empty(),
         "nothing of the old PostgreSQL is left"
     );
-    let new = cluster.wait_streaming(1, secs(20)).await.name().to_owned();
+    let new = cluster.wait_streaming(1, secs(40)).await.name().to_owned();
     old.signal_agent(Signal::CONT);
     assert_eq!(cluster.wait_whole(secs(40)).await.name(), new);
     let mut acks = watcher.stop();
@@ -159,12 +159,12 @@ async fn a_stopped_agent_hands_over() {
     let cluster = TestCluster::formed(&etcd, &three()).await;
     let old = cluster.primary().await.unwrap();
     let writer = Writer::start(cluster.targets()).await;
-    writer.wait_acks(100, secs(20)).await;
+    writer.wait_acks(100, secs(30)).await;
     let status = old.stop().await;
     assert!(status.success(), "{status}");
     assert!(old.postgres().is_empty(), "PostgreSQL was stopped");
     let ack = writer.wait_moved(old.name(), secs(10)).await;
-    let new = cluster.wait_streaming(1, secs(20)).await;
+    let new = cluster.wait_streaming(1, secs(40)).await;
     assert_eq!(new.name(), ack.node);
     let report = writer.stop();
     assert_eq!(report.missing(&new.target()).await.unwrap(), []);
@@ -200,7 +200,7 @@ async fn an_abandoned_primary_is_taken_down_by_its_returning_agent() {
     cluster
         .wait_for(
             "the old one has the new row",
-            secs(10),
+            secs(30),
             async || match crate::common::noted(old, "on the new timeline").await? {
                 1 => Ok(()),
                 n => Err(format!("{n}")),

@@ -161,7 +161,7 @@ async fn a_data_directory_of_wrong_mode() {
             .request("POST", "/switchover", &away)
             .await;
         assert_eq!(answer.unwrap().status, 200);
-        cluster.wait_whole(secs(30)).await;
+        cluster.wait_whole(secs(40)).await;
     }
     let node = cluster.node("n3");
     node.stop().await;
@@ -380,7 +380,7 @@ async fn a_broken_config_key() {
         }
     })
     .await;
-    assert_eq!(cluster.wait_whole(secs(10)).await.name(), primary.name());
+    assert_eq!(cluster.wait_whole(secs(40)).await.name(), primary.name());
 }
 
 /// A node file that is wrong: exit 1 and one line that says file, line, key and what was expected.

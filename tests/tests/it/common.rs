@@ -78,7 +78,7 @@ pub(crate) async fn status(node: &Node) -> Result<Value, String> {
 pub(crate) async fn wait_health(cluster: &TestCluster, node: &Node, path: &str, code: u16) {
     let what = format!("{} answers {code} to {path}", node.name());
     cluster
-        .wait_for(&what, secs(20), async || {
+        .wait_for(&what, secs(30), async || {
             let got = node.get(path).await?.status;
             if got == code {
                 Ok(())

@@ -16,7 +16,7 @@ async fn killed_postgres_restarts_in_place() {
     let primary = cluster.primary().await.unwrap();
     let watcher = Watcher::start(cluster.targets()).await;
     let writer = Writer::start(cluster.targets()).await;
-    writer.wait_acks(50, secs(20)).await;
+    writer.wait_acks(50, secs(30)).await;
     let started = crate::common::start_time(primary).await;
     primary.kill_postgres();
     let again = cluster
@@ -31,8 +31,8 @@ async fn killed_postgres_restarts_in_place() {
         })
         .await;
     assert_eq!(again.name(), primary.name(), "in place");
-    writer.wait_acks(50, secs(20)).await;
-    assert_eq!(cluster.wait_whole(secs(30)).await.name(), primary.name());
+    writer.wait_acks(50, secs(30)).await;
+    assert_eq!(cluster.wait_whole(secs(40)).await.name(), primary.name());
     let report = writer.stop();
     assert!(
         report.acks.iter().all(|a| a.timeline == 1),
@@ -81,7 +81,7 @@ async fn crash_handover_to_the_synchronous_standby() {
         })
         .await;
     let writer = Writer::start(cluster.targets()).await;
-    writer.wait_acks(100, secs(20)).await;
+    writer.wait_acks(100, secs(30)).await;
     old.kill_postgres();
     let new = cluster.wait_new_primary(old.name(), secs(10)).await;
     assert_eq!(new.name(), standby);
@@ -254,11 +254,11 @@ async fn a_killed_backend_is_no_failover() {
     let cluster = TestCluster::formed(&etcd, &three()).await;
     let primary = cluster.primary().await.unwrap();
     let writer = Writer::start(cluster.targets()).await;
-    writer.wait_acks(20, secs(20)).await;
+    writer.wait_acks(20, secs(30)).await;
     let postmaster = primary.postmaster_pid();
     pgherd_tests::process::signal(writer.last().unwrap().backend, Signal::KILL);
     writer.wait_acks(50, secs(30)).await;
-    let primary_now = cluster.wait_whole(secs(30)).await;
+    let primary_now = cluster.wait_whole(secs(40)).await;
     assert_eq!(primary_now.name(), primary.name());
     assert_eq!(primary.postmaster_pid(), postmaster, "the same postmaster");
     let report = writer.stop();
@@ -276,7 +276,7 @@ async fn killed_replica_comes_back() {
     let copy = crate::common::copy_number(replica);
     replica.kill_postgres();
     cluster
-        .wait_for("it is gone", secs(5), async || {
+        .wait_for("it is gone", secs(20), async || {
             if replica.writable().await {
                 Err("it writes".to_owned())
             } else {
@@ -295,6 +295,6 @@ async fn killed_replica_comes_back() {
             },
         )
         .await;
-    assert_eq!(cluster.wait_whole(secs(20)).await.name(), primary.name());
+    assert_eq!(cluster.wait_whole(secs(40)).await.name(), primary.name());
     assert_eq!(crate::common::copy_number(replica), copy, "no new copy");
 }

@@ -14,7 +14,7 @@ async fn three_empty_directories_become_a_cluster() {
     cluster
         .wait_for(
             "the leader key names the primary",
-            secs(10),
+            secs(30),
             async || match etcd.get(&cluster.key("leader")).await {
                 Some(name) if name == primary.name() => Ok(()),
                 other => Err(format!("{other:?}")),
@@ -39,7 +39,7 @@ async fn three_empty_directories_become_a_cluster() {
         cluster
             .wait_for(
                 &format!("the row arrives at {name}"),
-                secs(10),
+                secs(30),
                 async || match noted(node, "travels").await? {
                     1 => Ok(()),
                     n => Err(format!("{n} rows")),
@@ -49,7 +49,7 @@ async fn three_empty_directories_become_a_cluster() {
         cluster
             .wait_for(
                 &format!("slots of the other members at {name}"),
-                secs(15),
+                secs(30),
                 async || {
                     let list = "select string_agg(slot_name, ',' order by slot_name) \
                             from pg_replication_slots";

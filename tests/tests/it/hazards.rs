@@ -3,7 +3,7 @@
 
 use crate::common::{body, failover, secs, stand_in, start_time, stays, stored, three};
 use pgherd_tests::{
-    Etcd, Node, Proxy, Signal, TestCluster, Traffic, Watcher, Writer, json, sql, watcher,
+    Etcd, Node, Proxy, Signal, TestCluster, Traffic, Watcher, Writer, json, proxy, sql, watcher,
 };
 
 /// A cluster whose leader is `n1`, which reaches etcd through the proxy only.
@@ -27,21 +27,11 @@ async fn a_release_is_never_answered(after: Traffic) {
     let old = cluster.node("n1");
     let watcher = Watcher::start(cluster.targets()).await;
     let writer = Writer::start(cluster.targets()).await;
-    writer.wait_acks(50, secs(20)).await;
+    writer.wait_acks(50, secs(30)).await;
     let asked = cluster.node("n2");
+    proxy.deaf_from(&proxy::deletion(&cluster.key("leader")));
     let request = body(Some("n1"), None);
     let moved = async {
-        cluster
-            .wait_for("PostgreSQL is being stopped", secs(20), async || {
-                let log = old.log();
-                if log.contains("received fast shutdown request") {
-                    Ok(())
-                } else {
-                    Err("not yet".to_owned())
-                }
-            })
-            .await;
-        proxy.deaf_from(&cluster.key("leader"));
         cluster
             .wait_for("the lock was released", secs(20), async || {
                 match etcd.get(&cluster.key("leader")).await {
@@ -142,7 +132,7 @@ async fn synchronous_standby_names_outlive_other_changes() {
             crate::common::wait_health(&cluster, leader, "/primary", 200).await;
         }
     }
-    cluster.wait_whole(secs(20)).await;
+    cluster.wait_whole(secs(40)).await;
     assert_eq!(leader.sql(show).await.unwrap(), names);
     assert_eq!(mentions(leader, skip), Vec::<String>::new());
 }
@@ -159,7 +149,7 @@ async fn past_a_frozen_member(agent_too: bool, named: bool) {
     let third = third.unwrap();
     let watcher = Watcher::start(cluster.targets()).await;
     let writer = Writer::start(cluster.targets()).await;
-    writer.wait_acks(50, secs(20)).await;
+    writer.wait_acks(50, secs(30)).await;
     if agent_too {
         third.signal_agent(Signal::STOP);
     }
@@ -245,7 +235,7 @@ async fn the_lease_is_changed_at_run_time() {
         .await;
     }
     assert_eq!(start_time(primary).await, before);
-    assert_eq!(cluster.wait_whole(secs(20)).await.name(), primary.name());
+    assert_eq!(cluster.wait_whole(secs(40)).await.name(), primary.name());
 }
 
 /// Takes every connection that is there, those reserved for superusers too.
@@ -268,8 +258,12 @@ async fn an_agent_restarted_without_a_free_connection() {
         return;
     }
     let etcd = Etcd::start(1).await;
-    let parameters = json!({"postgresql": {"parameters": {"max_connections": 25}}});
-    let cluster = TestCluster::formed(&etcd, &three().dcs(parameters)).await;
+    // A lease that bears the time in which no agent runs, on a slow machine as well.
+    let settings = json!({
+        "pgherd": {"lease_ttl": 12, "hang_timeout": 60},
+        "postgresql": {"parameters": {"max_connections": 25}},
+    });
+    let cluster = TestCluster::formed(&etcd, &three().dcs(settings)).await;
     let primary = cluster.primary().await.unwrap();
     let before = start_time(primary).await;
     let mut held = Vec::new();
@@ -277,7 +271,7 @@ async fn an_agent_restarted_without_a_free_connection() {
     primary.kill_agent();
     // What the dead agent held is free as soon as its backends notice.
     cluster
-        .wait_for("its connections are gone", secs(10), async || {
+        .wait_for("its connections are gone", secs(20), async || {
             let own = "select count(*) from pg_stat_activity \
                        where backend_type = 'client backend' and application_name <> 'pgherd-tests'";
             let row = held[0].query_one(own, &[]).await;
@@ -290,8 +284,8 @@ async fn an_agent_restarted_without_a_free_connection() {
     take_all(primary, &mut held).await;
     primary.start();
     let postmaster = primary.postmaster_pid();
-    // Longer than the lease, shorter than the silence after which PostgreSQL counts as hung (20 s).
-    stays(&cluster, "lock and PostgreSQL", secs(9), async || {
+    // Longer than the lease, shorter than the silence after which PostgreSQL counts as hung.
+    stays(&cluster, "lock and PostgreSQL", secs(14), async || {
         let lock = etcd.get(&cluster.key("leader")).await;
         if lock.as_deref() != Some(primary.name()) {
             return Err(format!("lock: {lock:?}"));
@@ -306,5 +300,5 @@ async fn an_agent_restarted_without_a_free_connection() {
     drop(held);
     crate::common::wait_health(&cluster, primary, "/primary", 200).await;
     assert_eq!(start_time(primary).await, before);
-    assert_eq!(cluster.wait_whole(secs(30)).await.name(), primary.name());
+    assert_eq!(cluster.wait_whole(secs(40)).await.name(), primary.name());
 }

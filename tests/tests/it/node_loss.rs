@@ -12,14 +12,14 @@ async fn a_killed_node_is_replaced_and_rejoins() {
     let old = cluster.primary().await.unwrap();
     let writer = Writer::start(cluster.targets()).await;
     let watcher = Watcher::start(cluster.targets()).await;
-    writer.wait_acks(50, secs(20)).await;
+    writer.wait_acks(50, secs(30)).await;
     old.kill_node();
     let ack = writer.wait_moved(old.name(), failover()).await;
     assert_eq!(ack.timeline, 2);
-    let new = cluster.wait_streaming(1, secs(20)).await;
+    let new = cluster.wait_streaming(1, secs(40)).await;
     old.start();
     assert_eq!(cluster.wait_whole(secs(40)).await.name(), new.name());
-    writer.wait_acks(50, secs(20)).await;
+    writer.wait_acks(50, secs(30)).await;
     let report = writer.stop();
     assert_eq!(watcher::violations(&report.acks), Vec::<String>::new());
     assert_eq!(watcher::violations(&watcher.stop()), Vec::<String>::new());
@@ -60,17 +60,17 @@ async fn a_leader_without_network_stops_writing_and_is_replaced() {
     // Through sockets in the file system: these clients are "beside" each PostgreSQL.
     let watcher = Watcher::start(cluster.socket_targets()).await;
     let writer = Writer::start(cluster.targets()).await;
-    writer.wait_acks(50, secs(20)).await;
+    writer.wait_acks(50, secs(30)).await;
     old.cut_network();
     let ack = writer.wait_moved(old.name(), failover()).await;
-    let new = cluster.wait_streaming(1, secs(20)).await;
+    let new = cluster.wait_streaming(1, secs(40)).await;
     assert_eq!(new.name(), ack.node);
     if !stand_in() {
         assert_eq!(watcher::violations(&watcher.acks()), Vec::<String>::new());
     }
     old.mend_network();
     assert_eq!(cluster.wait_whole(secs(40)).await.name(), new.name());
-    writer.wait_acks(50, secs(20)).await;
+    writer.wait_acks(50, secs(30)).await;
     drop(writer.stop());
     assert_eq!(watcher::violations(&watcher.stop()), Vec::<String>::new());
 }

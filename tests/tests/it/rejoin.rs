@@ -16,10 +16,10 @@ async fn a_replica_that_was_away_starts_plainly() {
     replica.kill_node();
     note(primary, "while away").await;
     replica.start();
-    cluster.wait_whole(secs(30)).await;
+    cluster.wait_whole(secs(40)).await;
     assert_eq!(copy_number(replica), copy);
     cluster
-        .wait_for("the row arrives", secs(10), async || {
+        .wait_for("the row arrives", secs(30), async || {
             match noted(replica, "while away").await? {
                 1 => Ok(()),
                 n => Err(format!("{n}")),
@@ -41,7 +41,7 @@ async fn diverge(cluster: &TestCluster) -> (&Node, &Node, String) {
     note(old, "everybody has it").await;
     for node in cluster.nodes() {
         cluster
-            .wait_for("the first row arrives", secs(10), async || {
+            .wait_for("the first row arrives", secs(30), async || {
                 match noted(node, "everybody has it").await? {
                     1 => Ok(()),
                     n => Err(format!("{n}")),
@@ -73,7 +73,7 @@ async fn converged(cluster: &TestCluster) {
         cluster
             .wait_for(
                 &format!("{} has the new row", node.name()),
-                secs(10),
+                secs(30),
                 async || match noted(node, "on the new timeline").await? {
                     1 => Ok(()),
                     n => Err(format!("{n}")),
@@ -155,7 +155,7 @@ async fn a_clean_switchover_needs_no_rewind() {
         .await
         .unwrap();
     assert_eq!(answer.status, 200, "{answer:?}");
-    cluster.wait_whole(secs(30)).await;
+    cluster.wait_whole(secs(40)).await;
     let after: Vec<u64> = cluster.nodes().iter().map(copy_number).collect();
     assert_eq!(copies, after);
 }

@@ -305,7 +305,7 @@ async fn refused_switchovers() {
         );
     }
     malformed_requests(leader).await;
-    assert_eq!(cluster.wait_whole(secs(10)).await.name(), name);
+    assert_eq!(cluster.wait_whole(secs(40)).await.name(), name);
     let timeline = "select timeline_id::text from pg_control_checkpoint()";
     assert_eq!(leader.sql(timeline).await.unwrap(), "1");
 }

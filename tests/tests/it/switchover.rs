@@ -19,7 +19,7 @@ async fn to_a_named_candidate_over_rest() {
     let started = crate::common::start_time(third).await;
     let watcher = Watcher::start(cluster.targets()).await;
     let writer = Writer::start(cluster.targets()).await;
-    writer.wait_acks(200, secs(20)).await;
+    writer.wait_acks(200, secs(30)).await;
     let request = body(Some(old.name()), Some(new.name()));
     let answer = old.request("POST", "/switchover", &request).await.unwrap();
     let expected = format!("Successfully switched over to \"{}\"", new.name());
@@ -28,8 +28,8 @@ async fn to_a_named_candidate_over_rest() {
         (200, expected.as_str())
     );
     writer.wait_moved(old.name(), secs(15)).await;
-    writer.wait_acks(200, secs(20)).await;
-    let primary = cluster.wait_whole(secs(30)).await;
+    writer.wait_acks(200, secs(30)).await;
+    let primary = cluster.wait_whole(secs(40)).await;
     assert_eq!(primary.name(), new.name());
     let now = crate::common::start_time(third).await;
     assert_eq!(now, started, "the third member follows without a restart");
@@ -38,7 +38,7 @@ async fn to_a_named_candidate_over_rest() {
         cluster
             .wait_for(
                 &format!("{} has every row", node.name()),
-                secs(10),
+                secs(30),
                 async || match report.missing(&node.target()).await?.len() {
                     0 => Ok(()),
                     n => Err(format!("{n} acknowledged rows are missing")),
@@ -51,7 +51,7 @@ async fn to_a_named_candidate_over_rest() {
     cluster
         .wait_for(
             "failover is {} and history has a line",
-            secs(10),
+            secs(30),
             async || {
                 let failover = stored(&etcd, &cluster, "failover").await;
                 let history = stored(&etcd, &cluster, "history").await.unwrap_or_default();
@@ -84,7 +84,7 @@ async fn to_the_best_candidate_asked_of_a_replica() {
         .await
         .unwrap();
     assert_eq!(answer.status, 200, "{answer:?}");
-    let primary = cluster.wait_whole(secs(30)).await;
+    let primary = cluster.wait_whole(secs(40)).await;
     assert_ne!(primary.name(), old.name());
     let expected = format!("Successfully switched over to \"{}\"", primary.name());
     assert_eq!(answer.body, expected);
@@ -109,7 +109,7 @@ async fn manual_failover_over_rest() {
         (answer.status, answer.body.as_str()),
         (200, expected.as_str())
     );
-    let primary = cluster.wait_whole(secs(30)).await;
+    let primary = cluster.wait_whole(secs(40)).await;
     assert_eq!(primary.name(), new.name());
     assert_eq!(writer.stop().missing(&primary.target()).await.unwrap(), []);
 }
@@ -123,13 +123,13 @@ async fn switchovers_in_a_row_lose_nothing() {
     let writer = Writer::start(cluster.targets()).await;
     let rounds = if stand_in() { 2 } else { 8 };
     for round in 0..rounds {
-        let old = cluster.wait_whole(secs(30)).await;
+        let old = cluster.wait_whole(secs(40)).await;
         let request = body(Some(old.name()), None);
         let answer = old.request("POST", "/switchover", &request).await.unwrap();
         assert_eq!(answer.status, 200, "round {round}: {answer:?}");
         writer.wait_moved(old.name(), secs(20)).await;
     }
-    let primary = cluster.wait_whole(secs(30)).await;
+    let primary = cluster.wait_whole(secs(40)).await;
     let report = writer.stop();
     assert_eq!(report.missing(&primary.target()).await.unwrap(), []);
     assert_eq!(watcher::violations(&watcher.stop()), Vec::<String>::new());
@@ -171,11 +171,11 @@ async fn own_commands() {
     ]);
     assert!(done.status.success(), "{}", text(&done));
     assert!(text(&done).contains(&format!("Successfully switched over to \"{new}\"")));
-    assert_eq!(cluster.wait_whole(secs(30)).await.name(), new);
+    assert_eq!(cluster.wait_whole(secs(40)).await.name(), new);
     let done = cluster.ctl(&["failover", "--candidate", &old, "--force"]);
     assert!(done.status.success(), "{}", text(&done));
     assert!(text(&done).contains("over to"), "{}", text(&done));
-    assert_eq!(cluster.wait_whole(secs(30)).await.name(), old);
+    assert_eq!(cluster.wait_whole(secs(40)).await.name(), old);
     // The ladder down to the rule that fired, with a reason each.
     for (member, fired, passed) in [
         (&old, "lock_held", ["bootstrap", "switchover"]),
@@ -262,10 +262,10 @@ async fn genuine_patronictl() {
         done.contains(&format!("Successfully switched over to \"{new}\"")),
         "{done}"
     );
-    assert_eq!(cluster.wait_whole(secs(30)).await.name(), new);
+    assert_eq!(cluster.wait_whole(secs(40)).await.name(), new);
     let done = text(&cluster.patronictl(&["failover", "{scope}", "--candidate", &old, "--force"]));
     assert!(done.contains(&format!("over to \"{old}\"")), "{done}");
-    assert_eq!(cluster.wait_whole(secs(30)).await.name(), old);
+    assert_eq!(cluster.wait_whole(secs(40)).await.name(), old);
     let history = text(&cluster.patronictl(&["history", "{scope}"]));
     assert!(
         history.contains("no recovery target specified"),
