@@ -1,7 +1,7 @@
 //! Issue item 6, loss of etcd; item 4, several endpoints, hanging members, authentication, NOSPACE.
 
 use crate::common::{body, secs, stand_in, start_time, stays, three};
-use pgherd_tests::{Etcd, EtcdOptions, Node, TestCluster, Watcher, Writer, clock, watcher};
+use pgherd_tests::{Etcd, EtcdOptions, Node, TestCluster, Watcher, Writer, clock, json, watcher};
 
 async fn nobody_writes(cluster: &TestCluster, deadline: std::time::Duration) {
     cluster
@@ -115,17 +115,19 @@ async fn one_hanging_endpoint_disturbs_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_etcd_leader_demotes_nobody() {
     let etcd = Etcd::start(3).await;
-    let cluster = TestCluster::formed(&etcd, &three()).await;
+    // An election takes up to 2 s, more on a slow machine; from 0.6 of the lease on a demotion is right.
+    let options = three().dcs(json!({"pgherd": {"lease_ttl": 8}}));
+    let cluster = TestCluster::formed(&etcd, &options).await;
     let primary = cluster.primary().await.unwrap();
     let writer = Writer::start(cluster.targets()).await;
     let leader = etcd.leader().await;
     etcd.kill(leader);
-    undisturbed(&cluster, primary, secs(8)).await;
+    undisturbed(&cluster, primary, secs(11)).await;
     etcd.restart(leader);
     etcd.wait_healthy().await;
     let leader = etcd.leader().await;
     etcd.stop(leader);
-    undisturbed(&cluster, primary, secs(8)).await;
+    undisturbed(&cluster, primary, secs(11)).await;
     etcd.cont(leader);
     cluster.wait_whole(secs(40)).await;
     let report = writer.stop();
@@ -307,7 +309,9 @@ async fn a_revoked_lease_makes_no_second_writer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compacted_watch_revision() {
     let etcd = Etcd::start(1).await;
-    let cluster = TestCluster::formed(&etcd, &three()).await;
+    // The only etcd is away for the 2 s that it needs to elect itself, more on a slow machine.
+    let options = three().dcs(json!({"pgherd": {"lease_ttl": 10}}));
+    let cluster = TestCluster::formed(&etcd, &options).await;
     let primary = cluster.primary().await.unwrap();
     let replica = crate::common::other(&cluster, primary.name());
     let before = start_time(primary).await;
