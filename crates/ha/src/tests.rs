@@ -6,6 +6,7 @@
 
 mod duties;
 mod leader;
+mod lock;
 mod race;
 mod rejoin;
 
@@ -57,15 +58,23 @@ fn answer(text: &str) -> String {
 fn check_all(table: &str) {
     let mut view = "";
     let mut count = 0;
+    let mut wrong = String::new();
     for line in table.lines().map(str::trim) {
         if let Some(expected) = line.strip_prefix("=> ") {
-            assert_eq!(answer(view), expected, "{view}");
+            let given = answer(view);
+            if given != expected {
+                wrong += &format!("\n{view}\n-> {given}\n=> {expected}\n");
+            }
             count += 1;
         } else if !line.starts_with('#') {
             view = line;
         }
     }
     assert!(count > 0);
+    assert!(
+        wrong.is_empty(),
+        "the decision (->) is not what is expected (=>):\n{wrong}"
+    );
 }
 
 fn number(word: Option<&str>) -> u64 {

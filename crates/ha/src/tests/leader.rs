@@ -24,7 +24,7 @@ fn whoever_holds_the_lock_becomes_primary() {
         => Promote, because lock_held: promoted self to leader by acquiring session lock
 
         lock a | a* replica armed failed promote | b replica
-        => ReleaseLeader, because lock_held: promotion failed: broken
+        => StopKill, because lock_held: promotion failed: broken; PostgreSQL is killed
 
         lock a sync_mode sync b:c | a* replica armed | b replica
         => PutSync, because lock_held: naming itself alone in /sync before the promotion
@@ -33,7 +33,7 @@ fn whoever_holds_the_lock_becomes_primary() {
         => Promote, because lock_held: promoted self to leader by acquiring session lock
 
         lock a | a* primary reborn | b replica
-        => ReattachLeader, because lock_held: took the lock over from the agent before
+        => ReattachLeader, because detached: took the lock over from the agent before
 
         lock a | a* primary armed renewed 11s | b replica
         => nothing, because lock_held: no action. I am (a), the leader with the lock
@@ -105,7 +105,7 @@ fn what_is_under_way_is_left_alone() {
         => nothing, because starting: Clone in progress
 
         lock a | a* crashed job start_primary | b replica
-        => nothing, because starting: updated leader lock during StartPrimary
+        => nothing, because starting: PostgreSQL does not answer and holds the lock
         ",
     );
 }
@@ -182,7 +182,7 @@ fn a_dead_primary_is_started_or_handed_over() {
         => StartPrimary, because restart: starting the crashed primary in place
 
         lock a | a* crashed reborn | b replica
-        => ReattachLeader, because restart: taking the lock over from the agent before, then starting PostgreSQL
+        => ReattachLeader, because detached: took the lock over from the agent before
 
         lock a handover | a* crashed | b replica lsn 50
         => ReleaseLeader, because restart: stopped PostgreSQL to fail over after a crash

@@ -65,7 +65,7 @@ fn data_and_cluster_belong_together() {
         => PutInitialize, because identity: repaired `initialize`
 
         lock - initialize none | a* replica | b replica
-        => Exit, because identity: node a runs as a replica, but the cluster has neither a leader nor `initialize`
+        => nothing, because identity: neither a leader nor `initialize`: waiting for the leader
 
         lock - initialize none | a* down | b empty
         => PutInitialize, because identity: claimed the cluster for the data found here
@@ -79,7 +79,7 @@ fn a_standby_follows() {
     check_all(
         r"
         lock b | a* down lsn 40 | b primary tl1
-        => StartStandby, because follow: starting as a secondary
+        => nothing, because rewind: timeline 1 was made here and, another one of that number, by b; pg_rewind is not possible (it needs use_pg_rewind and data checksums or wal_log_hints) and remove_data_directory_on_diverged_timelines is off: waiting for a reinitialize
 
         lock b fork b:1@45 | a* down lsn 40 | b primary tl2
         => StartStandby, because follow: starting as a secondary
