@@ -30,8 +30,10 @@ mod faults_of {
     //! Names that a run must have seen.
 
     /// The ladder's rules, first to last.
-    pub const RULES: [&str; 12] = [
+    pub const RULES: [&str; 14] = [
         "fence",
+        "given_up",
+        "detached",
         "shutdown",
         "starting",
         "bootstrap",
@@ -47,7 +49,7 @@ mod faults_of {
 }
 
 /// Variants of `ha::Action`.
-pub const ACTIONS: [&str; 14] = [
+pub const ACTIONS: [&str; 15] = [
     "Store",
     "AskPeers",
     "AskHistory",
@@ -56,6 +58,7 @@ pub const ACTIONS: [&str; 14] = [
     "StopReceiving",
     "ArmGuard",
     "DisarmGuard",
+    "InstallHistory",
     "CreateSlot",
     "DropSlot",
     "AdvanceSlot",

@@ -55,6 +55,11 @@ impl World {
                 self.disarm(node);
                 Effect::Quiet
             }
+            Action::InstallHistory { timeline, .. } => {
+                let disk = &mut self.nodes[node].pg.disk;
+                disk.installed = disk.installed.max(timeline.0);
+                Effect::Changed
+            }
             Action::CreateSlot(name) => self.slot(node, name, |slots, name| {
                 slots.entry(name).or_insert(None);
             }),
@@ -325,6 +330,7 @@ pub(crate) fn kind(action: &Action) -> &'static str {
         Action::StopReceiving => "StopReceiving",
         Action::ArmGuard { .. } => "ArmGuard",
         Action::DisarmGuard => "DisarmGuard",
+        Action::InstallHistory { .. } => "InstallHistory",
         Action::CreateSlot(_) => "CreateSlot",
         Action::DropSlot(_) => "DropSlot",
         Action::AdvanceSlot(..) => "AdvanceSlot",

@@ -25,6 +25,8 @@ pub(crate) struct Disk {
     /// Ends of the timelines that lead to the present one.
     pub(crate) history: Vec<(u32, u64)>,
     pub(crate) timeline: u32,
+    /// Newest history file that was put into pg_wal by hand.
+    pub(crate) installed: u32,
     pub(crate) upstream: Option<Upstream>,
     pub(crate) slots: BTreeMap<String, Option<Lsn>>,
     /// `synchronous_standby_names` as written.
@@ -51,6 +53,7 @@ impl Disk {
             replayed: FIRST,
             history: Vec::new(),
             timeline: 1,
+            installed: 0,
             upstream: None,
             slots: BTreeMap::new(),
             sync_names: String::new(),

@@ -172,17 +172,17 @@ impl World {
         pg.disk.replayed = pg.disk.wal.end();
         let end = pg.disk.wal.end();
         let timeline = pg.disk.timeline;
+        // As PostgreSQL: one more than the newest history file that it has.
+        let next = timeline.max(pg.disk.installed) + 1;
         pg.disk.history.push((timeline, end));
-        pg.disk.timeline = timeline + 1;
-        pg.disk
-            .wal
-            .append(record, timeline + 1, 60, What::EndOfRecovery);
+        pg.disk.timeline = next;
+        pg.disk.wal.append(record, next, 60, What::EndOfRecovery);
         pg.in_recovery = false;
         pg.promoting = false;
         pg.disk.standby_signal = false;
         pg.disk.control.state = ControlState::InProduction;
         self.drop_stream(node);
-        self.say(|| format!("{node} postgres promoted to timeline {}", timeline + 1));
+        self.say(|| format!("{node} postgres promoted to timeline {next}"));
         self.writable(node, true);
     }
 
