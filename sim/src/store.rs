@@ -201,7 +201,8 @@ impl World {
         };
         match (asked, reply) {
             (Asked::Keeper { sent }, _) => {
-                self.read(node, &picture);
+                let gap = self.nodes[node].agent.missed > 0;
+                self.read(node, &picture, gap);
                 let agent = &mut self.nodes[node].agent;
                 agent.fresh_at = agent.fresh_at.max(sent);
                 agent.missed = 0;
@@ -220,7 +221,7 @@ impl World {
             }
             (Asked::Order(op), Reply::Store(answer)) => {
                 if !matches!(op, Op::LookAtLease { .. }) {
-                    self.read(node, &picture);
+                    self.read(node, &picture, false);
                 }
                 self.stored(node, &op, answer);
             }
@@ -302,8 +303,8 @@ impl World {
         }
     }
 
-    /// A complete read.
-    fn read(&mut self, node: usize, picture: &Rc<Cluster>) {
+    /// A complete read; `gap`: events before it were missed.
+    fn read(&mut self, node: usize, picture: &Rc<Cluster>, gap: bool) {
         let agent = &mut self.nodes[node].agent;
         let old = agent.picture.clone();
         if old
@@ -316,7 +317,8 @@ impl World {
         agent.leader_deleted = match (picture.leader.is_some(), had) {
             (true, _) => None,
             (false, true) => Some(picture.revision),
-            (false, false) => agent.leader_deleted,
+            (false, false) if gap => Some(picture.revision),
+            (false, false) => agent.leader_deleted.max(picture.leader_deleted),
         };
         agent.picture = Some(picture.clone());
         self.poke(node);

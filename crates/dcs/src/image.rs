@@ -78,12 +78,14 @@ impl Image {
         self.revision
     }
 
-    /// Takes over a complete linearizable read. `true`: a key differs from before.
+    /// Takes over a complete linearizable read. `gap`: changes before it may have been missed.
+    /// `true`: a key differs from before.
     pub(crate) fn replace(
         &mut self,
         epoch: u64,
         revision: u64,
         keys: BTreeMap<String, Raw>,
+        gap: bool,
     ) -> bool {
         if self.read && (epoch, revision) < (self.epoch, self.revision) {
             return false;
@@ -93,6 +95,8 @@ impl Image {
             (true, _) => None,
             // Somewhere between the two pictures: no later than this one.
             (false, true) => Some(revision),
+            // Without a watch somebody may have held it in between.
+            (false, false) if gap && self.read => Some(revision),
             (false, false) => self.leader_deleted.filter(|_| epoch == self.epoch),
         };
         *self = Image {
@@ -112,6 +116,7 @@ impl Image {
         let mut news = false;
         for change in changes {
             if change.revision <= known {
+                self.note_missed(&change);
                 continue;
             }
             news = true;
@@ -125,6 +130,14 @@ impl Image {
             };
         }
         news
+    }
+
+    /// A read was quicker than the watch: it showed what is, not what has been.
+    fn note_missed(&mut self, change: &Change) {
+        let deleted = change.path == LEADER && change.raw.is_none();
+        if deleted && !self.keys.contains_key(LEADER) {
+            self.leader_deleted = self.leader_deleted.max(Some(change.revision));
+        }
     }
 
     /// Judges the image by a linearizable list of paths and their mod revisions.
@@ -241,7 +254,7 @@ mod tests {
     fn image(revision: u64) -> Image {
         let mut image = Image::default();
         let keys = BTreeMap::from([("leader".to_owned(), raw("a", 3, 3))]);
-        assert!(image.replace(0, revision, keys));
+        assert!(image.replace(0, revision, keys, true));
         image
     }
 
@@ -259,12 +272,17 @@ mod tests {
     #[test]
     fn an_older_read_changes_nothing_and_a_newer_one_everything() {
         let mut image = image(10);
-        assert!(!image.replace(0, 9, BTreeMap::new()));
+        assert!(!image.replace(0, 9, BTreeMap::new(), false));
         assert!(image.cluster().leader.is_some());
-        assert!(image.replace(0, 12, BTreeMap::new()));
+        assert!(image.replace(0, 12, BTreeMap::new(), false));
         assert!(image.cluster().leader.is_none());
         assert!(
-            image.replace(1, 2, BTreeMap::from([("leader".into(), raw("b", 2, 2))])),
+            image.replace(
+                1,
+                2,
+                BTreeMap::from([("leader".into(), raw("b", 2, 2))]),
+                true
+            ),
             "a new epoch starts at any revision"
         );
         assert_eq!(image.revision(), 2);

@@ -71,11 +71,11 @@ impl Board {
         })
     }
 
-    /// Takes over a complete read.
-    pub(crate) fn read(&self, reply: Reply<BTreeMap<String, Raw>>) {
+    /// Takes over a complete read; `gap`: no watch told of the changes before it.
+    pub(crate) fn read(&self, reply: Reply<BTreeMap<String, Raw>>, gap: bool) {
         self.update(Some(reply.sent), |image| {
             (
-                image.replace(reply.epoch, reply.header.revision, reply.value),
+                image.replace(reply.epoch, reply.header.revision, reply.value, gap),
                 (),
             )
         });
@@ -241,7 +241,7 @@ impl Keeper {
         let reply = self.caller.once(endpoint, self.limit, &request).await?;
         let epoch = reply.epoch;
         let had_problem = self.board.picture.borrow().problem.is_some();
-        self.board.read(reply);
+        self.board.read(reply, true);
         let mut stream = self.watch(endpoint).await?;
         *worked = true;
         if had_problem {
@@ -417,6 +417,6 @@ pub(crate) async fn refresh(
         .ask(limits, |client| read_all(client, prefix.to_owned()))
         .await?;
     let revision = reply.header.revision;
-    board.read(reply);
+    board.read(reply, false);
     Ok(revision)
 }

@@ -20,6 +20,8 @@ pub struct Memory {
     pub released: Option<u64>,
     /// Since when the lock carries this node's name, but not its present lease.
     pub detached_since: Option<Time>,
+    /// When the lock was last deleted, as of the last look at a free lock.
+    pub leader_deleted: Option<u64>,
     /// Since when the lock service has not been readable.
     pub blind_since: Option<Time>,
     /// Revision of the last `failover` request, and when it was first seen.

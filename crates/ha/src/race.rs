@@ -37,6 +37,7 @@ pub(crate) fn remember_former(ctx: &Ctx<'_>, memory: &mut Memory) {
         return;
     };
     forget_after_gap(ctx, memory);
+    forget_unseen(ctx, memory);
     memory.first_fresh.get_or_insert(now);
     match ctx.other_leader() {
         Some(leader) => {
@@ -85,6 +86,17 @@ fn forget_after_gap(ctx: &Ctx<'_>, memory: &mut Memory) {
         .as_ref()
         .map_or(ctx.view.settings.lease_ttl, |former| former.length);
     if ctx.now().since(blind) >= length * 9 / 10 {
+        memory.former = None;
+        memory.first_fresh = None;
+        memory.free_since = None;
+    }
+}
+
+/// The lock was free and is free, but was deleted once more: somebody held it unseen.
+fn forget_unseen(ctx: &Ctx<'_>, memory: &mut Memory) {
+    let deleted = ctx.view.fresh().and_then(|cluster| cluster.leader_deleted);
+    let before = core::mem::replace(&mut memory.leader_deleted, deleted);
+    if memory.free_since.is_some() && before.is_some() && deleted.is_some() && before < deleted {
         memory.former = None;
         memory.first_fresh = None;
         memory.free_since = None;
