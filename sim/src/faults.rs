@@ -41,6 +41,8 @@ pub(crate) struct Chaos {
     pub(crate) disturbed: Time,
     /// Faults that have an end which has not come.
     pub(crate) open: u64,
+    /// An operator last named this node for a failover, which may lose rows.
+    pub(crate) failover_to: Option<usize>,
     /// The lock was last deleted by hand then.
     pub(crate) vanished: Option<Time>,
     /// Everything was healed then.
@@ -217,6 +219,7 @@ impl World {
             }
             Fault::Switchover(to) => self.ask_switchover(to),
             Fault::Failover(to) => {
+                self.chaos.failover_to = Some(to);
                 let member = Some(self.nodes[to].name.clone());
                 self.etcd.request(Failover {
                     leader: None,
