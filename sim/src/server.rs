@@ -319,6 +319,10 @@ impl World {
 
     /// The postmaster dies; its children notice in their own time, sessions late.
     pub(crate) fn kill_postmaster(&mut self, node: usize) {
+        // What outlives a postmaster that is gone already must not be given another life.
+        if self.nodes[node].pg.postmaster.is_none() {
+            return;
+        }
         let now = self.now;
         let longest = self.swarm.outlive_ms;
         let rng = &mut self.rng;
