@@ -274,6 +274,11 @@ fn a_tls_sample_loads() {
         tags,
         json!({"failover_priority": 2, "rack": "7", "nofailover": false})
     );
+}
+
+#[test]
+fn a_tls_sample_takes_effect() {
+    let node = &read(TLS).unwrap().node;
     let effective = effective(node, Some(&node.bootstrap.dcs));
     assert_eq!(
         effective.warnings,

@@ -103,9 +103,20 @@ fn names_that_would_break_keys_are_refused() {
     }
 }
 
+/// Each row: a line of `bootstrap.dcs`, and what is said about it.
+fn refused_in_dcs(rows: &[(&str, &str)]) {
+    for (line, expected) in rows {
+        let yaml = with_dcs(line).replace("    maximum_lag_on_failover: 1048576\n", "");
+        assert_eq!(
+            problem(&yaml),
+            format!("n.yml:19: bootstrap.dcs.{expected}")
+        );
+    }
+}
+
 #[test]
 fn wrong_values_in_bootstrap_dcs_are_refused_where_they_stand() {
-    for (line, expected) in [
+    refused_in_dcs(&[
         ("ttl: thirty", "ttl: expected an integer, found \"thirty\""),
         ("ttl: [30]", "ttl: expected an integer, found a list"),
         ("ttl: yes", "ttl: expected an integer, found true"),
@@ -141,6 +152,12 @@ fn wrong_values_in_bootstrap_dcs_are_refused_where_they_stand() {
             "member_slots_ttl: 5x",
             "member_slots_ttl: expected a time in seconds or with a unit, found \"5x\"",
         ),
+    ]);
+}
+
+#[test]
+fn wrong_collections_in_bootstrap_dcs_are_refused_where_they_stand() {
+    refused_in_dcs(&[
         ("slots: [a]", "slots: expected a mapping, found a list"),
         (
             "slots: {Bad-Name: {}}",
@@ -171,13 +188,7 @@ fn wrong_values_in_bootstrap_dcs_are_refused_where_they_stand() {
             "pgherd: {guard: maybe}",
             "pgherd.guard: expected one of automatic, required, off, found \"maybe\"",
         ),
-    ] {
-        let yaml = with_dcs(line).replace("    maximum_lag_on_failover: 1048576\n", "");
-        assert_eq!(
-            problem(&yaml),
-            format!("n.yml:19: bootstrap.dcs.{expected}")
-        );
-    }
+    ]);
 }
 
 #[test]
@@ -455,12 +466,30 @@ fn what_is_not_acted_on_is_told() {
     assert_eq!(told.len(), 6, "{told:?}");
 }
 
-/// What arrives through `PATCH /config` or etcd ends nothing: one warning each, the rest counts.
-#[test]
-fn wrong_values_from_etcd_are_replaced() {
+/// Each row: a dynamic configuration, the key that is wrong, and its value. One warning that names
+/// both, and the rest as it is by default.
+fn replaced(rows: &[(Value, &str, &str)]) {
     let node = read(SAMPLE).unwrap().node;
     let defaults = effective(&node, Some(&json!({})));
-    for (dynamic, key, value) in [
+    for (dynamic, key, value) in rows {
+        let got = effective(&node, Some(dynamic));
+        assert_eq!(got.settings, defaults.settings, "{dynamic}");
+        assert_eq!(got.postgresql, defaults.postgresql, "{dynamic}");
+        let [warning] = got.warnings.as_slice() else {
+            panic!("{dynamic}: {:?}", got.warnings);
+        };
+        let start = format!("{key}={value} failed validation (expected ");
+        assert!(
+            warning.replace("e+", "e").starts_with(&start),
+            "{dynamic}: {warning}"
+        );
+    }
+}
+
+/// What arrives through `PATCH /config` or etcd ends nothing.
+#[test]
+fn wrong_values_from_etcd_are_replaced() {
+    replaced(&[
         (json!({"ttl": "thirty"}), "ttl", "thirty"),
         (json!({"ttl": 1e300}), "ttl", "1e300"),
         (
@@ -469,22 +498,6 @@ fn wrong_values_from_etcd_are_replaced() {
             "-9223372036854775808",
         ),
         (json!({"pause": "maybe"}), "pause", "maybe"),
-        (json!({"postgresql": "x"}), "postgresql", "x"),
-        (
-            json!({"postgresql": {"use_slots": "maybe"}}),
-            "postgresql.use_slots",
-            "maybe",
-        ),
-        (
-            json!({"postgresql": {"use_pg_rewind": 7}}),
-            "postgresql.use_pg_rewind",
-            "7",
-        ),
-        (
-            json!({"postgresql": {"parameters": 7}}),
-            "postgresql.parameters",
-            "7",
-        ),
         (json!({"pgherd": "x"}), "pgherd", "x"),
         (
             json!({"pgherd": {"lease_ttl": "five"}}),
@@ -518,19 +531,35 @@ fn wrong_values_from_etcd_are_replaced() {
             "primary_start_timeout",
             "x",
         ),
-    ] {
-        let got = effective(&node, Some(&dynamic));
-        assert_eq!(got.settings, defaults.settings, "{dynamic}");
-        assert_eq!(got.postgresql, defaults.postgresql, "{dynamic}");
-        let [warning] = got.warnings.as_slice() else {
-            panic!("{dynamic}: {:?}", got.warnings);
-        };
-        let start = format!("{key}={value} failed validation (expected ");
-        assert!(
-            warning.replace("e+", "e").starts_with(&start),
-            "{dynamic}: {warning}"
-        );
-    }
+    ]);
+}
+
+#[test]
+fn wrong_values_of_postgresql_from_etcd_are_replaced() {
+    replaced(&[
+        (json!({"postgresql": "x"}), "postgresql", "x"),
+        (
+            json!({"postgresql": {"use_slots": "maybe"}}),
+            "postgresql.use_slots",
+            "maybe",
+        ),
+        (
+            json!({"postgresql": {"use_pg_rewind": 7}}),
+            "postgresql.use_pg_rewind",
+            "7",
+        ),
+        (
+            json!({"postgresql": {"parameters": 7}}),
+            "postgresql.parameters",
+            "7",
+        ),
+    ]);
+}
+
+#[test]
+fn a_dynamic_configuration_that_is_no_object_is_replaced() {
+    let node = read(SAMPLE).unwrap().node;
+    let defaults = effective(&node, Some(&json!({})));
     for whole in [json!([1]), json!("x"), json!(1), Value::Null] {
         let got = effective(&node, Some(&whole));
         assert_eq!(got.settings, defaults.settings);
