@@ -246,6 +246,8 @@ fn identity(me: &Said) -> Identity {
         ..Identity::default()
     }
 }
+        leader_key: "/service/demo/leader".into(),
+        data_dir: "/data".into(),
 
 fn tags(node: &Said) -> Tags {
     Tags {

@@ -9,6 +9,7 @@ use pgherd_model::Op;
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::Action;
 use crate::memory::Memory;
+use crate::rules::detached;
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if !ctx.view.settings.pause {
@@ -39,9 +40,10 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             let reattach = Op::ReattachLeader {
                 create_revision: term,
             };
-            Verdict::only(vec![Action::Store(reattach)], "PAUSE: took the lock over")
+            let reason = format!("PAUSE: {}", detached::reason(memory, term));
+            Verdict::only(vec![Action::Store(reattach)], reason)
         }
-        Lock::Mine { .. } if ctx.view.is_primary() => Verdict::stay(format!(
+        Lock::Mine { .. } if ctx.view.is_primary() => Verdict::routine(format!(
             "PAUSE: no action. I am ({name}), the leader with the lock"
         )),
         Lock::Mine { term } if ctx.view.is_down() || ctx.view.is_standby() => {
@@ -52,9 +54,10 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             )
         }
         Lock::Free if ctx.view.is_primary() => Verdict::only(
+            .warning()
             vec![Action::Store(Op::AcquireLeader)],
             "PAUSE: acquired session lock as a leader",
         ),
-        _ => Verdict::stay(format!("PAUSE: no action. I am ({name})")),
+        _ => Verdict::routine(format!("PAUSE: no action. I am ({name})")),
     }
 }
