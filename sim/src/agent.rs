@@ -329,6 +329,7 @@ impl World {
         local.probed = agent.probed;
         Some(View {
             now,
+            wall: self.wall(node),
             me: self.nodes[node].name.clone(),
             identity: self.identity(node),
             dcs: self.dcs_fact(node, now),

@@ -18,6 +18,7 @@ pub mod lease;
 mod memory;
 mod race;
 mod rules;
+mod schedule;
 mod upkeep;
 mod view;
 

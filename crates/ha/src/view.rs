@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use pgherd_model::{
     Cluster, ControlFile, DataDir, HistoryLine, LeaseSight, Look, Lsn, MemberName, PeerStatus,
-    Postmaster, Settings, Span, SystemId, Tags, Time, Timeline, Version,
+    Postmaster, Settings, Span, SystemId, Tags, Time, Timeline, Version, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,8 @@ use crate::decision::JobKind;
 pub struct View {
     /// Now, on the boot-time clock.
     pub now: Time,
+    /// Now, on the wall clock: only for what people have scheduled.
+    pub wall: WallTime,
     /// Own name.
     pub me: MemberName,
     /// What this node publishes about itself whatever happens.

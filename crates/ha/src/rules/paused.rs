@@ -25,10 +25,12 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if ctx.view.running_job().is_some() {
         return Verdict::stay("PAUSE: the job that runs is brought to its end");
     }
+    // A scheduled one waits for the end of the pause, or becomes stale in it.
     let asked = ctx
         .view
         .fresh()
-        .and_then(|cluster| cluster.failover_request());
+        .and_then(|cluster| cluster.failover_request())
+        .filter(|request| request.scheduled_at.is_none());
     let going_on = memory.demotion.is_some() || ctx.lock == Lock::Free;
     if asked.is_some_and(|request| request.member.is_some()) && (going_on || ctx.view.is_primary())
     {
