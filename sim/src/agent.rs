@@ -363,9 +363,9 @@ impl World {
             },
             may_bootstrap: true,
             bootstrap_config: "{}".into(),
-        }
             leader_key: "/service/sim/leader".into(),
             data_dir: "/data".into(),
+        }
     }
 
     pub(crate) fn on_decide(&mut self, node: usize) {

@@ -61,12 +61,12 @@ pub struct Identity {
     pub may_bootstrap: bool,
     /// `bootstrap.dcs` as JSON text, for the `config` key of a new cluster.
     pub bootstrap_config: String,
-}
-
     /// Full name of the `leader` key, for what a person is to do.
     pub leader_key: String,
     /// `postgresql.data_dir`, likewise.
     pub data_dir: String,
+}
+
 /// What is known of the lock service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Dcs {

@@ -54,9 +54,9 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
                 vec![release],
                 "PAUSE: removed leader lock because postgres is not running as primary",
             )
+            .warning()
         }
         Lock::Free if ctx.view.is_primary() => Verdict::only(
-            .warning()
             vec![Action::Store(Op::AcquireLeader)],
             "PAUSE: acquired session lock as a leader",
         ),
