@@ -115,7 +115,6 @@ pub(crate) fn server(
             .map(|path| path.display().to_string()),
         recovery: effective.recovery_conf.clone(),
         dynamic_json: dynamic.map(str::to_owned),
-        synchronous_standby_names: None,
     }
 }
 
