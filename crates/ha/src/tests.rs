@@ -387,7 +387,7 @@ fn member(node: &Said) -> Member {
         checkpoint_after_promote: node.has("unchecked").then_some(false),
         tags: tags(node),
         pending_restart: false,
-        pending_restart_reason: None,
+        pending_restart_reason: Vec::new(),
         scheduled_restart: None,
         pause: false,
         lease: 0,

@@ -220,3 +220,34 @@ fn the_position_is_published() {
         )],
     );
 }
+
+/// `member`: what waits for a restart is published, whatever else goes on.
+#[test]
+fn a_pending_restart_is_published() {
+    let (mut view, memory) = parse("lock b | a* replica from b | b primary");
+    assert!(!crate::describe(&view, &memory).pending_restart);
+    let waiting = ("max_connections", "100", "200");
+    let waiting = (waiting.0.into(), waiting.1.into(), waiting.2.into());
+    if let Some(look) = &mut view.local.look {
+        look.pending_restart.push(waiting);
+    }
+    let member = crate::describe(&view, &memory);
+    assert!(member.pending_restart);
+    assert_eq!(member.pending_restart_reason.len(), 1);
+    // Written once: what is published already is no reason.
+    let (_, duty) = DUTIES.iter().find(|(name, _)| *name == "member").unwrap();
+    let ordered = |view: &crate::View| duty(&Ctx::new(view, &memory), &mut memory.clone()).0.len();
+    let published = |view: &mut crate::View, member: &pgherd_model::Member| {
+        let crate::Dcs::Fresh(cluster) = &mut view.dcs else {
+            return;
+        };
+        let own = cluster.members.get_mut(&member.name);
+        own.expect("it is a member").value = member.clone();
+    };
+    published(&mut view, &member);
+    assert_eq!(ordered(&view), 0);
+    let mut before = member;
+    before.pending_restart_reason.clear();
+    published(&mut view, &before);
+    assert_eq!(ordered(&view), 1);
+}
