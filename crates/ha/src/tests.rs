@@ -9,7 +9,9 @@ mod leader;
 mod lock;
 mod race;
 mod rejoin;
+mod requests;
 mod schedule;
+mod words;
 
 use alloc::collections::BTreeMap;
 use alloc::format;
