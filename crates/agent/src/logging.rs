@@ -1,7 +1,9 @@
 //! Log lines as Patroni writes them: `2026-11-21 00:21:27,566 INFO: message`.
 
+use jiff::tz::TimeZone;
 use pgherd_wire::patroni::config::{Log, LogLevel};
 use std::fmt;
+use std::sync::OnceLock;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormattedFields};
@@ -37,6 +39,19 @@ pub(crate) fn start(log: &Log) {
         .ok();
 }
 
+/// Now, as a log line begins: local time with milliseconds. The time zone is read once, so that
+/// neither a log line nor the guard's last words ever wait for a disk.
+pub fn stamp() -> String {
+    static ZONE: OnceLock<TimeZone> = OnceLock::new();
+    let zone = ZONE.get_or_init(TimeZone::system).clone();
+    let now = jiff::Timestamp::now().to_zoned(zone);
+    format!(
+        "{},{:03}",
+        now.strftime("%Y-%m-%d %H:%M:%S"),
+        now.millisecond()
+    )
+}
+
 struct Lines;
 
 impl<S, N> FormatEvent<S, N> for Lines
@@ -50,19 +65,13 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let now = jiff::Zoned::now();
         let level = match *event.metadata().level() {
             Level::ERROR => "ERROR",
             Level::WARN => "WARNING",
             Level::INFO => "INFO",
             Level::DEBUG | Level::TRACE => "DEBUG",
         };
-        write!(
-            writer,
-            "{},{:03} {level}: ",
-            now.strftime("%Y-%m-%d %H:%M:%S"),
-            now.millisecond()
-        )?;
+        write!(writer, "{} {level}: ", stamp())?;
         for span in ctx.event_scope().into_iter().flatten() {
             if let Some(fields) = span.extensions().get::<FormattedFields<N>>() {
                 write!(writer, "{fields} ")?;

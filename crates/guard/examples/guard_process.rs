@@ -19,7 +19,7 @@ fn now() -> Time {
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|word| word == "guard") {
-        return pgherd_guard::main(args, now);
+        return pgherd_guard::main(args, now, || now().to_string());
     }
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     match play(&args) {

@@ -31,9 +31,15 @@ const LEFTOVERS_EVERY: Span = Span::from_millis(50);
 /// Body of the hidden subcommand `pgherd guard --data-dir=DIR`. `args`: what follows the word
 /// `guard`. `clock` reads CLOCK_BOOTTIME. Standard input must be the socket that
 /// [`Guard::spawn`](crate::Guard::spawn) gives. Call it before any thread or runtime exists.
+/// `stamp` gives the time as the agent's log lines begin with it; it must need no file after its
+/// first call, since it is called when the disk may hang.
 ///
 /// Exit code 0: not needed any more; 1: cannot guard; 2: called in another way.
-pub fn main(args: impl IntoIterator<Item = OsString>, clock: fn() -> Time) -> ExitCode {
+pub fn main(
+    args: impl IntoIterator<Item = OsString>,
+    clock: fn() -> Time,
+    stamp: fn() -> String,
+) -> ExitCode {
     harden::close_inherited();
     let Some(data_dir) = data_dir(args) else {
         eprintln!("usage: pgherd guard --data-dir=DIR (started by the agent only)");
@@ -41,14 +47,16 @@ pub fn main(args: impl IntoIterator<Item = OsString>, clock: fn() -> Time) -> Ex
     };
     harden::stand_apart();
     rehearse(&data_dir, clock);
+    let voice = Voice::new(&data_dir, stamp);
     let locked = harden::lock_memory();
     if let Err(why) = &locked {
-        say(&data_dir, why);
+        voice.say("WARNING", why);
     }
-    match Sentry::new(&data_dir, locked.is_ok(), clock).and_then(|mut sentry| sentry.serve()) {
+    let sentry = Sentry::new(voice.clone(), locked.is_ok(), clock);
+    match sentry.and_then(|mut sentry| sentry.serve()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&data_dir, &format!("cannot go on: {error}"));
+            voice.say("ERROR", &format!("cannot go on: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -71,7 +79,7 @@ fn rehearse(data_dir: &Path, clock: fn() -> Time) {
 
 /// The running guard.
 struct Sentry {
-    data_dir: PathBuf,
+    voice: Voice,
     clock: fn() -> Time,
     locked: bool,
     keeper: Keeper,
@@ -84,7 +92,7 @@ struct Sentry {
 }
 
 impl Sentry {
-    fn new(data_dir: &Path, locked: bool, clock: fn() -> Time) -> io::Result<Sentry> {
+    fn new(voice: Voice, locked: bool, clock: fn() -> Time) -> io::Result<Sentry> {
         // It must be our socket, and not somebody's terminal.
         let mut nothing = [0u8; 1];
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
@@ -100,11 +108,11 @@ impl Sentry {
             TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
         )?;
         Ok(Sentry {
-            data_dir: data_dir.to_path_buf(),
             clock,
             locked,
             keeper: Keeper::default(),
-            scanner: Scanner::new(data_dir),
+            scanner: Scanner::new(&voice.data_dir),
+            voice,
             timer,
             postmaster: None,
             agent: true,
@@ -142,7 +150,9 @@ impl Sentry {
                 Ok((0, _)) | Err(Errno::CONNRESET) => self.agent = false,
                 Ok((size, _)) => match Packet::<Order>::from_bytes(&bytes[..size]) {
                     Some(packet) => self.obey(packet),
-                    None => say(&self.data_dir, "ignores a message of unknown form"),
+                    None => self
+                        .voice
+                        .say("WARNING", "ignores a message of unknown form"),
                 },
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => {}
@@ -155,7 +165,7 @@ impl Sentry {
     fn obey(&mut self, packet: Packet<Order>) {
         let reply = self.keeper.apply(packet.body);
         if let Order::Arm { watched, .. } = packet.body {
-            self.scanner = Scanner::new(&self.data_dir);
+            self.scanner = Scanner::new(&self.voice.data_dir);
             self.postmaster = None;
             if let Some(watched) = watched {
                 let process = Process {
@@ -215,22 +225,21 @@ impl Sentry {
             // The first round, and then about twice a minute.
             if rounds % 100 == 1 {
                 self.report(killed, left, begun);
-                say(&self.data_dir, &format!("fired, but {trouble}; goes on"));
+                let text = format!("fired, but {trouble}; goes on");
+                self.voice.say("ERROR", &text);
             }
         }
         self.report(killed, 0, begun);
         self.keeper.fired();
         self.postmaster = None;
         let took = (self.clock)().since(begun);
-        say(
-            &self.data_dir,
-            &format!(
-                "the lock ran out: killed {killed} processes, all gone after {} us \
-                 (began {} us after the deadline)",
-                took.as_micros(),
-                late.as_micros()
-            ),
+        let text = format!(
+            "the lock ran out: killed {killed} processes, all gone after {} us \
+             (began {} us after the deadline)",
+            took.as_micros(),
+            late.as_micros()
         );
+        self.voice.say("WARNING", &text);
     }
 
     fn report(&self, killed: usize, left: usize, begun: Time) {
@@ -293,14 +302,55 @@ fn data_dir(args: impl IntoIterator<Item = OsString>) -> Option<PathBuf> {
     (path.is_absolute() && args.next().is_none()).then_some(path)
 }
 
-/// One line to standard error, unless that would block: nobody may read it any more.
-fn say(data_dir: &Path, what: &str) {
-    let stderr = io::stderr();
-    let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
-    if matches!(poll(&mut fds, Some(&procs::timespec(Span::ZERO))), Ok(1)) {
-        let pid = std::process::id();
-        let _ = stderr
-            .lock()
-            .write_all(format!("guard {pid} of {}: {what}\n", data_dir.display()).as_bytes());
+/// Speaks to the agent's standard error, in lines like the agent's.
+#[derive(Clone)]
+struct Voice {
+    data_dir: PathBuf,
+    stamp: fn() -> String,
+}
+
+impl Voice {
+    fn new(data_dir: &Path, stamp: fn() -> String) -> Voice {
+        // Whatever it has to read, it reads now.
+        stamp();
+        Voice {
+            data_dir: data_dir.to_path_buf(),
+            stamp,
+        }
+    }
+
+    /// One line, unless that would block: nobody may read it any more.
+    fn say(&self, level: &str, what: &str) {
+        let stderr = io::stderr();
+        let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
+        if !matches!(poll(&mut fds, Some(&procs::timespec(Span::ZERO))), Ok(1)) {
+            return;
+        }
+        let line = self.line(level, what);
+        let _ = stderr.lock().write_all(line.as_bytes());
+    }
+
+    fn line(&self, level: &str, what: &str) -> String {
+        format!(
+            "{} {level}: guard {} of {}: {what}\n",
+            (self.stamp)(),
+            std::process::id(),
+            self.data_dir.display()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_begin_with_time_and_level_like_the_agents() {
+        let voice = Voice::new(Path::new("/data"), || "2026-11-21 00:21:27,566".to_owned());
+        let expected = format!(
+            "2026-11-21 00:21:27,566 WARNING: guard {} of /data: fired\n",
+            std::process::id()
+        );
+        assert_eq!(voice.line("WARNING", "fired"), expected);
     }
 }
