@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use pgherd_ha::{Action, Ask, JobKind, PeerFact, RemoteHistory, Sequence, StartAs};
-use pgherd_model::{Answer, MemberName, Op, Span, Time, Timeline, Upstream};
+use pgherd_model::{
+    Answer, MemberName, Op, PeerStatus, PostgresState, Role, Span, Time, Timeline, Upstream,
+};
 
 use crate::agent::Agent;
 use crate::clock;
@@ -90,10 +92,9 @@ impl Agent {
             }
             Action::Checkpoint => self.checkpoint(),
             Action::Exit { code, message } => {
+                // An error is the reason of the decision, and in the log already.
                 if code == 0 {
                     tracing::info!("{message}");
-                } else {
-                    tracing::error!("{message}");
                 }
                 self.exit = Some(code);
                 Effect::Quiet
@@ -177,17 +178,10 @@ impl Agent {
                 asking.spawn(async move {
                     let asked = clock::now();
                     let answer = peers.status(&ask.url, ask.timeout).await;
-                    match &answer {
-                        Ok(answer) => tracing::info!(
-                            "Got response from {} {}: {:?} {:?} {}",
-                            ask.member,
-                            ask.url,
-                            answer.state,
-                            answer.role,
-                            answer.position()
-                        ),
-                        Err(error) => tracing::info!("{}: {error}", ask.member),
-                    }
+                    let words = match &answer {
+                        Ok(answer) => peer_words(&ask, answer),
+                        Err(error) => format!("no response from {}: {error}", ask.member),
+                    };
                     events
                         .send(Event::Peer(
                             ask.member,
@@ -195,6 +189,7 @@ impl Agent {
                                 asked,
                                 answer: answer.ok(),
                             },
+                            words,
                         ))
                         .ok();
                 });
@@ -298,6 +293,17 @@ fn quiet(effect: Effect) -> Effect {
         Effect::Changed | Effect::Quiet => Effect::Quiet,
         Effect::Failed => Effect::Failed,
     }
+}
+
+/// In the form that tools know from Patroni, with the words of its member key.
+fn peer_words(ask: &Ask, answer: &PeerStatus) -> String {
+    let text = serde_json::json!({
+        "state": answer.state.map(PostgresState::as_str),
+        "role": answer.role.map(Role::as_str),
+        "timeline": answer.timeline.map(|timeline| timeline.0),
+        "position": answer.reachable.then(|| answer.position().to_string()),
+    });
+    format!("Got response from {} {}: {text}", ask.member, ask.url)
 }
 
 fn short(op: &Op) -> &'static str {

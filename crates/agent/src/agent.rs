@@ -7,10 +7,13 @@ use std::time::Duration;
 use pgherd_dcs::{Picture, Store};
 use pgherd_ha::lease::Excuse;
 use pgherd_ha::{
-    Decision, Identity, JobKind, LeaseFact, Memory, Outcome, PeerFact, RemoteHistory, StartAs, View,
+    Decision, Identity, JobKind, LeaseFact, Memory, Outcome, PeerFact, RemoteHistory, Severity,
+    StartAs, View, describe,
 };
-use pgherd_instance::Instance;
-use pgherd_model::{LeaseSight, MemberName, Span, SynchronousMode, SystemId, Time};
+use pgherd_instance::{Instance, ServerConfig};
+use pgherd_model::{
+    Cluster, DataDir, LeaseSight, MemberName, Span, SynchronousMode, SystemId, Time,
+};
 use pgherd_peer::Peers;
 use pgherd_wire::patroni::config::{Effective, NodeConfig};
 use tokio::sync::{mpsc, watch};
@@ -18,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use crate::event::Event;
 use crate::guarding::Guarding;
 use crate::jobs::Jobs;
+use crate::notes::{self, Notes};
 use crate::observe::Observer;
 use crate::renewal::Renewal;
 use crate::snapshot::Snapshot;
@@ -60,7 +64,11 @@ pub(crate) struct Agent {
     pub(crate) member_alive: Time,
     pub(crate) shutdown: bool,
     pub(crate) exit: Option<u8>,
-    pub(crate) last_why: (String, Time),
+    pub(crate) notes: Notes,
+    /// What each peer answered as the log tells it, and when that was.
+    pub(crate) peer_words: BTreeMap<MemberName, (String, Time)>,
+    /// A configuration that is not written yet, since the data are not known to be the cluster's.
+    pub(crate) unwritten: Option<ServerConfig>,
     pub(crate) was_primary: bool,
     /// `synchronous_standby_names` is what the user's parameters say.
     pub(crate) sync_names_given_back: bool,
@@ -114,7 +122,9 @@ impl Agent {
             member_alive: clock::now(),
             shutdown: false,
             exit: None,
-            last_why: (String::new(), Time::ZERO),
+            notes: Notes::default(),
+            peer_words: BTreeMap::new(),
+            unwritten: None,
             was_primary: false,
             sync_names_given_back: false,
             store,
@@ -212,6 +222,7 @@ impl Agent {
         let stored = cluster.as_ref().and_then(|cluster| cluster.config.as_ref());
         let revision = stored.map(|config| config.revision);
         if revision == self.config_revision || revision.is_none() {
+            self.write_configuration(cluster.as_deref()).await;
             return;
         }
         self.config_revision = revision;
@@ -222,7 +233,20 @@ impl Agent {
             }
         }
         let text = stored.map(|config| config.value.text.as_str());
-        let server = settings::server(&self.node, &effective.postgresql, text);
+        self.unwritten = Some(settings::server(&self.node, &effective.postgresql, text));
+        self.write_configuration(cluster.as_deref()).await;
+        self.store
+            .set_lives(effective.settings.ttl, effective.settings.lease_ttl);
+        self.renewal.settings(effective.settings.clone());
+        self.effective = effective;
+    }
+
+    /// What is new of PostgreSQL's configuration, once its data are known to be the cluster's.
+    async fn write_configuration(&mut self, cluster: Option<&Cluster>) {
+        let due = self.unwritten.is_some() && self.data_are_ours(cluster).await;
+        let Some(server) = self.unwritten.take_if(|_| due) else {
+            return;
+        };
         match self.instance.configure(server).await {
             Ok(true) => tracing::info!("the configuration of PostgreSQL was written"),
             Ok(false) => {}
@@ -230,20 +254,29 @@ impl Agent {
                 tracing::error!("the configuration of PostgreSQL cannot be written: {error}")
             }
         }
-        self.store
-            .set_lives(effective.settings.ttl, effective.settings.lease_ttl);
-        self.renewal.settings(effective.settings.clone());
-        self.effective = effective;
+    }
+
+    /// Whether something may be written into the data directory: it has the cluster's system
+    /// identifier, or there are no data whose files could be harmed.
+    async fn data_are_ours(&self, cluster: Option<&Cluster>) -> bool {
+        if self.instance.data_dir().await != DataDir::Initialized {
+            return true;
+        }
+        let found = self.instance.control_file().await.ok();
+        let wanted = cluster.and_then(Cluster::system_id);
+        wanted.is_some() && wanted == found.map(|control| control.system_id)
     }
 
     /// Without a synchronous mode the user's parameters say whom PostgreSQL waits for, but only once
     /// `/sync` vouches for nobody any more.
     async fn give_sync_names_back(&mut self) {
         let cluster = self.picture.borrow().cluster.clone();
-        let vouched = cluster.is_none_or(|cluster| cluster.sync.is_some());
+        let vouched = cluster
+            .as_ref()
+            .is_none_or(|cluster| cluster.sync.is_some());
         if vouched || self.effective.settings.synchronous_mode != SynchronousMode::Off {
             self.sync_names_given_back = false;
-        } else if !self.sync_names_given_back {
+        } else if !self.sync_names_given_back && self.data_are_ours(cluster.as_deref()).await {
             match self.instance.set_synchronous_standby_names(None).await {
                 Ok(_) => self.sync_names_given_back = true,
                 Err(error) => tracing::warn!("synchronous_standby_names: {error}"),
@@ -251,13 +284,39 @@ impl Agent {
         }
     }
 
-    /// The reason goes into the log when it changes, and once per loop_wait.
+    /// The reason goes into the log.
     fn note(&mut self, view: &View, decision: &Decision) {
-        let why = decision.why.to_string();
-        let due = view.now.since(self.last_why.1) >= view.settings.loop_wait;
-        if why != self.last_why.0 || due {
-            tracing::info!("{} ({})", decision.why.reason, decision.why.rule);
-            self.last_why = (why, view.now);
+        let own = describe(view, &decision.memory);
+        let state = notes::State {
+            leader: view.cluster().and_then(Cluster::leader_name).cloned(),
+            role: own.role,
+            postgres: own.state,
+        };
+        let why = &decision.why;
+        let pause = view.settings.loop_wait;
+        if !self.notes.is_news(view.now, state, why, pause) {
+            return;
+        }
+        match why.severity {
+            Severity::Routine | Severity::Info => tracing::info!("{} ({})", why.reason, why.rule),
+            Severity::Warning => tracing::warn!("{} ({})", why.reason, why.rule),
+            Severity::Error => tracing::error!("{} ({})", why.reason, why.rule),
+        }
+    }
+
+    /// An answer goes into the log when it is another one, at most once a second: a switchover asks
+    /// its candidate a hundred times.
+    fn note_answer(&mut self, name: &MemberName, words: String) {
+        let now = clock::now();
+        let told = self
+            .peer_words
+            .get(name)
+            .is_some_and(|(last, at)| *last == words || now.since(*at) < Span::from_secs(1));
+        if told {
+            tracing::debug!("{words}");
+        } else {
+            tracing::info!("{words}");
+            self.peer_words.insert(name.clone(), (words, now));
         }
     }
 
@@ -346,7 +405,8 @@ impl Agent {
             Event::WakeUp => {}
             Event::JobEnded { number, outcome } => self.job_ended(number, outcome),
             Event::Bootstrapped(id) => self.bootstrapped = Some(id),
-            Event::Peer(name, fact) => {
+            Event::Peer(name, fact, words) => {
+                self.note_answer(&name, words);
                 self.peer_facts.insert(name, fact);
             }
             Event::AskingEnded => self.asking = self.asking.saturating_sub(1),

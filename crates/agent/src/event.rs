@@ -17,8 +17,8 @@ pub(crate) enum Event {
     },
     /// The bootstrap has produced this cluster.
     Bootstrapped(SystemId),
-    /// A peer answered, or did not.
-    Peer(MemberName, PeerFact),
+    /// A peer answered, or did not; in words.
+    Peer(MemberName, PeerFact, String),
     /// All peers of one question have answered or not.
     AskingEnded,
     /// A history was read, or not.

@@ -71,7 +71,10 @@ impl Jobs {
             let outcome = match work.run().await {
                 Ok(()) => Outcome::Done,
                 Err(error) => {
-                    tracing::error!("{name} failed: {error:#}");
+                    // The rules that follow these two tell the reason themselves.
+                    if !matches!(work.kind, JobKind::Bootstrap | JobKind::Promote) {
+                        tracing::error!("{name} failed: {error:#}");
+                    }
                     Outcome::Failed(format!("{error:#}"))
                 }
             };
@@ -121,6 +124,7 @@ impl Work {
             JobKind::Bootstrap => self.bootstrap().await,
             JobKind::Clone { address, .. } => {
                 self.clear_half_made().await?;
+                instance.check_port().await?;
                 Ok(instance.basebackup(&source(address), COPY).await?)
             }
             JobKind::Start(StartAs::Primary) => self.start(&instance::StartAs::Primary).await,
@@ -147,7 +151,9 @@ impl Work {
             }
             JobKind::Promote => {
                 let timeline = instance.promote(PROMOTE).await?;
-                tracing::info!("promoted, timeline {timeline}");
+                tracing::info!(
+                    "promoted self to leader by acquiring session lock, timeline {timeline}"
+                );
                 Ok(())
             }
             JobKind::CrashRecovery => Ok(instance.crash_recovery(REPAIR).await?),
@@ -159,6 +165,8 @@ impl Work {
     }
 
     async fn bootstrap(&self) -> Result<()> {
+        self.clear_half_made().await?;
+        self.instance.check_port().await?;
         match self.create().await {
             Ok(()) => Ok(()),
             Err(error) => {
@@ -175,7 +183,6 @@ impl Work {
     }
 
     async fn create(&self) -> Result<()> {
-        self.clear_half_made().await?;
         let id = self.instance.initdb(COPY).await.context("initdb")?;
         let half_made = self.instance.path().join(HALF_MADE);
         std::fs::write(&half_made, HALF_MADE_TEXT).context("cannot mark the new cluster")?;

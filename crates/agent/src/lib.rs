@@ -8,6 +8,7 @@ mod event;
 mod guarding;
 mod jobs;
 mod logging;
+mod notes;
 mod observe;
 mod orders;
 mod publish;
@@ -18,4 +19,5 @@ pub mod snapshot;
 mod start;
 
 pub use clock::now;
+pub use logging::stamp;
 pub use start::run;

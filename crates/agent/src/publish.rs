@@ -76,6 +76,7 @@ fn explain(decision: &Decision) -> serde_json::Value {
     json!({
         "decision": decision.why.to_string(),
         "rule": decision.why.rule,
+        "severity": decision.why.severity,
         "reason": decision.why.reason,
         "actions": decision.actions.iter().map(|action| action.name()).collect::<Vec<_>>(),
         "ladder": decision.ladder,

@@ -28,7 +28,7 @@ pub enum Error {
         place: String,
     },
     /// A program ended badly.
-    #[error("{program} failed ({status}): {tail}{}", disk_full(tail))]
+    #[error("{program} failed ({status}): {}{}", said(tail), disk_full(tail))]
     ProgramFailed {
         /// `initdb`, `pg_rewind`, ...
         program: String,
@@ -49,13 +49,15 @@ pub enum Error {
     },
     /// The server port is taken by somebody else.
     #[error(
-        "port {port} on {address} is already in use: stop the program that listens there or change postgresql.listen"
+        "port {port} on {address} is already in use by {holder}: stop what listens there or change postgresql.listen"
     )]
     PortInUse {
         /// Address of `listen`.
         address: String,
         /// Port of `listen`.
         port: u16,
+        /// Who has it, as far as that can be seen.
+        holder: String,
     },
     /// The operation needs another state of the data directory.
     #[error("data directory {} is not fit for {what}: {}", path.display(), words(state))]
@@ -163,6 +165,14 @@ fn words(state: &DataDir) -> &str {
         DataDir::Initialized => "it holds a cluster already",
         DataDir::Unfinished => "it holds an unfinished cluster of ours",
         DataDir::Unusable(why) => why,
+    }
+}
+
+/// A program that says nothing leaves its status only.
+fn said(tail: &str) -> &str {
+    match tail.trim() {
+        "" => "it wrote no reason to standard error",
+        tail => tail,
     }
 }
 

@@ -124,6 +124,14 @@ impl Instance {
         program::check(self, rewind).await
     }
 
+    /// Whether the port is free that PostgreSQL is to listen on. Only while it does not run.
+    ///
+    /// # Errors
+    /// [`Error::PortInUse`].
+    pub async fn check_port(&self) -> Result<()> {
+        port::check(self).await
+    }
+
     // ---- process ----
 
     /// Writes the configuration and spawns the postmaster in a session of its own. Returns as soon

@@ -20,6 +20,7 @@ mod locks;
 mod look;
 mod options;
 mod parameters;
+mod port;
 mod process;
 mod program;
 mod promote;

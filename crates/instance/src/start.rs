@@ -4,11 +4,10 @@
 use crate::conf::{self, Paths, StartAs};
 use crate::files::{self, blocking, read_text};
 use crate::process::{self, PostmasterHandle, Readiness};
-use crate::{Error, Instance, Result, control, history, locks, parameters, program};
+use crate::{Error, Instance, Result, control, history, locks, parameters, port, program};
 use pgherd_model::{DataDir, Postmaster};
 use std::ffi::OsString;
 use std::fs::OpenOptions;
-use std::net::{TcpListener, ToSocketAddrs as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -54,8 +53,7 @@ pub(crate) async fn prepare(instance: &Instance, role: &StartAs) -> Result<Start
     }
     let program = program::path(instance, "postgres")?;
     let control = control::control_data(instance).await?;
-    let (addresses, port) = (options.listen_addresses.clone(), options.port);
-    blocking("checking the port", move || port_is_free(&addresses, port)).await?;
+    port::check(instance).await?;
     locks::clear(instance).await?;
     if matches!(role, StartAs::Standby(_)) {
         history::unreserve(instance).await?;
@@ -117,27 +115,6 @@ pub(crate) fn kernel_reports_syncfs() -> bool {
         .split(['.', '-'])
         .map(|n| n.parse::<u32>().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 8)
-}
-
-/// Tries to bind every listen address. PostgreSQL itself says it only in its log.
-fn port_is_free(addresses: &str, port: u16) -> Result<()> {
-    for address in addresses
-        .split(',')
-        .map(str::trim)
-        .filter(|a| !a.is_empty())
-    {
-        let host = if address == "*" { "0.0.0.0" } else { address };
-        // A name that does not resolve is PostgreSQL's to complain about.
-        for place in (host, port).to_socket_addrs().into_iter().flatten() {
-            if let Err(e) = TcpListener::bind(place)
-                && e.kind() == std::io::ErrorKind::AddrInUse
-            {
-                let address = address.to_owned();
-                return Err(Error::PortInUse { address, port });
-            }
-        }
-    }
-    Ok(())
 }
 
 impl StartCommand {
@@ -297,20 +274,5 @@ pub(crate) async fn wait_ready(instance: &Instance, timeout: Duration) -> Result
             Readiness::Starting | Readiness::Stopping => seen = true,
         }
         wait_a_little(deadline, timeout, "PostgreSQL's start").await?;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_occupied_port_is_named() {
-        let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = taken.local_addr().unwrap().port();
-        let error = port_is_free("127.0.0.1", port).unwrap_err().to_string();
-        assert!(error.contains(&format!("port {port} on 127.0.0.1 is already in use")));
-        drop(taken);
-        port_is_free("127.0.0.1", port).unwrap();
     }
 }
