@@ -69,6 +69,10 @@ pub(crate) struct Renewing {
     pub(crate) last_try: Option<Time>,
     pub(crate) in_flight: bool,
     pub(crate) number: u64,
+    /// Lease under which the lock lives, as the loop last saw it; 0: not this node's.
+    pub(crate) attached: i64,
+    /// It has said that the licence is over.
+    pub(crate) revoked: bool,
 }
 
 /// A question to peers that is under way.
@@ -135,6 +139,8 @@ pub(crate) struct Agent {
     pub(crate) described: Option<Member>,
     /// Its connection to this life of PostgreSQL.
     connected: u64,
+    /// Revision of the configuration that is in force.
+    pub(crate) config_revision: Option<u64>,
 }
 
 impl World {
@@ -224,6 +230,7 @@ impl World {
     /// Looks at PostgreSQL; what else there is to see is added when that is done.
     pub(crate) fn observe(&mut self, node: usize) {
         let now = self.clock(node);
+        self.configure(node);
         let local = self.local(node, now);
         let run = self.nodes[node].agent.run;
         self.nodes[node].agent.wake_at = now + OBSERVE;
@@ -301,7 +308,7 @@ impl World {
     }
 
     fn dcs_fact(&mut self, node: usize, now: Time) -> Dcs {
-        let limit = STALE.max(self.settings.lease_ttl / 2);
+        let limit = STALE.max(self.nodes[node].settings.lease_ttl / 2);
         let agent = &mut self.nodes[node].agent;
         let fresh = !agent.problem && now.since(agent.fresh_at) < limit;
         let cluster = agent.picture.as_ref().map(|picture| {
@@ -339,7 +346,7 @@ impl World {
             peers: self.nodes[node].agent.peers.clone(),
             asking: !self.nodes[node].agent.questions.is_empty(),
             history: self.nodes[node].agent.history.clone(),
-            settings: self.settings.clone(),
+            settings: self.nodes[node].settings.clone(),
             orders: Orders {
                 shutdown: self.nodes[node].agent.shutdown,
                 bootstrap_claim: self.nodes[node].agent.claim,
@@ -362,7 +369,7 @@ impl World {
                 ..Tags::default()
             },
             may_bootstrap: true,
-            bootstrap_config: "{}".into(),
+            bootstrap_config: "0".into(),
             leader_key: "/service/sim/leader".into(),
             data_dir: "/data".into(),
         }
@@ -386,6 +393,7 @@ impl World {
                 .collect();
             format!("{node} {} {names:?}", decision.why)
         });
+        self.check_hands_off(node, &view, &decision);
         self.nodes[node].agent.described = Some(pgherd_ha::describe(&view, &decision.memory));
         self.look_after(node, &view, &decision);
         let agent = &mut self.nodes[node].agent;
@@ -478,6 +486,9 @@ impl World {
         let agent = &mut self.nodes[node].agent;
         let woken = agent.renewing.keep != decision.keep_lease;
         agent.renewing.keep = decision.keep_lease;
+        let leader = view.cluster().and_then(|cluster| cluster.leader.as_ref());
+        let own = leader.filter(|leader| leader.name == view.me);
+        agent.renewing.attached = own.map_or(0, |leader| leader.lease);
         if primary && !agent.was_primary {
             agent.renewing.primary_since = view.now;
             agent.probed = Some(view.now);
@@ -488,6 +499,7 @@ impl World {
             Some(_) => Some(Excuse::LongJob {
                 until: view.now + view.settings.hang_timeout,
             }),
+            None if view.settings.pause => Some(Excuse::Pause),
             None if primary || decision.memory.was_primary => None,
             None => Some(Excuse::Starting),
         };

@@ -102,6 +102,14 @@ impl Etcd {
         self.change(|cluster, _| cluster.initialize = None);
     }
 
+    /// Somebody writes `config`.
+    pub(crate) fn configure(&mut self, text: String) {
+        self.change(|cluster, revision| {
+            let value = Config { text };
+            cluster.config = Some(Stored { value, revision });
+        });
+    }
+
     /// Somebody writes `failover`.
     pub(crate) fn request(&mut self, failover: Failover) {
         self.change(|cluster, revision| {
@@ -210,13 +218,6 @@ impl Etcd {
 
 fn write(cluster: &mut Cluster, revision: u64, me: &MemberName, leases: (i64, i64), op: &Op) {
     let (leader_lease, member_lease) = leases;
-    let put_member = |cluster: &mut Cluster, member: &pgherd_model::Member| {
-        let mut value = member.clone();
-        value.lease = member_lease;
-        cluster
-            .members
-            .insert(me.clone(), Stored { value, revision });
-    };
     match op {
         Op::AcquireLeader => {
             cluster.leader = Some(Leader {
@@ -234,57 +235,58 @@ fn write(cluster: &mut Cluster, revision: u64, me: &MemberName, leases: (i64, i6
         }
         Op::ReleaseLeader { status, member, .. } => {
             cluster.leader = None;
-            if let Some(status) = status {
-                cluster.status = Some(Stored {
-                    value: status.clone(),
-                    revision,
-                });
-            }
+            let status = status.clone().map(|value| Stored { value, revision });
+            cluster.status = status.or_else(|| cluster.status.take());
             if let Some(member) = member {
-                put_member(cluster, member);
+                put_member(cluster, revision, me, member_lease, member);
             }
         }
-        Op::PutMember(member) => put_member(cluster, member),
+        Op::PutMember(member) => put_member(cluster, revision, me, member_lease, member),
+        other => write_key(cluster, revision, other),
+    }
+}
+
+fn put_member(
+    cluster: &mut Cluster,
+    revision: u64,
+    me: &MemberName,
+    lease: i64,
+    member: &pgherd_model::Member,
+) {
+    let mut value = member.clone();
+    value.lease = lease;
+    cluster
+        .members
+        .insert(me.clone(), Stored { value, revision });
+}
+
+/// Keys that live under no lease.
+fn write_key(cluster: &mut Cluster, revision: u64, op: &Op) {
+    fn put<T: Clone>(slot: &mut Option<Stored<T>>, revision: u64, value: &T) {
+        let value = value.clone();
+        *slot = Some(Stored { value, revision });
+    }
+    match op {
         Op::PutInitialize { system_id, .. } => {
             let value = system_id.map_or(Initialize::UnderWay, Initialize::Done);
-            cluster.initialize = Some(Stored { value, revision });
+            put(&mut cluster.initialize, revision, &value);
         }
         Op::DeleteInitialize { .. } => cluster.initialize = None,
         Op::PutConfig { text, .. } => {
             let value = Config { text: text.clone() };
-            cluster.config = Some(Stored { value, revision });
+            put(&mut cluster.config, revision, &value);
         }
-        Op::PutStatus { status, .. } => {
-            cluster.status = Some(Stored {
-                value: status.clone(),
-                revision,
-            });
-        }
-        Op::PutSync { sync, .. } => {
-            cluster.sync = Some(Stored {
-                value: sync.clone(),
-                revision,
-            });
-        }
+        Op::PutStatus { status, .. } => put(&mut cluster.status, revision, status),
+        Op::PutSync { sync, .. } => put(&mut cluster.sync, revision, sync),
         Op::DeleteSync { .. } => cluster.sync = None,
-        Op::PutFailover { failover, .. } => {
-            cluster.failover = Some(Stored {
-                value: failover.clone(),
-                revision,
-            });
-        }
-        Op::PutFailsafe { members, .. } => {
-            cluster.failsafe = Some(Stored {
-                value: members.clone(),
-                revision,
-            });
-        }
-        Op::PutHistory { history, .. } => {
-            cluster.history = Some(Stored {
-                value: history.clone(),
-                revision,
-            });
-        }
-        Op::LookAtLease { .. } | Op::Refresh => {}
+        Op::PutFailover { failover, .. } => put(&mut cluster.failover, revision, failover),
+        Op::PutFailsafe { members, .. } => put(&mut cluster.failsafe, revision, members),
+        Op::PutHistory { history, .. } => put(&mut cluster.history, revision, history),
+        Op::AcquireLeader
+        | Op::ReattachLeader { .. }
+        | Op::ReleaseLeader { .. }
+        | Op::PutMember(_)
+        | Op::LookAtLease { .. }
+        | Op::Refresh => {}
     }
 }

@@ -1,12 +1,15 @@
 //! What goes wrong, when, and how it is healed.
 
-use pgherd_model::{Failover, PostgresState, Span, Time};
+use pgherd_model::{Span, Time};
 
 use crate::event::{ETCD, Event, NODES};
+use crate::operator::Act;
 use crate::world::World;
 
 /// Number of kinds of faults that are drawn.
-pub(crate) const KINDS: usize = 15;
+pub(crate) const KINDS: usize = 17;
+/// The first of them that are drawn apart.
+pub(crate) const LATER: usize = 15;
 
 /// One thing that goes wrong, or the end of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +26,7 @@ pub(crate) enum Fault {
     Link(usize, usize, bool),
     Isolate(usize, bool),
     EtcdDown(bool),
-    DeleteLeader,
-    Switchover(Option<usize>),
-    Failover(usize),
-    EndAgent(usize),
+    Operator(Act),
 }
 
 /// The state of disorder.
@@ -43,6 +43,8 @@ pub(crate) struct Chaos {
     pub(crate) open: u64,
     /// An operator last named this node for a failover, which may lose rows.
     pub(crate) failover_to: Option<usize>,
+    /// An operator last named somebody to take over then.
+    pub(crate) asked: Option<Time>,
     /// The lock was last deleted by hand then.
     pub(crate) vanished: Option<Time>,
     /// Everything was healed then.
@@ -134,17 +136,22 @@ impl World {
                 Some(Fault::Isolate(node, false)),
             ),
             Some(9) => (Fault::EtcdDown(true), Some(Fault::EtcdDown(false))),
-            Some(10) => (Fault::DeleteLeader, None),
+            Some(10) => (Fault::Operator(Act::DeleteLeader), None),
             Some(11) => {
                 let named = self.rng.chance(600).then_some(other);
-                (Fault::Switchover(named), None)
+                (Fault::Operator(Act::Switchover(named)), None)
             }
-            Some(12) => (Fault::Failover(other), None),
-            Some(13) => (Fault::EndAgent(node), None),
-            Some(_) => (
+            Some(12) => (Fault::Operator(Act::Failover(other)), None),
+            Some(13) => (Fault::Operator(Act::EndAgent(node)), None),
+            Some(14) => (
                 Fault::Link(node, ETCD, false),
                 Some(Fault::Link(node, ETCD, true)),
             ),
+            Some(15) => (
+                Fault::Operator(Act::Pause(true)),
+                Some(Fault::Operator(Act::Pause(false))),
+            ),
+            Some(_) => (Fault::Operator(Act::Configure), None),
             None => return,
         };
         self.on_fault(first);
@@ -172,32 +179,17 @@ impl World {
         if ends(fault) {
             self.chaos.open = self.chaos.open.saturating_sub(1);
         }
-        if !matches!(fault, Fault::Switchover(_)) {
+        if !matches!(fault, Fault::Operator(Act::Switchover(_))) {
             self.chaos.disturbed = self.now;
         }
         match fault {
             Fault::StartAgent(node) if !self.chaos.dark[node] => self.start_agent(node),
             Fault::StartAgent(_) => {}
             Fault::KillAgent(node) => self.kill_agent(node),
-            Fault::KillGuard(node) => {
-                if let Some(number) = self.nodes[node].agent.guard {
-                    self.nodes[node].guards.remove(&number);
-                    self.poke(node);
-                }
-            }
+            Fault::KillGuard(node) => self.kill_guard(node),
             Fault::KillPostmaster(node) => self.kill_postmaster(node),
-            Fault::Crash(node) => {
-                self.chaos.dark[node] = true;
-                self.kill_agent(node);
-                self.nodes[node].guards.clear();
-                self.set_links(node, false);
-                self.lose_postgres(node);
-            }
-            Fault::Boot(node) => {
-                self.chaos.dark[node] = false;
-                self.set_links(node, true);
-                self.start_agent(node);
-            }
+            Fault::Crash(node) => self.crash(node),
+            Fault::Boot(node) => self.boot(node),
             Fault::StopAgent(node, true) => self.nodes[node].agent.stopped = true,
             Fault::StopAgent(node, false) => self.resume_agent(node),
             Fault::StopPostmaster(node, stop) => {
@@ -212,27 +204,30 @@ impl World {
             Fault::Isolate(node, cut) => self.set_links(node, !cut),
             Fault::EtcdDown(true) => self.etcd.down = true,
             Fault::EtcdDown(false) => self.etcd_up(),
-            Fault::DeleteLeader => {
-                self.etcd.delete_leader();
-                self.chaos.vanished = Some(self.now);
-                self.announce();
-            }
-            Fault::Switchover(to) => self.ask_switchover(to),
-            Fault::Failover(to) => {
-                self.chaos.failover_to = Some(to);
-                let member = Some(self.nodes[to].name.clone());
-                self.etcd.request(Failover {
-                    leader: None,
-                    member,
-                    scheduled_at: None,
-                });
-                self.announce();
-            }
-            Fault::EndAgent(node) => {
-                self.nodes[node].agent.shutdown = true;
-                self.poke(node);
-            }
+            Fault::Operator(act) => self.on_act(act),
         }
+    }
+
+    fn kill_guard(&mut self, node: usize) {
+        if let Some(number) = self.nodes[node].agent.guard {
+            self.nodes[node].guards.remove(&number);
+            self.poke(node);
+        }
+    }
+
+    /// The machine loses its power.
+    fn crash(&mut self, node: usize) {
+        self.chaos.dark[node] = true;
+        self.kill_agent(node);
+        self.nodes[node].guards.clear();
+        self.set_links(node, false);
+        self.lose_postgres(node);
+    }
+
+    fn boot(&mut self, node: usize) {
+        self.chaos.dark[node] = false;
+        self.set_links(node, true);
+        self.start_agent(node);
     }
 
     fn kill_agent(&mut self, node: usize) {
@@ -267,29 +262,6 @@ impl World {
         }
     }
 
-    /// As `POST /switchover` checks it.
-    fn ask_switchover(&mut self, to: Option<usize>) {
-        let picture = self.etcd.picture();
-        let Some(leader) = picture.leader_name().cloned() else {
-            return;
-        };
-        let member = to
-            .map(|to| self.nodes[to].name.clone())
-            .filter(|name| *name != leader);
-        let known = member.as_ref().is_none_or(|name| {
-            let member = picture.member(name);
-            member.is_some_and(|it| it.state == Some(PostgresState::Running))
-        });
-        if known {
-            self.etcd.request(Failover {
-                leader: Some(leader),
-                member,
-                scheduled_at: None,
-            });
-            self.announce();
-        }
-    }
-
     /// Everything works again.
     fn heal(&mut self) {
         self.say(|| "everything is healed".into());
@@ -308,6 +280,7 @@ impl World {
             self.etcd.forget_initialize();
             self.announce();
         }
+        self.resume();
         self.chaos.open = 0;
         self.chaos.healed = Some(self.now);
         self.chaos.disturbed = self.now;
@@ -325,6 +298,7 @@ fn ends(fault: Fault) -> bool {
             | Fault::Link(_, _, true)
             | Fault::Isolate(_, false)
             | Fault::EtcdDown(false)
+            | Fault::Operator(Act::Pause(false))
     )
 }
 
@@ -346,9 +320,6 @@ fn word(fault: Fault) -> &'static str {
         Fault::Link(..) | Fault::Isolate(..) => "link healed",
         Fault::EtcdDown(true) => "etcd down",
         Fault::EtcdDown(false) => "etcd up",
-        Fault::DeleteLeader => "lock deleted",
-        Fault::Switchover(_) => "switchover asked for",
-        Fault::Failover(_) => "failover asked for",
-        Fault::EndAgent(_) => "agent told to end",
+        Fault::Operator(act) => act.word(),
     }
 }

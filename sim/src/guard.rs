@@ -59,7 +59,7 @@ const ROUND: Span = Span::from_millis(300);
 impl World {
     /// Ahead of need.
     pub(crate) fn spawn_guard(&mut self, node: usize) {
-        if self.settings.guard == GuardMode::Off {
+        if self.nodes[node].settings.guard == GuardMode::Off {
             return;
         }
         let it = &self.nodes[node];

@@ -212,7 +212,7 @@ impl World {
         if pg.postmaster.is_none() {
             return Err("the postmaster died".into());
         }
-        let limit = self.settings.primary_start_timeout;
+        let limit = self.nodes[node].settings.primary_start_timeout;
         if late > if limit.is_zero() { STOP } else { limit } {
             return match start {
                 StartAs::Primary => Err("not ready in time".into()),

@@ -12,6 +12,7 @@ mod guard;
 mod history;
 mod invariants;
 mod jobs;
+mod operator;
 mod perform;
 mod postgres;
 mod rng;
@@ -31,7 +32,8 @@ mod faults_of {
     //! Names that a run must have seen.
 
     /// The ladder's rules, first to last.
-    pub const RULES: [&str; 14] = [
+    pub const RULES: [&str; 15] = [
+        "paused",
         "fence",
         "given_up",
         "detached",

@@ -1,7 +1,9 @@
 //! Orders of the brain as deeds of the fakes, as `agent::act` carries them out.
 
 use pgherd_ha::{Action, Ask, JobKind, PeerFact, RemoteHistory};
-use pgherd_model::{DataDir, Lsn, MemberName, Op, PeerStatus, PostgresState, Role, Time, Timeline};
+use pgherd_model::{
+    DataDir, Lsn, MemberName, Op, PeerStatus, PostgresState, Role, Time, Timeline, Upstream,
+};
 
 use crate::agent::{Asked, Pending, Question};
 use crate::event::{Call, Event};
@@ -31,20 +33,7 @@ impl World {
                 self.start_job(node, kind);
                 Effect::Changed
             }
-            Action::SetUpstream(upstream) => {
-                let pg = &mut self.nodes[node].pg;
-                if pg.postmaster.is_none() {
-                    return Effect::Failed;
-                }
-                let same = pg.disk.upstream == upstream;
-                pg.disk.upstream = upstream;
-                let epoch = pg.epoch;
-                if !same {
-                    self.drop_stream(node);
-                }
-                self.after(10, Event::Connect { node, epoch });
-                self.soon(node, Some(true), 15)
-            }
+            Action::SetUpstream(upstream) => self.set_upstream(node, upstream),
             Action::StopReceiving => {
                 self.nodes[node].pg.disk.upstream = None;
                 self.drop_stream(node);
@@ -68,14 +57,7 @@ impl World {
             Action::AdvanceSlot(name, lsn) => self.slot(node, name, |slots, name| {
                 slots.insert(name, Some(lsn));
             }),
-            Action::SetSynchronousStandbys(names) => {
-                let pg = &mut self.nodes[node].pg;
-                pg.disk.sync_names = names;
-                let epoch = pg.epoch;
-                let wait = self.rng.between(5, 150);
-                self.after(wait, Event::Reload { node, epoch });
-                self.soon(node, Some(true), 5)
-            }
+            Action::SetSynchronousStandbys(names) => self.set_sync_names(node, names),
             Action::Checkpoint => {
                 self.checkpoint_postgres(node);
                 Effect::Quiet
@@ -86,6 +68,30 @@ impl World {
                 Effect::Pending
             }
         }
+    }
+
+    fn set_upstream(&mut self, node: usize, upstream: Option<Upstream>) -> Effect {
+        let pg = &mut self.nodes[node].pg;
+        if pg.postmaster.is_none() {
+            return Effect::Failed;
+        }
+        let same = pg.disk.upstream == upstream;
+        pg.disk.upstream = upstream;
+        let epoch = pg.epoch;
+        if !same {
+            self.drop_stream(node);
+        }
+        self.after(10, Event::Connect { node, epoch });
+        self.soon(node, Some(true), 15)
+    }
+
+    fn set_sync_names(&mut self, node: usize, names: String) -> Effect {
+        let pg = &mut self.nodes[node].pg;
+        pg.disk.sync_names = names;
+        let epoch = pg.epoch;
+        let wait = self.rng.between(5, 150);
+        self.after(wait, Event::Reload { node, epoch });
+        self.soon(node, Some(true), 5)
     }
 
     fn soon(&mut self, node: usize, outcome: Option<bool>, millis: u64) -> Effect {
@@ -130,13 +136,13 @@ impl World {
             agent.for_order = false;
             if !agent.renewing.in_flight {
                 agent.for_order = true;
-                self.renew(node, self.settings.lease_ttl / 2);
+                self.renew(node, self.nodes[node].settings.lease_ttl / 2);
             }
             return Effect::Pending;
         }
         agent.pending = Some((number, Pending::Order));
         agent.sight_asked = asked;
-        let budget = self.store_budget();
+        let budget = self.store_budget(node);
         self.call(node, Call::Store(op.clone()), Asked::Order(op), budget);
         Effect::Pending
     }

@@ -266,6 +266,55 @@ impl Pg {
     }
 
     pub(crate) fn look(&self, names: &[String], server: (u16, &str)) -> Look {
+        let (replayed, wal) = (self.disk.replayed, &self.disk.wal);
+        let timeline = if self.in_recovery {
+            wal.timeline_at(replayed).max(self.disk.control.timeline.0)
+        } else {
+            self.disk.timeline
+        };
+        let upstream = self.disk.upstream.as_ref();
+        let receiver = self.stream.as_ref().map(|stream| Receiver {
+            streaming: true,
+            timeline: Timeline(self.disk.timeline),
+            host: server.1.into(),
+            port: 5000 + u16::try_from(stream.from).unwrap_or(0),
+            slot: upstream.and_then(|upstream| upstream.slot.clone()),
+            latest_end: Lsn(self.position()),
+        });
+        Look {
+            in_recovery: self.in_recovery,
+            timeline: Timeline(timeline),
+            wal: self.positions(),
+            receiver,
+            upstream: self.disk.upstream.clone(),
+            slots: self.slots(names),
+            standbys: self.standbys(names),
+            start_time: String::new(),
+            server_version: 150_000,
+            replay_paused: false,
+            replayed_at: None,
+            synchronous_standby_names: self.sync_names.clone(),
+            pending_restart: Vec::new(),
+        }
+    }
+
+    fn positions(&self) -> WalPositions {
+        if !self.in_recovery {
+            return WalPositions {
+                flushed: Lsn(self.position()),
+                ..WalPositions::default()
+            };
+        }
+        let received = if self.received { self.position() } else { 0 };
+        WalPositions {
+            flushed: Lsn(0),
+            received: Lsn(received),
+            replayed: Lsn(self.disk.replayed),
+        }
+    }
+
+    /// pg_stat_replication.
+    fn standbys(&self, names: &[String]) -> Vec<Standby> {
         let listed = self.waits_for();
         let standbys = self.attached.iter().map(|(node, standby)| {
             let named = listed.as_ref().is_some_and(|(_, listed)| {
@@ -283,11 +332,18 @@ impl Pg {
                 replayed: Lsn(standby.flushed),
             }
         });
+        standbys.collect()
+    }
+
+    /// pg_replication_slots.
+    fn slots(&self, names: &[String]) -> Vec<Slot> {
+        let active = |name: &String| {
+            (0..NODES).any(|node| names[node] == *name && self.attached.contains_key(&node))
+        };
         let slots = self.disk.slots.iter().map(|(name, restart)| Slot {
             name: name.clone(),
             kind: SlotKind::Physical,
-            active: (0..NODES)
-                .any(|node| names[node] == *name && self.attached.contains_key(&node)),
+            active: active(name),
             temporary: false,
             restart: *restart,
             confirmed_flush: None,
@@ -295,53 +351,7 @@ impl Pg {
             lost: false,
             failover: false,
         });
-        let wal = if self.in_recovery {
-            let received = if self.received { self.position() } else { 0 };
-            WalPositions {
-                flushed: Lsn(0),
-                received: Lsn(received),
-                replayed: Lsn(self.disk.replayed),
-            }
-        } else {
-            WalPositions {
-                flushed: Lsn(self.position()),
-                ..WalPositions::default()
-            }
-        };
-        let timeline = if self.in_recovery {
-            self.disk
-                .wal
-                .timeline_at(self.disk.replayed)
-                .max(self.disk.control.timeline.0)
-        } else {
-            self.disk.timeline
-        };
-        Look {
-            in_recovery: self.in_recovery,
-            timeline: Timeline(timeline),
-            wal,
-            receiver: self.stream.as_ref().map(|stream| Receiver {
-                streaming: true,
-                timeline: Timeline(self.disk.timeline),
-                host: server.1.into(),
-                port: 5000 + u16::try_from(stream.from).unwrap_or(0),
-                slot: self
-                    .disk
-                    .upstream
-                    .as_ref()
-                    .and_then(|upstream| upstream.slot.clone()),
-                latest_end: Lsn(self.position()),
-            }),
-            upstream: self.disk.upstream.clone(),
-            slots: slots.collect(),
-            standbys: standbys.collect(),
-            start_time: String::new(),
-            server_version: 150_000,
-            replay_paused: false,
-            replayed_at: None,
-            synchronous_standby_names: self.sync_names.clone(),
-            pending_restart: Vec::new(),
-        }
+        slots.collect()
     }
 
     pub(crate) fn own_history(&self) -> Vec<HistoryLine> {

@@ -69,8 +69,8 @@ impl World {
             Event::Watch { node, picture, .. } => self.watched(node, &picture),
             Event::Keeper { node, .. } => {
                 let sent = self.clock(node);
-                let limit =
-                    (self.settings.lease_ttl / 5).clamp(Span::from_secs(1), Span::from_secs(2));
+                let limit = (self.nodes[node].settings.lease_ttl / 5)
+                    .clamp(Span::from_secs(1), Span::from_secs(2));
                 self.call(node, Call::Read, Asked::Keeper { sent }, limit);
             }
             Event::Lease { id, expires } => self.lease_over(id, expires),
@@ -134,8 +134,14 @@ impl World {
             Call::Read => Reply::Read,
             Call::Renew => {
                 let held = self.nodes[node].agent.leader_lease;
-                let life = self.settings.lease_ttl;
-                if held == 0 {
+                let life = self.nodes[node].settings.lease_ttl;
+                // A lease of another life than is wanted now is left to run out.
+                let fits = self
+                    .etcd
+                    .leases
+                    .get(&held)
+                    .is_none_or(|it| it.granted == life);
+                if held == 0 || !fits {
                     let lease = self.etcd.grant(now, life);
                     self.expect(lease);
                     Reply::Lease(Some((lease, life)))
@@ -150,7 +156,7 @@ impl World {
                 let held = self.nodes[node].agent.member_lease;
                 let kept = self.etcd.renew(now, held);
                 self.expect(held);
-                Reply::Lease(kept.then_some((held, self.settings.ttl)))
+                Reply::Lease(kept.then_some((held, self.nodes[node].settings.ttl)))
             }
             Call::Store(op) => self.carry_out(node, op),
         };
@@ -181,7 +187,7 @@ impl World {
         if matches!(op, Op::PutMember(_) | Op::ReleaseLeader { .. })
             && !self.etcd.leases.contains_key(&leases.1)
         {
-            leases.1 = self.etcd.grant(now, self.settings.ttl);
+            leases.1 = self.etcd.grant(now, self.nodes[node].settings.ttl);
             self.expect(leases.1);
             self.nodes[node].agent.member_lease = leases.1;
         }
@@ -210,8 +216,8 @@ impl World {
                     self.poke(node);
                 }
                 let run = self.nodes[node].agent.run;
-                let interval =
-                    (self.settings.lease_ttl / 5).clamp(Span::from_millis(500), Span::from_secs(2));
+                let interval = (self.nodes[node].settings.lease_ttl / 5)
+                    .clamp(Span::from_millis(500), Span::from_secs(2));
                 let millis = u64::try_from(interval.as_millis()).unwrap_or(500);
                 self.after(millis, Event::Keeper { node, run });
             }
@@ -345,10 +351,17 @@ impl World {
             return;
         }
         match self.next_renewal(node, now) {
-            Renewal::Renew { until } => self.renew(node, until.since(now)),
+            Renewal::Renew { until } => {
+                self.nodes[node].agent.renewing.revoked = false;
+                self.renew(node, until.since(now));
+            }
             Renewal::Wait(at) => self.sleep_renewal(node, at),
             Renewal::LicenceOver(why) => {
-                self.say(|| format!("{node} the lock is not renewed any more: {why}"));
+                let renewing = &mut self.nodes[node].agent.renewing;
+                if !std::mem::replace(&mut renewing.revoked, true) {
+                    self.say(|| format!("{node} the lock is not renewed any more: {why}"));
+                    self.poke(node);
+                }
                 self.sleep_renewal(node, now + Span::from_millis(200));
             }
             Renewal::Expired => self.sleep_renewal(node, now + Span::from_millis(200)),
@@ -365,7 +378,7 @@ impl World {
 
     fn next_renewal(&self, node: usize, now: Time) -> Renewal {
         let renewing = &self.nodes[node].agent.renewing;
-        let life = self.settings.lease_ttl;
+        let life = self.nodes[node].settings.lease_ttl;
         if !renewing.keep {
             return Renewal::Wait(now + Span::from_secs(3600));
         }
@@ -390,8 +403,18 @@ impl World {
             sent: fact.sent,
             life: fact.length,
         };
-        match lease::renewal(now, &held, renewing.last_try, &licence, &self.settings) {
-            Renewal::Expired if now >= pause && now < licence.end(&self.settings).at => again,
+        match lease::renewal(
+            now,
+            &held,
+            renewing.last_try,
+            &licence,
+            &self.nodes[node].settings,
+        ) {
+            Renewal::Expired
+                if now >= pause && now < licence.end(&self.nodes[node].settings).at =>
+            {
+                again
+            }
             other => other,
         }
     }
@@ -416,6 +439,7 @@ impl World {
             return;
         };
         let news = agent.renewing.fact.is_none_or(|old| old.lease != lease);
+        let attached = agent.renewing.attached;
         agent.leader_lease = lease;
         agent.renewing.fact = Some(LeaseFact {
             lease,
@@ -423,7 +447,10 @@ impl World {
             length,
         });
         let deadline = Lease { sent, life: length }.deadlines().guard;
-        self.extend_guard(node, deadline);
+        // Only renewals of the lease under which the lock lives move the guard's deadline.
+        if attached == lease {
+            self.extend_guard(node, deadline);
+        }
         if news {
             self.poke(node);
         }
@@ -434,12 +461,12 @@ impl World {
         let agent = &mut self.nodes[node].agent;
         if let Some((number, Pending::RenewFirst(op))) = agent.pending.clone() {
             if !std::mem::replace(&mut agent.for_order, true) {
-                self.renew(node, self.settings.lease_ttl / 2);
+                self.renew(node, self.nodes[node].settings.lease_ttl / 2);
                 return;
             }
             if confirmed {
                 agent.pending = Some((number, Pending::Order));
-                let budget = self.store_budget();
+                let budget = self.store_budget(node);
                 self.call(node, Call::Store(op.clone()), Asked::Order(op), budget);
             } else {
                 self.on_performed(node, number, None);
@@ -449,9 +476,10 @@ impl World {
     }
 
     /// No request may keep the loop longer than the lease can bear.
-    pub(crate) fn store_budget(&self) -> Span {
-        let limit = self.settings.lease_ttl / 5;
+    pub(crate) fn store_budget(&self, node: usize) -> Span {
+        let settings = &self.nodes[node].settings;
+        let limit = settings.lease_ttl / 5;
         let limit = limit.clamp(Span::from_millis(500), Span::from_secs(2));
-        limit.min(self.settings.retry_timeout)
+        limit.min(settings.retry_timeout)
     }
 }

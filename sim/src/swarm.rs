@@ -2,6 +2,7 @@
 
 use pgherd_model::{CrashHandover, GuardMode, Settings, Span, SynchronousMode};
 
+use crate::faults::{KINDS, LATER};
 use crate::rng::Rng;
 
 /// One draw.
@@ -27,17 +28,17 @@ pub(crate) struct Swarm {
     /// How many faults.
     pub(crate) faults: u64,
     /// Weights of the faults, in the order of `faults::KINDS`.
-    pub(crate) weights: [u64; crate::faults::KINDS],
+    pub(crate) weights: [u64; KINDS],
 }
 
 impl Swarm {
-    pub(crate) fn draw(rng: &mut Rng) -> Swarm {
-        let mut weights = [0; crate::faults::KINDS];
-        for weight in &mut weights {
-            *weight = if rng.chance(600) {
-                rng.between(1, 10)
+    pub(crate) fn draw(rng: &mut Rng, operator: &mut Rng) -> Swarm {
+        let mut weights = [0; KINDS];
+        for (kind, weight) in weights.iter_mut().enumerate() {
+            *weight = if kind < LATER {
+                weigh(rng, 600)
             } else {
-                0
+                weigh(operator, 300)
             };
         }
         let odd = rng.chance(250);
@@ -60,6 +61,14 @@ impl Swarm {
             faults: rng.between(1, 14),
             weights,
         }
+    }
+}
+
+fn weigh(rng: &mut Rng, chance: u64) -> u64 {
+    if rng.chance(chance) {
+        rng.between(1, 10)
+    } else {
+        0
     }
 }
 

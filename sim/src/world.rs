@@ -21,6 +21,9 @@ use crate::trace::Trace;
 /// The true wall clock when the world begins.
 const EPOCH: i64 = 1_795_000_000_000_000;
 
+/// Operators are drawn apart, so that worlds without them stay what they were.
+const OPERATOR: u64 = 0x6f70_6572_6174_6f72;
+
 /// One machine.
 pub(crate) struct Node {
     pub(crate) name: MemberName,
@@ -28,6 +31,8 @@ pub(crate) struct Node {
     pub(crate) offset: Span,
     /// Its wall clock minus the true one, in microseconds.
     pub(crate) wall_offset: i64,
+    /// What its agent last took from `config`; it is kept on disk.
+    pub(crate) settings: Settings,
     pub(crate) pg: Pg,
     pub(crate) agent: Agent,
     pub(crate) guards: BTreeMap<u64, Guard>,
@@ -56,7 +61,8 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     /// A packet gets through.
     pub(crate) links: [[bool; NODES + 1]; NODES + 1],
-    pub(crate) settings: Settings,
+    /// Configurations so far, by the number that `config` names.
+    pub(crate) configs: Vec<Settings>,
     pub(crate) swarm: Swarm,
     pub(crate) chaos: Chaos,
     pub(crate) oracle: Oracle,
@@ -70,13 +76,14 @@ impl World {
     /// A world of this seed, before anything has happened.
     pub(crate) fn new(seed: u64, trace: Trace) -> World {
         let mut rng = Rng::new(seed);
-        let swarm = Swarm::draw(&mut rng);
+        let swarm = Swarm::draw(&mut rng, &mut Rng::new(seed ^ OPERATOR));
         let names: Vec<String> = ["a", "b", "c"].into_iter().map(String::from).collect();
         let nodes = (0..NODES)
             .map(|node| Node {
                 name: MemberName(names[node].clone()),
                 offset: Span::from_millis(rng.between(1_000, 900_000)),
                 wall_offset: 0,
+                settings: swarm.settings.clone(),
                 pg: Pg::new(),
                 agent: Agent::default(),
                 guards: BTreeMap::new(),
@@ -92,7 +99,7 @@ impl World {
             etcd: Etcd::new(),
             clients,
             links: [[true; NODES + 1]; NODES + 1],
-            settings: swarm.settings.clone(),
+            configs: vec![swarm.settings.clone()],
             swarm,
             chaos: Chaos::default(),
             oracle: Oracle::default(),

@@ -7,7 +7,7 @@ use crate::world::World;
 
 impl World {
     pub(crate) fn check_jobs(&mut self) {
-        let limit = Span::from_secs(90) + self.settings.primary_start_timeout;
+        let limit = Span::from_secs(90) + self.swarm.settings.primary_start_timeout;
         for node in 0..NODES {
             let now = self.clock(node);
             let agent = &self.nodes[node].agent;

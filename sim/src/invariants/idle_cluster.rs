@@ -57,7 +57,7 @@ impl World {
         }
         if passed > WATCH {
             // Each node at most one of each kind per loop_wait.
-            let allowed = 4 * (WATCH.as_secs() / self.settings.loop_wait.as_secs() + 1);
+            let allowed = 4 * (WATCH.as_secs() / self.present().loop_wait.as_secs() + 1);
             if writes > allowed {
                 self.fail(format!("idle: {writes} writes to etcd in {WATCH:?}"));
             }

@@ -4,6 +4,7 @@ mod acknowledged_rows;
 mod bounded_jobs;
 mod convergence;
 mod diverged_copy;
+mod hands_off;
 mod idle_cluster;
 mod nofailover;
 mod one_primary;
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 use pgherd_ha::Action;
 use pgherd_model::{ControlState, Op, Time};
 
-use crate::event::Event;
+use crate::event::{Event, NODES};
 use crate::world::{Node, World};
 
 /// An acknowledged row.
@@ -37,6 +38,8 @@ pub(crate) struct Oracle {
     pub(crate) handed_over: Option<(usize, Time)>,
     pub(crate) released: bool,
     pub(crate) jobs: u64,
+    /// The cluster was paused, and this node's agent has not looked after it since.
+    pub(crate) hands_off: [bool; NODES],
     pub(crate) idle: Option<idle_cluster::Before>,
 }
 

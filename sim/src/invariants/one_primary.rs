@@ -9,6 +9,10 @@ impl World {
     /// A client has its answer.
     pub(crate) fn acknowledged(&mut self, node: usize, row: u64, _lsn: u64) {
         let timeline = self.nodes[node].pg.disk.timeline;
+        if self.oracle.hands_off[node] {
+            // Nobody looks after it: somebody else may have been promoted since.
+            return;
+        }
         if let Some((newest, by)) = self.oracle.newest
             && (timeline < newest || (timeline == newest && by != node))
         {
@@ -18,7 +22,8 @@ impl World {
         }
         self.oracle.newest = Some((timeline, node));
         let picture = self.etcd.picture();
-        let synchronous = self.settings.synchronous_mode != pgherd_model::SynchronousMode::Off
+        let synchronous = self.swarm.settings.synchronous_mode
+            != pgherd_model::SynchronousMode::Off
             && picture
                 .sync
                 .as_ref()
@@ -29,7 +34,7 @@ impl World {
     /// Nobody else can acknowledge anything when somebody begins to.
     pub(crate) fn check_only_writer(&mut self, node: usize) {
         for other in (0..NODES).filter(|other| *other != node) {
-            if self.nodes[other].pg.can_write(self.now) {
+            if self.nodes[other].pg.can_write(self.now) && !self.oracle.hands_off[other] {
                 self.fail(format!(
                     "one primary: {node} is writable and {other} still is"
                 ));

@@ -8,7 +8,7 @@ impl World {
     pub(crate) fn check_promotion(&mut self, node: usize) {
         let picture = self.etcd.picture();
         let name = self.nodes[node].name.clone();
-        let life = self.settings.lease_ttl + Span::from_secs(1);
+        let life = self.nodes[node].settings.lease_ttl + Span::from_secs(1);
         let vanished = self
             .chaos
             .vanished
@@ -24,8 +24,13 @@ impl World {
         let armed = it.guards.values().any(|guard| guard.deadline.is_some());
         let excused = self.now.since(self.chaos.disturbed) < Span::from_secs(8);
         let automatic =
-            self.settings.guard == GuardMode::Automatic && it.agent.guard_failed.is_some();
-        if self.settings.guard != GuardMode::Off && !armed && !excused && !automatic {
+            it.settings.guard == GuardMode::Automatic && it.agent.guard_failed.is_some();
+        if it.settings.guard != GuardMode::Off
+            && !it.settings.pause
+            && !armed
+            && !excused
+            && !automatic
+        {
             self.fail(format!("promotion: {name} without an armed guard"));
         }
     }

@@ -1,0 +1,40 @@
+//! Pause: no agent starts, stops or promotes PostgreSQL, unless an operator names somebody to take
+//! over. Nothing is guarded meanwhile, so two primaries are possible until the agent of each has
+//! seen the end of the pause (docs/safety.md, "Not guaranteed").
+
+use pgherd_ha::{Action, Decision, View};
+use pgherd_model::GuardMode;
+
+use crate::event::NODES;
+use crate::world::World;
+
+impl World {
+    /// The operator has paused the cluster.
+    pub(crate) fn paused(&mut self) {
+        self.oracle.hands_off = [true; NODES];
+    }
+
+    /// What an agent decides in a pause, and when it looks after its PostgreSQL again.
+    pub(crate) fn check_hands_off(&mut self, node: usize, view: &View, decision: &Decision) {
+        if view.settings.pause {
+            self.oracle.hands_off[node] = true;
+            let job = decision.actions.iter().find_map(|action| match action {
+                Action::StartJob(kind) => Some(kind.name()),
+                _ => None,
+            });
+            if let Some(job) = job.filter(|_| !self.operator_asked()) {
+                self.fail(format!("pause: {node} begins {job}: {}", decision.why));
+            }
+            return;
+        }
+        let guard = &view.local.guard;
+        let guarded = view.settings.guard == GuardMode::Off
+            || guard.armed_for.is_some()
+            || guard.failed
+            || view.is_standby()
+            || view.is_down();
+        if guarded && !self.present().pause {
+            self.oracle.hands_off[node] = false;
+        }
+    }
+}
