@@ -3,6 +3,7 @@
 
 use crate::Error;
 use crate::endpoints::Pool;
+use crate::hint::remedy;
 use crate::terms::{Header, Terms};
 use etcd_client::{Client, Error as EtcdError};
 use pgherd_model::{Span, Time};
@@ -238,6 +239,16 @@ pub(crate) struct Caller {
 impl Caller {
     pub(crate) fn now(&self) -> Time {
         (self.pool.endpoints().options().clock)()
+    }
+
+    /// The fault with what to change in the settings, where an endpoint tells. For those that
+    /// never answered: it asks the endpoint once more.
+    pub(crate) async fn explained(&self, mut fault: Fault) -> Fault {
+        let options = self.pool.endpoints().options();
+        if let Some(remedy) = remedy(options, &fault.endpoint, &fault.text).await {
+            fault.text = format!("{}; {remedy}", fault.text);
+        }
+        fault
     }
 
     /// One try at one endpoint.

@@ -123,13 +123,28 @@ impl Endpoints {
     }
 }
 
-fn tls(options: &Options) -> Result<TlsOptions, Error> {
-    let read = |path: &Path| {
-        std::fs::read(path)
-            .map_err(|error| Error::Settings(format!("cannot read {}: {error}", path.display())))
+/// A PEM file that holds a `part`; errors name the setting.
+fn pem(path: &Path, setting: &str, part: &str) -> Result<Vec<u8>, Error> {
+    let wrong = |what: String| {
+        let path = path.display();
+        Error::Settings(format!("etcd3.{setting}: {path} {what}"))
     };
+    let bytes = std::fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    let end = format!("{part}-----");
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let found = lines.any(|line| {
+        let line = String::from_utf8_lossy(line);
+        line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&end)
+    });
+    match found {
+        true => Ok(bytes),
+        false => Err(wrong(format!("holds no {part} in PEM format"))),
+    }
+}
+
+fn tls(options: &Options) -> Result<TlsOptions, Error> {
     let cas = match &options.cacert {
-        Some(path) => read(path)?,
+        Some(path) => pem(path, "cacert", "CERTIFICATE")?,
         None => SYSTEM_CAS
             .iter()
             .find_map(|path| std::fs::read(path).ok())
@@ -139,11 +154,14 @@ fn tls(options: &Options) -> Result<TlsOptions, Error> {
     };
     let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(cas));
     match (&options.cert, &options.key) {
-        (Some(cert), Some(key)) => tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?)),
-        // Patroni allows one file with both.
-        (Some(both), None) => {
-            let pem = read(both)?;
-            tls = tls.identity(Identity::from_pem(&pem, &pem));
+        (Some(cert), key) => {
+            let chain = pem(cert, "cert", "CERTIFICATE")?;
+            // Patroni allows one file with both.
+            let (key, setting) = match key {
+                Some(key) => (key, "key"),
+                None => (cert, "cert"),
+            };
+            tls = tls.identity(Identity::from_pem(chain, pem(key, setting, "PRIVATE KEY")?));
         }
         (None, Some(_)) => {
             return Err(Error::Settings(

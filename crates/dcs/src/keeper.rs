@@ -63,6 +63,11 @@ impl Board {
         result
     }
 
+    /// No endpoint has answered yet.
+    pub(crate) fn never_read(&self) -> bool {
+        self.picture.borrow().cluster.is_none()
+    }
+
     fn set_problem(&self, problem: String) -> bool {
         self.picture.send_if_modified(|picture| {
             let news = picture.problem.is_none();
@@ -212,6 +217,10 @@ impl Keeper {
             if failed < order.len().max(2) {
                 continue;
             }
+            let fault = match self.board.never_read() {
+                true => self.caller.explained(fault).await,
+                false => fault,
+            };
             let problem = format!("no etcd endpoint works, last {}", fault.line());
             if self.board.set_problem(problem.clone()) {
                 tracing::error!("{problem}; trying on");

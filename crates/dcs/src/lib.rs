@@ -11,6 +11,7 @@
 mod call;
 mod endpoints;
 mod error;
+mod hint;
 mod image;
 mod keeper;
 mod lease;

@@ -94,10 +94,15 @@ impl Store {
         match op {
             Op::Refresh => {
                 let options = self.endpoints.options();
-                refresh(&self.caller, &self.board, &options.prefix, deadline)
-                    .await
-                    .map(|revision| Answer::Done { revision })
-                    .map_err(|failure| failure.error(format!("read {}", options.prefix)))
+                let done = refresh(&self.caller, &self.board, &options.prefix, deadline).await;
+                let mut failure = match done {
+                    Ok(revision) => return Ok(Answer::Done { revision }),
+                    Err(failure) => failure,
+                };
+                if self.board.never_read() {
+                    failure.last = self.caller.explained(failure.last).await;
+                }
+                Err(failure.error(format!("read {}", options.prefix)))
             }
             Op::LookAtLease { lease } => self.look_at_lease(*lease, deadline).await,
             _ => self.write(op, deadline).await,

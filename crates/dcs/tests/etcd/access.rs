@@ -169,16 +169,71 @@ async fn tls_needs_the_right_ca_and_a_client_certificate() {
         key: None,
         ..right.clone()
     };
-    let b = Store::start(wrong_ca).unwrap();
-    let error = b.run(&Op::Refresh, within(1_000)).await.unwrap_err();
-    assert!(error.to_string().contains("certificate"), "{error}");
-    // With TLS 1.3 the server's objection comes after the handshake, as a closed connection.
-    let b = Store::start(nobody).unwrap();
-    b.run(&Op::Refresh, within(1_000)).await.unwrap_err();
-    let missing = Options {
-        cacert: Some("/nowhere/ca.pem".into()),
-        ..right
+    let plain = Options {
+        protocol: Protocol::Http,
+        ..right.clone()
     };
-    let error = Store::start(missing).err().unwrap().to_string();
-    assert!(error.contains("/nowhere/ca.pem"), "{error}");
+    for (options, remedy) in [
+        (
+            wrong_ca,
+            "(etcd3.cacert) does not vouch for this server's certificate",
+        ),
+        (
+            nobody,
+            "it may want a client certificate: set etcd3.cert and etcd3.key",
+        ),
+        (
+            plain,
+            "it speaks TLS, but etcd3.protocol is http: set etcd3.protocol: https",
+        ),
+    ] {
+        assert_says(options, remedy).await;
+    }
+    for (files, complaint) in [
+        (
+            ("/nowhere/ca.pem", "node.key"),
+            "etcd3.cacert: /nowhere/ca.pem cannot be read",
+        ),
+        (
+            ("node.key", "node.key"),
+            "holds no CERTIFICATE in PEM format",
+        ),
+        (("ca.pem", "ca.pem"), "holds no PRIVATE KEY in PEM format"),
+    ] {
+        let wrong = Options {
+            cacert: Some(papers.path(files.0)),
+            key: Some(papers.path(files.1)),
+            ..right.clone()
+        };
+        let error = Store::start(wrong).err().unwrap().to_string();
+        assert!(error.contains(complaint), "{error}");
+        assert!(error.starts_with("etcd settings: etcd3."), "{error}");
+    }
+}
+
+/// Both ways in which a user meets it: a command's error, and the problem that the agent shows.
+async fn assert_says(options: Options, remedy: &str) {
+    let store = Store::start(options).unwrap();
+    let error = store.run(&Op::Refresh, within(1_000)).await.unwrap_err();
+    assert!(error.to_string().contains(remedy), "{error}");
+    let mut picture = store.picture();
+    let told = picture.wait_for(|picture| {
+        let problem = picture.problem.as_deref();
+        problem.is_some_and(|problem| problem.contains(remedy))
+    });
+    let told = tokio::time::timeout(Span::from_secs(10), told).await;
+    assert!(told.is_ok(), "no problem shown with {remedy}");
+}
+
+#[tokio::test]
+async fn tls_with_a_plain_server_says_what_to_change() {
+    let papers = Papers::make();
+    let etcd = Etcd::start_with(1, "http", &[]).await;
+    let wrong = Options {
+        protocol: Protocol::Https,
+        cacert: Some(papers.path("ca.pem")),
+        ..options(etcd.endpoints(), "a")
+    };
+    let remedy = "it speaks plain HTTP, but etcd3.protocol is https: set etcd3.protocol: http";
+    assert_says(wrong, remedy).await;
 }
