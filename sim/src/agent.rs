@@ -329,6 +329,7 @@ impl World {
         local.probed = agent.probed;
         Some(View {
             now,
+            wall: self.wall(node),
             me: self.nodes[node].name.clone(),
             identity: self.identity(node),
             dcs: self.dcs_fact(node, now),
@@ -362,6 +363,8 @@ impl World {
             },
             may_bootstrap: true,
             bootstrap_config: "{}".into(),
+            leader_key: "/service/sim/leader".into(),
+            data_dir: "/data".into(),
         }
     }
 

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use pgherd_model::{MemberName, Settings, Span, Time};
+use pgherd_model::{MemberName, Settings, Span, Time, WallTime};
 
 use crate::agent::Agent;
 use crate::client::Client;
@@ -18,11 +18,16 @@ use crate::rng::Rng;
 use crate::swarm::Swarm;
 use crate::trace::Trace;
 
+/// The true wall clock when the world begins.
+const EPOCH: i64 = 1_795_000_000_000_000;
+
 /// One machine.
 pub(crate) struct Node {
     pub(crate) name: MemberName,
     /// Its clock minus true time.
     pub(crate) offset: Span,
+    /// Its wall clock minus the true one, in microseconds.
+    pub(crate) wall_offset: i64,
     pub(crate) pg: Pg,
     pub(crate) agent: Agent,
     pub(crate) guards: BTreeMap<u64, Guard>,
@@ -71,6 +76,7 @@ impl World {
             .map(|node| Node {
                 name: MemberName(names[node].clone()),
                 offset: Span::from_millis(rng.between(1_000, 900_000)),
+                wall_offset: 0,
                 pg: Pg::new(),
                 agent: Agent::default(),
                 guards: BTreeMap::new(),
@@ -132,6 +138,12 @@ impl World {
     /// A node's clock.
     pub(crate) fn clock(&self, node: usize) -> Time {
         self.now + self.nodes[node].offset
+    }
+
+    /// A node's wall clock.
+    pub(crate) fn wall(&self, node: usize) -> WallTime {
+        let true_micros = i64::try_from(self.now.0 / 1000).unwrap_or(i64::MAX);
+        WallTime(EPOCH + true_micros + self.nodes[node].wall_offset)
     }
 
     /// A moment on a node's clock in true time.

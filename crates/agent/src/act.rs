@@ -83,7 +83,6 @@ impl Agent {
                 self.instance.advance_slot(&slot, lsn).await.map(|_| ()),
             )),
             Action::SetSynchronousStandbys(names) => {
-                self.sync_names = Some(names.clone());
                 let set = self
                     .instance
                     .set_synchronous_standby_names(Some(names))

@@ -10,7 +10,7 @@ use pgherd_ha::{
     Decision, Identity, JobKind, LeaseFact, Memory, Outcome, PeerFact, RemoteHistory, StartAs, View,
 };
 use pgherd_instance::Instance;
-use pgherd_model::{LeaseSight, MemberName, Settings, Span, SynchronousMode, SystemId, Time};
+use pgherd_model::{LeaseSight, MemberName, Span, SynchronousMode, SystemId, Time};
 use pgherd_peer::Peers;
 use pgherd_wire::patroni::config::{Effective, NodeConfig};
 use tokio::sync::{mpsc, watch};
@@ -62,8 +62,8 @@ pub(crate) struct Agent {
     pub(crate) exit: Option<u8>,
     pub(crate) last_why: (String, Time),
     pub(crate) was_primary: bool,
-    /// `synchronous_standby_names` as this agent (or the one before) has set it.
-    pub(crate) sync_names: Option<String>,
+    /// `synchronous_standby_names` is what the user's parameters say.
+    pub(crate) sync_names_given_back: bool,
 }
 
 /// What an agent is made of.
@@ -116,7 +116,7 @@ impl Agent {
             exit: None,
             last_why: (String::new(), Time::ZERO),
             was_primary: false,
-            sync_names: None,
+            sync_names_given_back: false,
             store,
             instance,
             events,
@@ -183,6 +183,7 @@ impl Agent {
         let mut wake_at = clock::now() + OBSERVE;
         for _ in 0..ROUNDS {
             self.configure().await;
+            self.give_sync_names_back().await;
             let view = self.observe().await;
             let decision = pgherd_ha::decide(&view, memory);
             self.note(&view, &decision);
@@ -221,8 +222,7 @@ impl Agent {
             }
         }
         let text = stored.map(|config| config.value.text.as_str());
-        let mut server = settings::server(&self.node, &effective.postgresql, text);
-        server.synchronous_standby_names = self.sync_names(&effective.settings).await;
+        let server = settings::server(&self.node, &effective.postgresql, text);
         match self.instance.configure(server).await {
             Ok(true) => tracing::info!("the configuration of PostgreSQL was written"),
             Ok(false) => {}
@@ -236,16 +236,19 @@ impl Agent {
         self.effective = effective;
     }
 
-    /// A new configuration must not end synchronous replication for a moment: what is in force
-    /// stays, also what an earlier agent has set.
-    async fn sync_names(&mut self, settings: &Settings) -> Option<String> {
-        if settings.synchronous_mode == SynchronousMode::Off {
-            self.sync_names = None;
-        } else if self.sync_names.is_none() {
-            let look = self.instance.look().await.ok();
-            self.sync_names = look.map(|look| look.synchronous_standby_names);
+    /// Without a synchronous mode the user's parameters say whom PostgreSQL waits for, but only once
+    /// `/sync` vouches for nobody any more.
+    async fn give_sync_names_back(&mut self) {
+        let cluster = self.picture.borrow().cluster.clone();
+        let vouched = cluster.is_none_or(|cluster| cluster.sync.is_some());
+        if vouched || self.effective.settings.synchronous_mode != SynchronousMode::Off {
+            self.sync_names_given_back = false;
+        } else if !self.sync_names_given_back {
+            match self.instance.set_synchronous_standby_names(None).await {
+                Ok(_) => self.sync_names_given_back = true,
+                Err(error) => tracing::warn!("synchronous_standby_names: {error}"),
+            }
         }
-        self.sync_names.clone()
     }
 
     /// The reason goes into the log when it changes, and once per loop_wait.

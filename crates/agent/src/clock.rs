@@ -1,6 +1,6 @@
-//! The one place that reads the boot-time clock.
+//! The one place that reads the boot-time clock, and the wall clock for the brain.
 
-use pgherd_model::Time;
+use pgherd_model::{Time, WallTime};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Now: CLOCK_BOOTTIME, which goes on while the machine is suspended, so that a primary that was
@@ -12,7 +12,12 @@ pub fn now() -> Time {
     Time(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
-/// Sleeps until a moment on this clock. tokio's clock stands still while the machine is
+/// Now by the wall clock: for what people have scheduled, and nothing else.
+pub(crate) fn wall() -> WallTime {
+    WallTime(jiff::Timestamp::now().as_microsecond())
+}
+
+/// Sleeps until a moment on the boot-time clock. tokio's clock stands still while the machine is
 /// suspended, so long sleeps are cut into short ones.
 pub(crate) async fn sleep_until(at: Time) {
     const SLICE: std::time::Duration = std::time::Duration::from_secs(1);

@@ -37,6 +37,7 @@ impl Agent {
         let dcs = self.dcs_fact();
         View {
             now: clock::now(),
+            wall: clock::wall(),
             me: self.node.name.clone(),
             identity: self.identity.clone(),
             dcs,

@@ -7,9 +7,9 @@ use crate::list::{show, timestamp};
 use crate::prompt::{ask, confirm};
 use crate::session::{Seen, Session};
 use jiff::tz::TimeZone;
-use pgherd_model::{Failover, MemberName, Span};
+use pgherd_model::{Failover, MemberName, Schedule, Span};
 use pgherd_peer::{PeerError, endpoint};
-use pgherd_wire::patroni::rest::{Action, BadSchedule, parse_schedule};
+use pgherd_wire::patroni::rest::{Action, BadSchedule, parse_schedule, stored_schedule};
 use serde_json::{Map, Value};
 use std::io::Write;
 
@@ -19,7 +19,7 @@ struct Request {
     action: Action,
     leader: Option<String>,
     candidate: Option<String>,
-    scheduled_at: Option<String>,
+    scheduled_at: Option<Schedule>,
 }
 
 /// `switchover`.
@@ -188,7 +188,7 @@ fn is_asynchronous(seen: &Seen, candidate: &str) -> bool {
 }
 
 /// The time as it is sent; `None`: at once. A time without zone is of this machine's.
-fn schedule(text: &str) -> Result<Option<String>, CtlError> {
+fn schedule(text: &str) -> Result<Option<Schedule>, CtlError> {
     if text.is_empty() || text == "now" {
         return Ok(None);
     }
@@ -198,13 +198,14 @@ fn schedule(text: &str) -> Result<Option<String>, CtlError> {
         ))
     };
     match parse_schedule(text, jiff::Timestamp::now()) {
-        Ok(schedule) => Ok(Some(schedule.text)),
+        Ok(schedule) => Ok(Some(schedule)),
         // The cluster's clock decides, and has the words.
-        Err(BadSchedule::Past) => Ok(Some(text.to_owned())),
+        Err(BadSchedule::Past) => Ok(Some(stored_schedule(text))),
         Err(BadSchedule::NoZone) => {
             let local: jiff::civil::DateTime = text.trim().parse().map_err(|_| refuse())?;
             let zoned = local.to_zoned(TimeZone::system()).map_err(|_| refuse())?;
-            Ok(Some(zoned.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()))
+            let text = zoned.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+            Ok(Some(stored_schedule(&text)))
         }
         Err(BadSchedule::Unparsable) => Err(refuse()),
     }
@@ -224,9 +225,10 @@ async fn perform(
             .map(|leader| format!(", demoting current leader {leader}"))
             .unwrap_or_default();
         let (question, aborting) = match &request.scheduled_at {
-            Some(at) => (
+            Some(schedule) => (
                 format!(
-                    "Are you sure you want to schedule switchover of cluster {scope} at {at}{demoting}?"
+                    "Are you sure you want to schedule switchover of cluster {scope} at {}{demoting}?",
+                    schedule.text
                 ),
                 format!("Aborting scheduled {action}"),
             ),
@@ -284,13 +286,11 @@ async fn post(
         "candidate".into(),
         request.candidate.clone().map_or(Value::Null, Value::from),
     );
-    for (key, value) in [
-        ("leader", &request.leader),
-        ("scheduled_at", &request.scheduled_at),
-    ] {
-        if let Some(value) = value {
-            body.insert(key.into(), value.as_str().into());
-        }
+    if let Some(leader) = &request.leader {
+        body.insert("leader".into(), leader.as_str().into());
+    }
+    if let Some(schedule) = &request.scheduled_at {
+        body.insert("scheduled_at".into(), schedule.text.as_str().into());
     }
     let body = Value::Object(body).to_string();
     let url = endpoint(api_url, request.action.as_str())?;
@@ -336,15 +336,12 @@ mod tests {
     fn times_get_this_machines_zone() {
         assert_eq!(schedule("now"), Ok(None));
         assert_eq!(schedule(""), Ok(None));
-        let zoned = schedule("2130-01-01T00:00+02:00").unwrap();
-        assert_eq!(zoned.as_deref(), Some("2130-01-01T00:00:00+02:00"));
-        let local = schedule("2130-01-01T10:30").unwrap().unwrap();
+        let sent = |text: &str| schedule(text).unwrap().unwrap().text;
+        assert_eq!(sent("2130-01-01T00:00+02:00"), "2130-01-01T00:00:00+02:00");
+        let local = sent("2130-01-01T10:30");
         assert!(local.starts_with("2130-01-01T10:30:00"), "{local}");
         assert!(matches!(local.as_bytes()[19], b'+' | b'-'), "{local}");
-        assert_eq!(
-            schedule("2001-01-01T00:00Z").unwrap().as_deref(),
-            Some("2001-01-01T00:00Z")
-        );
+        assert_eq!(sent("2001-01-01T00:00Z"), "2001-01-01T00:00Z");
         let error = schedule("tomorrow-ish").unwrap_err();
         assert!(matches!(error, CtlError::Told(text) if text.contains("(tomorrow-ish)")));
     }

@@ -6,7 +6,7 @@ use pgherd_model::{
     Cluster, ControlState, Leader, Member, MemberName, Op, PostgresState, Role, Time,
 };
 
-use crate::decision::{Action, JobKind, StartAs, Why};
+use crate::decision::{Action, JobKind, Severity, StartAs};
 use crate::lease::{Deadlines, Lease};
 use crate::memory::Memory;
 use crate::view::View;
@@ -40,6 +40,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Order {
     pub actions: Vec<Action>,
     pub reason: String,
+    pub severity: Severity,
     pub wake_at: Option<Time>,
     pub duties: bool,
 }
@@ -54,11 +55,17 @@ impl Verdict {
         Verdict::act(Vec::new(), reason)
     }
 
+    /// Nothing is to be done, and all is as it should be.
+    pub(crate) fn routine(reason: impl Into<String>) -> Verdict {
+        Verdict::stay(reason).severity(Severity::Routine)
+    }
+
     /// Do these, with the upkeep.
     pub(crate) fn act(actions: Vec<Action>, reason: impl Into<String>) -> Verdict {
         Verdict::Do(Order {
             actions,
             reason: reason.into(),
+            severity: Severity::Info,
             wake_at: None,
             duties: true,
         })
@@ -69,9 +76,27 @@ impl Verdict {
         Verdict::Do(Order {
             actions,
             reason: reason.into(),
+            severity: Severity::Info,
             wake_at: None,
             duties: false,
         })
+    }
+
+    /// It goes on, but not as it should.
+    pub(crate) fn warning(self) -> Verdict {
+        self.severity(Severity::Warning)
+    }
+
+    /// Somebody must act.
+    pub(crate) fn error(self) -> Verdict {
+        self.severity(Severity::Error)
+    }
+
+    pub(crate) fn severity(mut self, severity: Severity) -> Verdict {
+        if let Verdict::Do(order) = &mut self {
+            order.severity = severity;
+        }
+        self
     }
 
     /// Look again at that time.
@@ -258,10 +283,4 @@ fn last_seen_under(view: &View, term: u64) -> bool {
             && leader.create_revision == term
             && view.lease.is_some_and(|lease| lease.lease == leader.lease)
     })
-}
-
-impl Why {
-    pub(crate) fn new(rule: &'static str, reason: String) -> Why {
-        Why { rule, reason }
-    }
 }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::ctx::{Ctx, Lock, Order, Verdict};
-use crate::decision::{Decision, Rung, Why};
+use crate::decision::{Decision, Rung, Severity, Why};
 use crate::memory::Memory;
 use crate::view::View;
 use crate::{race, rules, upkeep};
@@ -45,7 +45,11 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
     }
     let keep_lease = (memory.term.is_some() && memory.released.is_none())
         || actions.iter().any(upkeep::takes_lock);
-    let why = Why::new(rule, order.reason);
+    let why = Why {
+        rule,
+        severity: order.severity.max(Severity::at_least(&actions)),
+        reason: order.reason,
+    };
     Decision {
         actions,
         memory,
@@ -80,6 +84,7 @@ fn climb(ctx: &Ctx<'_>, memory: &mut Memory) -> (&'static str, Order, Vec<Rung>)
     let order = Order {
         actions: Vec::new(),
         reason: "no rule answered".into(),
+        severity: Severity::Error,
         wake_at: None,
         duties: false,
     };
@@ -94,6 +99,9 @@ fn remember(ctx: &Ctx<'_>, memory: &mut Memory) {
         Lock::Unknown => memory.term,
     };
     let same_term = term.is_some() && memory.term == term;
+    if let Lock::Mine { .. } = ctx.lock {
+        memory.attached_term = term;
+    }
     memory.term = term;
     note_overdue(ctx, memory, same_term);
     note_lock(ctx, memory);
@@ -144,6 +152,13 @@ fn note_lock(ctx: &Ctx<'_>, memory: &mut Memory) {
     match ctx.view.fresh() {
         Some(_) if !matches!(ctx.lock, Lock::GivenUp { .. }) => memory.released = None,
         _ => {}
+    }
+    match ctx.lock {
+        Lock::Other(leader) if leader.lease == 0 => {
+            memory.leaseless_since.get_or_insert(now);
+        }
+        Lock::Unknown => {}
+        _ => memory.leaseless_since = None,
     }
 }
 

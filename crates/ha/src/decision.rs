@@ -30,8 +30,44 @@ pub struct Decision {
 pub struct Why {
     /// Name of the rule.
     pub rule: &'static str,
-    /// One sentence for the log.
+    /// How much it matters to whoever reads the log.
+    pub severity: Severity,
+    /// One sentence for the log. What changes with every look stays out of it: the log tells each
+    /// sentence once.
     pub reason: String,
+}
+
+/// How much a decision matters to whoever reads the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// All is as it should be. The log repeats it once per loop_wait as a sign of life, like Patroni.
+    Routine,
+    /// A step that belongs to daily work.
+    Info,
+    /// It goes on, but not as it should: PostgreSQL is killed, has crashed, or has to demote.
+    Warning,
+    /// It does not go on by itself: somebody must act.
+    Error,
+}
+
+impl Severity {
+    /// What an order says about the decision, whatever its rule says: a kill or an end of the agent
+    /// with an error is never a matter of course.
+    pub(crate) fn at_least(actions: &[Action]) -> Severity {
+        let of = |action: &Action| match action {
+            Action::Exit { code, .. } if *code != 0 => Severity::Error,
+            Action::StartJob(
+                JobKind::Stop {
+                    mode: StopMode::Kill | StopMode::Immediate,
+                    ..
+                }
+                | JobKind::RemoveData,
+            ) => Severity::Warning,
+            _ => Severity::Routine,
+        };
+        actions.iter().map(of).max().unwrap_or(Severity::Routine)
+    }
 }
 
 /// One rule of the ladder.

@@ -13,10 +13,12 @@ mod decide;
 mod decision;
 pub mod fence;
 mod fork;
+mod holder;
 pub mod lease;
 mod memory;
 mod race;
 mod rules;
+mod schedule;
 mod upkeep;
 mod view;
 
@@ -25,7 +27,7 @@ mod tests;
 
 pub use act::Sequence;
 pub use decide::decide;
-pub use decision::{Action, Ask, Decision, JobKind, Rung, StartAs, Why};
+pub use decision::{Action, Ask, Decision, JobKind, Rung, Severity, StartAs, Why};
 pub use memory::{Backoff, Demotion, Former, Memory};
 pub use upkeep::describe;
 pub use view::{

@@ -18,6 +18,12 @@ pub struct Memory {
     /// The term whose release was ordered: whatever the picture says, this node does not hold it
     /// any more, since the order may have been carried out without an answer.
     pub released: Option<u64>,
+    /// The last term of the lock that this agent has held under a lease of its own.
+    pub attached_term: Option<u64>,
+    /// Since when the lock of somebody else has had no lease.
+    pub leaseless_since: Option<Time>,
+    /// The agent ends and PostgreSQL is down: since when the member key has been about to say so.
+    pub farewell_since: Option<Time>,
     /// Since when the lock carries this node's name, but not its present lease.
     pub detached_since: Option<Time>,
     /// When the lock was last deleted, as of the last look at a free lock.

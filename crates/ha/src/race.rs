@@ -9,6 +9,7 @@ use pgherd_model::{LeaseSight, Lsn, Member, MemberName, Role, Span, Time, Timeli
 use crate::ctx::Ctx;
 use crate::decision::Ask;
 use crate::memory::{Former, Memory};
+use crate::schedule;
 use crate::view::PeerFact;
 
 /// How long a race waits for a former leader whose lease is over.
@@ -181,6 +182,12 @@ fn known_former(ctx: &Ctx<'_>, former: &Former) -> Safety {
     )
 }
 
+/// The former leader has given up the lock by itself.
+pub(crate) fn was_released(ctx: &Ctx<'_>, memory: &Memory) -> bool {
+    let former = memory.former.as_ref();
+    former.is_some_and(|former| last_words(ctx, former).is_some())
+}
+
 /// What the former leader wrote when it gave up the lock, or later: whoever holds the lock, or
 /// still believes so, calls itself primary.
 fn last_words(ctx: &Ctx<'_>, former: &Former) -> Option<String> {
@@ -305,7 +312,7 @@ pub(crate) fn better_placed(ctx: &Ctx<'_>, memory: &Memory, own: Lsn) -> Option<
         .map(|sync| &sync.value);
     let may_win = sync_standbys(ctx);
     // Whoever a switchover is to take the lock from waits for the others.
-    let request = ctx.cluster().and_then(|cluster| cluster.failover_request());
+    let request = schedule::in_force(ctx, memory);
     let giving_up = request.and_then(|request| request.leader.as_ref());
     for member in ctx.others() {
         let Some(PeerFact {

@@ -9,6 +9,7 @@ mod leader;
 mod lock;
 mod race;
 mod rejoin;
+mod schedule;
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -24,6 +25,8 @@ use crate::{
 };
 
 const PID: u32 = 4711;
+/// Now, by the wall clock.
+const WALL: WallTime = WallTime(1_795_000_000_000_000);
 
 /// Orders that most views call for and few tests are about.
 const NOISE: [&str; 6] = [
@@ -141,6 +144,7 @@ fn parse(text: &str) -> (View, Memory) {
     let ago = me.value("renewed").map_or(0, |it| number(Some(it)));
     let view = View {
         now,
+        wall: WALL,
         me: me.name.as_str().into(),
         identity: identity(me),
         dcs: if has("unreachable") {
@@ -246,6 +250,8 @@ fn identity(me: &Said) -> Identity {
         ..Identity::default()
     }
 }
+        leader_key: "/service/demo/leader".into(),
+        data_dir: "/data".into(),
 
 fn tags(node: &Said) -> Tags {
     Tags {
@@ -322,6 +328,9 @@ fn cluster(facts: &[&str], nodes: &[Said]) -> Cluster {
         }),
         ..Cluster::default()
     };
+    if let (Some(request), Some(at)) = (&mut cluster.failover, value("at")) {
+        schedule(request, at, facts.contains(&"inherited"));
+    }
     for node in nodes {
         let revision = if node.has("words") { 90 } else { 3 };
         cluster.members.insert(
@@ -333,6 +342,17 @@ fn cluster(facts: &[&str], nodes: &[Said]) -> Cluster {
         );
     }
     cluster
+}
+
+/// `at +30`: seconds from now; `at x`: no time. Such a request was written after the leader took
+/// the lock, unless it is `inherited`.
+fn schedule(request: &mut Stored<Failover>, text: &str, inherited: bool) {
+    let at = text.parse::<i64>().ok();
+    request.value.scheduled_at = Some(Schedule {
+        text: text.into(),
+        at: at.map(|seconds| WallTime(WALL.0 + seconds * 1_000_000)),
+    });
+    request.revision = if inherited { 3 } else { 6 };
 }
 
 fn member(node: &Said) -> Member {

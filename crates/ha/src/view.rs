@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use pgherd_model::{
     Cluster, ControlFile, DataDir, HistoryLine, LeaseSight, Look, Lsn, MemberName, PeerStatus,
-    Postmaster, Settings, Span, SystemId, Tags, Time, Timeline, Version,
+    Postmaster, Settings, Span, SystemId, Tags, Time, Timeline, Version, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,8 @@ use crate::decision::JobKind;
 pub struct View {
     /// Now, on the boot-time clock.
     pub now: Time,
+    /// Now, on the wall clock: only for what people have scheduled.
+    pub wall: WallTime,
     /// Own name.
     pub me: MemberName,
     /// What this node publishes about itself whatever happens.
@@ -59,6 +61,10 @@ pub struct Identity {
     pub may_bootstrap: bool,
     /// `bootstrap.dcs` as JSON text, for the `config` key of a new cluster.
     pub bootstrap_config: String,
+    /// Full name of the `leader` key, for what a person is to do.
+    pub leader_key: String,
+    /// `postgresql.data_dir`, likewise.
+    pub data_dir: String,
 }
 
 /// What is known of the lock service.

@@ -1,6 +1,7 @@
 //! The configuration files, written as Patroni writes them (contract: patroni-config, section 5),
 //! so that a data directory can be taken over from Patroni and given back.
 
+use crate::check;
 use crate::files::{self, blocking};
 use crate::parameters::{self, Effective};
 use crate::quote::{conf_value, parse_conf_value};
@@ -17,6 +18,21 @@ pub enum StartAs {
     /// With standby.signal, streaming from the upstream if there is one.
     Standby(Option<Upstream>),
 }
+
+/// Who says what `synchronous_standby_names` is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SyncNames {
+    /// Nobody has said it yet: what the file says stays, an earlier agent may have put it there and
+    /// vouched for those standbys.
+    #[default]
+    AsWritten,
+    /// The user's parameters.
+    Parameters,
+    /// The agent.
+    Set(String),
+}
+
+const SYNC_NAMES: &str = "synchronous_standby_names";
 
 /// Signal files that no server is to find at its start. PostgreSQL removes a request for promotion
 /// itself, which is only known of the versions that were tried.
@@ -103,6 +119,13 @@ impl Paths {
     fn four(&self) -> [&PathBuf; 4] {
         [&self.conf, &self.base, &self.hba, &self.ident]
     }
+
+    /// The copy of one of the four: always in the data directory, so that it comes along with a
+    /// base backup (as Patroni).
+    fn backup(&self, path: &Path) -> PathBuf {
+        let name = path.file_name().unwrap_or_default();
+        files::beside(&self.data_dir.join(name), ".backup")
+    }
 }
 
 /// The whole postgresql.conf.
@@ -129,13 +152,23 @@ pub(crate) fn render(
             line(name, &path.to_string_lossy());
         }
     }
-    if let StartAs::Standby(upstream) = role {
-        text.push_str("\n# recovery.conf\n");
-        for (name, value) in recovery::settings(options, server, effective, upstream.as_ref()) {
-            text.push_str(&format!("{name} = {}\n", conf_value(&value)));
-        }
+    let upstream = match role {
+        StartAs::Primary => None,
+        StartAs::Standby(upstream) => upstream.as_ref(),
+    };
+    text.push_str("\n# recovery.conf\n");
+    for (name, value) in recovery::settings(options, effective, upstream) {
+        text.push_str(&format!("{name} = {}\n", conf_value(&value)));
     }
     text
+}
+
+/// The last value that a configuration file gives a parameter.
+fn value_in(text: &str, name: &str) -> Option<String> {
+    text.lines().rev().find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == name).then(|| parse_conf_value(value))?
+    })
 }
 
 /// Reads what postgresql.conf and standby.signal say: the role of a server that somebody else
@@ -146,15 +179,9 @@ pub(crate) fn role_on_disk(options: &Options) -> Result<StartAs> {
         return Ok(StartAs::Primary);
     }
     let text = files::read_text(&paths.conf)?.unwrap_or_default();
-    let value = |name: &str| {
-        text.lines().rev().find_map(|line| {
-            let (key, value) = line.split_once('=')?;
-            (key.trim() == name).then(|| parse_conf_value(value))?
-        })
-    };
-    let slot = value("primary_slot_name").filter(|slot| !slot.is_empty());
+    let slot = value_in(&text, "primary_slot_name").filter(|slot| !slot.is_empty());
     Ok(StartAs::Standby(
-        value("primary_conninfo").and_then(|text| recovery::upstream_of(&text, slot)),
+        value_in(&text, "primary_conninfo").and_then(|text| recovery::upstream_of(&text, slot)),
     ))
 }
 
@@ -181,10 +208,21 @@ fn keep_base(paths: &Paths) -> Result<()> {
 pub(crate) fn write_files(
     options: &Options,
     server: &ServerConfig,
+    mut effective: Effective,
+    names: &SyncNames,
     role: &StartAs,
 ) -> Result<bool> {
     let paths = Paths::of(options);
-    let effective = parameters::effective(options, server);
+    let names = match names {
+        SyncNames::AsWritten => files::read_text(&paths.conf)?
+            .filter(|text| text.starts_with(HEADER))
+            .and_then(|text| value_in(&text, SYNC_NAMES)),
+        SyncNames::Parameters => None,
+        SyncNames::Set(names) => Some(names.clone()),
+    };
+    if let Some(names) = names {
+        effective.values.insert(SYNC_NAMES.to_owned(), names);
+    }
     let mode = files::mode_like(&paths.data_dir);
     restore_missing(&paths, mode)?;
     keep_base(&paths)?;
@@ -231,16 +269,27 @@ fn clean_auto_conf(data_dir: &Path, mode: u32) -> Result<bool> {
     files::replace(&path, &kept, mode)
 }
 
-/// Puts a `*.backup` copy where a configuration file is missing.
+/// Puts a `*.backup` copy where a configuration file is missing, else initdb's own that lies in the
+/// data directory although the configuration is kept elsewhere. No file of user names is an empty
+/// one; without the files that postgresql.conf names no server starts.
 fn restore_missing(paths: &Paths, mode: u32) -> Result<()> {
     for path in paths.four() {
         if !path.exists()
-            && let Some(text) = files::read_text(&files::beside(path, ".backup"))?
+            && let Some(text) = files::read_text(&paths.backup(path))?
             // Our own text of another time is about to be written anew: a server must never read,
             // say, the synchronous_standby_names of then.
             && !(*path == paths.conf && text.starts_with(HEADER))
         {
             files::replace(path, &text, mode)?;
+        }
+    }
+    for (path, otherwise) in [(&paths.hba, None), (&paths.ident, Some(String::new()))] {
+        if !path.exists() {
+            let name = path.file_name().unwrap_or_default();
+            let original = files::read_text(&paths.data_dir.join(name))?;
+            if let Some(text) = original.or(otherwise) {
+                files::replace(path, &text, mode)?;
+            }
         }
     }
     Ok(())
@@ -253,7 +302,7 @@ pub(crate) async fn back_up(instance: &Instance) -> Result<()> {
         let mode = files::mode_like(&paths.data_dir);
         for path in paths.four() {
             if let Some(text) = files::read_text(path)? {
-                files::replace(&files::beside(path, ".backup"), &text, mode)?;
+                files::replace(&paths.backup(path), &text, mode)?;
             }
         }
         Ok(())
@@ -295,9 +344,15 @@ fn server_config(instance: &Instance) -> ServerConfig {
 pub(crate) async fn write_for(instance: &Instance, role: &StartAs, signal: bool) -> Result<bool> {
     let _one_at_a_time = instance.inner.files.lock().await;
     let (options, server) = (instance.options().clone(), server_config(instance));
+    check::refresh(instance, &server).await;
+    let effective = parameters::effective(&options, &server).without(&check::refusals(instance));
+    let names = match instance.inner.sync_names.lock() {
+        Ok(names) => names.clone(),
+        Err(poisoned) => poisoned.into_inner().clone(),
+    };
     let told = role.clone();
     let changed = blocking("writing the configuration", move || {
-        let changed = write_files(&options, &server, &told)?;
+        let changed = write_files(&options, &server, effective, &names, &told)?;
         if signal {
             let standby = options.data_dir.join("standby.signal");
             for name in NOT_AT_START {
@@ -330,38 +385,33 @@ async fn rewrite(instance: &Instance) -> Result<bool> {
 }
 
 pub(crate) async fn configure(instance: &Instance, server: ServerConfig) -> Result<bool> {
+    // Before it holds: nobody who writes the files meanwhile has to wait for the check.
+    if instance.data_dir().await == DataDir::Initialized {
+        check::refresh(instance, &server).await;
+    }
     if let Ok(mut kept) = instance.inner.server.lock() {
         *kept = server;
-    }
-    for warning in warnings(instance) {
-        tracing::warn!("{warning}");
     }
     rewrite(instance).await
 }
 
-pub(crate) fn warnings(instance: &Instance) -> Vec<String> {
-    parameters::effective(instance.options(), &server_config(instance)).warnings
-}
-
 /// The parameters in force for the next start.
 pub(crate) fn effective(instance: &Instance) -> Effective {
-    parameters::effective(instance.options(), &server_config(instance))
+    let effective = parameters::effective(instance.options(), &server_config(instance));
+    effective.without(&check::refusals(instance))
 }
 
 /// Whether a standby can fetch WAL from an archive.
 pub(crate) fn has_restore_command(instance: &Instance) -> bool {
-    let server = server_config(instance);
-    let effective = parameters::effective(instance.options(), &server);
-    effective.recovery.contains_key("restore_command")
-        || server.recovery.contains_key("restore_command")
+    effective(instance).recovery.contains_key("restore_command")
 }
 
 pub(crate) async fn set_synchronous_standby_names(
     instance: &Instance,
     names: Option<String>,
 ) -> Result<bool> {
-    if let Ok(mut kept) = instance.inner.server.lock() {
-        kept.synchronous_standby_names = names;
+    if let Ok(mut kept) = instance.inner.sync_names.lock() {
+        *kept = names.map_or(SyncNames::Parameters, SyncNames::Set);
     }
     rewrite(instance).await
 }

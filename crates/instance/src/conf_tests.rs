@@ -37,6 +37,11 @@ fn server() -> ServerConfig {
     }
 }
 
+fn write(options: &Options, server: &ServerConfig, role: &StartAs) -> Result<bool> {
+    let effective = parameters::effective(options, server);
+    write_files(options, server, effective, &SyncNames::AsWritten, role)
+}
+
 fn upstream() -> Upstream {
     Upstream {
         host: "127.0.0.1".to_owned(),
@@ -86,11 +91,18 @@ fn postgresql_conf_is_patronis() {
     let effective = parameters::effective(&options, &server());
     let role = StartAs::Standby(Some(upstream()));
     assert_eq!(render(&options, &server(), &effective, &role), PATRONI);
-    let (primary, _) = PATRONI.split_once("\n# recovery.conf").unwrap();
-    assert_eq!(
-        render(&options, &server(), &effective, &StartAs::Primary),
-        primary
-    );
+    // A primary keeps the recovery part, with nobody to follow.
+    let primary = render(&options, &server(), &effective, &StartAs::Primary);
+    let (before, lines) = primary.split_once("\n# recovery.conf\n").unwrap();
+    let (same, of_standby) = PATRONI.split_once("\n# recovery.conf\n").unwrap();
+    assert_eq!(before, same);
+    for (line, standby) in lines.lines().zip(of_standby.lines()) {
+        match line.split_once(" = ").unwrap() {
+            ("primary_conninfo" | "primary_slot_name", value) => assert_eq!(value, "''"),
+            _ => assert_eq!(line, standby),
+        }
+    }
+    assert_eq!(lines.lines().count(), of_standby.lines().count());
     let line = parameters::command_line(&effective.values, None).join(" ");
     assert_eq!(
         line,
@@ -114,8 +126,8 @@ fn files_are_written_once_and_read_back() {
     let mut server = server();
     server.pg_hba = Some(vec!["local all all trust".to_owned()]);
     let role = StartAs::Standby(Some(upstream()));
-    assert!(write_files(&options, &server, &role).unwrap());
-    assert!(!write_files(&options, &server, &role).unwrap());
+    assert!(write(&options, &server, &role).unwrap());
+    assert!(!write(&options, &server, &role).unwrap());
     let read = |name: &str| std::fs::read_to_string(data.join(name)).unwrap();
     assert_eq!(read("postgresql.base.conf"), "# original\n");
     assert_eq!(
@@ -135,7 +147,7 @@ fn files_are_written_once_and_read_back() {
     std::fs::write(data.join("standby.signal"), "").unwrap();
     assert_eq!(role_on_disk(&options).unwrap(), role);
     // Pointing it nowhere is said explicitly.
-    assert!(write_files(&options, &server, &StartAs::Standby(None)).unwrap());
+    assert!(write(&options, &server, &StartAs::Standby(None)).unwrap());
     assert!(read("postgresql.conf").contains("\nprimary_conninfo = ''\n"));
     assert_eq!(role_on_disk(&options).unwrap(), StartAs::Standby(None));
 }
@@ -161,7 +173,7 @@ fn no_old_text_of_ours_is_restored() {
     let paths = Paths::of(&options);
     std::fs::create_dir(&paths.data_dir).unwrap();
     let old = format!("{HEADER}synchronous_standby_names = 'old'\n");
-    std::fs::write(files::beside(&paths.conf, ".backup"), old).unwrap();
+    std::fs::write(paths.backup(&paths.conf), old).unwrap();
     std::fs::write(files::beside(&paths.base, ".backup"), "# original\n").unwrap();
     restore_missing(&paths, 0o600).unwrap();
     assert!(!paths.conf.exists());
@@ -173,4 +185,48 @@ fn no_old_text_of_ours_is_restored() {
     std::fs::write(files::beside(&paths.conf, ".backup"), "# own\n").unwrap();
     restore_missing(&paths, 0o600).unwrap();
     assert!(paths.conf.exists());
+}
+
+#[test]
+fn the_names_of_an_earlier_agent_stay_until_somebody_says_otherwise() {
+    let home = tempfile::tempdir().unwrap();
+    let options = options(home.path());
+    std::fs::create_dir(&options.data_dir).unwrap();
+    let mut server = server();
+    let own = ("synchronous_standby_names".to_owned(), "own".to_owned());
+    server.parameters.extend([own]);
+    let written = |names: &SyncNames| {
+        let effective = parameters::effective(&options, &server);
+        write_files(&options, &server, effective, names, &StartAs::Primary).unwrap();
+        let text = std::fs::read_to_string(Paths::of(&options).conf).unwrap();
+        value_in(&text, SYNC_NAMES).unwrap()
+    };
+    assert_eq!(written(&SyncNames::AsWritten), "own");
+    assert_eq!(written(&SyncNames::Set("2 (a,b)".to_owned())), "2 (a,b)");
+    assert_eq!(written(&SyncNames::AsWritten), "2 (a,b)");
+    assert_eq!(written(&SyncNames::Parameters), "own");
+}
+
+#[test]
+fn files_that_initdb_left_in_the_data_directory_are_taken_along() {
+    let home = tempfile::tempdir().unwrap();
+    let mut options = options(home.path());
+    options.config_dir = Some(home.path().join("conf"));
+    let paths = Paths::of(&options);
+    for dir in [&options.data_dir, &home.path().join("conf")] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    let data = |name: &str| options.data_dir.join(name);
+    std::fs::write(data("postgresql.conf"), "# original\n").unwrap();
+    std::fs::write(data("pg_hba.conf"), "local all all trust\n").unwrap();
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+    write(&options, &server(), &StartAs::Primary).unwrap();
+    assert_eq!(read(&paths.base), "# original\n");
+    assert_eq!(read(&paths.hba), "local all all trust\n");
+    assert_eq!(read(&paths.ident), "");
+    // The copy that came with a base backup is newer than what initdb left.
+    std::fs::write(data("pg_hba.conf.backup"), "# of the source\n").unwrap();
+    std::fs::remove_file(&paths.hba).unwrap();
+    write(&options, &server(), &StartAs::Primary).unwrap();
+    assert_eq!(read(&paths.hba), "# of the source\n");
 }

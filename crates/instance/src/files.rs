@@ -83,6 +83,18 @@ pub(crate) fn write_durably(path: &Path, content: &[u8], mode: u32) -> Result<()
     sync_parent(path)
 }
 
+/// Writes a file that need not outlive a crash.
+pub(crate) fn write_scratch(path: &Path, content: &str) -> Result<()> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(content.as_bytes()))
+        .map_err(Error::file("write", path))
+}
+
 /// Makes a rename, creation or removal in `path`'s directory durable.
 pub(crate) fn sync_parent(path: &Path) -> Result<()> {
     let parent = path.parent().unwrap_or(Path::new("/"));

@@ -1,6 +1,8 @@
 //! [`Instance`]: the whole interface on one page. Each method does one thing; the work is in the
 //! module that its body names.
 
+use crate::check::Checked;
+use crate::conf::SyncNames;
 use crate::connection::Connections;
 use crate::options::{Options, ServerConfig};
 use crate::process::Watched;
@@ -22,6 +24,10 @@ pub struct Instance {
 pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) server: Mutex<ServerConfig>,
+    /// Apart from the rest: no change of the configuration may touch them.
+    pub(crate) sync_names: Mutex<SyncNames>,
+    /// What the installed server says of the parameters.
+    pub(crate) checked: Checked,
     /// As what it was started or last told to be; None until then: the files know.
     pub(crate) role: Mutex<Option<StartAs>>,
     pub(crate) connections: Connections,
@@ -42,6 +48,8 @@ impl Instance {
             inner: Arc::new(Inner {
                 options,
                 server: Mutex::new(server),
+                sync_names: Mutex::default(),
+                checked: Checked::default(),
                 role: Mutex::new(None),
                 connections: Connections::default(),
                 watched: Mutex::new(None),
@@ -230,7 +238,9 @@ impl Instance {
     // ---- configuration ----
 
     /// Takes a new server configuration, writes the files if there is a cluster, and reloads a
-    /// running server. Returns whether a file changed.
+    /// running server. Parameters that the installed server does not take are left out with a
+    /// warning. `synchronous_standby_names` stays as [`Instance::set_synchronous_standby_names`] or
+    /// an earlier agent has set it. Returns whether a file changed.
     ///
     /// # Errors
     /// [`Error::File`].
@@ -238,13 +248,9 @@ impl Instance {
         conf::configure(self, server).await
     }
 
-    /// Warnings about parameters that were refused or replaced by a default.
-    pub fn configuration_warnings(&self) -> Vec<String> {
-        conf::warnings(self)
-    }
-
     /// Sets `synchronous_standby_names` (`""`, `a`, `2 (a,b)`, `ANY 1 (a,b)`), writes, reloads;
-    /// None gives it back to the user's parameters. Returns whether it changed.
+    /// None gives it back to the user's parameters. Until the first call what the file says stays.
+    /// Returns whether it changed.
     ///
     /// # Errors
     /// [`Error::File`].

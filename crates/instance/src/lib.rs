@@ -6,6 +6,7 @@
 //! runtime is never held up.
 
 mod bootstrap;
+mod check;
 mod conf;
 mod connection;
 mod control;
@@ -29,6 +30,7 @@ mod slots;
 mod start;
 mod stop;
 mod tls;
+mod units;
 mod wal;
 
 pub use conf::StartAs;

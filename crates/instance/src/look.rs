@@ -3,7 +3,7 @@
 
 use crate::connection::{Positions, QUERY_TIMEOUT, Results, connect_local};
 use crate::parameters::{self, COMMAND_LINE};
-use crate::{Error, Instance, Result, conf, recovery, wal};
+use crate::{Error, Instance, Result, conf, recovery, units, wal};
 use pgherd_model::{Look, Lsn, Receiver, Slot, SlotKind, Standby, Timeline, WalPositions};
 use std::str::FromStr;
 use std::time::Duration;
@@ -40,8 +40,9 @@ const SLOTS: &str = "SELECT * FROM pg_replication_slots";
 pub(crate) async fn look(instance: &Instance) -> Result<Look> {
     let owned: Vec<String> = COMMAND_LINE.iter().map(|n| crate::literal(n)).collect();
     let settings = format!(
-        "SELECT s.name, s.setting, s.pending_restart, CASE WHEN s.pending_restart THEN (SELECT f.setting \
-         FROM pg_file_settings f WHERE f.name = s.name ORDER BY f.seqno DESC LIMIT 1) END AS wanted \
+        "SELECT s.name, s.setting, s.unit, current_setting(s.name) AS shown, \
+         CASE WHEN s.pending_restart THEN coalesce((SELECT f.setting FROM pg_file_settings f \
+         WHERE f.name = s.name ORDER BY f.seqno DESC LIMIT 1), s.boot_val) END AS wanted \
          FROM pg_settings s WHERE s.pending_restart OR s.name IN ({})",
         owned.join(", ")
     );
@@ -162,11 +163,16 @@ fn read_standby(row: &SimpleQueryRow) -> Standby {
 }
 
 /// Settings that wait for a restart: those PostgreSQL says, and ours, which it cannot know because
-/// the command line hides the file's value.
+/// the command line hides the file's value. A standby that had to start with more than is wanted,
+/// because its primary had more, waits as well (contract: patroni-config, section 2). The recovery
+/// part means nothing to a primary.
 fn pending(instance: &Instance, answer: &Results, look: &mut Look) {
     let wanted = conf::effective(instance).values;
     for row in answer.get(5).into_iter().flatten() {
         let (name, now) = (owned(row, "name"), owned(row, "setting"));
+        if parameters::is_recovery(&name) && !look.in_recovery {
+            continue;
+        }
         let file = if COMMAND_LINE.contains(&name.as_str()) {
             wanted.get(&name).cloned().unwrap_or_default()
         } else {
@@ -177,9 +183,12 @@ fn pending(instance: &Instance, answer: &Results, look: &mut Look) {
             _ => file == now,
         };
         if !same {
+            let file = units::shown(&file, text(row, "unit").unwrap_or_default());
+            let now = owned(row, "shown");
             look.pending_restart.push((name, now, file));
         }
     }
+    look.pending_restart.sort();
 }
 
 pub(crate) async fn positions(instance: &Instance) -> Result<Positions> {

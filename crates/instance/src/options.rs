@@ -139,6 +139,4 @@ pub struct ServerConfig {
     pub recovery: BTreeMap<String, String>,
     /// Text for `patroni.dynamic.json`; None: left alone.
     pub dynamic_json: Option<String>,
-    /// `synchronous_standby_names` when the agent owns it; None: what `parameters` says.
-    pub synchronous_standby_names: Option<String>,
 }

@@ -1,12 +1,13 @@
-//! Server parameters that the agent owns: their defaults and lower limits, and how they reach the
-//! command line (contract: patroni-config, section 2).
+//! Server parameters: the user's, and those that the agent owns with their defaults and lower limits;
+//! how they reach the command line (contract: patroni-config, section 2). What the installed server
+//! takes is asked in `check`.
 
 use crate::control::ControlData;
 use crate::{Options, ServerConfig};
 use std::collections::BTreeMap;
 
-/// Parameters that only a configuration file's recovery part may hold.
-pub(crate) const RECOVERY: [&str; 14] = [
+/// Parameters that the configuration file's recovery part holds.
+pub(crate) const RECOVERY: [&str; 15] = [
     "archive_cleanup_command",
     "primary_conninfo",
     "primary_slot_name",
@@ -21,12 +22,19 @@ pub(crate) const RECOVERY: [&str; 14] = [
     "recovery_target_time",
     "recovery_target_timeline",
     "recovery_target_xid",
+    "restore_command",
 ];
 
-/// Whether the name belongs to the recovery part (`restore_command` too).
+/// Whether the name belongs to the recovery part.
 pub(crate) fn is_recovery(name: &str) -> bool {
-    name == "restore_command" || RECOVERY.contains(&name)
+    RECOVERY.contains(&name)
 }
+
+/// Recovery parameters that a user cannot set, beside the recovery targets.
+const OURS: [&str; 2] = ["primary_conninfo", "primary_slot_name"];
+
+/// What a line of postgresql.conf may begin with that is no parameter.
+const DIRECTIVES: [&str; 3] = ["include", "include_dir", "include_if_exists"];
 
 /// Where files lie is not the user's to say through parameters.
 const IGNORED: [&str; 5] = [
@@ -71,67 +79,40 @@ const SWITCHES: [(&str, &str); 2] = [("track_commit_timestamp", "off"), ("wal_lo
 const WAL_KEEP: (u64, u64) = (128, 16);
 
 /// The parameters for postgresql.conf and what had to be replaced.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Effective {
     /// All but the recovery part.
     pub(crate) values: BTreeMap<String, String>,
-    /// Of the user's parameters: those for the recovery part.
+    /// The user's parameters for the recovery part, wherever they were given.
     pub(crate) recovery: BTreeMap<String, String>,
     /// Sentences for the log.
     pub(crate) warnings: Vec<String>,
 }
 
+/// A value that the installed server does not take, and what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) value: String,
+    pub(crate) reason: String,
+}
+
+/// By parameter.
+pub(crate) type Refusals = BTreeMap<String, Refusal>;
+
 /// Merges the user's parameters with those that we own.
 pub(crate) fn effective(options: &Options, server: &ServerConfig) -> Effective {
-    let mut given: BTreeMap<String, String> = server
-        .parameters
-        .iter()
-        .map(|(name, value)| (name.to_lowercase(), value.clone()))
-        .collect();
     let mut out = Effective::default();
+    let mut given = out.named(&server.parameters, "postgresql.parameters");
     for name in IGNORED {
         given.remove(name);
     }
-    if let Some(level) = given.remove("wal_level") {
-        let level = level.to_lowercase();
-        let known = match level.as_str() {
-            "hot_standby" | "replica" => Some("replica"),
-            "logical" => Some("logical"),
-            _ => None,
-        };
-        out.set("wal_level", &level, known, "replica");
-    } else {
-        out.keep("wal_level", "replica");
-    }
-    given.remove("hot_standby");
-    out.keep("hot_standby", "on");
-    for (name, default, least) in NUMBERS {
-        let default = default.to_string();
-        match given.remove(name) {
-            Some(value) => {
-                let number = value.trim().parse::<u32>().ok().filter(|n| *n >= least);
-                let good = number.map(|n| n.to_string());
-                out.set(name, &value, good.as_deref(), &default);
-            }
-            None => out.keep(name, &default),
-        }
-    }
-    for (name, default) in SWITCHES {
-        match given.remove(name) {
-            Some(value) => out.set(name, &value, switch(&value), default),
-            None => out.keep(name, default),
-        }
-    }
-    wal_keep(&mut out, &mut given);
+    out.own(&mut given);
     for (name, value) in [
         ("listen_addresses", options.listen_addresses.clone()),
         ("port", options.port.to_string()),
         ("cluster_name", options.scope.clone()),
     ] {
         out.keep(name, &value);
-    }
-    if let Some(names) = &server.synchronous_standby_names {
-        given.insert("synchronous_standby_names".to_owned(), names.clone());
     }
     for (name, value) in given {
         if is_recovery(&name) {
@@ -140,7 +121,24 @@ pub(crate) fn effective(options: &Options, server: &ServerConfig) -> Effective {
             out.values.insert(name, value);
         }
     }
+    let recovery = out.named(&server.recovery, "postgresql.recovery_conf");
+    out.recovery.extend(recovery);
+    out.recovery
+        .retain(|name, _| !name.starts_with("recovery_target") && !OURS.contains(&name.as_str()));
     out
+}
+
+/// A name as postgresql.conf can hold it: an identifier, or two with a dot between them.
+fn is_name(name: &str) -> bool {
+    let identifier = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '$'))
+    };
+    let mut parts = name.split('.');
+    let few = parts.clone().count() <= 2;
+    few && parts.all(identifier) && !DIRECTIVES.contains(&name)
 }
 
 fn wal_keep(out: &mut Effective, given: &mut BTreeMap<String, String>) {
@@ -159,6 +157,123 @@ fn wal_keep(out: &mut Effective, given: &mut BTreeMap<String, String>) {
 }
 
 impl Effective {
+    /// The parameters whose names can stand in the file, in lower case.
+    fn named(&mut self, given: &BTreeMap<String, String>, place: &str) -> BTreeMap<String, String> {
+        let mut named = BTreeMap::new();
+        for (name, value) in given {
+            let lower = name.to_lowercase();
+            if is_name(&lower) {
+                named.insert(lower, value.clone());
+            } else {
+                let reason = "this is not the name of a parameter";
+                let warning = left_out(name, value, place, reason);
+                self.warnings.push(warning);
+            }
+        }
+        named
+    }
+
+    /// Takes the owned parameters out of `given`.
+    fn own(&mut self, given: &mut BTreeMap<String, String>) {
+        if let Some(level) = given.remove("wal_level") {
+            let level = level.to_lowercase();
+            let known = match level.as_str() {
+                "hot_standby" | "replica" => Some("replica"),
+                "logical" => Some("logical"),
+                _ => None,
+            };
+            self.set("wal_level", &level, known, "replica");
+        } else {
+            self.keep("wal_level", "replica");
+        }
+        given.remove("hot_standby");
+        self.keep("hot_standby", "on");
+        for (name, default, least) in NUMBERS {
+            let default = default.to_string();
+            match given.remove(name) {
+                Some(value) => {
+                    let number = value.trim().parse::<u32>().ok().filter(|n| *n >= least);
+                    let good = number.map(|n| n.to_string());
+                    self.set(name, &value, good.as_deref(), &default);
+                }
+                None => self.keep(name, &default),
+            }
+        }
+        for (name, default) in SWITCHES {
+            match given.remove(name) {
+                Some(value) => self.set(name, &value, switch(&value), default),
+                None => self.keep(name, default),
+            }
+        }
+        wal_keep(self, given);
+    }
+
+    /// What the user could have got wrong: everything but what the node's own configuration says.
+    pub(crate) fn to_check(&self) -> Vec<(String, String)> {
+        self.values
+            .iter()
+            .chain(&self.recovery)
+            .filter(|(name, _)| !IGNORED.contains(&name.as_str()))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+
+    /// Without what the installed server does not take: defaults for what we own, nothing else.
+    pub(crate) fn without(mut self, refused: &Refusals) -> Effective {
+        for (name, Refusal { value, reason }) in refused {
+            if self.recovery.get(name) == Some(value) {
+                self.recovery.remove(name);
+                let place = "postgresql.recovery_conf or postgresql.parameters";
+                self.warnings.push(left_out(name, value, place, reason));
+            }
+            if self.values.get(name) != Some(value) {
+                continue;
+            }
+            if let Some(default) = default_of(name) {
+                self.warnings.push(format!(
+                    "postgresql parameter {name}={value} failed validation, defaulting to {default}: \
+                     postgresql.parameters: {reason}"
+                ));
+                self.keep(name, &default);
+            } else {
+                self.values.remove(name);
+                let warning = left_out(name, value, "postgresql.parameters", reason);
+                self.warnings.push(warning);
+            }
+        }
+        self.leave_connections();
+        self
+    }
+
+    /// A server with no connection for ordinary users does not start.
+    fn leave_connections(&mut self) {
+        const RESERVED: [(&str, u32); 2] = [
+            ("superuser_reserved_connections", 3),
+            ("reserved_connections", 0),
+        ];
+        let number = |name: &str, default: u32| {
+            let value = self.values.get(name);
+            value.map_or(Some(default), |value| value.trim().parse().ok())
+        };
+        let most = number("max_connections", 100);
+        let reserved = RESERVED.iter().try_fold(0u32, |sum, (name, default)| {
+            Some(sum + number(name, *default)?)
+        });
+        let (Some(most), Some(reserved)) = (most, reserved) else {
+            return;
+        };
+        if reserved < most {
+            return;
+        }
+        let reason = format!("{reserved} connections are reserved, max_connections is {most}");
+        for (name, _) in RESERVED {
+            if let Some(value) = self.values.remove(name) {
+                let warning = left_out(name, &value, "postgresql.parameters", &reason);
+                self.warnings.push(warning);
+            }
+        }
+    }
+
     fn keep(&mut self, name: &str, value: &str) {
         self.values.insert(name.to_owned(), value.to_owned());
     }
@@ -170,6 +285,24 @@ impl Effective {
             ));
         }
         self.keep(name, good.unwrap_or(default));
+    }
+}
+
+fn left_out(name: &str, value: &str, place: &str, reason: &str) -> String {
+    format!("postgresql parameter {name}={value} failed validation, left out: {place}: {reason}")
+}
+
+/// Default of an owned parameter.
+fn default_of(name: &str) -> Option<String> {
+    let number = NUMBERS.iter().find(|(known, ..)| *known == name);
+    let switch = SWITCHES.iter().find(|(known, _)| *known == name);
+    match name {
+        "wal_level" => Some("replica".to_owned()),
+        "hot_standby" => Some("on".to_owned()),
+        "wal_keep_size" => Some(format!("{}MB", WAL_KEEP.0)),
+        _ => number
+            .map(|(_, default, _)| default.to_string())
+            .or(switch.map(|(_, default)| (*default).to_owned())),
     }
 }
 
@@ -285,6 +418,59 @@ mod tests {
                 "postgresql parameter max_connections=20 failed validation, defaulting to 100",
             ]
         );
+    }
+
+    #[test]
+    fn names_that_would_be_something_else_in_the_file() {
+        let out = with(&[
+            ("include_if_exists", "/tmp/x"),
+            ("work_mem = '1MB'\nfsync", "off"),
+            ("a.b.c", "1"),
+            ("App.X", "1"),
+        ]);
+        assert!(out.values.contains_key("app.x"));
+        let names: Vec<&String> = out.values.keys().filter(|n| !n.contains("_")).collect();
+        assert_eq!(names, ["app.x", "port"]);
+        assert_eq!(out.warnings.len(), 3, "{:?}", out.warnings);
+    }
+
+    #[test]
+    fn refused_values_are_left_out_or_replaced() {
+        let out = with(&[("work_mem", "x"), ("max_connections", "300000")]);
+        let refusal = |value: &str| Refusal {
+            value: value.to_owned(),
+            reason: "no".to_owned(),
+        };
+        let refused = [
+            ("work_mem", refusal("x")),
+            ("max_connections", refusal("300000")),
+            // Said of another value.
+            ("wal_log_hints", refusal("maybe")),
+        ];
+        let refused = refused.map(|(name, refusal)| (name.to_owned(), refusal));
+        let out = out.without(&refused.into_iter().collect());
+        assert_eq!(out.values.get("work_mem"), None);
+        assert_eq!(out.values["max_connections"], "100");
+        assert_eq!(out.values["wal_log_hints"], "on");
+        assert_eq!(
+            out.warnings,
+            [
+                "postgresql parameter max_connections=300000 failed validation, defaulting to 100: \
+                 postgresql.parameters: no",
+                "postgresql parameter work_mem=x failed validation, left out: \
+                 postgresql.parameters: no",
+            ]
+        );
+    }
+
+    #[test]
+    fn somebody_can_always_connect() {
+        let reserved = ("superuser_reserved_connections", "50");
+        let out = with(&[reserved, ("max_connections", "51")]).without(&Refusals::new());
+        assert_eq!(out.warnings, [""; 0]);
+        let out = with(&[reserved, ("max_connections", "50")]).without(&Refusals::new());
+        assert!(!out.values.contains_key("superuser_reserved_connections"));
+        assert_eq!(out.warnings.len(), 1);
     }
 
     #[test]

@@ -3,27 +3,19 @@
 use crate::files;
 use crate::parameters::Effective;
 use crate::quote::{conninfo, parse_conninfo, pgpass_field};
-use crate::{Credentials, Options, Result, ServerConfig};
+use crate::{Credentials, Options, Result};
 use pgherd_model::Upstream;
 use std::collections::BTreeMap;
 
-/// Recovery parameters that a user's recovery_conf cannot set.
-const OURS: [&str; 2] = ["primary_conninfo", "primary_slot_name"];
-
-/// All settings of the recovery part, sorted by name.
+/// All settings of the recovery part, sorted by name. A primary has them too (without an upstream):
+/// PostgreSQL ignores them there, but a line that vanishes under a promoted one, or comes back, is
+/// an error of every reload until the next start.
 pub(crate) fn settings(
     options: &Options,
-    server: &ServerConfig,
     effective: &Effective,
     upstream: Option<&Upstream>,
 ) -> BTreeMap<String, String> {
-    let mut out: BTreeMap<String, String> = BTreeMap::new();
-    for (name, value) in effective.recovery.iter().chain(&server.recovery) {
-        let name = name.to_lowercase();
-        if !name.starts_with("recovery_target") && !OURS.contains(&name.as_str()) {
-            out.insert(name, value.clone());
-        }
-    }
+    let mut out = effective.recovery.clone();
     for target in ["", "_lsn", "_name", "_time", "_xid"] {
         out.insert(format!("recovery_target{target}"), String::new());
     }

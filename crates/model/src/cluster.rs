@@ -1,6 +1,6 @@
 //! The cluster as the lock service shows it (contract: patroni-dcs, section 2).
 
-use crate::{Lsn, MemberName, PostgresState, Role, SystemId, Timeline};
+use crate::{Lsn, MemberName, PostgresState, Role, SystemId, Timeline, WallTime};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -230,8 +230,18 @@ pub struct Failover {
     pub leader: Option<MemberName>,
     /// Who is to take it.
     pub member: Option<MemberName>,
-    /// ISO 8601 text; `None`: now.
-    pub scheduled_at: Option<String>,
+    /// Not before then; `None`: now.
+    pub scheduled_at: Option<Schedule>,
+}
+
+/// When something is to happen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// As it is stored and shown: ISO 8601 with the offset that was asked for,
+    /// `2030-01-01T00:00:00+00:00`.
+    pub text: String,
+    /// The moment; `None`: somebody wrote what is no time with a zone.
+    pub at: Option<WallTime>,
 }
 
 /// Value of `history`, oldest first.

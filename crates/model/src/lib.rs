@@ -15,7 +15,8 @@ mod store;
 mod time;
 
 pub use cluster::{
-    Cluster, Config, Failover, History, HistoryLine, Initialize, Leader, Member, Stored, Sync, Tags,
+    Cluster, Config, Failover, History, HistoryLine, Initialize, Leader, Member, Schedule, Stored,
+    Sync, Tags,
 };
 pub use cluster::{Status, Version};
 pub use local::{
@@ -28,4 +29,4 @@ pub use peer::PeerStatus;
 pub use secret::Secret;
 pub use settings::{CrashHandover, GuardMode, Settings, SynchronousMode};
 pub use store::{Answer, LeaseSight, Op};
-pub use time::{Span, Time};
+pub use time::{Span, Time, WallTime};

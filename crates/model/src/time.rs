@@ -1,4 +1,5 @@
-//! Points in time on the boot-time clock. Only `agent::clock` (and `sim`) make one.
+//! Points in time on the boot-time clock, and on the wall clock for what people schedule. Only
+//! `agent::clock` (and `sim`) make one.
 
 use core::fmt;
 use core::ops::{Add, Sub};
@@ -53,5 +54,20 @@ impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.as_millis();
         write!(f, "{}.{:03}s", ms / 1000, ms % 1000)
+    }
+}
+
+/// Microseconds since 1970 by the wall clock, which people set and which jumps. Nothing but a time
+/// that somebody named (a scheduled switchover) may be compared with it.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct WallTime(pub i64);
+
+impl WallTime {
+    /// Time passed since `earlier`; zero if that lies ahead.
+    pub fn since(self, earlier: WallTime) -> Span {
+        let micros = i128::from(self.0) - i128::from(earlier.0);
+        Span::from_micros(u64::try_from(micros.max(0)).unwrap_or(u64::MAX))
     }
 }

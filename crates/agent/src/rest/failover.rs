@@ -49,7 +49,10 @@ async fn perform(app: &App, action: Action, body: &[u8]) -> Result<Box<Answer>, 
         action.as_str(),
         name(failover.leader.as_ref()),
         name(failover.member.as_ref()),
-        failover.scheduled_at.as_deref().unwrap_or("once"),
+        failover
+            .scheduled_at
+            .as_ref()
+            .map_or("once", |schedule| schedule.text.as_str()),
     );
     let scheduled = failover.scheduled_at.is_some();
     if !scheduled {

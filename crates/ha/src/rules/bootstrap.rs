@@ -10,6 +10,7 @@ use pgherd_model::{
 
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, JobKind};
+use crate::holder;
 use crate::memory::Memory;
 use crate::view::Outcome;
 
@@ -27,6 +28,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
                 actions.into_iter().collect(),
                 format!("data directory unusable: {reason}"),
             )
+            .error()
         }
         DataDir::Empty | DataDir::Unfinished => empty(ctx, memory),
     }
@@ -35,7 +37,8 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
 fn empty(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if let Some(term) = ctx.holding() {
         let release = ctx.release(term, memory);
-        return Verdict::act(vec![release], "released the lock: there is no data here");
+        let reason = "released the lock: there is no data here";
+        return Verdict::act(vec![release], reason).warning();
     }
     let Some(cluster) = ctx.view.fresh() else {
         return Verdict::stay("no data, and the lock service cannot be read");
@@ -135,17 +138,20 @@ fn copy(ctx: &Ctx<'_>, memory: &mut Memory, leader: &MemberName) -> Verdict {
         memory.copy.fail(ended);
     }
     if !memory.copy.due(ctx.now()) {
-        let verdict = Verdict::stay("copying failed, the next try is due soon");
+        let verdict = Verdict::stay("copying failed, the next try is due soon").warning();
         return match memory.copy.not_before {
             Some(at) => verdict.wake(at),
             None => verdict,
         };
     }
     let Some(source) = source(ctx, leader) else {
+        if let Some((severity, text)) = holder::trouble(ctx, memory) {
+            return Verdict::stay(text).severity(severity);
+        }
         return Verdict::stay(format!("waiting for {leader} to run before copying it"));
     };
     let Some(address) = source.address.clone() else {
-        return Verdict::stay(format!("{} publishes no usable conn_url", source.name));
+        return Verdict::stay(format!("{} publishes no usable conn_url", source.name)).error();
     };
     let job = JobKind::Clone {
         from: source.name.clone(),

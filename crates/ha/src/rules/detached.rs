@@ -9,15 +9,21 @@ use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::Action;
 use crate::memory::Memory;
 
-pub(crate) fn rule(ctx: &Ctx<'_>, _memory: &mut Memory) -> Verdict {
+pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     let Lock::Detached { term } = ctx.lock else {
         return Verdict::pass("the lock is not without its lease");
     };
     let reattach = Op::ReattachLeader {
         create_revision: term,
     };
-    Verdict::only(
-        vec![Action::Store(reattach)],
-        "took the lock over from the agent before",
-    )
+    Verdict::only(vec![Action::Store(reattach)], reason(memory, term))
+}
+
+/// Whose lease it was under.
+pub(crate) fn reason(memory: &Memory, term: u64) -> &'static str {
+    if memory.attached_term == Some(term) {
+        "putting the lock under a new lease: lease_ttl was changed, or the lease before was lost"
+    } else {
+        "taking the lock over from the agent before"
+    }
 }

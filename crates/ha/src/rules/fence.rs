@@ -88,6 +88,7 @@ fn never_confirmed(ctx: &Ctx<'_>) -> Verdict {
     let at = since + ctx.view.settings.lease_ttl * 6 / 10;
     if ctx.now() < at {
         return Verdict::stay("a primary without lock; the lock service is not reachable yet")
+            .warning()
             .wake(at);
     }
     let reason = "demoted self because DCS is not accessible and I was a leader";
@@ -113,5 +114,5 @@ fn stop(ctx: &Ctx<'_>, mode: StopMode, reason: alloc::string::String) -> Verdict
             checkpoint_first: false,
         })]
     };
-    Verdict::only(actions, reason)
+    Verdict::only(actions, reason).warning()
 }

@@ -10,6 +10,7 @@ use pgherd_model::{
 use crate::ctx::{Ctx, Verdict};
 use crate::decision::{Action, JobKind, StartAs};
 use crate::fork::{Fork, fork};
+use crate::holder;
 use crate::memory::Memory;
 use crate::view::Outcome;
 
@@ -20,6 +21,19 @@ const REMIND: Span = Span::from_millis(250);
 const REMIND_FOR: Span = Span::from_secs(30);
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
+    let trouble = holder::trouble(ctx, memory);
+    match (go_on(ctx, memory), trouble) {
+        // What is to be done is done all the same.
+        (Verdict::Do(mut order), Some((severity, text))) => {
+            order.reason = format!("{text} ({})", order.reason);
+            order.severity = order.severity.max(severity);
+            Verdict::Do(order)
+        }
+        (verdict, _) => verdict,
+    }
+}
+
+fn go_on(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if ctx.view.local.data != DataDir::Initialized {
         return Verdict::stay("there is no database cluster to start");
     }
@@ -34,13 +48,12 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             start(ctx, memory, upstream(ctx, leader), history)
         }
         Fork::Follow(_) => stream(ctx, memory, leader),
-        Fork::Wait(reason) if ctx.view.is_standby() => Verdict::stay(reason),
         Fork::Wait(reason) => Verdict::stay(reason),
         Fork::Ask(action) => {
             Verdict::act(vec![action], "reading the timeline history of the leader")
         }
-        Fork::Diverged(reason) | Fork::Twins(reason) => Verdict::stay(reason),
-        Fork::Unclean => Verdict::stay("the end of the local WAL is not known"),
+        Fork::Diverged(reason) | Fork::Twins(reason) => Verdict::stay(reason).warning(),
+        Fork::Unclean => Verdict::stay("the end of the local WAL is not known").warning(),
     }
 }
 
@@ -98,7 +111,9 @@ fn start(
         memory.start.fail(ended);
     }
     if let Some(at) = memory.start.not_before.filter(|at| ctx.now() < *at) {
-        return Verdict::stay("failed to start postgres, the next try is due soon").wake(at);
+        return Verdict::stay("failed to start postgres, the next try is due soon")
+            .warning()
+            .wake(at);
     }
     let start = JobKind::Start(StartAs::Standby { upstream, follow });
     Verdict::act(vec![Action::StartJob(start)], "starting as a secondary")
@@ -106,7 +121,7 @@ fn start(
 
 fn stream(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member) -> Verdict {
     let Some(look) = &ctx.view.local.look else {
-        return Verdict::stay("PostgreSQL does not answer");
+        return Verdict::stay("PostgreSQL does not answer").warning();
     };
     let wanted = upstream(ctx, leader);
     if look.upstream != wanted {
@@ -125,10 +140,10 @@ fn stream(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member) -> Verdict {
         leader.name
     );
     let Some(broken) = memory.stream_broken.filter(|_| wanted.is_some()) else {
-        return Verdict::stay(following);
+        return Verdict::routine(following);
     };
     if ctx.now().since(broken) > REMIND_FOR {
-        return Verdict::stay(format!("{following}, but not streaming"));
+        return Verdict::stay(format!("{following}, but not streaming")).warning();
     }
     let last = memory.reminded.unwrap_or(broken);
     let reason = format!("{following}, not streaming yet");

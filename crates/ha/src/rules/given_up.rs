@@ -26,12 +26,14 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         } else {
             vec![Action::StartJob(stop)]
         };
-        return Verdict::only(actions, "the lock was given up: PostgreSQL may not write");
+        let reason = "the lock was given up: PostgreSQL may not write";
+        return Verdict::only(actions, reason).warning();
     }
     let release = ctx.release(term, memory);
     Verdict::only(
         vec![release],
         "the lock was given up: releasing it again, until that is seen",
     )
+    .warning()
     .wake(ctx.now() + AGAIN)
 }

@@ -27,14 +27,19 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     let questions = race::questions(ctx, memory, over);
     if !questions.is_empty() && !ctx.view.asking {
         let ask = Action::AskPeers(questions);
-        return Verdict::act(vec![ask], "PostgreSQL hangs: asking who could take over");
+        let reason = "PostgreSQL hangs: asking who could take over";
+        return Verdict::act(vec![ask], reason).warning();
     }
     let wake = ctx.now() + race::ANSWER_AGE;
     if ctx.view.asking {
-        return Verdict::stay("PostgreSQL hangs: waiting for the others' answers").wake(wake);
+        return Verdict::stay("PostgreSQL hangs: waiting for the others' answers")
+            .warning()
+            .wake(wake);
     }
     if race::candidates(ctx, tolerable(ctx), false).is_empty() {
-        return Verdict::stay("PostgreSQL hangs and nobody could take over").wake(wake);
+        return Verdict::stay("PostgreSQL hangs and nobody could take over")
+            .error()
+            .wake(wake);
     }
     memory.give_up = Some(String::from(
         "PostgreSQL did not commit within hang_timeout",

@@ -2,38 +2,29 @@
 
 use alloc::format;
 use alloc::vec;
-use pgherd_model::{Initialize, Op};
+use pgherd_model::{Initialize, Op, SystemId};
 
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::Action;
 use crate::memory::Memory;
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
-    let Some(cluster) = ctx.view.fresh() else {
-        return Verdict::pass("the lock service cannot be read");
-    };
     let Some(control) = ctx.view.local.control else {
         return Verdict::pass("pg_control cannot be read");
     };
     let own = control.system_id;
+    // An identifier never changes: an old picture is as good as a new one.
+    if let Some(id) = ctx.cluster().and_then(|cluster| cluster.system_id())
+        && id != own
+    {
+        return mismatch(ctx, memory, id, own);
+    }
+    let Some(cluster) = ctx.view.fresh() else {
+        return Verdict::pass("the lock service cannot be read");
+    };
     let expected = cluster.initialize.as_ref().map(|stored| stored.revision);
     match cluster.initialize.as_ref().map(|stored| &stored.value) {
-        Some(Initialize::Done(id)) if *id == own => Verdict::pass("the system identifier agrees"),
-        Some(Initialize::Done(id)) => {
-            let message = format!(
-                "system ID mismatch, node {} belongs to a different cluster: {id} != {own}",
-                ctx.me()
-            );
-            let mut actions = vec![];
-            if let Some(term) = ctx.holding().filter(|_| ctx.view.is_down()) {
-                actions.push(ctx.release(term, memory));
-            }
-            actions.push(Action::Exit {
-                code: 1,
-                message: message.clone(),
-            });
-            Verdict::only(actions, message)
-        }
+        Some(Initialize::Done(_)) => Verdict::pass("the system identifier agrees"),
         Some(Initialize::UnderWay) if ctx.view.orders.bootstrap_claim == expected => {
             Verdict::pass("this node is creating the cluster")
         }
@@ -42,7 +33,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
                 system_id: Some(own),
                 expected,
             };
-            Verdict::act(vec![Action::Store(put)], "repaired `initialize`")
+            Verdict::act(vec![Action::Store(put)], "repaired `initialize`").warning()
         }
         Some(Initialize::UnderWay | Initialize::Invalid(_)) | None if ctx.lock == Lock::Free => {
             if ctx.view.is_standby() {
@@ -52,6 +43,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
                     return Verdict::stay(
                         "neither a leader nor `initialize`: waiting for the leader",
                     )
+                    .warning()
                     .wake(patience);
                 }
                 let message = format!(
@@ -77,4 +69,25 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             Verdict::pass("the leader will repair `initialize`")
         }
     }
+}
+
+/// Data of another cluster: neither may take harm from the other.
+fn mismatch(ctx: &Ctx<'_>, memory: &Memory, id: SystemId, own: SystemId) -> Verdict {
+    let message = format!(
+        "system ID mismatch, node {} belongs to a different cluster: {id} != {own}: \
+         {id} is the identifier of the cluster in etcd, {own} that of the data in {}. Nothing there \
+         was changed. Set postgresql.data_dir to data of this cluster or to an empty directory, or \
+         scope and namespace to the cluster that the data belong to",
+        ctx.me(),
+        ctx.view.identity.data_dir
+    );
+    let mut actions = vec![];
+    if let Some(term) = ctx.holding().filter(|_| ctx.view.is_down()) {
+        actions.push(ctx.release(term, memory));
+    }
+    actions.push(Action::Exit {
+        code: 1,
+        message: message.clone(),
+    });
+    Verdict::only(actions, message)
 }

@@ -9,6 +9,7 @@ use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, JobKind};
 use crate::memory::Memory;
 use crate::race::{self, Safety};
+use crate::schedule;
 use crate::upkeep::guard;
 
 /// How soon a race that was not won is run again.
@@ -95,10 +96,7 @@ fn wish<'a>(ctx: &Ctx<'_>, request: Option<&'a Failover>) -> Wish<'a> {
 }
 
 fn race(ctx: &Ctx<'_>, memory: &mut Memory, cluster: &Cluster, look: &Look) -> Verdict {
-    let request = cluster
-        .failover_request()
-        .filter(|request| request.scheduled_at.is_none());
-    let wish = wish(ctx, request);
+    let wish = wish(ctx, schedule::in_force(ctx, memory));
     let safety = race::former_safety(ctx, memory);
     let named = matches!(wish, Wish::Me);
     if !(named && matches!(safety, Safety::Safe(_))) {
@@ -150,7 +148,7 @@ fn kept_back(
     wish: &Wish<'_>,
     own: Lsn,
 ) -> Option<String> {
-    let request = cluster.failover_request();
+    let request = schedule::in_force(ctx, memory);
     let manual = request.is_some_and(|request| request.leader.is_none());
     if let Some(names) = race::sync_standbys(ctx)
         && !names.contains(&ctx.me())

@@ -29,12 +29,12 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     };
     if ctx.view.is_primary() {
         let name = ctx.me();
-        return Verdict::stay(format!(
+        return Verdict::routine(format!(
             "no action. I am ({name}), the leader with the lock"
         ));
     }
     if !ctx.view.is_standby() {
-        return Verdict::stay("PostgreSQL does not answer");
+        return Verdict::stay("PostgreSQL does not answer").warning();
     }
     promote(ctx, memory, term)
 }
@@ -56,7 +56,7 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
         return Verdict::only(vec![Action::StartJob(stop)], reason);
     }
     if let Some(reason) = memory.give_up.take() {
-        return give_back(ctx, memory, term, format!("released the lock: {reason}"));
+        return give_back(ctx, memory, term, format!("released the lock: {reason}")).warning();
     }
     if let Some(verdict) = claim_sync(ctx, term) {
         return verdict;
@@ -68,7 +68,7 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
         if ctx.view.local.guard.armed_for == Some(pid));
     if ctx.view.settings.guard == GuardMode::Required && !protected {
         let reason = String::from("the guard is required and cannot be armed");
-        return give_back(ctx, memory, term, reason);
+        return give_back(ctx, memory, term, reason).error();
     }
     if let Some(install) = unknown_history(ctx, memory) {
         let reason = "the cluster has seen a newer timeline: its number must not be used again";
@@ -83,7 +83,7 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
     {
         actions.push(clean(stored.revision));
     }
-    Verdict::only(actions, "promoted self to leader by acquiring session lock")
+    Verdict::only(actions, "the lock is held: promoting PostgreSQL")
 }
 
 /// `history` tells of a timeline that was promoted to while this node was away, and whose file it

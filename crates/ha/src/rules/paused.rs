@@ -9,6 +9,7 @@ use pgherd_model::Op;
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::Action;
 use crate::memory::Memory;
+use crate::rules::detached;
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if !ctx.view.settings.pause {
@@ -24,10 +25,12 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if ctx.view.running_job().is_some() {
         return Verdict::stay("PAUSE: the job that runs is brought to its end");
     }
+    // A scheduled one waits for the end of the pause, or becomes stale in it.
     let asked = ctx
         .view
         .fresh()
-        .and_then(|cluster| cluster.failover_request());
+        .and_then(|cluster| cluster.failover_request())
+        .filter(|request| request.scheduled_at.is_none());
     let going_on = memory.demotion.is_some() || ctx.lock == Lock::Free;
     if asked.is_some_and(|request| request.member.is_some()) && (going_on || ctx.view.is_primary())
     {
@@ -39,9 +42,10 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             let reattach = Op::ReattachLeader {
                 create_revision: term,
             };
-            Verdict::only(vec![Action::Store(reattach)], "PAUSE: took the lock over")
+            let reason = format!("PAUSE: {}", detached::reason(memory, term));
+            Verdict::only(vec![Action::Store(reattach)], reason)
         }
-        Lock::Mine { .. } if ctx.view.is_primary() => Verdict::stay(format!(
+        Lock::Mine { .. } if ctx.view.is_primary() => Verdict::routine(format!(
             "PAUSE: no action. I am ({name}), the leader with the lock"
         )),
         Lock::Mine { term } if ctx.view.is_down() || ctx.view.is_standby() => {
@@ -50,11 +54,12 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
                 vec![release],
                 "PAUSE: removed leader lock because postgres is not running as primary",
             )
+            .warning()
         }
         Lock::Free if ctx.view.is_primary() => Verdict::only(
             vec![Action::Store(Op::AcquireLeader)],
             "PAUSE: acquired session lock as a leader",
         ),
-        _ => Verdict::stay(format!("PAUSE: no action. I am ({name})")),
+        _ => Verdict::routine(format!("PAUSE: no action. I am ({name})")),
     }
 }

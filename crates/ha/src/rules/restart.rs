@@ -28,12 +28,8 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         return hand_over(ctx, memory, term, format!("released the lock: {reason}"));
     }
     let Some(control) = ctx.view.local.control else {
-        return hand_over(
-            ctx,
-            memory,
-            term,
-            String::from("released the lock: pg_control is unreadable"),
-        );
+        let reason = String::from("released the lock: pg_control is unreadable");
+        return hand_over(ctx, memory, term, reason).error();
     };
     memory.crashed_at.get_or_insert(now);
     let standby = !was_primary(&control) || ctx.view.local.standby_signal;
@@ -44,10 +40,11 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             return Verdict::act(
                 vec![Action::AskPeers(questions)],
                 "PostgreSQL crashed: asking who could take over",
-            );
+            )
+            .warning();
         }
         if ctx.view.asking {
-            return Verdict::stay("PostgreSQL crashed: waiting for the others' answers");
+            return Verdict::stay("PostgreSQL crashed: waiting for the others' answers").warning();
         }
         if !race::candidates(ctx, hang::tolerable(ctx), false).is_empty() {
             let reason = String::from("stopped PostgreSQL to fail over after a crash");
@@ -63,7 +60,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         return start_as(ctx, memory, start, reason);
     }
     let reason = "starting the crashed primary in place";
-    start_as(ctx, memory, StartAs::Primary, reason)
+    start_as(ctx, memory, StartAs::Primary, reason).warning()
 }
 
 /// Its WAL goes on where this node wrote it.
@@ -95,7 +92,7 @@ fn hand_over(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, reason: String) -> V
     memory.rest_until = Some(ctx.now() + REST);
     memory.stand_back_until = Some(ctx.now() + STAND_BACK);
     let release = ctx.release(term, memory);
-    Verdict::only(vec![release], reason)
+    Verdict::only(vec![release], reason).warning()
 }
 
 fn start_as(ctx: &Ctx<'_>, memory: &mut Memory, start: StartAs, reason: &str) -> Verdict {
@@ -106,11 +103,15 @@ fn start_as(ctx: &Ctx<'_>, memory: &mut Memory, start: StartAs, reason: &str) ->
     {
         memory.start.fail(ended);
         // Once more through the rule: a failed start is a reason to hand over.
-        return Verdict::act(vec![], "PostgreSQL failed to start").wake(ctx.now());
+        return Verdict::act(vec![], "PostgreSQL failed to start")
+            .warning()
+            .wake(ctx.now());
     }
     match memory.start.not_before {
         Some(at) if ctx.now() < at => {
-            Verdict::stay("PostgreSQL failed to start, the next try is due soon").wake(at)
+            Verdict::stay("PostgreSQL failed to start, the next try is due soon")
+                .warning()
+                .wake(at)
         }
         _ => Verdict::act(vec![Action::StartJob(JobKind::Start(start))], reason),
     }

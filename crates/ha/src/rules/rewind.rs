@@ -15,7 +15,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         return Verdict::pass("there is no other leader");
     }
     let Some(leader) = ctx.cluster().and_then(|cluster| cluster.leader_member()) else {
-        return Verdict::pass("the leader has not published itself yet");
+        return Verdict::pass("whoever holds the lock publishes no member key");
     };
     if !ctx.view.is_down() && !ctx.view.is_standby() {
         return Verdict::pass("PostgreSQL does not answer");
@@ -26,6 +26,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             return Verdict::stay(
                 "the data directory could not be removed, the next try is due soon",
             )
+            .error()
             .wake(at);
         }
     }
@@ -68,7 +69,7 @@ fn recover(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member) -> Verdict {
     if let Some(at) = memory.recovery.not_before.filter(|at| ctx.now() < *at) {
         let reason = "crash recovery failed and without it the end of the local WAL is unknown: \
                       the next try is due soon";
-        return Verdict::stay(reason).wake(at);
+        return Verdict::stay(reason).warning().wake(at);
     }
     let reason = "crash recovery first, to know where the local WAL ends";
     Verdict::act(vec![Action::StartJob(JobKind::CrashRecovery)], reason)
@@ -95,7 +96,8 @@ fn mend(
             "{reason}; pg_rewind is not possible (it needs use_pg_rewind and data checksums or \
              wal_log_hints) and remove_data_directory_on_diverged_timelines is off: \
              waiting for a reinitialize"
-        ));
+        ))
+        .error();
     }
     if let Some(ended) = last_failure(ctx, |kind| matches!(kind, JobKind::Rewind { .. })) {
         if settings.remove_data_directory_on_rewind_failure {
@@ -104,7 +106,9 @@ fn mend(
         memory.rewind.fail(ended);
     }
     if let Some(at) = memory.rewind.not_before.filter(|at| ctx.now() < *at) {
-        return Verdict::stay("pg_rewind failed, the next try is due soon").wake(at);
+        return Verdict::stay("pg_rewind failed, the next try is due soon")
+            .warning()
+            .wake(at);
     }
     if leader.checkpoint_after_promote == Some(false) {
         let reason = format!(
@@ -114,7 +118,7 @@ fn mend(
         return Verdict::stay(reason);
     }
     let Some(address) = leader.address.clone() else {
-        return Verdict::stay(format!("{} publishes no usable conn_url", leader.name));
+        return Verdict::stay(format!("{} publishes no usable conn_url", leader.name)).error();
     };
     let job = JobKind::Rewind {
         from: leader.name.clone(),

@@ -2,11 +2,17 @@
 
 use alloc::string::String;
 use alloc::vec;
-use pgherd_model::StopMode;
+use alloc::vec::Vec;
+use pgherd_model::{Op, PostgresState, Span, StopMode};
 
 use crate::ctx::{Ctx, Verdict};
 use crate::decision::{Action, JobKind};
 use crate::memory::Memory;
+
+/// How long the member key may take to say that PostgreSQL is stopped.
+const FAREWELL: Span = Span::from_secs(1);
+/// How soon that is tried again.
+const FAREWELL_AGAIN: Span = Span::from_millis(50);
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if !ctx.view.orders.shutdown {
@@ -46,5 +52,27 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         code: 0,
         message: String::from("PostgreSQL is stopped"),
     };
-    Verdict::only(vec![exit], "the agent ends")
+    let mut actions = farewell(ctx, memory);
+    let again = ctx.now() + FAREWELL_AGAIN;
+    actions.push(exit);
+    Verdict::only(actions, "the agent ends").wake(again)
+}
+
+/// The member key says that PostgreSQL is stopped (as Patroni leaves it), unless it says so already
+/// or that takes too long: an absent lock service must not hold up the end.
+fn farewell(ctx: &Ctx<'_>, memory: &mut Memory) -> Vec<Action> {
+    let published = ctx
+        .view
+        .fresh()
+        .and_then(|cluster| cluster.member(ctx.me()));
+    if published.is_none_or(|member| member.state == Some(PostgresState::Stopped)) {
+        return vec![];
+    }
+    let since = *memory.farewell_since.get_or_insert(ctx.now());
+    if ctx.now().since(since) >= FAREWELL {
+        return vec![];
+    }
+    let mut member = ctx.own_member(memory);
+    member.state = Some(PostgresState::Stopped);
+    vec![Action::Store(Op::PutMember(member))]
 }

@@ -59,11 +59,12 @@ fn overlong(ctx: &Ctx<'_>, memory: &mut Memory, since: Time) -> Option<Verdict> 
     let questions = race::questions(ctx, memory, over);
     if !questions.is_empty() && !ctx.view.asking {
         let reason = "primary_start_timeout is over: asking who could take over";
-        return Some(Verdict::act(vec![Action::AskPeers(questions)], reason));
+        return Some(Verdict::act(vec![Action::AskPeers(questions)], reason).warning());
     }
     if ctx.view.asking || race::candidates(ctx, hang::tolerable(ctx), false).is_empty() {
         let reason = "primary_start_timeout is over and nobody could take over";
-        return Some(Verdict::stay(reason).wake(ctx.now() + race::ANSWER_AGE));
+        let wake = ctx.now() + race::ANSWER_AGE;
+        return Some(Verdict::stay(reason).error().wake(wake));
     }
     memory.give_up = Some(String::from(
         "the start took longer than primary_start_timeout",

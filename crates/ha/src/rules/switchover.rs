@@ -4,13 +4,16 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use pgherd_model::{ControlState, Failover, Lsn, Member, MemberName, Op, Span, StopMode, Time};
+use pgherd_model::{
+    ControlState, Failover, Lsn, Member, MemberName, Op, Schedule, Span, StopMode, Time,
+};
 
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, Ask, JobKind, StartAs};
 use crate::memory::{Demotion, Memory};
 use crate::race;
 use crate::rules::hang;
+use crate::schedule::{self, When};
 use crate::upkeep::request::clean;
 
 /// While the lock is held for it, the candidate is asked this often.
@@ -44,18 +47,72 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             "the request was tried and could not be served",
         );
     }
-    let names_another = request
-        .leader
-        .as_ref()
-        .is_some_and(|leader| leader != ctx.me());
-    if names_another || request.scheduled_at.is_some() || request.member.as_ref() == Some(ctx.me())
-    {
-        return Verdict::pass("the request is not for this leader now");
-    }
     if !matches!(ctx.lock, Lock::Mine { .. }) || !ctx.view.is_primary() {
         return Verdict::pass("PostgreSQL is not primary");
     }
+    if let Some(schedule) = &request.scheduled_at {
+        return scheduled(ctx, term, request, schedule, stored.revision);
+    }
+    if let Some(reason) = not_for_me(ctx, request) {
+        return Verdict::pass(reason);
+    }
     begin(ctx, memory, request, stored.revision)
+}
+
+/// Waits for its time, and then makes it a request for now: whoever strikes the time out, guarded
+/// by the revision, has used it up, so no jump of a clock can bring it back.
+fn scheduled(
+    ctx: &Ctx<'_>,
+    term: u64,
+    request: &Failover,
+    schedule: &Schedule,
+    revision: u64,
+) -> Verdict {
+    let (word, text) = (word(request), &schedule.text);
+    let drop = |reason: String| Verdict::act(vec![clean(revision)], reason);
+    if term > revision {
+        return drop(format!(
+            "{word} at {text}: dropped, it was asked of the leader before"
+        ));
+    }
+    match schedule::when(ctx, schedule) {
+        When::NotBefore(_) => Verdict::pass(format!("awaiting {word} at {text}")),
+        When::Stale => drop(format!("found a stale {word} value, cleaning up: {text}")),
+        When::Unreadable => drop(format!("incorrect value of scheduled_at: {text}")),
+        When::Due => match not_for_me(ctx, request) {
+            Some(reason) => drop(format!("{word} at {text}: dropped, {reason}")),
+            None => {
+                let failover = Failover {
+                    scheduled_at: None,
+                    ..request.clone()
+                };
+                let now = Action::Store(Op::PutFailover {
+                    failover,
+                    expected: Some(revision),
+                });
+                Verdict::act(vec![now], format!("{word} scheduled at {text}: it is time"))
+            }
+        },
+    }
+}
+
+/// Why this leader has nothing to do for it.
+fn not_for_me(ctx: &Ctx<'_>, request: &Failover) -> Option<String> {
+    let me = ctx.me();
+    match (&request.leader, &request.member) {
+        (Some(leader), _) if leader != me => {
+            Some(format!("leader name does not match: {leader} != {me}"))
+        }
+        (_, Some(member)) if member == me => Some(String::from("I am already the leader")),
+        _ => None,
+    }
+}
+
+fn word(request: &Failover) -> &'static str {
+    match request.leader {
+        Some(_) => "switchover",
+        None => "manual failover",
+    }
 }
 
 /// Is there somebody who can take over?
@@ -77,11 +134,7 @@ fn begin(ctx: &Ctx<'_>, memory: &mut Memory, request: &Failover, revision: u64) 
         );
     }
     let good = possible(ctx, request, hang::tolerable(ctx));
-    let word = if request.leader.is_some() {
-        "switchover"
-    } else {
-        "manual failover"
-    };
+    let word = word(request);
     if good.is_none() {
         let reason = format!("{word}: no healthy members found, the request is dropped");
         return Verdict::act(vec![clean(revision)], reason);

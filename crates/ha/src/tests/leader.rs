@@ -12,7 +12,7 @@ fn whoever_holds_the_lock_becomes_primary() {
         => nothing, because lock_held: no action. I am (a), the leader with the lock
 
         lock a | a* replica armed | b replica
-        => Promote, because lock_held: promoted self to leader by acquiring session lock
+        => Promote, because lock_held: the lock is held: promoting PostgreSQL
 
         lock a | a* replica | b replica
         => ArmGuard, because lock_held: arming the guard before the promotion
@@ -21,7 +21,7 @@ fn whoever_holds_the_lock_becomes_primary() {
         => ReleaseLeader, because lock_held: the guard is required and cannot be armed
 
         lock a | a* replica guardfailed | b replica
-        => Promote, because lock_held: promoted self to leader by acquiring session lock
+        => Promote, because lock_held: the lock is held: promoting PostgreSQL
 
         lock a | a* replica armed failed promote | b replica
         => StopKill, because lock_held: promotion failed: broken; PostgreSQL is killed
@@ -30,10 +30,10 @@ fn whoever_holds_the_lock_becomes_primary() {
         => PutSync, because lock_held: naming itself alone in /sync before the promotion
 
         lock a sync_mode sync a: | a* replica armed | b replica
-        => Promote, because lock_held: promoted self to leader by acquiring session lock
+        => Promote, because lock_held: the lock is held: promoting PostgreSQL
 
         lock a | a* primary reborn | b replica
-        => ReattachLeader, because detached: took the lock over from the agent before
+        => ReattachLeader, because detached: taking the lock over from the agent before
 
         lock a | a* primary armed renewed 11s | b replica
         => nothing, because lock_held: no action. I am (a), the leader with the lock
@@ -182,7 +182,7 @@ fn a_dead_primary_is_started_or_handed_over() {
         => StartPrimary, because restart: starting the crashed primary in place
 
         lock a | a* crashed reborn | b replica
-        => ReattachLeader, because detached: took the lock over from the agent before
+        => ReattachLeader, because detached: taking the lock over from the agent before
 
         lock a handover | a* crashed | b replica lsn 50
         => ReleaseLeader, because restart: stopped PostgreSQL to fail over after a crash

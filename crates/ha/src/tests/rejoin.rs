@@ -59,7 +59,7 @@ fn data_and_cluster_belong_together() {
     check_all(
         r"
         lock b initialize other | a* replica | b primary
-        => Exit, because identity: system ID mismatch, node a belongs to a different cluster: 2 != 1
+        => Exit, because identity: system ID mismatch, node a belongs to a different cluster: 2 != 1: 2 is the identifier of the cluster in etcd, 1 that of the data in /data. Nothing there was changed. Set postgresql.data_dir to data of this cluster or to an empty directory, or scope and namespace to the cluster that the data belong to
 
         lock a initialize none | a* primary armed | b replica
         => PutInitialize, because identity: repaired `initialize`

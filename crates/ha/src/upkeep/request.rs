@@ -1,4 +1,5 @@
-//! The leader cleans up `failover` once it was served or makes no sense.
+//! The leader cleans up `failover` once it was served or makes no sense, and looks again at the
+//! moment a scheduled one is due.
 
 use alloc::vec;
 use pgherd_model::{Failover, Op};
@@ -6,6 +7,7 @@ use pgherd_model::{Failover, Op};
 use crate::ctx::{Ctx, Lock};
 use crate::decision::Action;
 use crate::memory::Memory;
+use crate::schedule::{self, When};
 use crate::upkeep::{Duty, NOTHING};
 
 pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
@@ -17,6 +19,13 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     };
     if memory.demotion.is_some() || !ctx.view.is_primary() {
         return NOTHING;
+    }
+    if let Some(schedule) = &request.scheduled_at {
+        // The rule judges it; here is said only when to look.
+        return match schedule::when(ctx, schedule) {
+            When::NotBefore(at) => (vec![], Some(at)),
+            When::Due | When::Stale | When::Unreadable => NOTHING,
+        };
     }
     let served = request.member.as_ref() == Some(ctx.me());
     let names_another = request

@@ -161,7 +161,6 @@ fn synchronous_names_outlive_every_other_change() {
         // What the user's own parameters say does not count while the agent owns it.
         let user = ("synchronous_standby_names".to_owned(), "*".to_owned());
         config.parameters.extend([user]);
-        config.synchronous_standby_names = names;
         for mb in 5..25 {
             let work_mem = ("work_mem".to_owned(), format!("{mb}MB"));
             config.parameters.extend([work_mem]);

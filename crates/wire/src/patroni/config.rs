@@ -17,6 +17,7 @@ mod read_etcd3;
 mod read_postgresql;
 mod scalar;
 mod section;
+mod shape;
 mod units;
 mod yaml;
 

@@ -5,6 +5,7 @@
 //! produce compact JSON with Patroni's fields, so that genuine Patroni reads it.
 
 use super::lenient::as_u64;
+use super::rest::stored_schedule;
 use pgherd_model::{
     Config, Failover, History, HistoryLine, Initialize, Lsn, MemberName, Status, Sync, SystemId,
     Timeline,
@@ -134,7 +135,7 @@ pub fn failover_from_text(text: &str) -> Failover {
                 .get("scheduled_at")
                 .and_then(Value::as_str)
                 .filter(|time| !time.is_empty())
-                .map(str::to_owned),
+                .map(stored_schedule),
         };
     }
     // Something cut off or mangled is nothing that anybody asked for.
@@ -159,8 +160,8 @@ pub fn failover_to_json(failover: &Failover) -> String {
     if let Some(member) = &failover.member {
         object.insert("member".into(), json!(member.as_str()));
     }
-    if let Some(time) = &failover.scheduled_at {
-        object.insert("scheduled_at".into(), json!(time));
+    if let Some(schedule) = &failover.scheduled_at {
+        object.insert("scheduled_at".into(), json!(schedule.text));
     }
     Value::Object(object).to_string()
 }

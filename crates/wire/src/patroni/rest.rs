@@ -15,7 +15,7 @@ pub use switchover::{
     Accepted, Action, Outcome, Refusal, failover_outcome, no_good_candidate, parse_request,
     scheduled_text,
 };
-pub use time::{BadSchedule, Schedule, iso_timestamp, parse_schedule, status_timestamp};
+pub use time::{BadSchedule, iso_timestamp, parse_schedule, status_timestamp, stored_schedule};
 
 #[cfg(test)]
 mod tests;

@@ -2,49 +2,34 @@
 //! between the times (contract: patroni-config, section 2).
 
 use super::read::{crash_handover, guard_mode};
-use super::{NodeConfig, units};
+use super::{NodeConfig, shape, units};
 use pgherd_model::{CrashHandover, GuardMode, Settings, Span, SynchronousMode};
 use serde_json::{Map, Value};
 
 /// Below this lease a change of etcd's leader can cost the lock.
 const SAFE_LEASE: Span = Span::from_secs(5);
-const SHORTEST_LEASE: Span = Span::from_secs(2);
 
-/// The dynamic configuration, read leniently: what is wrong is told and replaced.
-pub(super) struct Dynamic<'a, 'w> {
-    document: &'a Map<String, Value>,
+/// The dynamic configuration as [`shape::sound`] leaves it: what is in it can be read.
+pub(super) struct Dynamic<'w> {
+    document: Map<String, Value>,
     pub(super) warnings: &'w mut Vec<String>,
 }
 
-impl<'a, 'w> Dynamic<'a, 'w> {
-    pub(super) fn new(document: &'a Map<String, Value>, warnings: &'w mut Vec<String>) -> Self {
+impl<'w> Dynamic<'w> {
+    pub(super) fn new(document: &Map<String, Value>, warnings: &'w mut Vec<String>) -> Self {
+        let document = shape::sound(document, warnings);
         Dynamic { document, warnings }
     }
 
-    pub(super) fn section(&self, key: &str) -> Option<&'a Map<String, Value>> {
+    pub(super) fn section(&self, key: &str) -> Option<&Map<String, Value>> {
         self.document.get(key)?.as_object()
     }
 
-    fn value(&self, key: &str) -> Option<&'a Value> {
-        self.document.get(key).filter(|value| !value.is_null())
+    fn read<T>(&self, key: &str, default: T, parse: impl Fn(&Value) -> Option<T>) -> T {
+        self.document.get(key).and_then(parse).unwrap_or(default)
     }
 
-    /// Reads with `parse`; what it refuses is told and `default` taken.
-    fn read<T>(&mut self, key: &str, default: T, parse: impl Fn(&Value) -> Option<T>) -> T {
-        let Some(value) = self.value(key) else {
-            return default;
-        };
-        parse(value).unwrap_or_else(|| {
-            let line = format!(
-                "{key}={} failed validation, using the default",
-                short(value)
-            );
-            self.warnings.push(line);
-            default
-        })
-    }
-
-    fn flag(&mut self, key: &str) -> bool {
+    fn flag(&self, key: &str) -> bool {
         self.read(key, false, units::boolean)
     }
 
@@ -59,17 +44,91 @@ impl<'a, 'w> Dynamic<'a, 'w> {
     }
 
     /// `primary_<rest>`, in older documents `master_<rest>`.
-    fn timeout(&mut self, rest: &str, default: u64) -> Span {
-        let old = format!("master_{rest}");
-        let new = format!("primary_{rest}");
-        let key = if self.value(&new).is_some() { new } else { old };
-        self.read(&key, Span::from_secs(default), units::seconds)
+    fn timeout(&self, rest: &str, default: u64) -> Span {
+        let old = self.read(
+            &format!("master_{rest}"),
+            Span::from_secs(default),
+            units::seconds,
+        );
+        self.read(&format!("primary_{rest}"), old, units::seconds)
     }
 }
 
+/// Keys of `postgresql` that are right, but that this version does not act on.
+pub(super) const UNUSED_OF_POSTGRESQL: &[&str] =
+    &["callbacks", "pre_promote", "before_stop", "pg_ctl_timeout"];
+
+impl Dynamic<'_> {
+    /// Warns of what is right, but not acted on: a node that was run by Patroni until now must not
+    /// lose a feature silently.
+    pub(super) fn tell_unused(&mut self) {
+        let mut told = Vec::new();
+        let mut tell = |unused: bool, what: &str| {
+            if unused {
+                told.push(what.to_owned());
+            }
+        };
+        let value = |key: &str| self.document.get(key);
+        let filled = |value: Option<&Value>| match value {
+            Some(Value::Object(pairs)) => !pairs.is_empty(),
+            Some(Value::Array(items)) => !items.is_empty(),
+            Some(_) | None => false,
+        };
+        let lag = value("maximum_lag_on_syncnode").and_then(units::bytes);
+        tell(
+            filled(value("standby_cluster")),
+            "standby_cluster has no effect yet: this cluster has a writable primary of its own",
+        );
+        tell(
+            value("synchronous_mode").and_then(synchronous) == Some(SynchronousMode::Quorum),
+            "synchronous_mode=quorum is not supported yet, it works like on",
+        );
+        tell(
+            self.flag("failsafe_mode"),
+            "failsafe_mode has no effect yet",
+        );
+        tell(
+            self.timeout("stop_timeout", 0) > Span::ZERO,
+            "primary_stop_timeout has no effect yet",
+        );
+        tell(
+            lag.is_some_and(|lag| lag > 0),
+            "maximum_lag_on_syncnode has no effect yet",
+        );
+        tell(
+            filled(value("ignore_slots")),
+            "ignore_slots has no effect yet",
+        );
+        let postgresql = self.section("postgresql").into_iter().flatten();
+        for (key, value) in postgresql {
+            let methods = key.starts_with("create_replica_method");
+            let line = format!("postgresql.{key} has no effect yet");
+            tell(UNUSED_OF_POSTGRESQL.contains(&key.as_str()), &line);
+            tell(
+                methods && !only_basebackup(value),
+                &format!("postgresql.{key}: {OTHER_METHODS}"),
+            );
+        }
+        self.warnings.append(&mut told);
+    }
+}
+
+/// `create_replica_methods` names what is used anyway.
+pub(super) fn only_basebackup(methods: &Value) -> bool {
+    match methods {
+        Value::String(name) => name.trim() == "basebackup",
+        Value::Array(items) => items.iter().all(|item| item == "basebackup"),
+        _ => false,
+    }
+}
+
+/// Of methods to make a replica.
+pub(super) const OTHER_METHODS: &str =
+    "methods other than basebackup have no effect yet: replicas are made by pg_basebackup";
+
 /// All of [`Settings`] except the slots. `shared` is the joined `postgresql`.
 pub(super) fn settings(
-    dynamic: &mut Dynamic<'_, '_>,
+    dynamic: &mut Dynamic<'_>,
     node: &NodeConfig,
     shared: &Map<String, Value>,
 ) -> Settings {
@@ -77,7 +136,6 @@ pub(super) fn settings(
     let ours = ours(dynamic, node, &times);
     let flag =
         |key: &str, default: bool| shared.get(key).and_then(units::boolean).unwrap_or(default);
-    let positive = |value: &Value| units::bytes(value).filter(|bytes| *bytes >= 0);
     let count = |value: &Value| usize::try_from(units::integer(value)?).ok();
     let lag_on_syncnode = dynamic.read("maximum_lag_on_syncnode", -1, units::bytes);
     let use_slots = dynamic
@@ -88,7 +146,7 @@ pub(super) fn settings(
         loop_wait: Span::from_secs(times.loop_wait.unsigned_abs()),
         retry_timeout: Span::from_secs(times.retry_timeout.unsigned_abs()),
         maximum_lag_on_failover: dynamic
-            .read("maximum_lag_on_failover", 1_048_576, positive)
+            .read("maximum_lag_on_failover", 1_048_576, units::bytes)
             .unsigned_abs(),
         check_timeline: dynamic.flag("check_timeline"),
         primary_start_timeout: dynamic.timeout("start_timeout", 300),
@@ -96,7 +154,7 @@ pub(super) fn settings(
         max_timelines_history: dynamic.read("max_timelines_history", 0, count),
         synchronous_mode: dynamic.read("synchronous_mode", SynchronousMode::Off, synchronous),
         synchronous_mode_strict: dynamic.flag("synchronous_mode_strict"),
-        synchronous_node_count: dynamic.read("synchronous_node_count", 1, count).max(1),
+        synchronous_node_count: dynamic.read("synchronous_node_count", 1, count),
         maximum_lag_on_syncnode: (lag_on_syncnode > 0).then(|| lag_on_syncnode.unsigned_abs()),
         failsafe_mode: dynamic.flag("failsafe_mode"),
         pause: dynamic.flag("pause"),
@@ -123,7 +181,7 @@ struct Times {
 }
 
 /// `loop_wait + 2 * retry_timeout <= ttl`, or loop_wait is cut, then retry_timeout.
-fn times(dynamic: &mut Dynamic<'_, '_>) -> Times {
+fn times(dynamic: &mut Dynamic<'_>) -> Times {
     let loop_wait = dynamic.time("loop_wait", 10, 1);
     let retry_timeout = dynamic.time("retry_timeout", 10, 3);
     let ttl = dynamic.time("ttl", 30, 20);
@@ -154,36 +212,16 @@ fn times(dynamic: &mut Dynamic<'_, '_>) -> Times {
 }
 
 /// `pgherd`: the local value, else the dynamic one, else what follows from Patroni's times.
-fn ours(dynamic: &mut Dynamic<'_, '_>, node: &NodeConfig, times: &Times) -> Settings {
+fn ours(dynamic: &mut Dynamic<'_>, node: &NodeConfig, times: &Times) -> Settings {
     let local = node.pgherd;
     let empty = Map::new();
     let section = dynamic.section("pgherd").unwrap_or(&empty);
-    let mut wrong = Vec::new();
-    let mut span = |key: &str| {
-        let value = section.get(key).filter(|value| !value.is_null())?;
-        let span = units::seconds(value).filter(|span| *span >= SHORTEST_LEASE);
-        if span.is_none() {
-            wrong.push(format!(
-                "pgherd.{key}={} failed validation (a time of 2 s or more), using the default",
-                short(value)
-            ));
-        }
-        span
-    };
+    let span = |key: &str| section.get(key).and_then(units::seconds);
+    let word = |key: &str, words| section.get(key).and_then(|value| units::word(value, words));
     let (lease, hang) = (span("lease_ttl"), span("hang_timeout"));
-    let word = |key: &str, words: &[&'static str]| {
-        let value = section.get(key)?;
-        let text = match value {
-            Value::Bool(false) => "off",
-            other => other.as_str().unwrap_or_default(),
-        };
-        words
-            .iter()
-            .copied()
-            .find(|word| word.eq_ignore_ascii_case(text))
-    };
     let guard = word("guard", &["automatic", "required", "off"]).map(guard_mode);
     let handover = word("crash_handover", &["off", "sync"]).map(crash_handover);
+    let mut told = Vec::new();
     let ttl = Span::from_secs(times.ttl.unsigned_abs());
     let from_times = (times.ttl - times.loop_wait).max(2 * times.retry_timeout);
     let lease = local.lease_ttl.or(lease);
@@ -191,7 +229,7 @@ fn ours(dynamic: &mut Dynamic<'_, '_>, node: &NodeConfig, times: &Times) -> Sett
     let mut lease_ttl = whole.unwrap_or(Span::from_secs(from_times.unsigned_abs()));
     if lease_ttl > ttl {
         if whole.is_some() {
-            wrong.push(format!(
+            told.push(format!(
                 "pgherd.lease_ttl={} is larger than ttl={}, using ttl",
                 lease_ttl.as_secs(),
                 times.ttl
@@ -200,12 +238,12 @@ fn ours(dynamic: &mut Dynamic<'_, '_>, node: &NodeConfig, times: &Times) -> Sett
         lease_ttl = ttl;
     }
     if lease_ttl < SAFE_LEASE {
-        wrong.push(format!(
+        told.push(format!(
             "pgherd.lease_ttl={} is less than 5: a change of etcd's leader may demote the primary",
             lease_ttl.as_secs()
         ));
     }
-    dynamic.warnings.append(&mut wrong);
+    dynamic.warnings.append(&mut told);
     Settings {
         lease_ttl,
         hang_timeout: local.hang_timeout.or(hang).unwrap_or(ttl),
@@ -219,20 +257,9 @@ fn ours(dynamic: &mut Dynamic<'_, '_>, node: &NodeConfig, times: &Times) -> Sett
 }
 
 fn synchronous(value: &Value) -> Option<SynchronousMode> {
-    match value.as_str().map(str::to_ascii_lowercase).as_deref() {
-        Some("quorum") => Some(SynchronousMode::Quorum),
-        _ => Some(match units::boolean(value)? {
-            true => SynchronousMode::On,
-            false => SynchronousMode::Off,
-        }),
-    }
-}
-
-/// A value for a message.
-fn short(value: &Value) -> String {
-    let text = match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    text.chars().filter(|c| !c.is_control()).take(40).collect()
+    Some(match units::word(value, &["off", "on", "quorum"])? {
+        "quorum" => SynchronousMode::Quorum,
+        "on" => SynchronousMode::On,
+        _ => SynchronousMode::Off,
+    })
 }

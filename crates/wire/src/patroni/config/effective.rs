@@ -9,34 +9,6 @@ use std::collections::BTreeMap;
 
 pub use super::parameters::is_owned;
 
-/// Keys of the dynamic configuration.
-pub(super) const DYNAMIC_KEYS: &[&str] = &[
-    "ttl",
-    "loop_wait",
-    "retry_timeout",
-    "maximum_lag_on_failover",
-    "maximum_lag_on_syncnode",
-    "max_timelines_history",
-    "check_timeline",
-    "primary_start_timeout",
-    "master_start_timeout",
-    "primary_stop_timeout",
-    "master_stop_timeout",
-    "synchronous_mode",
-    "synchronous_mode_strict",
-    "synchronous_node_count",
-    "failsafe_mode",
-    "pause",
-    "member_slots_ttl",
-    "slots",
-    "permanent_slots",
-    "permanent_replication_slots",
-    "ignore_slots",
-    "standby_cluster",
-    "postgresql",
-    "pgherd",
-];
-
 /// Options of pg_basebackup that the agent decides.
 const REFUSED: &[&str] = &[
     "pgdata",
@@ -142,21 +114,17 @@ pub fn effective(node: &NodeConfig, dynamic: Option<&Value>) -> Effective {
             &empty
         }
     };
-    if document
-        .get("standby_cluster")
-        .is_some_and(Value::is_object)
-    {
-        warnings.push("standby_cluster has no effect yet".into());
-    }
     let mut dynamic = Dynamic::new(document, &mut warnings);
-    let shared = merged(node, &mut dynamic);
+    dynamic.tell_unused();
+    let shared = merged(node, &dynamic);
     let mut settings = settings(&mut dynamic, node, &shared);
     let physical_slots = physical_slots(&mut dynamic);
     settings.permanent_slots = physical_slots
         .iter()
         .map(|slot| slot.name.clone())
         .collect();
-    let parameters = parameters::merged(node, dynamic.section("postgresql"), dynamic.warnings);
+    let section = dynamic.section("postgresql").cloned();
+    let parameters = parameters::merged(node, section.as_ref(), dynamic.warnings);
     let postgresql = postgres(&shared, parameters, physical_slots, dynamic.warnings);
     Effective {
         settings,
@@ -173,7 +141,7 @@ pub fn merge_patch(document: &mut Value, patch: &Value) {
 
 /// `postgresql` of the dynamic configuration with the node's own values over it. What only a
 /// node can say is not taken from the dynamic one.
-fn merged(node: &NodeConfig, dynamic: &mut Dynamic<'_, '_>) -> Map<String, Value> {
+fn merged(node: &NodeConfig, dynamic: &Dynamic<'_>) -> Map<String, Value> {
     const LOCAL_ONLY: &[&str] = &[
         "connect_address",
         "proxy_address",
@@ -205,12 +173,9 @@ fn postgres(
             .and_then(plain)
             .filter(|text| !text.is_empty())
     };
-    let mut lines = |key: &str| match shared.get(key)? {
-        Value::Array(items) => Some(items.iter().filter_map(plain).collect()),
-        _ => {
-            warnings.push(format!("postgresql.{key} is not a list, ignored"));
-            None
-        }
+    let lines = |key: &str| {
+        let items = shared.get(key)?.as_array()?;
+        Some(items.iter().filter_map(plain).collect())
     };
     let (pg_hba, pg_ident) = (lines("pg_hba"), lines("pg_ident"));
     let named = shared.get("create_replica_methods");
@@ -303,17 +268,13 @@ fn basebackup(value: Option<&Value>, warnings: &mut Vec<String>) -> Vec<Baseback
 }
 
 /// `slots` of type physical; names by PostgreSQL's rule.
-fn physical_slots(dynamic: &mut Dynamic<'_, '_>) -> Vec<PhysicalSlot> {
+fn physical_slots(dynamic: &mut Dynamic<'_>) -> Vec<PhysicalSlot> {
     let keys = ["slots", "permanent_slots", "permanent_replication_slots"];
-    let Some(slots) = keys.into_iter().find_map(|key| dynamic.section(key)) else {
-        return Vec::new();
-    };
-    let mut physical = Vec::new();
-    for (name, value) in slots {
-        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if name.is_empty() || name.len() > 63 || !name.chars().all(legal) {
-            let line = format!("slots: {name:?} is no name for a slot, ignored");
-            dynamic.warnings.push(line);
+    let slots = keys.into_iter().find_map(|key| dynamic.section(key));
+    let (mut physical, mut told) = (Vec::new(), Vec::new());
+    for (name, value) in slots.into_iter().flatten() {
+        if !is_slot_name(name) {
+            told.push(format!("slots: {name:?} is no name for a slot, ignored"));
             continue;
         }
         let text = |key: &str| value.get(key).and_then(Value::as_str);
@@ -321,13 +282,27 @@ fn physical_slots(dynamic: &mut Dynamic<'_, '_>) -> Vec<PhysicalSlot> {
             Some(kind) => kind == "physical",
             None => text("database").is_none() || text("plugin").is_none(),
         };
-        if is_physical {
-            let cluster_type = text("cluster_type").map(str::to_owned);
-            let name = name.clone();
-            physical.push(PhysicalSlot { name, cluster_type });
+        if !is_physical {
+            told.push(format!(
+                "slots.{name}: only physical slots are made yet, ignored"
+            ));
+            continue;
         }
+        let cluster_type = text("cluster_type").map(str::to_owned);
+        if cluster_type.is_some() {
+            told.push(format!("slots.{name}.cluster_type has no effect yet"));
+        }
+        let name = name.clone();
+        physical.push(PhysicalSlot { name, cluster_type });
     }
+    dynamic.warnings.append(&mut told);
     physical
+}
+
+/// PostgreSQL's rule.
+pub(super) fn is_slot_name(name: &str) -> bool {
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    (1..=63).contains(&name.len()) && name.chars().all(legal)
 }
 
 /// A list of text, or comma separated text.

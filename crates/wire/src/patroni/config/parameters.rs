@@ -33,8 +33,8 @@ const OWNED: &[(&str, &str, Rule)] = &[
     ("wal_keep_size", "128MB", Rule::Megabytes(16)),
 ];
 
-/// Those that nobody can set.
-const FIXED: &[&str] = &["listen_addresses", "port", "cluster_name"];
+/// Those that nobody can set, because they follow from the node's own configuration.
+pub(super) const FIXED: &[&str] = &["listen_addresses", "port", "cluster_name"];
 
 /// Is this a parameter that the agent decides, from the dynamic configuration only? Most are
 /// passed on the command line; `wal_keep_size` stands in the file.
@@ -52,9 +52,6 @@ pub(super) fn merged(
 ) -> BTreeMap<String, String> {
     let dynamic = dynamic.and_then(|section| section.get("parameters"));
     let local = node.postgresql.shared.get("parameters");
-    if dynamic.is_some_and(|parameters| !parameters.is_object() && !parameters.is_null()) {
-        warnings.push("postgresql.parameters is not a mapping, ignored".into());
-    }
     let values = |section: Option<&Value>| -> Map<String, Value> {
         let section = section.and_then(Value::as_object).into_iter().flatten();
         section

@@ -6,9 +6,10 @@ use super::read_bootstrap::bootstrap;
 use super::read_etcd3::etcd3;
 use super::read_postgresql::postgresql;
 use super::section::Section;
-use super::yaml::Node;
+use super::shape::PGHERD;
+use super::yaml::{Data, Node};
 use crate::patroni::dcs::{published_tags, tags_from_value};
-use crate::patroni::lenient::{as_i64, truthy};
+use crate::patroni::lenient::truthy;
 use pgherd_model::{CrashHandover, GuardMode, MemberName, Span, Tags};
 use serde_json::{Map, Value};
 use std::cell::RefCell;
@@ -18,12 +19,8 @@ type Result<T> = std::result::Result<T, ConfigError>;
 /// Everything of a node.
 pub(super) fn node_config(root: &Node, warnings: &RefCell<Vec<String>>) -> Result<NodeConfig> {
     let root = Section::root(root, warnings)?;
-    let scope = root.required_text("scope")?;
-    let name = root.required_text("name")?;
-    if name.contains('/') {
-        let problem = "expected a name without `/`: it is part of a key in etcd".to_owned();
-        return Err(root.error("name", problem));
-    }
+    let scope = part_of_keys(&root, "scope")?;
+    let name = part_of_keys(&root, "name")?;
     let restapi = restapi(&root.child("restapi")?)?;
     let config = NodeConfig {
         scope,
@@ -52,8 +49,12 @@ pub(super) fn node_config(root: &Node, warnings: &RefCell<Vec<String>>) -> Resul
 pub(super) fn ctl_config(root: &Node, warnings: &RefCell<Vec<String>>) -> Result<CtlConfig> {
     let root = Section::root(root, warnings)?;
     let api = root.child("restapi")?;
+    let scope = match root.node("scope") {
+        Some(_) => Some(part_of_keys(&root, "scope")?),
+        None => None,
+    };
     let mut config = CtlConfig {
-        scope: root.text("scope")?,
+        scope,
         namespace: namespace(&root)?,
         etcd3: etcd3(&root)?,
         ctl: ctl(&root.child("ctl")?, None)?,
@@ -67,13 +68,28 @@ pub(super) fn ctl_config(root: &Node, warnings: &RefCell<Vec<String>>) -> Result
     Ok(config)
 }
 
+/// `scope` and `name` are parts of the keys in etcd: one part each, and never none.
+fn part_of_keys(root: &Section<'_>, key: &str) -> Result<String> {
+    let text = root.required_text(key)?;
+    let problem = if text.contains('/') {
+        "without `/`, because it is one part of the keys in etcd"
+    } else if text.trim() != text {
+        "without blanks at its ends"
+    } else if text.contains(char::is_control) {
+        "on one line, without control characters"
+    } else {
+        return Ok(text);
+    };
+    Err(root.error(key, format!("expected text {problem}, found {text:?}")))
+}
+
 fn namespace(root: &Section<'_>) -> Result<String> {
     let namespace = root.text("namespace")?;
     Ok(namespace.unwrap_or_else(|| "/service".into()))
 }
 
-/// `host[:port]`, IPv6 in brackets.
-pub(super) fn host_port(text: &str, default_port: u16) -> Option<HostPort> {
+/// `host[:port]`, IPv6 in brackets. Without a default the port must be there.
+pub(super) fn host_port(text: &str, default_port: Option<u16>) -> Option<HostPort> {
     let text = text.trim();
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -90,46 +106,39 @@ pub(super) fn host_port(text: &str, default_port: u16) -> Option<HostPort> {
         },
     };
     let port = match port {
-        None => default_port,
-        Some(port) => port.parse().ok()?,
+        None => default_port?,
+        Some(port) => port.parse().ok().filter(|port| *port > 0)?,
     };
-    let clean = !host.contains(|c: char| c.is_whitespace() || c == '/');
+    let clean = host
+        .chars()
+        .all(|c| c.is_alphanumeric() || ".-_:%*".contains(c));
     clean.then(|| HostPort {
         host: host.to_owned(),
         port,
     })
 }
 
-pub(super) fn address(
-    section: &Section<'_>,
-    key: &str,
-    default_port: u16,
-) -> Result<Option<HostPort>> {
+pub(super) fn address(section: &Section<'_>, key: &str) -> Result<Option<HostPort>> {
     let Some(text) = section.text(key)?.filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
-    match host_port(&text, default_port) {
+    match host_port(&text, None) {
         Some(address) => Ok(Some(address)),
         None => Err(section.error(key, format!("expected HOST:PORT, found {text:?}"))),
     }
 }
 
 /// `connect_address`, else `listen` if others can connect to that.
-pub(super) fn connect_address(
-    section: &Section<'_>,
-    listen: &HostPort,
-    default_port: u16,
-) -> Result<HostPort> {
-    if let Some(address) = address(section, "connect_address", default_port)? {
-        if matches!(address.host.as_str(), "" | "*" | "0.0.0.0" | "::") {
-            let problem = format!("expected an address that others can reach, found {address}");
-            return Err(section.error("connect_address", problem));
+pub(super) fn connect_address(section: &Section<'_>, listen: &HostPort) -> Result<HostPort> {
+    let reachable = |host: &str| !matches!(host, "" | "*" | "0.0.0.0" | "::");
+    match address(section, "connect_address")? {
+        Some(address) if reachable(&address.host) && !address.host.contains('*') => Ok(address),
+        Some(address) => {
+            let problem = format!("expected an address that others can reach, found \"{address}\"");
+            Err(section.error("connect_address", problem))
         }
-        return Ok(address);
-    }
-    match listen.host.as_str() {
-        "" | "*" | "0.0.0.0" | "::" => Err(section.missing("connect_address", "HOST:PORT")),
-        _ => Ok(listen.clone()),
+        None if reachable(&listen.host) => Ok(listen.clone()),
+        None => Err(section.missing("connect_address", "HOST:PORT")),
     }
 }
 
@@ -181,18 +190,24 @@ fn log(section: &Section<'_>) -> Result<Log> {
     if section.text("format").ok().flatten().as_deref() != Some(LINE) {
         section.without_effect(&["format"]);
     }
-    section.without_effect(&["dateformat", "loggers"]);
+    section.without_effect(&["dateformat", "loggers", "dir", "static_fields"]);
+    section.without_effect(&[
+        "file_num",
+        "file_size",
+        "mode",
+        "deduplicate_heartbeat_logs",
+    ]);
     section.finish();
     Ok(log)
 }
 
 fn restapi(section: &Section<'_>) -> Result<RestApi> {
-    let listen = address(section, "listen", 8008)?;
+    let listen = address(section, "listen")?;
     let listen = listen.ok_or_else(|| section.missing("listen", "HOST:PORT"))?;
     let verify_client = section.word("verify_client", &["none", "optional", "required"])?;
     let tokens = section.word("server_tokens", &["original", "minimal", "productonly"])?;
     let api = RestApi {
-        connect_address: connect_address(section, &listen, 8008)?,
+        connect_address: connect_address(section, &listen)?,
         listen,
         authentication: login(&section.child("authentication")?)?,
         certfile: section.path("certfile")?,
@@ -244,15 +259,31 @@ fn ctl(section: &Section<'_>, restapi: Option<&RestApi>) -> Result<Ctl> {
 }
 
 fn tags(section: &Section<'_>) -> Result<Tags> {
+    for flag in [
+        "nofailover",
+        "clonefrom",
+        "noloadbalance",
+        "nosync",
+        "nostream",
+    ] {
+        // Patroni takes every text for true, also "false": nobody means that.
+        if section
+            .node(flag)
+            .is_some_and(|node| matches!(node.data, Data::Text(_)))
+        {
+            return Err(section.wrong(flag, "a boolean (true or false, without quotes)"));
+        }
+        section.flag(flag)?;
+    }
     let value = |name: &str| Some((name.to_owned(), section.node(name)?.to_json()));
-    let tags: Map<String, Value> = section.keys().filter_map(value).collect();
+    let mut tags: Map<String, Value> = section.keys().filter_map(value).collect();
     for (flag, priority) in [
         ("nofailover", "failover_priority"),
         ("nosync", "sync_priority"),
     ] {
-        let given = section.integer(priority, i64::MIN, i64::MAX)?;
+        let given = section.integer(priority, 0, i64::MAX)?;
         let set = tags.get(flag).map(truthy);
-        if let (Some(set), Some(given)) = (set, given.or(tags.get(priority).and_then(as_i64)))
+        if let (Some(set), Some(given)) = (set, given)
             && set == (given > 0)
         {
             let set = if set { "True" } else { "False" };
@@ -265,10 +296,13 @@ fn tags(section: &Section<'_>) -> Result<Tags> {
             );
         }
     }
-    section.text("replicatefrom")?;
+    if let Some(name) = section.text("replicatefrom")? {
+        tags.insert("replicatefrom".into(), name.into());
+    }
     Ok(tags_from_value(&Value::Object(published_tags(&tags))))
 }
 
+/// Read for its types only: the guard takes the watchdog's place.
 fn watchdog(section: &Section<'_>) -> Result<Watchdog> {
     let mode = section.word("mode", &["off", "false", "automatic", "required"])?;
     let watchdog = Watchdog {
@@ -283,25 +317,36 @@ fn watchdog(section: &Section<'_>) -> Result<Watchdog> {
         safety_margin: section.integer("safety_margin", -1, i64::MAX)?.unwrap_or(5),
     };
     section.node("driver");
+    let required = "REQUIRED BUT NOT USED: no watchdog device is opened, and nodes lead without one. \
+                    pgherd's guard takes its place: set pgherd.guard: required to allow no leader \
+                    without it";
+    match watchdog.mode {
+        WatchdogMode::Off => {}
+        WatchdogMode::Required => section.warn_at("mode", required),
+        WatchdogMode::Automatic if section.present => section.warn_here(
+            "not used: no watchdog device is opened, pgherd's guard takes its place (pgherd.guard)",
+        ),
+        WatchdogMode::Automatic => {}
+    }
     section.finish();
     Ok(watchdog)
 }
 
-fn pgherd(section: &Section<'_>) -> Result<Pgherd> {
-    let least = |key: &str, span: Option<Span>| match span {
-        Some(span) if span < Span::from_secs(2) => {
-            Err(section.error(key, "expected 2 s or more, found less".into()))
-        }
-        Some(span) if key == "lease_ttl" && span.subsec_nanos() != 0 => {
-            Err(section.error(key, "expected whole seconds, found a fraction".into()))
-        }
-        span => Ok(span),
-    };
+/// Local, and in `bootstrap.dcs`.
+pub(super) fn pgherd(section: &Section<'_>) -> Result<Pgherd> {
+    for (key, shape) in PGHERD {
+        section.check(key, shape)?;
+    }
+    let lease_ttl = section.span("lease_ttl", Span::ZERO)?;
+    if lease_ttl.is_some_and(|lease| lease.subsec_nanos() != 0) {
+        let problem = "expected whole seconds, found a fraction".to_owned();
+        return Err(section.error("lease_ttl", problem));
+    }
     let guard = section.word("guard", &["automatic", "required", "off"])?;
     let handover = section.word("crash_handover", &["off", "sync"])?;
     let pgherd = Pgherd {
-        lease_ttl: least("lease_ttl", section.span("lease_ttl")?)?,
-        hang_timeout: least("hang_timeout", section.span("hang_timeout")?)?,
+        lease_ttl,
+        hang_timeout: section.span("hang_timeout", Span::ZERO)?,
         guard: guard.map(guard_mode),
         crash_handover: handover.map(crash_handover),
     };

@@ -2,20 +2,18 @@
 
 use super::ConfigError;
 use super::node::{Bootstrap, BootstrapMethod, InitdbOption};
-use super::section::Section;
-use super::yaml::{Data, Node};
+use super::parameters::FIXED;
+use super::read::pgherd;
+use super::read_postgresql::{LOCAL_KEYS, check_shared, is_shared};
+use super::section::{Section, plain_text};
+use super::shape::{DYNAMIC, Shape};
+use super::yaml::{Data, Entry, Node};
 use serde_json::{Map, Value};
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
 pub(super) fn bootstrap(section: &Section<'_>) -> Result<Bootstrap> {
-    let dcs = section.child("dcs")?;
-    dcs.without_effect(&["standby_cluster", "ignore_slots"]);
-    for key in super::effective::DYNAMIC_KEYS {
-        dcs.node(key);
-    }
-    dcs.finish();
-    dcs.child("postgresql")?.child("parameters")?;
+    dcs(&section.child("dcs")?)?;
     let method = match section.text("method")?.as_deref() {
         None | Some("initdb") => BootstrapMethod::Initdb,
         Some(name) => {
@@ -32,9 +30,15 @@ pub(super) fn bootstrap(section: &Section<'_>) -> Result<Bootstrap> {
             }
         }
     };
+    if method != BootstrapMethod::Initdb {
+        let what =
+            "only initdb is supported yet: this node makes no new cluster, it only joins one";
+        section.warn_at("method", what);
+    }
     let post_bootstrap = section.text("post_bootstrap")?;
     let config = Bootstrap {
-        configured: section.present,
+        // Nobody may get an empty cluster where the configuration says how to restore one.
+        configured: section.present && method == BootstrapMethod::Initdb,
         dcs: match section.node("dcs") {
             Some(node) => node.to_json(),
             None => Value::Object(Map::new()),
@@ -58,6 +62,44 @@ pub(super) fn bootstrap(section: &Section<'_>) -> Result<Bootstrap> {
     Ok(config)
 }
 
+/// The first dynamic configuration: strict, because file and line are known here.
+fn dcs(dcs: &Section<'_>) -> Result<()> {
+    for (key, shape) in DYNAMIC {
+        match *key {
+            "postgresql" => dynamic_postgresql(&dcs.child(key)?)?,
+            "pgherd" => drop(pgherd(&dcs.child(key)?)?),
+            key => dcs.check(key, shape)?,
+        }
+    }
+    dcs.finish();
+    Ok(())
+}
+
+/// `bootstrap.dcs.postgresql`: what can not be taken from there is told.
+fn dynamic_postgresql(section: &Section<'_>) -> Result<()> {
+    let methods = check_shared(section)?;
+    section.check("use_slots", &Shape::Flag)?;
+    let parameters = section.child("parameters")?;
+    for name in parameters.keys() {
+        if FIXED.contains(&name.to_ascii_lowercase().as_str()) {
+            let what = "ignored, it follows from scope and postgresql.listen of each node";
+            parameters.warn_at(name, what);
+        }
+    }
+    for key in section.keys() {
+        if is_shared(section, key, &methods) {
+            continue;
+        }
+        if LOCAL_KEYS.contains(&key) {
+            section.node(key);
+            let what = "ignored, it is only taken from section postgresql of the node itself";
+            section.warn_at(key, what);
+        }
+    }
+    section.finish();
+    Ok(())
+}
+
 /// A list of flags and single pairs, or a mapping.
 fn initdb(section: &Section<'_>) -> Result<Vec<InitdbOption>> {
     let options = options(section, "initdb")?;
@@ -77,35 +119,47 @@ fn initdb(section: &Section<'_>) -> Result<Vec<InitdbOption>> {
 
 /// Options of a program: (name without dashes, value; `None`: a flag).
 pub(super) fn options(section: &Section<'_>, key: &str) -> Result<Vec<(String, Option<String>)>> {
-    let what = "a list of names and `name: value`";
-    let pair = |name: &str, node: &Node| {
-        let text = |node: &Node| match &node.data {
-            Data::Bool(flag) => Some(flag.to_string()),
-            Data::Text(text) => Some(text.clone()),
-            Data::Int(number) => Some(number.to_string()),
-            Data::Float(number) => Some(format!("{number:?}")),
-            _ => None,
-        };
-        let name = name.trim_start_matches('-').to_owned();
-        match &node.data {
+    let wrong = |node: &Node, found: &str| {
+        let key = section.full(key);
+        let problem = format!("{key}: expected `- name` or `- name: value`, found {found}");
+        ConfigError::new(&node.place, problem)
+    };
+    let pair = |entry: &Entry| {
+        let name = entry.key.trim_start_matches('-').to_owned();
+        match &entry.node.data {
             Data::Null | Data::Bool(true) => Ok((name, None)),
-            _ => match text(node) {
+            Data::Bool(false) => Ok((name, Some("false".into()))),
+            _ => match plain_text(&entry.node) {
                 Some(text) => Ok((name, Some(text))),
-                None => Err(section.wrong(key, what)),
+                None => Err(wrong(
+                    &entry.node,
+                    &format!("{} as value of {name}", entry.node.kind()),
+                )),
             },
         }
     };
     match section.node(key).map(|node| &node.data) {
         None => Ok(Vec::new()),
-        Some(Data::Map(entries)) => entries.iter().map(|e| pair(&e.key, &e.node)).collect(),
+        Some(Data::Map(entries)) => entries.iter().map(pair).collect(),
         Some(Data::List(items)) => items
             .iter()
             .map(|item| match &item.data {
                 Data::Text(name) => Ok((name.trim_start_matches('-').to_owned(), None)),
-                Data::Map(entries) if entries.len() == 1 => pair(&entries[0].key, &entries[0].node),
-                _ => Err(section.wrong(key, what)),
+                Data::Map(entries) => match entries.as_slice() {
+                    [entry] => pair(entry),
+                    _ => {
+                        let keys: Vec<&str> = entries.iter().map(|e| e.key.as_str()).collect();
+                        let keys = keys.join(", ");
+                        let found = format!(
+                            "one item with {} keys ({keys}): put a dash before each",
+                            entries.len()
+                        );
+                        Err(wrong(item, &found))
+                    }
+                },
+                _ => Err(wrong(item, item.kind())),
             })
             .collect(),
-        Some(_) => Err(section.wrong(key, what)),
+        Some(_) => Err(section.wrong(key, &Shape::Options.expected())),
     }
 }

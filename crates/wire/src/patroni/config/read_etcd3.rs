@@ -133,7 +133,7 @@ fn endpoint_url(text: &str, protocol: &str) -> Option<(String, Option<Login>)> {
         Some((login, authority)) => (login.split_once(':'), authority),
         None => (None, authority),
     };
-    let address = host_port(authority, 2379).filter(|address| !address.host.is_empty())?;
+    let address = host_port(authority, Some(2379)).filter(|address| !address.host.is_empty())?;
     let login = login.map(|(username, password)| Login {
         username: username.to_owned(),
         password: Secret::new(password),

@@ -1,33 +1,35 @@
 //! Section `postgresql` of a node.
 
 use super::ConfigError;
+use super::dynamic::{OTHER_METHODS, UNUSED_OF_POSTGRESQL, only_basebackup};
 use super::effective::is_owned;
 use super::node::*;
 use super::read::{address, connect_address};
-use super::read_bootstrap::options;
 use super::section::Section;
-use super::yaml::{Data, Node};
+use super::shape::POSTGRESQL;
+use super::yaml::Node;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
-/// Keys that may also come from the dynamic configuration, apart from sections of methods.
-const SHARED: &[&str] = &[
-    "parameters",
-    "pg_hba",
-    "pg_ident",
-    "recovery_conf",
-    "create_replica_methods",
-    "create_replica_method",
-    "basebackup",
-    "callbacks",
-    "pre_promote",
-    "before_stop",
-    "use_pg_rewind",
-    "remove_data_directory_on_rewind_failure",
-    "remove_data_directory_on_diverged_timelines",
-    "pg_ctl_timeout",
+/// Keys that only count in the node's own configuration.
+pub(super) const LOCAL_KEYS: &[&str] = &[
+    "listen",
+    "connect_address",
+    "proxy_address",
+    "data_dir",
+    "config_dir",
+    "config_base_name",
+    "custom_conf",
+    "bin_dir",
+    "bin_name",
+    "pgpass",
+    "authentication",
+    "use_unix_socket",
+    "use_unix_socket_repl",
+    "database",
+    "krbsrvname",
 ];
 
 pub(super) fn postgresql(section: &Section<'_>) -> Result<Postgresql> {
@@ -43,9 +45,9 @@ pub(super) fn postgresql(section: &Section<'_>) -> Result<Postgresql> {
     let base_name = section.text("config_base_name")?;
     let database = section.text("database")?.filter(|name| !name.is_empty());
     let config = Postgresql {
-        connect_address: connect_address(section, &first, 5432)?,
+        connect_address: connect_address(section, &first)?,
         listen,
-        proxy_address: address(section, "proxy_address", 5432)?,
+        proxy_address: address(section, "proxy_address")?,
         config_dir: config_dir.unwrap_or_else(|| data_dir.clone()),
         data_dir,
         config_base_name: base_name.unwrap_or_else(|| "postgresql".into()),
@@ -60,6 +62,13 @@ pub(super) fn postgresql(section: &Section<'_>) -> Result<Postgresql> {
         krbsrvname: section.text("krbsrvname")?,
         shared: shared(section)?,
     };
+    section.without_effect(UNUSED_OF_POSTGRESQL);
+    for key in ["create_replica_methods", "create_replica_method"] {
+        let methods = section.node(key).map(Node::to_json);
+        if methods.is_some_and(|methods| !only_basebackup(&methods)) {
+            section.warn_at(key, OTHER_METHODS);
+        }
+    }
     if section.node("use_slots").is_some() {
         let what = "ignored, it is only taken from the dynamic configuration";
         section.warn_at("use_slots", what);
@@ -77,18 +86,23 @@ fn listen(section: &Section<'_>) -> Result<Listen> {
             format!("expected ADDRESS[,…]:PORT, found {text:?}"),
         )
     };
-    let (addresses, port) = match text.rsplit_once(':') {
-        Some((addresses, port)) if !port.ends_with(']') => {
-            (addresses, port.parse().map_err(|_| wrong())?)
-        }
-        _ => (text.as_str(), 5432),
-    };
+    let (addresses, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port
+        .parse()
+        .ok()
+        .filter(|port| *port > 0)
+        .ok_or_else(wrong)?;
     let addresses = addresses.split(',').map(|address| {
         let address = address.trim().trim_start_matches('[').trim_end_matches(']');
         address.to_owned()
     });
     let addresses: Vec<String> = addresses.filter(|address| !address.is_empty()).collect();
-    if addresses.is_empty() {
+    let clean = |address: &String| {
+        address
+            .chars()
+            .all(|c| c.is_alphanumeric() || ".-_:%*".contains(c))
+    };
+    if addresses.is_empty() || !addresses.iter().all(clean) {
         return Err(wrong());
     }
     Ok(Listen {
@@ -141,69 +155,43 @@ fn credentials(section: &Section<'_>) -> Result<Credentials> {
 
 /// Checks types here, where file and line are known; [`super::effective`] reads the values.
 fn shared(section: &Section<'_>) -> Result<Map<String, Value>> {
-    parameters(section)?;
-    for list in ["pg_hba", "pg_ident"] {
-        section.lines(list)?;
-    }
-    section.texts("recovery_conf")?;
-    let methods = match section.words("create_replica_methods")? {
-        Some(methods) => methods,
-        None => section.words("create_replica_method")?.unwrap_or_default(),
-    };
-    options(section, "basebackup")?;
-    let callbacks = section.child("callbacks")?;
-    for callback in [
-        "on_start",
-        "on_stop",
-        "on_restart",
-        "on_reload",
-        "on_role_change",
-    ] {
-        callbacks.text(callback)?;
-    }
-    callbacks.finish();
-    for script in ["pre_promote", "before_stop"] {
-        section.text(script)?;
-    }
-    for flag in [
-        "use_pg_rewind",
-        "remove_data_directory_on_rewind_failure",
-        "remove_data_directory_on_diverged_timelines",
-    ] {
-        section.flag(flag)?;
-    }
-    section.span("pg_ctl_timeout")?;
-    let mut shared = Map::new();
-    for key in section.keys() {
-        let Some(node) = section.node_if(key, |node| is_shared(key, node, &methods)) else {
-            continue;
-        };
-        shared.insert(key.to_owned(), node.to_json());
-    }
-    Ok(shared)
-}
-
-/// Sections of methods have any name: those that `create_replica_methods` lists, or that hold a
-/// command (the list may come from the dynamic configuration).
-fn is_shared(key: &str, node: &Node, methods: &[String]) -> bool {
-    SHARED.contains(&key)
-        || methods.iter().any(|method| method == key)
-        || node.entry("command").is_some()
-}
-
-fn parameters(section: &Section<'_>) -> Result<()> {
+    let methods = check_shared(section)?;
     let parameters = section.child("parameters")?;
     for name in parameters.keys() {
-        let Some(node) = parameters.node(name) else {
-            continue;
-        };
-        if matches!(node.data, Data::List(_) | Data::Map(_)) {
-            return Err(parameters.wrong(name, "text, a number or a boolean"));
-        }
         if is_owned(&name.to_ascii_lowercase()) {
             let what = "ignored, it is only taken from the dynamic configuration";
             parameters.warn_at(name, what);
         }
     }
-    Ok(())
+    let mut shared = Map::new();
+    for key in section.keys().filter(|key| *key != "use_slots") {
+        if is_shared(section, key, &methods)
+            && let Some(node) = section.node(key)
+        {
+            shared.insert(key.to_owned(), node.to_json());
+        }
+    }
+    Ok(shared)
+}
+
+/// Checks what the local and the dynamic `postgresql` have in common; the names of the methods.
+pub(super) fn check_shared(section: &Section<'_>) -> Result<Vec<String>> {
+    for (key, shape) in POSTGRESQL.iter().filter(|(key, _)| *key != "use_slots") {
+        section.check(key, shape)?;
+    }
+    Ok(match section.words("create_replica_methods")? {
+        Some(methods) => methods,
+        None => section.words("create_replica_method")?.unwrap_or_default(),
+    })
+}
+
+/// Sections of methods have any name: those that `create_replica_methods` lists, or that hold a
+/// command (the list may come from the dynamic configuration). The key counts as known then.
+pub(super) fn is_shared(section: &Section<'_>, key: &str, methods: &[String]) -> bool {
+    POSTGRESQL.iter().any(|(known, _)| *known == key)
+        || section
+            .node_if(key, |node| {
+                methods.iter().any(|method| method == key) || node.entry("command").is_some()
+            })
+            .is_some()
 }

@@ -1,9 +1,13 @@
 //! Typed reading of one mapping of the YAML: says exactly where and what is wrong, and notices
 //! keys that nobody asked for.
 
+use super::effective::is_slot_name;
+use super::read_bootstrap::options;
+use super::shape::{Shape, short};
 use super::yaml::{Data, Entry, Node, Place};
 use super::{ConfigError, Secret, units};
 use pgherd_model::Span;
+use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -99,8 +103,13 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn required_text(&self, key: &str) -> Result<String> {
-        let text = self.text(key)?.filter(|text| !text.is_empty());
-        text.ok_or_else(|| self.missing(key, "text"))
+        match self.text(key)? {
+            Some(text) if text.trim().is_empty() => {
+                Err(self.error(key, "expected text, found empty text".into()))
+            }
+            Some(text) => Ok(text),
+            None => Err(self.missing(key, "text")),
+        }
     }
 
     pub(super) fn secret(&self, key: &str) -> Result<Option<Secret>> {
@@ -113,64 +122,105 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn flag(&self, key: &str) -> Result<Option<bool>> {
-        let Some(node) = self.node(key) else {
-            return Ok(None);
-        };
-        match units::boolean(&node.to_json()) {
-            Some(flag) => Ok(Some(flag)),
-            None => Err(self.wrong(key, "a boolean (on or off)")),
-        }
+        let value = self.scalar(key, Shape::Flag)?;
+        Ok(value.as_ref().and_then(units::boolean))
     }
 
     pub(super) fn integer(&self, key: &str, least: i64, most: i64) -> Result<Option<i64>> {
-        let Some(node) = self.node(key) else {
-            return Ok(None);
-        };
-        let what = match most {
-            i64::MAX => format!("an integer of {least} or more"),
-            _ => format!("an integer from {least} to {most}"),
-        };
-        match units::integer(&node.to_json()) {
-            Some(number) if (least..=most).contains(&number) => Ok(Some(number)),
-            Some(number) => Err(self.error(key, format!("expected {what}, found {number}"))),
-            None => Err(self.wrong(key, &what)),
-        }
+        let value = self.scalar(key, Shape::Integer(least, most))?;
+        Ok(value.as_ref().and_then(units::integer))
     }
 
-    pub(super) fn span(&self, key: &str) -> Result<Option<Span>> {
-        let Some(node) = self.node(key) else {
-            return Ok(None);
-        };
-        match units::seconds(&node.to_json()) {
-            Some(span) => Ok(Some(span)),
-            None => Err(self.wrong(key, "a time in seconds or with a unit")),
-        }
+    pub(super) fn span(&self, key: &str, least: Span) -> Result<Option<Span>> {
+        let value = self.scalar(key, Shape::Time(least))?;
+        Ok(value.as_ref().and_then(units::seconds))
     }
 
     /// One of a few words, without regard to case.
-    pub(super) fn word(&self, key: &str, words: &[&'static str]) -> Result<Option<&'static str>> {
+    pub(super) fn word(
+        &self,
+        key: &str,
+        words: &'static [&'static str],
+    ) -> Result<Option<&'static str>> {
+        let value = self.scalar(key, Shape::Word(words))?;
+        Ok(value.and_then(|value| units::word(&value, words)))
+    }
+
+    /// A value that is one word or number; refused with what was found.
+    fn scalar(&self, key: &str, shape: Shape) -> Result<Option<Value>> {
         let Some(node) = self.node(key) else {
             return Ok(None);
         };
-        let given = match node.data {
-            // `off` and `on` without quotes are booleans.
-            Data::Bool(false) if words.contains(&"off") => "off".into(),
-            Data::Bool(true) if words.contains(&"on") => "on".into(),
-            _ => plain_text(node).unwrap_or_default(),
-        };
-        let found = words.iter().find(|word| word.eq_ignore_ascii_case(&given));
-        match found {
-            Some(word) => Ok(Some(word)),
-            None => {
-                let what = format!("one of {}", words.join(", "));
-                match &node.data {
-                    Data::Text(text) => {
-                        Err(self.error(key, format!("expected {what}, found {text:?}")))
-                    }
-                    _ => Err(self.wrong(key, &what)),
+        let value = node.to_json();
+        if shape.accepts(&value) {
+            return Ok(Some(value));
+        }
+        let expected = shape.expected();
+        Err(match node.data {
+            Data::Text(_) => {
+                let found = short(&value);
+                self.error(key, format!("expected {expected}, found {found:?}"))
+            }
+            Data::Int(_) | Data::Float(_) | Data::Bool(_) => {
+                self.error(key, format!("expected {expected}, found {value}"))
+            }
+            Data::Null | Data::List(_) | Data::Map(_) => self.wrong(key, &expected),
+        })
+    }
+
+    /// Checks a value of the dynamic configuration where it stands in the file.
+    pub(super) fn check(&self, key: &str, shape: &Shape) -> Result<()> {
+        match shape {
+            Shape::Flag | Shape::Integer(..) | Shape::Bytes(_) | Shape::Time(_) => {
+                self.scalar(key, *shape).map(drop)
+            }
+            Shape::Word(_) => self.scalar(key, *shape).map(drop),
+            Shape::Text => self.text(key).map(drop),
+            Shape::Words => self.words(key).map(drop),
+            Shape::Lines => self.lines(key).map(drop),
+            Shape::Scalars => self.scalars(key).map(drop),
+            Shape::Options => options(self, key).map(drop),
+            Shape::Slots => self.slots(key),
+            Shape::List => match self.node(key).map(|node| &node.data) {
+                None | Some(Data::List(_)) => Ok(()),
+                Some(_) => Err(self.wrong(key, "a list")),
+            },
+            Shape::Section(table) => {
+                let section = self.child(key)?;
+                for (key, shape) in *table {
+                    section.check(key, shape)?;
                 }
+                section.finish();
+                Ok(())
             }
         }
+    }
+
+    /// A mapping of names to text, numbers or booleans; names in it are the user's own.
+    pub(super) fn scalars(&self, key: &str) -> Result<Section<'a>> {
+        let section = self.child(key)?;
+        for name in section.keys() {
+            if let Some(Data::List(_) | Data::Map(_)) = section.node(name).map(|node| &node.data) {
+                return Err(section.wrong(name, "text, a number or a boolean"));
+            }
+        }
+        Ok(section)
+    }
+
+    fn slots(&self, key: &str) -> Result<()> {
+        let slots = self.child(key)?;
+        for name in slots.keys() {
+            if !is_slot_name(name) {
+                let problem = "expected a name of at most 63 of a-z, 0-9 and _ for this slot";
+                return Err(slots.error(name, problem.into()));
+            }
+            match slots.node(name).map(|node| &node.data) {
+                None | Some(Data::Map(_) | Data::Int(0)) => {}
+                Some(Data::Text(text)) if text.is_empty() => {}
+                Some(_) => return Err(slots.wrong(name, "a mapping (type, database, plugin)")),
+            }
+        }
+        Ok(())
     }
 
     /// A list of texts, or comma separated text.
@@ -251,6 +301,12 @@ impl<'a> Section<'a> {
         self.warn(&self.place_of(key), key, what);
     }
 
+    /// Warning about this section as a whole.
+    pub(super) fn warn_here(&self, what: &str) {
+        let line = format!("{}: {}: {what}", self.place, self.path);
+        self.warnings.borrow_mut().push(line);
+    }
+
     pub(super) fn missing(&self, key: &str, what: &str) -> ConfigError {
         self.error(key, format!("expected {what}, found nothing: add this key"))
     }
@@ -278,7 +334,7 @@ impl<'a> Section<'a> {
 }
 
 /// Text, and numbers as Python would show them: `password: 1234` works.
-fn plain_text(node: &Node) -> Option<String> {
+pub(super) fn plain_text(node: &Node) -> Option<String> {
     match &node.data {
         Data::Text(text) => Some(text.clone()),
         Data::Int(number) => Some(number.to_string()),

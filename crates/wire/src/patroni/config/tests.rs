@@ -1,5 +1,7 @@
 //! Configurations as people write them, and what is said about broken ones.
 
+mod mistakes;
+
 use super::*;
 use pgherd_model::{CrashHandover, GuardMode, Settings, Span, SynchronousMode};
 use serde_json::{Value, json};
@@ -225,9 +227,22 @@ fn a_sample_loads_without_warnings() {
 }
 
 #[test]
-fn a_tls_sample_loads_without_warnings() {
+fn a_tls_sample_loads() {
     let loaded = read(TLS).unwrap();
-    assert_eq!(loaded.warnings, [] as [String; 0]);
+    let place = "environment variable PATRONI_CONFIGURATION:";
+    assert_eq!(
+        loaded.warnings,
+        [
+            "5: log.dir: has no effect yet",
+            "6: log.static_fields: has no effect yet",
+            "5: log.file_size: has no effect yet",
+            "5: log.mode: has no effect yet",
+            "37: postgresql.callbacks: has no effect yet",
+            "34: postgresql.create_replica_methods: methods other than basebackup have no effect \
+             yet: replicas are made by pg_basebackup",
+        ]
+        .map(|line| format!("{place}{line}"))
+    );
     let node = &loaded.node;
     assert_eq!(node.api_url(), "https://[fd00::1]:8008/patroni");
     assert_eq!(
@@ -259,8 +274,19 @@ fn a_tls_sample_loads_without_warnings() {
         tags,
         json!({"failover_priority": 2, "rack": "7", "nofailover": false})
     );
+}
+
+#[test]
+fn a_tls_sample_takes_effect() {
+    let node = &read(TLS).unwrap().node;
     let effective = effective(node, Some(&node.bootstrap.dcs));
-    assert_eq!(effective.warnings, [] as [String; 0]);
+    assert_eq!(
+        effective.warnings,
+        [
+            "synchronous_mode=quorum is not supported yet, it works like on",
+            "failsafe_mode has no effect yet",
+        ]
+    );
     let settings = effective.settings;
     assert_eq!(settings.synchronous_mode, SynchronousMode::Quorum);
     assert!(settings.failsafe_mode);
@@ -480,12 +506,12 @@ fn errors_name_values_out_of_range() {
         (
             "tags:\n",
             "pgherd: {lease_ttl: 1}\ntags:\n",
-            "n.yml:64: pgherd.lease_ttl: expected 2 s or more, found less",
+            "n.yml:64: pgherd.lease_ttl: expected a time of 2 s or more, found 1",
         ),
         (
             "tags:\n",
             "pgherd: {lease_ttl: soon}\ntags:\n",
-            "n.yml:64: pgherd.lease_ttl: expected a time in seconds or with a unit, found text",
+            "n.yml:64: pgherd.lease_ttl: expected a time of 2 s or more, found \"soon\"",
         ),
     ]);
 }
@@ -584,8 +610,8 @@ fn times_are_brought_into_range() {
             json!({"loop_wait": 0, "retry_timeout": "x", "pgherd": {"lease_ttl": 4}}),
             (30, 1, 10, 4),
             vec![
+                "retry_timeout=x failed validation (expected an integer), ignored",
                 "loop_wait=0 can't be smaller than 1, adjusting...",
-                "retry_timeout=x failed validation, using the default",
                 "pgherd.lease_ttl=4 is less than 5: a change of etcd's leader may demote the \
                  primary",
             ],
@@ -613,7 +639,16 @@ fn the_other_settings() {
         "pgherd": {"guard": false, "hang_timeout": 10, "crash_handover": "sync"},
         "unknown": {"kept": true}
     }));
-    assert_eq!(told, ["slots: \"Bad-Name\" is no name for a slot, ignored"]);
+    assert_eq!(
+        told,
+        [
+            "synchronous_node_count=0 failed validation (expected an integer of 1 or more), ignored",
+            "primary_stop_timeout has no effect yet",
+            "maximum_lag_on_syncnode has no effect yet",
+            "slots: \"Bad-Name\" is no name for a slot, ignored",
+            "slots.l: only physical slots are made yet, ignored",
+        ]
+    );
     assert_eq!(settings.synchronous_mode, SynchronousMode::On);
     assert_eq!(settings.synchronous_node_count, 1);
     assert_eq!(settings.primary_start_timeout, Span::ZERO);

@@ -22,6 +22,21 @@ pub(super) fn boolean(value: &Value) -> Option<bool> {
     }
 }
 
+/// One of a few words, without regard to case; where `off` or `on` is among them, [`boolean`] says
+/// the same.
+pub(super) fn word(value: &Value, words: &[&'static str]) -> Option<&'static str> {
+    let given = match (value.as_str(), boolean(value)) {
+        (_, Some(true)) if words.contains(&"on") => "on",
+        (_, Some(false)) if words.contains(&"off") => "off",
+        (Some(text), _) => text.trim(),
+        (None, _) => return None,
+    };
+    words
+        .iter()
+        .copied()
+        .find(|word| word.eq_ignore_ascii_case(given))
+}
+
 /// An integer: a number or text, decimal, `0x` hexadecimal or octal with a leading 0.
 pub(super) fn integer(value: &Value) -> Option<i64> {
     match value {

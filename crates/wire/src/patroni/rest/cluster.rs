@@ -34,11 +34,11 @@ pub fn cluster_document(cluster: &Cluster, scope: &str, mode: Mode) -> Value {
     if mode.paused {
         document.insert("pause".into(), json!(true));
     }
-    if let Some(request) = cluster.failover.as_ref().map(|stored| &stored.value)
-        && let Some(at) = &request.scheduled_at
+    if let Some(request) = cluster.failover_request()
+        && let Some(schedule) = &request.scheduled_at
     {
         let mut scheduled = Map::new();
-        scheduled.insert("at".into(), json!(at));
+        scheduled.insert("at".into(), json!(schedule.text));
         if let Some(from) = &request.leader {
             scheduled.insert("from".into(), json!(from.as_str()));
         }

@@ -109,7 +109,7 @@ pub fn parse_request(
     let failover = Failover {
         leader: leader.map(MemberName),
         member: candidate.map(MemberName),
-        scheduled_at: schedule.map(|schedule| schedule.text),
+        scheduled_at: schedule,
     };
     let ask = match failover.scheduled_at {
         Some(_) => Vec::new(),

@@ -247,7 +247,7 @@ fn the_cluster_document() {
     cluster.failover = Some(stored(Failover {
         leader: Some("n0".into()),
         member: None,
-        scheduled_at: Some("2030-01-01T00:00:00+00:00".into()),
+        scheduled_at: Some(stored_schedule("2030-01-01T00:00:00+00:00")),
     }));
     let mode = Mode {
         paused: true,

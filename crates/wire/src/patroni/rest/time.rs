@@ -5,16 +5,7 @@ use jiff::civil::{DateTime, Time};
 use jiff::fmt::temporal::{Pieces, PiecesOffset};
 use jiff::tz::Offset;
 use jiff::{Timestamp, Zoned};
-
-/// When a switchover or restart is to happen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Schedule {
-    /// The moment.
-    pub at: Timestamp,
-    /// As it is stored and shown: ISO 8601 with the offset that was asked for,
-    /// `2030-01-01T00:00:00+00:00`.
-    pub text: String,
-}
+use pgherd_model::{Schedule, WallTime};
 
 /// Why a time was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,18 +43,33 @@ impl BadSchedule {
 /// # Errors
 /// What is wrong with it, given that it is `now`.
 pub fn parse_schedule(text: &str, now: Timestamp) -> Result<Schedule, BadSchedule> {
+    let (local, offset, at) = moment(text)?;
+    if at < now {
+        return Err(BadSchedule::Past);
+    }
+    Ok(Schedule {
+        at: Some(WallTime(at.as_microsecond())),
+        text: shown(local, offset, 'T'),
+    })
+}
+
+/// Reads the time of a request that is stored already: any member or program may have written it.
+pub fn stored_schedule(text: &str) -> Schedule {
+    Schedule {
+        at: moment(text)
+            .ok()
+            .map(|(_, _, at)| WallTime(at.as_microsecond())),
+        text: text.to_owned(),
+    }
+}
+
+fn moment(text: &str) -> Result<(DateTime, Offset, Timestamp), BadSchedule> {
     let (local, offset) = parse(text)?;
     let offset = offset.ok_or(BadSchedule::NoZone)?;
     let at = offset
         .to_timestamp(local)
         .map_err(|_| BadSchedule::Unparsable)?;
-    if at < now {
-        return Err(BadSchedule::Past);
-    }
-    Ok(Schedule {
-        at,
-        text: shown(local, offset, 'T'),
-    })
+    Ok((local, offset, at))
 }
 
 /// `2026-11-21T00:21:11.967788+00:00`: in keys and in documents about the future.

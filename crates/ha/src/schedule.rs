@@ -1,0 +1,51 @@
+//! When a scheduled request is due. Here, and nowhere else, the wall clock counts: it is the clock
+//! by which somebody named a time (contract: patroni-ha-rules, section 14).
+
+use pgherd_model::{Failover, Schedule, Span, Time};
+
+use crate::ctx::Ctx;
+use crate::memory::Memory;
+use crate::race;
+
+/// How a time lies to now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// It lies ahead; look again then.
+    NotBefore(Time),
+    /// It has come.
+    Due,
+    /// It passed so long ago that nobody counts on it any more.
+    Stale,
+    /// What is written there is no time.
+    Unreadable,
+}
+
+pub(crate) fn when(ctx: &Ctx<'_>, schedule: &Schedule) -> When {
+    let Some(at) = schedule.at else {
+        return When::Unreadable;
+    };
+    let wall = ctx.view.wall;
+    if wall < at {
+        return When::NotBefore(ctx.now() + at.since(wall));
+    }
+    // In whole seconds, as Patroni: in a mixed cluster either may be the leader.
+    let late = Span::from_secs((ctx.view.settings.loop_wait * 3 / 2).as_secs());
+    match wall.since(at) > late {
+        true => When::Stale,
+        false => When::Due,
+    }
+}
+
+/// The request that counts while nobody holds the lock. A leader of ours strikes the time out
+/// before it stops. A genuine Patroni leaves it there: then it counts if the leader released the
+/// lock by itself at about that time.
+pub(crate) fn in_force<'a>(ctx: &Ctx<'a>, memory: &Memory) -> Option<&'a Failover> {
+    let request = ctx.cluster()?.failover_request()?;
+    let Some(schedule) = &request.scheduled_at else {
+        return Some(request);
+    };
+    let begun = schedule
+        .at
+        .is_some_and(|at| at.since(ctx.view.wall) <= ctx.view.settings.loop_wait);
+    (begun && race::was_released(ctx, memory)).then_some(request)
+}
