@@ -6,6 +6,7 @@ use pgherd_model::{ControlState, DataDir, Lsn, Span, StopMode, Timeline, Upstrea
 
 use crate::event::{Event, Killer};
 use crate::guard::Killing;
+use crate::history::Files;
 use crate::postgres::{Disk, Phase};
 use crate::world::World;
 
@@ -158,6 +159,8 @@ impl World {
             return Ok(Some(self.rng.between(150, 2500)));
         }
         self.copied(node, from);
+        let disk = &mut self.nodes[node].pg.disk;
+        disk.files = Files::of_copy(disk.timeline);
         Ok(None)
     }
 
@@ -178,7 +181,6 @@ impl World {
         }
         disk.replayed = end;
         self.nodes[node].pg.disk = disk;
-        self.oracle.copied(node);
     }
 
     fn start(
@@ -228,7 +230,11 @@ impl World {
         let theirs = self.nodes[from].pg.disk.clone();
         let disk = &mut self.nodes[node].pg.disk;
         let own = disk.wal.timeline();
+        disk.files.add(theirs.timeline);
+        disk.files.fill(theirs.timeline);
+        let found = disk.files.newest(own) >= theirs.timeline;
         if let Some(switch) = theirs.end_of(own)
+            && found
             && disk.wal.end() > switch
             && disk.control.min_recovery_end.0 <= switch
         {

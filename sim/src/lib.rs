@@ -9,6 +9,7 @@ mod etcd;
 mod event;
 mod faults;
 mod guard;
+mod history;
 mod invariants;
 mod jobs;
 mod perform;
@@ -58,7 +59,7 @@ pub const ACTIONS: [&str; 15] = [
     "StopReceiving",
     "ArmGuard",
     "DisarmGuard",
-    "InstallHistory",
+    "ReserveTimelines",
     "CreateSlot",
     "DropSlot",
     "AdvanceSlot",

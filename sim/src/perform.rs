@@ -55,9 +55,8 @@ impl World {
                 self.disarm(node);
                 Effect::Quiet
             }
-            Action::InstallHistory { timeline, .. } => {
-                let disk = &mut self.nodes[node].pg.disk;
-                disk.installed = disk.installed.max(timeline.0);
+            Action::ReserveTimelines { last } => {
+                self.nodes[node].pg.disk.files.fill(last.0);
                 Effect::Changed
             }
             Action::CreateSlot(name) => self.slot(node, name, |slots, name| {
@@ -330,7 +329,7 @@ pub(crate) fn kind(action: &Action) -> &'static str {
         Action::StopReceiving => "StopReceiving",
         Action::ArmGuard { .. } => "ArmGuard",
         Action::DisarmGuard => "DisarmGuard",
-        Action::InstallHistory { .. } => "InstallHistory",
+        Action::ReserveTimelines { .. } => "ReserveTimelines",
         Action::CreateSlot(_) => "CreateSlot",
         Action::DropSlot(_) => "DropSlot",
         Action::AdvanceSlot(..) => "AdvanceSlot",

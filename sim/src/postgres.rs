@@ -9,6 +9,7 @@ use pgherd_model::{
 };
 
 use crate::event::NODES;
+use crate::history::Files;
 use crate::wal::{FIRST, Wal};
 
 /// What survives a crash of the machine.
@@ -25,8 +26,8 @@ pub(crate) struct Disk {
     /// Ends of the timelines that lead to the present one.
     pub(crate) history: Vec<(u32, u64)>,
     pub(crate) timeline: u32,
-    /// Newest history file that was put into pg_wal by hand.
-    pub(crate) installed: u32,
+    /// History files in pg_wal.
+    pub(crate) files: Files,
     pub(crate) upstream: Option<Upstream>,
     pub(crate) slots: BTreeMap<String, Option<Lsn>>,
     /// `synchronous_standby_names` as written.
@@ -53,7 +54,7 @@ impl Disk {
             replayed: FIRST,
             history: Vec::new(),
             timeline: 1,
-            installed: 0,
+            files: Files::default(),
             upstream: None,
             slots: BTreeMap::new(),
             sync_names: String::new(),

@@ -75,7 +75,6 @@ impl World {
         let epoch = self.number();
         let first = u32::try_from(self.number() % 1_000_000).unwrap_or(0) * 4 + 1000;
         let is_standby = standby.is_some();
-        self.oracle.started(node, is_standby);
         let pg = &mut self.nodes[node].pg;
         pg.epoch = epoch;
         pg.postmaster = Some(first);
@@ -105,6 +104,7 @@ impl World {
         };
         if let Some(upstream) = standby {
             pg.disk.upstream = upstream;
+            pg.disk.files.unreserve();
         }
         pg.sync_names.clone_from(&pg.disk.sync_names);
         let mut wait = if clean {
@@ -172,8 +172,8 @@ impl World {
         pg.disk.replayed = pg.disk.wal.end();
         let end = pg.disk.wal.end();
         let timeline = pg.disk.timeline;
-        // As PostgreSQL: one more than the newest history file that it has.
-        let next = timeline.max(pg.disk.installed) + 1;
+        let next = pg.disk.files.newest(timeline) + 1;
+        pg.disk.files.add(next);
         pg.disk.history.push((timeline, end));
         pg.disk.timeline = next;
         pg.disk.wal.append(record, next, 60, What::EndOfRecovery);

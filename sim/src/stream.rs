@@ -62,6 +62,11 @@ impl World {
             ));
             return false;
         }
+        let mut files = own.disk.files.clone();
+        if !files.fetch(&theirs.disk.files, timeline, theirs.disk.timeline) {
+            self.say(|| format!("{node} cannot stream from {from}: a history file is missing"));
+            return false;
+        }
         let (epoch, history, tli) = (
             theirs.epoch,
             theirs.disk.history.clone(),
@@ -70,6 +75,7 @@ impl World {
         let (conn, now) = (self.number(), self.now);
         let pg = &mut self.nodes[node].pg;
         pg.disk.wal.cut(keep.min(common.max(pg.disk.replayed)));
+        pg.disk.files = files;
         pg.disk.history = history;
         pg.disk.timeline = tli;
         pg.received = true;

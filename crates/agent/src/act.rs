@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use pgherd_ha::{Action, Ask, JobKind, PeerFact, RemoteHistory, Sequence, StartAs};
-use pgherd_instance::{TimelineHistory, TimelineSwitch};
-use pgherd_model::{Answer, HistoryLine, MemberName, Op, Span, Time, Timeline, Upstream};
+use pgherd_model::{Answer, MemberName, Op, Span, Time, Timeline, Upstream};
 
 use crate::agent::Agent;
 use crate::clock;
@@ -66,8 +65,8 @@ impl Agent {
                 self.guarding.disarm().await;
                 Effect::Quiet
             }
-            Action::InstallHistory { timeline, lines } => {
-                done(name, self.install_history(timeline, &lines).await)
+            Action::ReserveTimelines { last } => {
+                done(name, self.instance.reserve_timelines(last).await)
             }
             Action::CreateSlot(slot) => done(
                 name,
@@ -108,30 +107,6 @@ impl Agent {
             self.instance.reload().await?;
         }
         Ok(())
-    }
-
-    async fn install_history(
-        &self,
-        timeline: Timeline,
-        lines: &[HistoryLine],
-    ) -> pgherd_instance::Result<()> {
-        let switches: Vec<TimelineSwitch> = lines
-            .iter()
-            .map(|line| TimelineSwitch {
-                timeline: line.timeline,
-                end: line.end,
-                reason: line.reason.clone(),
-            })
-            .collect();
-        let text = switches.iter().fold(String::new(), |text, switch| {
-            text + &format!("{}\t{}\t{}\n", switch.timeline, switch.end, switch.reason)
-        });
-        let history = TimelineHistory {
-            timeline,
-            switches,
-            text,
-        };
-        self.instance.install_history(&history).await
     }
 
     async fn store(&mut self, op: Op) -> Effect {

@@ -117,6 +117,10 @@ fn remember(ctx: &Ctx<'_>, memory: &mut Memory) {
         memory.demoted = false;
         memory.start.clear();
     }
+    if !view.is_standby() {
+        // The start of a standby takes reserved numbers back.
+        memory.timelines_reserved = None;
+    }
     if view.is_down() && ctx.holding().is_none() && memory.was_primary {
         memory.was_primary = false;
         memory.demoted = true;

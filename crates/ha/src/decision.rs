@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use pgherd_model::{HistoryLine, Lsn, MemberName, Op, Span, StopMode, Time, Timeline, Upstream};
+use pgherd_model::{Lsn, MemberName, Op, Span, StopMode, Time, Timeline, Upstream};
 use serde::{Deserialize, Serialize};
 
 use crate::memory::Memory;
@@ -126,13 +126,12 @@ pub enum Action {
     },
     /// The guard is to stand down.
     DisarmGuard,
-    /// Put the history file of a timeline into the own pg_wal, so that a promotion takes the next
-    /// number.
-    InstallHistory {
-        /// The timeline.
-        timeline: Timeline,
-        /// Its ancestors, oldest first.
-        lines: Vec<HistoryLine>,
+    /// The next promotion is to take a number above this one, which another member has used: no
+    /// history file up to it may be missing in the own pg_wal, since PostgreSQL counts upwards from
+    /// its own timeline to the first that is.
+    ReserveTimelines {
+        /// The last number that is taken.
+        last: Timeline,
     },
     /// Create a physical slot.
     CreateSlot(String),
@@ -165,7 +164,7 @@ impl Action {
             Action::StopReceiving => "StopReceiving",
             Action::ArmGuard { .. } => "ArmGuard",
             Action::DisarmGuard => "DisarmGuard",
-            Action::InstallHistory { .. } => "InstallHistory",
+            Action::ReserveTimelines { .. } => "ReserveTimelines",
             Action::CreateSlot(_) => "CreateSlot",
             Action::DropSlot(_) => "DropSlot",
             Action::AdvanceSlot(..) => "AdvanceSlot",

@@ -34,8 +34,8 @@ pub struct Memory {
     pub request_seen: Option<(u64, Time)>,
     /// Revision of a `failover` request that was tried and could not be served.
     pub refused_request: Option<u64>,
-    /// The history file of this timeline was installed, so that a promotion does not reuse it.
-    pub history_installed: Option<Timeline>,
+    /// Numbers of timelines up to this one were reserved, so that a promotion does not reuse them.
+    pub timelines_reserved: Option<Timeline>,
     /// A planned demotion under way.
     pub demotion: Option<Demotion>,
     /// PostgreSQL was a primary under this node's lock when last seen.

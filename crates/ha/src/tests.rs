@@ -133,10 +133,7 @@ fn parse(text: &str) -> (View, Memory) {
     let nodes: Vec<Said> = parts.map(said).collect();
     let me = nodes.iter().find(|node| node.me).unwrap();
     let has = |word: &str| facts.contains(&word);
-    let value = |word: &str| {
-        let at = facts.iter().position(|fact| *fact == word)?;
-        facts.get(at + 1).copied()
-    };
+    let value = |word: &str| value_of(&facts, word);
     let now = Time::from_millis(value("now").map_or(100, |it| number(Some(it))) * 1000);
     let mut memory = memory(now, me, &value);
     let cluster = cluster(&facts, &nodes);
@@ -247,11 +244,11 @@ fn identity(me: &Said) -> Identity {
         tags: tags(me),
         may_bootstrap: !me.has("poor"),
         bootstrap_config: "{}".into(),
+        leader_key: "/service/demo/leader".into(),
+        data_dir: "/data".into(),
         ..Identity::default()
     }
 }
-        leader_key: "/service/demo/leader".into(),
-        data_dir: "/data".into(),
 
 fn tags(node: &Said) -> Tags {
     Tags {
@@ -265,17 +262,15 @@ fn stored<T>(value: T) -> Option<Stored<T>> {
     Some(Stored { value, revision: 3 })
 }
 
+/// The word after this one.
+fn value_of<'a>(facts: &[&'a str], word: &str) -> Option<&'a str> {
+    let at = facts.iter().position(|fact| *fact == word)?;
+    facts.get(at + 1).copied()
+}
+
 fn cluster(facts: &[&str], nodes: &[Said]) -> Cluster {
-    let value = |word: &str| {
-        let at = facts.iter().position(|fact| *fact == word)?;
-        facts.get(at + 1).copied()
-    };
-    let names = |text: &str| {
-        text.split(',')
-            .filter(|it| !it.is_empty())
-            .map(MemberName::from)
-            .collect()
-    };
+    let value = |word: &str| value_of(facts, word);
+    let lock = value("lock").filter(|name| *name != "-");
     let mut cluster = Cluster {
         revision: 100,
         initialize: match value("initialize") {
@@ -285,47 +280,17 @@ fn cluster(facts: &[&str], nodes: &[Said]) -> Cluster {
             Some(_) => stored(Initialize::Done(SystemId(2))),
         },
         config: stored(Config { text: "{}".into() }).filter(|_| !facts.contains(&"noconfig")),
-        leader: value("lock")
-            .filter(|name| *name != "-")
-            .map(|name| Leader {
-                name: name.into(),
-                lease: 7,
-                create_revision: 5,
-                mod_revision: 5,
-            }),
+        leader: lock.map(|name| Leader {
+            name: name.into(),
+            lease: if facts.contains(&"leaseless") { 0 } else { 7 },
+            create_revision: 5,
+            mod_revision: 5,
+        }),
         leader_deleted: value("deleted").map(|at| number(Some(at))),
-        sync: value("sync").and_then(|text| {
-            let (leader, standbys) = text.split_once(':').unwrap();
-            stored(Sync {
-                leader: Some(leader.into()),
-                standbys: names(standbys),
-                quorum: 0,
-            })
-        }),
-        failover: value("failover").and_then(|text| {
-            let (leader, member) = text.split_once('>').unwrap();
-            let name = |text: &str| (!text.is_empty()).then(|| MemberName::from(text));
-            stored(Failover {
-                leader: name(leader),
-                member: name(member),
-                scheduled_at: None,
-            })
-        }),
-        status: value("optime").and_then(|at| {
-            stored(Status {
-                optime: Lsn(number(Some(at))),
-                ..Status::default()
-            })
-        }),
-        history: value("history").and_then(|last| {
-            stored(vec![HistoryLine {
-                timeline: Timeline(last.parse().unwrap()),
-                end: Lsn(1),
-                reason: String::new(),
-                timestamp: None,
-                leader: None,
-            }])
-        }),
+        sync: value("sync").and_then(sync),
+        failover: value("failover").and_then(failover),
+        status: value("optime").and_then(status),
+        history: value("history").and_then(history),
         ..Cluster::default()
     };
     if let (Some(request), Some(at)) = (&mut cluster.failover, value("at")) {
@@ -344,6 +309,28 @@ fn cluster(facts: &[&str], nodes: &[Said]) -> Cluster {
     cluster
 }
 
+/// `a:b,c`: the leader and its standbys.
+fn sync(text: &str) -> Option<Stored<Sync>> {
+    let (leader, standbys) = text.split_once(':').unwrap();
+    let standbys = standbys.split(',').filter(|it| !it.is_empty());
+    stored(Sync {
+        leader: Some(leader.into()),
+        standbys: standbys.map(MemberName::from).collect(),
+        quorum: 0,
+    })
+}
+
+/// `a>b`: from whom to whom; either may be left out.
+fn failover(text: &str) -> Option<Stored<Failover>> {
+    let (leader, member) = text.split_once('>').unwrap();
+    let name = |text: &str| (!text.is_empty()).then(|| MemberName::from(text));
+    stored(Failover {
+        leader: name(leader),
+        member: name(member),
+        scheduled_at: None,
+    })
+}
+
 /// `at +30`: seconds from now; `at x`: no time. Such a request was written after the leader took
 /// the lock, unless it is `inherited`.
 fn schedule(request: &mut Stored<Failover>, text: &str, inherited: bool) {
@@ -353,6 +340,24 @@ fn schedule(request: &mut Stored<Failover>, text: &str, inherited: bool) {
         at: at.map(|seconds| WallTime(WALL.0 + seconds * 1_000_000)),
     });
     request.revision = if inherited { 3 } else { 6 };
+}
+
+fn status(optime: &str) -> Option<Stored<Status>> {
+    stored(Status {
+        optime: Lsn(number(Some(optime))),
+        ..Status::default()
+    })
+}
+
+/// The last timeline that ended.
+fn history(last: &str) -> Option<Stored<History>> {
+    stored(vec![HistoryLine {
+        timeline: Timeline(last.parse().unwrap()),
+        end: Lsn(1),
+        reason: String::new(),
+        timestamp: None,
+        leader: None,
+    }])
 }
 
 fn member(node: &Said) -> Member {
@@ -382,7 +387,7 @@ fn member(node: &Said) -> Member {
         checkpoint_after_promote: node.has("unchecked").then_some(false),
         tags: tags(node),
         pending_restart: false,
-        pending_restart_reason: None,
+        pending_restart_reason: Vec::new(),
         scheduled_restart: None,
         pause: false,
         lease: 0,

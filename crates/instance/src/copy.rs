@@ -9,10 +9,10 @@ use crate::look::within;
 use crate::program::{self, Run};
 use crate::quote::conninfo;
 use crate::{
-    Credentials, Error, Instance, Result, Source, StartAs, control, datadir, locks, parameters,
-    process, start,
+    Credentials, Error, Instance, Result, Source, StartAs, control, datadir, history, locks,
+    parameters, process, start,
 };
-use pgherd_model::{ControlState, DataDir, Postmaster};
+use pgherd_model::{ControlState, DataDir, Postmaster, Timeline};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -106,6 +106,9 @@ async fn copy(instance: &Instance, source: &Source, tool: &Path, timeout: Durati
     }
     run.output(timeout).await?;
     long_file_work("finishing the base backup", move || {
+        // pg_basebackup copies the newest history alone; who streams from here may ask for all.
+        let timeline = control::read(&new)?.file.timeline;
+        history::fill(&new, Timeline(timeline.0.saturating_sub(1)))?;
         if sync {
             sync_tree(&new)?;
         }

@@ -1,8 +1,22 @@
 //! Timeline history files: who branched off whom, where.
+//!
+//! PostgreSQL finds the newest timeline by counting upwards from its own until a history file is
+//! missing, and a walreceiver fetches every file between its timeline and its upstream's, and fails
+//! where one is missing. So pg_wal may have no gap. Where nobody knows the history of a number, a
+//! placeholder without ancestors holds its place: it is nobody's child, so that recovery never
+//! turns to it.
 
 use crate::files::{self, blocking};
 use crate::{Error, Instance, Result};
 use pgherd_model::{Lsn, Timeline};
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// How a placeholder begins; PostgreSQL skips the line.
+const PLACEHOLDER: &str = "# pgherd: this number was used by another member\n";
 
 /// One line of a history file: `timeline` ended at `end`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,12 +104,79 @@ pub(crate) async fn install(instance: &Instance, history: &TimelineHistory) -> R
         return Ok(());
     }
     let data_dir = instance.path().to_owned();
-    let (name, text) = (file_name(history.timeline), history.text.clone());
+    let (timeline, text) = (history.timeline, history.text.clone());
     blocking("writing a timeline history", move || {
-        let path = data_dir.join("pg_wal").join(name);
-        files::replace(&path, &text, files::mode_like(&data_dir)).map(|_| ())
+        let path = data_dir.join("pg_wal").join(file_name(timeline));
+        files::replace(&path, &text, files::mode_like(&data_dir))?;
+        fill(&data_dir, Timeline(timeline.0 - 1))
     })
     .await
+}
+
+/// The next promotion takes a number above `last`.
+pub(crate) async fn reserve(instance: &Instance, last: Timeline) -> Result<()> {
+    let data_dir = instance.path().to_owned();
+    blocking("reserving timelines", move || fill(&data_dir, last)).await
+}
+
+/// Before a start as standby: takes away what was reserved for a promotion that did not happen.
+/// Recovery begins at the newest timeline that it finds, and a placeholder has no past to begin in.
+pub(crate) async fn unreserve(instance: &Instance) -> Result<()> {
+    let pg_wal = instance.path().join("pg_wal");
+    blocking("looking for reserved timelines", move || {
+        let mut files = all(&pg_wal)?;
+        files.sort();
+        while let Some((_, path)) = files.pop() {
+            let text = files::read_text(&path)?;
+            // A crash of the machine may have left nothing of it but the name.
+            if !text.is_some_and(|text| text.is_empty() || text.starts_with(PLACEHOLDER)) {
+                return Ok(());
+            }
+            files::remove(&path)?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Puts a placeholder wherever a number up to `last` has no file. There may be thousands: one sync
+/// for all of them, since their names are what counts.
+pub(crate) fn fill(data_dir: &Path, last: Timeline) -> Result<()> {
+    let pg_wal = data_dir.join("pg_wal");
+    let files = all(&pg_wal)?.into_iter();
+    let present: BTreeSet<u32> = files.map(|(number, _)| number).collect();
+    let mode = files::mode_like(data_dir);
+    let mut written = None;
+    for number in (2..=last.0).filter(|number| !present.contains(number)) {
+        let path = pg_wal.join(file_name(Timeline(number)));
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&path)
+            .and_then(|mut file| file.write_all(PLACEHOLDER.as_bytes()))
+            .map_err(Error::file("write", &path))?;
+        written = Some(path);
+    }
+    written.map_or(Ok(()), |path| files::sync_parent(&path))
+}
+
+/// History files by number.
+fn all(pg_wal: &Path) -> Result<Vec<(u32, PathBuf)>> {
+    let entries = std::fs::read_dir(pg_wal).map_err(Error::file("list", pg_wal))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(Error::file("list", pg_wal))?.path();
+        let stem = path
+            .file_name()
+            .and_then(|name| name.to_str()?.strip_suffix(".history"));
+        if let Some(number) = stem.filter(|stem| stem.len() == 8)
+            && let Ok(number) = u32::from_str_radix(number, 16)
+        {
+            found.push((number, path));
+        }
+    }
+    Ok(found)
 }
 
 pub(crate) async fn local(instance: &Instance, timeline: Timeline) -> Result<Option<LocalHistory>> {
@@ -135,5 +216,20 @@ mod tests {
         assert!(parse(Timeline(2), "2\t0/1\tx").is_err());
         assert!(parse(Timeline(2), "rubbish").is_err());
         assert!(parse(Timeline(1), "").unwrap().switches.is_empty());
+    }
+
+    #[test]
+    fn gaps_are_filled_and_what_is_there_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let pg_wal = dir.path().join("pg_wal");
+        std::fs::create_dir(&pg_wal).unwrap();
+        let real = pg_wal.join("0000000B.history");
+        std::fs::write(&real, "1\t0/3000158\tx\n").unwrap();
+        std::fs::write(pg_wal.join("000000010000000000000001"), "").unwrap();
+        fill(dir.path(), Timeline(12)).unwrap();
+        let mut numbers: Vec<u32> = all(&pg_wal).unwrap().iter().map(|(n, _)| *n).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (2..=12).collect::<Vec<_>>());
+        assert_eq!(std::fs::read_to_string(real).unwrap(), "1\t0/3000158\tx\n");
     }
 }

@@ -371,12 +371,22 @@ impl Instance {
     }
 
     /// Puts a history file into the own pg_wal before a start as standby, so that recovery leaves
-    /// the own timeline at the fork instead of replaying past it.
+    /// the own timeline at the fork instead of replaying past it. Numbers below that have no file
+    /// get a placeholder: PostgreSQL looks no further than a gap.
     ///
     /// # Errors
     /// [`Error::File`].
     pub async fn install_history(&self, history: &TimelineHistory) -> Result<()> {
         history::install(self, history).await
+    }
+
+    /// The next promotion takes a number above `last`, which somebody else has used. It holds until
+    /// the next start as standby.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub async fn reserve_timelines(&self, last: Timeline) -> Result<()> {
+        history::reserve(self, last).await
     }
 
     /// The newest history file of the own pg_wal, with its time: what the `history` key tells.

@@ -4,7 +4,7 @@
 use crate::conf::{self, Paths, StartAs};
 use crate::files::{self, blocking, read_text};
 use crate::process::{self, PostmasterHandle, Readiness};
-use crate::{Error, Instance, Result, control, locks, parameters, program};
+use crate::{Error, Instance, Result, control, history, locks, parameters, program};
 use pgherd_model::{DataDir, Postmaster};
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -57,6 +57,9 @@ pub(crate) async fn prepare(instance: &Instance, role: &StartAs) -> Result<Start
     let (addresses, port) = (options.listen_addresses.clone(), options.port);
     blocking("checking the port", move || port_is_free(&addresses, port)).await?;
     locks::clear(instance).await?;
+    if matches!(role, StartAs::Standby(_)) {
+        history::unreserve(instance).await?;
+    }
     conf::write_for(instance, role, true).await?;
     let effective = conf::effective(instance);
     let standby = matches!(role, StartAs::Standby(_)).then_some(&control);

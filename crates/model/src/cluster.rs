@@ -152,8 +152,8 @@ pub struct Member {
     pub tags: Tags,
     /// `pending_restart`.
     pub pending_restart: bool,
-    /// `pending_restart_reason` as JSON text.
-    pub pending_restart_reason: Option<String>,
+    /// `pending_restart_reason`, by name: (value in force, new value).
+    pub pending_restart_reason: Vec<(String, String, String)>,
     /// `scheduled_restart` as JSON text.
     pub scheduled_restart: Option<String>,
     /// `pause`: this node has noticed the pause.

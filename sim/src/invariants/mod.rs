@@ -41,10 +41,6 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    pub(crate) fn started(&mut self, _node: usize, _standby: bool) {}
-
-    pub(crate) fn copied(&mut self, _node: usize) {}
-
     /// A brain has ordered something.
     pub(crate) fn ordered(&mut self, _node: usize, action: &Action) {
         if matches!(action, Action::StartJob(_)) {

@@ -70,9 +70,9 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
         let reason = String::from("the guard is required and cannot be armed");
         return give_back(ctx, memory, term, reason).error();
     }
-    if let Some(install) = unknown_history(ctx, memory) {
+    if let Some(reserve) = used_numbers(ctx, memory) {
         let reason = "the cluster has seen a newer timeline: its number must not be used again";
-        return Verdict::only(vec![install], reason);
+        return Verdict::only(vec![reserve], reason);
     }
     memory.checkpoint_asked = None;
     let mut actions = vec![Action::StartJob(JobKind::Promote)];
@@ -86,20 +86,16 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
     Verdict::only(actions, "the lock is held: promoting PostgreSQL")
 }
 
-/// `history` tells of a timeline that was promoted to while this node was away, and whose file it
-/// does not have: without it PostgreSQL would give the same number to another history.
-fn unknown_history(ctx: &Ctx<'_>, memory: &mut Memory) -> Option<Action> {
-    let newest = race::cluster_timeline(ctx)?;
+/// `history` tells of timelines that were made while this node was away: without their files
+/// PostgreSQL would give the same number to another history.
+fn used_numbers(ctx: &Ctx<'_>, memory: &mut Memory) -> Option<Action> {
+    let last = race::cluster_timeline(ctx)?;
     let own = ctx.view.local.look.as_ref()?.timeline;
-    if newest <= own || memory.history_installed == Some(newest) {
+    if last <= own || memory.timelines_reserved == Some(last) {
         return None;
     }
-    memory.history_installed = Some(newest);
-    let lines = ctx.cluster()?.history.as_ref()?.value.clone();
-    Some(Action::InstallHistory {
-        timeline: newest,
-        lines,
-    })
+    memory.timelines_reserved = Some(last);
+    Some(Action::ReserveTimelines { last })
 }
 
 /// In synchronous mode `/sync` must name this node alone before it becomes writable: what it

@@ -28,130 +28,226 @@ fn of(duty: &str, view: &str) -> String {
     }
 }
 
+/// Pairs of a view and what this duty orders: something only when fact and wish differ.
+fn check(duty: &str, pairs: &[(&str, &str)]) {
+    for (view, expected) in pairs {
+        assert_eq!(of(duty, view), *expected, "{duty}: {view}");
+    }
+}
+
+/// `guard`.
 #[test]
-fn each_orders_something_only_when_fact_and_wish_differ() {
-    for (duty, view, expected) in [
-        (
-            "guard",
-            "lock a optime 50 | a* primary | b replica",
-            "ArmGuard { pid: 4711 }",
-        ),
-        (
-            "guard",
-            "lock b | a* replica from b armed | b primary",
-            "DisarmGuard",
-        ),
-        (
-            "guard",
-            "lock - | a* crashed armed job start_primary | b replica",
-            "nothing",
-        ),
-        (
-            "member",
-            "lock b | a* replica tl2 from b | b primary",
-            "PutMember",
-        ),
-        (
-            "member",
-            "unreachable lock b | a* replica tl2 from b | b primary",
-            "nothing",
-        ),
-        (
-            "sight",
-            "lock b | a* replica from b | b primary",
-            "LookAtLease",
-        ),
-        (
-            "sight",
-            "lock b | a* replica from b nofailover | b primary",
-            "nothing",
-        ),
-        (
-            "peers",
-            "lock b | a* replica from b broken | b primary unasked | c replica unasked",
-            "AskPeers",
-        ),
-        (
-            "peers",
-            "lock b | a* replica from b | b primary unasked | c replica unasked",
-            "nothing",
-        ),
-        (
-            "request",
-            "lock a failover c>b | a* primary armed | b replica",
-            "PutFailover",
-        ),
-        (
-            "request",
-            "lock a failover >b | a* primary armed | b replica mute",
-            "nothing",
-        ),
-        (
-            "slots",
-            "lock a | a* primary armed | b replica",
-            r#"CreateSlot("b")"#,
-        ),
-        (
-            "slots",
-            "lock a | a* primary armed slot old | b replica",
-            r#"CreateSlot("b") + DropSlot("old")"#,
-        ),
-        (
-            "slots",
-            "lock - | a* replica slot old | b replica mute",
-            "nothing",
-        ),
-        (
-            "sync",
-            "lock a sync_mode | a* primary armed | b replica attached",
-            "PutSync",
-        ),
-        (
-            "sync",
-            "lock a sync_mode sync b:a | a* primary armed | b replica attached",
-            "PutSync",
-        ),
-        (
-            "sync",
-            "lock a sync_mode sync a: | a* primary armed | b replica attached",
-            r#"SetSynchronousStandbys("b")"#,
-        ),
-        (
-            "sync",
-            "lock a sync_mode sync a: | a* primary armed waits b | b replica attached synced",
-            "PutSync",
-        ),
-        (
-            "sync",
-            "lock a sync_mode sync a:b | a* primary armed waits b | b replica",
-            "PutSync",
-        ),
-        (
-            "sync",
-            "lock a sync a:b | a* primary armed waits b | b replica attached synced",
-            r#"DeleteSync + SetSynchronousStandbys("")"#,
-        ),
-        (
-            "history",
-            "lock a | a* primary tl2 armed | b replica",
-            "PutHistory",
-        ),
-        (
-            "config",
+fn the_guard_watches_whoever_holds_the_lock() {
+    check(
+        "guard",
+        &[
+            (
+                "lock a optime 50 | a* primary | b replica",
+                "ArmGuard { pid: 4711 }",
+            ),
+            (
+                "lock b | a* replica from b armed | b primary",
+                "DisarmGuard",
+            ),
+            (
+                "lock - | a* crashed armed job start_primary | b replica",
+                "nothing",
+            ),
+        ],
+    );
+}
+
+/// `member`.
+#[test]
+fn the_own_key_is_written_when_the_store_can_be_read() {
+    check(
+        "member",
+        &[
+            ("lock b | a* replica tl2 from b | b primary", "PutMember"),
+            (
+                "unreachable lock b | a* replica tl2 from b | b primary",
+                "nothing",
+            ),
+        ],
+    );
+}
+
+/// `sight`.
+#[test]
+fn the_lease_of_the_lock_is_looked_at_by_whoever_may_take_it() {
+    check(
+        "sight",
+        &[
+            ("lock b | a* replica from b | b primary", "LookAtLease"),
+            (
+                "lock b | a* replica from b nofailover | b primary",
+                "nothing",
+            ),
+        ],
+    );
+}
+
+/// `peers`.
+#[test]
+fn others_are_asked_once_the_stream_is_broken() {
+    check(
+        "peers",
+        &[
+            (
+                "lock b | a* replica from b broken | b primary unasked | c replica unasked",
+                "AskPeers",
+            ),
+            (
+                "lock b | a* replica from b | b primary unasked | c replica unasked",
+                "nothing",
+            ),
+        ],
+    );
+}
+
+/// `request`.
+#[test]
+fn a_request_that_nobody_can_serve_is_dropped() {
+    check(
+        "request",
+        &[
+            (
+                "lock a failover c>b | a* primary armed | b replica",
+                "PutFailover",
+            ),
+            (
+                "lock a failover >b | a* primary armed | b replica mute",
+                "nothing",
+            ),
+        ],
+    );
+}
+
+/// `slots`.
+#[test]
+fn members_have_slots_and_nobody_else() {
+    check(
+        "slots",
+        &[
+            (
+                "lock a | a* primary armed | b replica",
+                r#"CreateSlot("b")"#,
+            ),
+            (
+                "lock a | a* primary armed slot old | b replica",
+                r#"CreateSlot("b") + DropSlot("old")"#,
+            ),
+            ("lock - | a* replica slot old | b replica mute", "nothing"),
+        ],
+    );
+}
+
+/// `sync`.
+#[test]
+fn the_synchronous_standby_is_one_that_postgresql_waits_for() {
+    check(
+        "sync",
+        &[
+            (
+                "lock a sync_mode | a* primary armed | b replica attached",
+                "PutSync",
+            ),
+            (
+                "lock a sync_mode sync b:a | a* primary armed | b replica attached",
+                "PutSync",
+            ),
+            (
+                "lock a sync_mode sync a: | a* primary armed | b replica attached",
+                r#"SetSynchronousStandbys("b")"#,
+            ),
+            (
+                "lock a sync_mode sync a: | a* primary armed waits b | b replica attached synced",
+                "PutSync",
+            ),
+            (
+                "lock a sync_mode sync a:b | a* primary armed waits b | b replica",
+                "PutSync",
+            ),
+            (
+                "lock a sync a:b | a* primary armed waits b | b replica attached synced",
+                r#"DeleteSync + SetSynchronousStandbys("")"#,
+            ),
+        ],
+    );
+}
+
+/// `history`.
+#[test]
+fn a_new_timeline_is_published() {
+    check(
+        "history",
+        &[("lock a | a* primary tl2 armed | b replica", "PutHistory")],
+    );
+}
+
+/// `config`.
+#[test]
+fn a_missing_configuration_is_stored() {
+    check(
+        "config",
+        &[(
             "lock a noconfig | a* primary armed | b replica",
             "PutConfig",
-        ),
-        (
-            "checkpoint",
+        )],
+    );
+}
+
+/// `checkpoint`.
+#[test]
+fn a_promotion_is_followed_by_a_checkpoint() {
+    check(
+        "checkpoint",
+        &[(
             "lock a | a* primary tl2 control 1 armed | b replica",
             "Checkpoint",
-        ),
-        (
-            "status",
+        )],
+    );
+}
+
+/// `status`.
+#[test]
+fn the_position_is_published() {
+    check(
+        "status",
+        &[(
             "lock a optime 10 | a* primary armed | b replica",
             "PutStatus",
-        ),
-    ] {
-        assert_eq!(of(duty, view), expected, "{duty}: {view}");
+        )],
+    );
+}
+
+/// `member`: what waits for a restart is published, whatever else goes on.
+#[test]
+fn a_pending_restart_is_published() {
+    let (mut view, memory) = parse("lock b | a* replica from b | b primary");
+    assert!(!crate::describe(&view, &memory).pending_restart);
+    let waiting = ("max_connections", "100", "200");
+    let waiting = (waiting.0.into(), waiting.1.into(), waiting.2.into());
+    if let Some(look) = &mut view.local.look {
+        look.pending_restart.push(waiting);
     }
+    let member = crate::describe(&view, &memory);
+    assert!(member.pending_restart);
+    assert_eq!(member.pending_restart_reason.len(), 1);
+    // Written once: what is published already is no reason.
+    let (_, duty) = DUTIES.iter().find(|(name, _)| *name == "member").unwrap();
+    let ordered = |view: &crate::View| duty(&Ctx::new(view, &memory), &mut memory.clone()).0.len();
+    let published = |view: &mut crate::View, member: &pgherd_model::Member| {
+        let crate::Dcs::Fresh(cluster) = &mut view.dcs else {
+            return;
+        };
+        let own = cluster.members.get_mut(&member.name);
+        own.expect("it is a member").value = member.clone();
+    };
+    published(&mut view, &member);
+    assert_eq!(ordered(&view), 0);
+    let mut before = member;
+    before.pending_restart_reason.clear();
+    published(&mut view, &before);
+    assert_eq!(ordered(&view), 1);
 }

@@ -84,15 +84,17 @@ fn paused() {
     assert_eq!(why(&view, &memory), (vec!["Exit"], "paused"));
 }
 
-/// `history` knows a timeline that this node has not seen: its number must not be made twice.
+/// `history` knows timelines that this node has not seen: their numbers must not be made twice.
 #[test]
-fn an_unknown_timeline_is_installed_before_the_promotion() {
+fn numbers_of_unknown_timelines_are_reserved_before_the_promotion() {
     let (view, memory) = parse("lock a history 4 | a* replica armed tl3 | b replica");
     let decision = decide(&view, &memory);
-    let [Action::InstallHistory { timeline, lines }] = decision.actions.as_slice() else {
-        panic!("{:?}", decision.actions)
-    };
-    assert_eq!((timeline.0, lines.len()), (5, 1));
+    let reserve = Action::ReserveTimelines { last: Timeline(5) };
+    assert_eq!(decision.actions.as_slice(), core::slice::from_ref(&reserve));
+    // A PostgreSQL that was down meanwhile has given them back.
+    let (down, _) = parse("lock a history 4 | a* down standby armed tl3 | b replica");
+    let later = decide(&down, &decision.memory);
+    assert_eq!(decide(&view, &later.memory).actions, [reserve]);
     // Once: then it promotes.
     let (names, rule) = why(&view, &decision.memory);
     assert_eq!(

@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec;
+use alloc::vec::Vec;
 use pgherd_model::{
     ControlState, DataDir, Lsn, Member, Op, PostgresState, Postmaster, Role, StopMode,
 };
@@ -53,6 +54,8 @@ fn same(a: &Member, b: &Member, with_positions: bool) -> bool {
 pub(crate) fn describe(ctx: &Ctx<'_>, memory: &Memory) -> Member {
     let view = ctx.view;
     let identity = &view.identity;
+    let look = view.local.look.as_ref();
+    let pending = look.map_or_else(Vec::new, |look| look.pending_restart.clone());
     let mut member = Member {
         name: view.me.clone(),
         conn_url: identity.conn_url.clone(),
@@ -69,8 +72,8 @@ pub(crate) fn describe(ctx: &Ctx<'_>, memory: &Memory) -> Member {
         replication_state: None,
         checkpoint_after_promote: None,
         tags: identity.tags.clone(),
-        pending_restart: false,
-        pending_restart_reason: None,
+        pending_restart: !pending.is_empty(),
+        pending_restart_reason: pending,
         scheduled_restart: None,
         pause: view.settings.pause,
         lease: 0,

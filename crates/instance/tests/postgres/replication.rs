@@ -72,6 +72,55 @@ fn a_switchover_by_hand() {
 }
 
 #[test]
+fn no_timeline_number_is_used_twice() {
+    run(
+        "replication::no_timeline_number_is_used_twice",
+        async |lab| {
+            let a = lab.primary("a").await;
+            let b = lab.replica("b", &a).await;
+            let c = lab.replica("c", &a).await;
+            let d = lab.replica("d", &a).await;
+
+            // PostgreSQL takes the first free number; nothing may be free up to 4.
+            b.reserve_timelines(Timeline(4)).await.unwrap();
+            assert_eq!(b.promote(SOON).await.unwrap(), Timeline(5));
+            b.checkpoint(SOON).await.unwrap();
+
+            // A running standby fetches every file from 2 to 5 and finds 5 by counting.
+            assert!(c.set_upstream(Some(upstream(&b))).await.unwrap());
+            streams_from(&c, &b).await;
+            eventually("c is on timeline 5", async || {
+                (c.look().await.ok()?.timeline == Timeline(5)).then_some(())
+            })
+            .await;
+
+            // One that is down gets the newest alone, and no gap may stop it from being found.
+            stop(&d).await;
+            let history = d.remote_history(&source(&b), Timeline(5)).await.unwrap();
+            d.install_history(&history).await.unwrap();
+            follow(&d, &b).await;
+            streams_from(&d, &b).await;
+
+            // A fresh copy has no gap either: what streamed from the old primary can follow it.
+            let e = lab.replica("e", &b).await;
+            assert_eq!(e.promote(SOON).await.unwrap(), Timeline(6));
+            stop(&a).await;
+            let history = a.remote_history(&source(&e), Timeline(6)).await.unwrap();
+            assert_eq!(history.switches.len(), 2);
+            assert!(e.path().join("pg_wal/00000002.history").exists());
+
+            // What was reserved and not used is given back, and recovery does not begin there.
+            c.reserve_timelines(Timeline(9)).await.unwrap();
+            stop(&c).await;
+            follow(&c, &b).await;
+            streams_from(&c, &b).await;
+            assert!(!c.path().join("pg_wal/00000009.history").exists());
+            assert_eq!(c.promote(SOON).await.unwrap(), Timeline(6));
+        },
+    );
+}
+
+#[test]
 fn a_diverged_primary_is_rewound() {
     run("replication::a_diverged_primary_is_rewound", async |lab| {
         let a = lab.primary("a").await;

@@ -10,6 +10,7 @@ mod time;
 pub use cluster::{Mode, cluster_document};
 pub use peer::peer_status;
 pub use python::python_json;
+pub(crate) use status::reasons;
 pub use status::{StatusInput, status_document};
 pub use switchover::{
     Accepted, Action, Outcome, Refusal, failover_outcome, no_good_candidate, parse_request,

@@ -1,6 +1,7 @@
 //! Value of `members/<name>`.
 
 use super::super::lenient::{as_u64, truthy};
+use super::super::rest::reasons;
 use super::{parse, tags_from_value};
 use pgherd_model::{Lsn, Member, MemberName, PostgresState, Role, Tags, Timeline, Version};
 use serde_json::{Map, Value, json};
@@ -50,11 +51,28 @@ fn member_from_value(name: MemberName, value: &Value, lease: i64) -> Member {
         checkpoint_after_promote: value.get("checkpoint_after_promote").map(truthy),
         tags: value.get("tags").map(tags_from_value).unwrap_or_default(),
         pending_restart: flag("pending_restart"),
-        pending_restart_reason: document("pending_restart_reason"),
+        pending_restart_reason: reasons_from(value.get("pending_restart_reason")),
         scheduled_restart: document("scheduled_restart"),
         pause: flag("pause"),
         lease,
     }
+}
+
+/// `{"name": {"old_value": "…", "new_value": "…"}}`, sorted by name.
+fn reasons_from(value: Option<&Value>) -> Vec<(String, String, String)> {
+    let reasons = value.and_then(Value::as_object).into_iter().flatten();
+    let mut reasons: Vec<_> = reasons
+        .map(|(name, diff)| {
+            let text = |key: &str| match diff.get(key) {
+                None | Some(Value::Null) => String::new(),
+                Some(Value::String(text)) => text.clone(),
+                Some(other) => other.to_string(),
+            };
+            (name.clone(), text("old_value"), text("new_value"))
+        })
+        .collect();
+    reasons.sort();
+    reasons
 }
 
 /// Writes a member's value. Fields that are not set are left out, also flags that are false.
@@ -83,9 +101,10 @@ pub fn member_to_json(member: &Member) -> String {
     );
     put("tags", tags);
     put("pending_restart", flag(member.pending_restart));
+    let reason = &member.pending_restart_reason;
     put(
         "pending_restart_reason",
-        member.pending_restart_reason.as_deref().map(parse),
+        (!reason.is_empty()).then(|| reasons(reason)),
     );
     put("xlog_location", lsn(member.xlog_location));
     put("receive_lsn", lsn(member.receive_lsn));

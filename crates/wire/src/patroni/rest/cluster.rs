@@ -1,5 +1,6 @@
 //! `GET /cluster`, also the data of `list` (contract: patroni-rest, section 6).
 
+use super::reasons;
 use pgherd_model::{Cluster, Lsn, Member, MemberName, SynchronousMode};
 use serde_json::{Map, Value, json};
 
@@ -86,14 +87,13 @@ fn member(cluster: &Cluster, member: &Member, mode: Mode) -> Value {
     if member.pending_restart {
         put("pending_restart", json!(true));
     }
-    for (key, text) in [
-        ("pending_restart_reason", &member.pending_restart_reason),
-        ("scheduled_restart", &member.scheduled_restart),
-    ] {
-        let value = text.as_deref().map(serde_json::from_str::<Value>);
-        if let Some(Ok(value)) = value {
-            put(key, value);
-        }
+    if !member.pending_restart_reason.is_empty() {
+        let reason = reasons(&member.pending_restart_reason);
+        put("pending_restart_reason", reason);
+    }
+    let restart = member.scheduled_restart.as_deref();
+    if let Some(Ok(restart)) = restart.map(serde_json::from_str::<Value>) {
+        put("scheduled_restart", restart);
     }
     if let Ok(Value::Object(tags)) = serde_json::from_str(&member.tags.json)
         && !tags.is_empty()

@@ -74,7 +74,7 @@ pub fn status_document(input: &StatusInput<'_>) -> Value {
 }
 
 /// `pending_restart_reason` as Patroni shows it: `{"name": {"old_value": …, "new_value": …}}`.
-pub(super) fn reasons(reasons: &[(String, String, String)]) -> Value {
+pub(crate) fn reasons(reasons: &[(String, String, String)]) -> Value {
     let reason = |(name, old, new): &(String, String, String)| {
         (name.clone(), json!({"old_value": old, "new_value": new}))
     };
