@@ -132,8 +132,8 @@ pub(crate) fn identity(node: &NodeConfig) -> Identity {
         bootstrap_config: match &node.bootstrap.dcs {
             serde_json::Value::Object(dcs) if !dcs.is_empty() => node.bootstrap.dcs.to_string(),
             _ => "{}".to_owned(),
+        },
         leader_key: keys::prefix(&node.namespace, &node.scope) + &keys::Key::Leader.path(),
         data_dir: node.postgresql.data_dir.display().to_string(),
-        },
     }
 }

@@ -153,16 +153,16 @@ fn note_lock(ctx: &Ctx<'_>, memory: &mut Memory) {
         }
         _ => memory.detached_since = None,
     }
-    match ctx.view.fresh() {
-        Some(_) if !matches!(ctx.lock, Lock::GivenUp { .. }) => memory.released = None,
-        _ => {}
-    }
     match ctx.lock {
         Lock::Other(leader) if leader.lease == 0 => {
             memory.leaseless_since.get_or_insert(now);
         }
         Lock::Unknown => {}
         _ => memory.leaseless_since = None,
+    }
+    match ctx.view.fresh() {
+        Some(_) if !matches!(ctx.lock, Lock::GivenUp { .. }) => memory.released = None,
+        _ => {}
     }
 }
 
