@@ -7,7 +7,7 @@ use crate::hint::remedy;
 use crate::terms::{Header, Terms};
 use etcd_client::{Client, Error as EtcdError};
 use pgherd_model::{Span, Time};
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -296,9 +296,11 @@ impl Caller {
         })
     }
 
-    /// Asks the next endpoint when the one before has not answered within `stagger`, while that
-    /// one may still do so; the first answer counts. For requests that do no harm when they
-    /// arrive twice.
+    /// Asks one endpoint after the other, round and round, the next one whenever `stagger` has passed
+    /// without an answer or a try failed, while the earlier tries go on; the first answer counts.
+    /// For requests that do no harm when they arrive twice. An endpoint is asked again although its
+    /// first try still waits: etcd lets a request that came during an election wait for an election
+    /// timeout more, while one that comes after it is answered at once.
     pub(crate) async fn race<F, Fut>(
         &self,
         limits: Limits,
@@ -311,55 +313,61 @@ impl Caller {
     {
         let mut last = not_sent();
         let mut tries = JoinSet::new();
-        let mut flying: Vec<String> = Vec::new();
-        let order = self.pool.order().into_iter();
-        let mut waiting: VecDeque<(Time, String)> = order.map(|next| (Time::ZERO, next)).collect();
+        let mut unanswered: BTreeSet<String> = BTreeSet::new();
+        let order = self.pool.order();
+        let mut turns = order.iter().cycle();
+        let mut next_try = self.now();
+        // Endpoints that refused, one after the other: a whole round of them is worth a pause.
+        let mut refusals = 0;
         loop {
             let now = self.now();
             let left = limits.deadline.since(now);
             if left.is_zero() {
-                self.demote_all(&flying);
+                self.demote_all(&unanswered);
                 return Err(Failure::of_read(last));
             }
-            if waiting.front().is_some_and(|(due, _)| *due <= now) {
-                let endpoint = waiting
-                    .pop_front()
-                    .map(|(_, next)| next)
-                    .unwrap_or_default();
+            if next_try <= now
+                && let Some(endpoint) = turns.next().cloned()
+            {
+                next_try = now + stagger;
                 let limit = left.min(limits.per_try.unwrap_or(TRY_START));
-                flying.push(endpoint.clone());
+                unanswered.insert(endpoint.clone());
                 let (caller, request) = (self.clone(), request.clone());
                 tries.spawn(async move { caller.once(&endpoint, limit, &request).await });
             }
-            let next_due = waiting.front().map(|(due, _)| due.since(now));
+            let pause = next_try.since(self.now()).min(left);
             if tries.is_empty() {
-                sleep(next_due.unwrap_or(ROUND_PAUSE).min(left)).await;
+                sleep(pause).await;
                 continue;
             }
-            let early = next_due.map_or(left, |due| due.max(stagger).min(left));
-            let Ok(Some(Ok(outcome))) = timeout(early, tries.join_next()).await else {
+            let Ok(Some(Ok(outcome))) = timeout(pause, tries.join_next()).await else {
                 continue;
             };
             let fault = match outcome {
                 Ok(reply) => {
-                    flying.retain(|endpoint| *endpoint != reply.endpoint);
-                    self.demote_all(&flying);
+                    unanswered.remove(&reply.endpoint);
+                    self.demote_all(&unanswered);
                     return Ok(reply);
                 }
                 Err(fault) => fault,
             };
-            flying.retain(|endpoint| *endpoint != fault.endpoint);
             match fault.kind {
                 Kind::LeaseGone => return Err(Failure::of_read(fault)),
                 Kind::Token => self.pool.disconnect(&fault.endpoint),
                 _ => self.pool.demote(&fault.endpoint),
             }
-            waiting.push_back((self.now() + ROUND_PAUSE, fault.endpoint.clone()));
             last = fault;
+            refusals += 1;
+            let rest = if refusals % order.len() == 0 {
+                ROUND_PAUSE
+            } else {
+                Span::ZERO
+            };
+            next_try = next_try.min(self.now() + rest);
         }
     }
 
-    fn demote_all(&self, endpoints: &[String]) {
+    fn demote_all(&self, endpoints: &BTreeSet<String>) {
         for endpoint in endpoints {
             self.pool.demote(endpoint);
         }

@@ -6,6 +6,10 @@
 
 use pgherd_model::{Settings, Span, Time};
 
+/// How long etcd may be without a leader: its followers wait 1 to 2 s (its default) before they vote,
+/// and the next try has to reach the winner.
+const ELECTION: Span = Span::from_millis(2500);
+
 /// A lease on the lock, as of its last confirmed renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -47,9 +51,12 @@ impl Lease {
         now < self.deadlines().expires
     }
 
-    /// When the next renewal is due: L/5 after the last confirmed one.
+    /// When the next renewal is due: L/5 after the last confirmed one, sooner (down to L/10) where
+    /// a store that loses its leader just then could not be outlived before 0.6 L.
     pub fn renewal_due(&self) -> Time {
-        self.sent + self.life / 5
+        let patience = self.deadlines().demote_fast.since(self.sent);
+        let early = patience.saturating_sub(ELECTION).max(self.life / 10);
+        self.sent + early.min(self.life / 5)
     }
 
     /// How long one try may take before the next endpoint is asked: L/5.
@@ -261,6 +268,14 @@ mod tests {
     }
 
     #[test]
+    fn renewals_leave_time_for_an_election() {
+        for (life, expected) in [(2, 200), (5, 500), (6, 1100), (8, 1600), (20, 4000)] {
+            let due = lease(0, life).renewal_due();
+            assert_eq!(due, Time::from_millis(expected), "L {life}");
+        }
+    }
+
+    #[test]
     fn leader_until_l_has_passed() {
         let lease = lease(1000, 5);
         assert!(lease.is_leader(Time::from_millis(5999)));
@@ -325,8 +340,8 @@ mod tests {
     #[test]
     fn renewals() {
         for (facts, expected) in [
-            // Due every L/5; one try takes L/5 at most, the next one follows after L/50.
-            ("now 100.5 sent 100 tick 99 probe 99", "wait until 101.000s"),
+            // At L = 5 due every L/10; one try takes L/5 at most, the next one follows after L/50.
+            ("now 100.4 sent 100 tick 99 probe 99", "wait until 100.500s"),
             ("now 101 sent 100 tick 99 probe 99", "renew until 102.000s"),
             (
                 "now 102 sent 100 try 101 tick 99 probe 99",
@@ -343,7 +358,7 @@ mod tests {
             ("now 105 sent 100 tick 99 probe 104", "expired"),
             // PostgreSQL: hang_timeout after the sending of the last probe that was answered.
             (
-                "now 104 sent 103.5 tick 100 probe 99.25",
+                "now 104 sent 103.8 tick 100 probe 99.25",
                 "wait until 104.250s",
             ),
             (
@@ -370,7 +385,7 @@ mod tests {
             ),
             // The loop: it may rest for loop_wait and work for retry_timeout.
             (
-                "now 119.9 sent 119.5 tick 100 probe 119",
+                "now 119.9 sent 119.6 tick 100 probe 119",
                 "wait until 120.000s",
             ),
             (

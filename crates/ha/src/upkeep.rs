@@ -2,7 +2,7 @@
 
 mod checkpoint;
 mod config;
-mod guard;
+pub(crate) mod guard;
 mod history;
 pub(crate) mod member;
 mod peers;

@@ -217,6 +217,10 @@ impl Agents {
 
     /// Writes all logs to a file.
     pub(crate) fn keep_logs(&self, file: &Path) -> Result<()> {
+        if let Some(directory) = file.parent() {
+            std::fs::create_dir_all(directory)
+                .with_context(|| format!("cannot make {}", directory.display()))?;
+        }
         std::fs::write(file, self.cluster.logs(usize::MAX))
             .with_context(|| format!("cannot keep logs in {}", file.display()))
     }

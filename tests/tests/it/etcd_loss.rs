@@ -115,9 +115,7 @@ async fn one_hanging_endpoint_disturbs_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_etcd_leader_demotes_nobody() {
     let etcd = Etcd::start(3).await;
-    // An election takes up to 2 s, more on a slow machine; from 0.6 of the lease on a demotion is right.
-    let options = three().dcs(json!({"pgherd": {"lease_ttl": 8}}));
-    let cluster = TestCluster::formed(&etcd, &options).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
     let primary = cluster.primary().await.unwrap();
     let writer = Writer::start(cluster.targets()).await;
     let leader = etcd.leader().await;

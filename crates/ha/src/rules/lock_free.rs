@@ -10,6 +10,7 @@ use crate::decision::{Action, JobKind};
 use crate::memory::Memory;
 use crate::race::{self, Safety};
 use crate::schedule;
+use crate::upkeep::guard;
 
 /// How soon a race that was not won is run again.
 const AGAIN: Span = Span::from_millis(500);
@@ -133,7 +134,10 @@ fn race(ctx: &Ctx<'_>, memory: &mut Memory, cluster: &Cluster, look: &Look) -> V
         );
     }
     let reason = format!("{why_safe}; healthiest of {}", cluster.members.len().max(1));
-    Verdict::only(vec![Action::Store(Op::AcquireLeader)], reason)
+    let mut actions = vec![Action::Store(Op::AcquireLeader)];
+    // In one go: a look in between would only delay the promotion.
+    actions.extend(guard::arm(ctx));
+    Verdict::only(actions, reason)
 }
 
 /// Why this node leaves the lock to somebody else.

@@ -9,6 +9,7 @@ use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, JobKind};
 use crate::memory::Memory;
 use crate::race;
+use crate::upkeep::guard;
 use crate::upkeep::request::clean;
 use crate::view::Outcome;
 
@@ -60,21 +61,14 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
     if let Some(verdict) = claim_sync(ctx, term) {
         return verdict;
     }
-    let guard = &ctx.view.local.guard;
-    if let Postmaster::Alive { pid } = ctx.view.local.postmaster
-        && ctx.view.settings.guard != GuardMode::Off
-        && guard.armed_for != Some(pid)
-    {
-        if !guard.failed {
-            return Verdict::only(
-                vec![Action::ArmGuard { pid }],
-                "arming the guard before the promotion",
-            );
-        }
-        if ctx.view.settings.guard == GuardMode::Required {
-            let reason = String::from("the guard is required and cannot be armed");
-            return give_back(ctx, memory, term, reason).error();
-        }
+    if let Some(arm) = guard::arm(ctx) {
+        return Verdict::only(vec![arm], "arming the guard before the promotion");
+    }
+    let protected = matches!(ctx.view.local.postmaster, Postmaster::Alive { pid }
+        if ctx.view.local.guard.armed_for == Some(pid));
+    if ctx.view.settings.guard == GuardMode::Required && !protected {
+        let reason = String::from("the guard is required and cannot be armed");
+        return give_back(ctx, memory, term, reason).error();
     }
     if let Some(reserve) = used_numbers(ctx, memory) {
         let reason = "the cluster has seen a newer timeline: its number must not be used again";

@@ -12,16 +12,25 @@ pub(crate) fn duty(ctx: &Ctx<'_>, _memory: &mut Memory) -> Duty {
     let guard = &ctx.view.local.guard;
     let off = ctx.view.settings.guard == GuardMode::Off || ctx.view.settings.pause;
     match (ctx.lock, ctx.view.local.postmaster) {
-        (Lock::Mine { .. }, Postmaster::Alive { pid }) if !off => {
-            if guard.armed_for == Some(pid) || guard.failed {
-                return NOTHING;
-            }
-            (vec![Action::ArmGuard { pid }], None)
-        }
-        (Lock::Mine { .. }, _) if !off => NOTHING,
+        (Lock::Mine { .. }, _) if !off => (arm(ctx).into_iter().collect(), None),
         _ if guard.armed_for.is_some() && (ctx.view.settings.pause || ctx.cannot_write()) => {
             (vec![Action::DisarmGuard], None)
         }
         _ => NOTHING,
+    }
+}
+
+/// Arms the guard for the postmaster that runs, unless it is armed, unwanted or known not to work.
+pub(crate) fn arm(ctx: &Ctx<'_>) -> Option<Action> {
+    let guard = &ctx.view.local.guard;
+    match ctx.view.local.postmaster {
+        Postmaster::Alive { pid }
+            if ctx.view.settings.guard != GuardMode::Off
+                && guard.armed_for != Some(pid)
+                && !guard.failed =>
+        {
+            Some(Action::ArmGuard { pid })
+        }
+        _ => None,
     }
 }
