@@ -2,8 +2,8 @@
 
 use pgherd_model::{Span, Time};
 
+use crate::acts::Act;
 use crate::event::{ETCD, Event, NODES};
-use crate::operator::Act;
 use crate::world::World;
 
 /// Number of kinds of faults that are drawn.

@@ -3,6 +3,7 @@
 //!
 //! One thread, no clock but its own, one generator: a seed and a commit repeat a story exactly.
 
+mod acts;
 mod agent;
 mod client;
 mod etcd;
@@ -12,7 +13,6 @@ mod guard;
 mod history;
 mod invariants;
 mod jobs;
-mod operator;
 mod perform;
 mod postgres;
 mod rng;
