@@ -3,9 +3,9 @@
 
 use super::render;
 use crate::args::Format;
-use crate::session::mode_of;
 use pgherd_model::{Cluster, Leader, Stored};
 use pgherd_wire::patroni::dcs;
+use pgherd_wire::patroni::rest::Mode;
 use serde_json::Value;
 
 const KEYS: &str = include_str!("../golden/clusters.json");
@@ -68,7 +68,7 @@ fn every_form_is_as_patronictl_has_it() {
             _ => Format::Yaml,
         };
         let extended = words.contains(&"-e");
-        let shown = render(&cluster, words[0], mode_of(&dynamic), extended, format);
+        let shown = render(&cluster, words[0], Mode::of(&dynamic), extended, format);
         assert!(
             shown == expected,
             "{command}\n--- shown\n{shown}--- patronictl\n{expected}"

@@ -4,11 +4,10 @@ use crate::args::CtlArgs;
 use crate::clock;
 use crate::error::CtlError;
 use pgherd_dcs::{Options, Store};
-use pgherd_model::{Cluster, Failover, Op, Span, SynchronousMode};
+use pgherd_model::{Cluster, Failover, Op, Span};
 use pgherd_peer::{PeerOptions, Peers};
 use pgherd_wire::patroni::config::{CtlConfig, load_ctl};
 use pgherd_wire::patroni::keys::prefix;
-use pgherd_wire::patroni::lenient::truthy;
 use pgherd_wire::patroni::rest::Mode;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -137,7 +136,7 @@ impl Seen {
 
     /// What the dynamic configuration says about the cluster as a whole.
     pub(crate) fn mode(&self) -> Mode {
-        mode_of(&self.dynamic)
+        Mode::of(&self.dynamic)
     }
 
     /// `loop_wait`.
@@ -148,30 +147,6 @@ impl Seen {
             .and_then(Value::as_u64)
             .unwrap_or(10);
         Span::from_secs(seconds.clamp(1, 3600))
-    }
-}
-
-/// What a dynamic configuration says about the cluster as a whole.
-pub(crate) fn mode_of(dynamic: &Value) -> Mode {
-    let on = |value: &Value| match value.as_str() {
-        Some(text) => matches!(text.to_lowercase().as_str(), "on" | "true" | "yes" | "1"),
-        None => truthy(value),
-    };
-    let flag = |key: &str| dynamic.get(key).is_some_and(on);
-    let quorum = dynamic.get("synchronous_mode").and_then(Value::as_str) == Some("quorum");
-    let origin = ["host", "port", "restore_command"];
-    Mode {
-        paused: flag("pause"),
-        synchronous: match (quorum, flag("synchronous_mode")) {
-            (true, _) => SynchronousMode::Quorum,
-            (false, true) => SynchronousMode::On,
-            (false, false) => SynchronousMode::Off,
-        },
-        standby_cluster: dynamic.get("standby_cluster").is_some_and(|section| {
-            origin
-                .iter()
-                .any(|key| section.get(key).is_some_and(truthy))
-        }),
     }
 }
 

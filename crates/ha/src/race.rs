@@ -182,10 +182,14 @@ fn known_former(ctx: &Ctx<'_>, former: &Former) -> Safety {
     )
 }
 
-/// The former leader has given up the lock by itself.
+/// The former leader has given up the lock by itself: it says so, or its agent lives and answers
+/// that PostgreSQL is not writable.
 pub(crate) fn was_released(ctx: &Ctx<'_>, memory: &Memory) -> bool {
-    let former = memory.former.as_ref();
-    former.is_some_and(|former| last_words(ctx, former).is_some())
+    let Some(former) = &memory.former else {
+        return false;
+    };
+    let vanished = former.vanished.unwrap_or(ctx.now());
+    last_words(ctx, former).is_some() || answered_not_writable(ctx, &former.name, vanished)
 }
 
 /// What the former leader wrote when it gave up the lock, or later: whoever holds the lock, or

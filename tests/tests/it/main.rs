@@ -16,4 +16,5 @@ mod mixed;
 mod node_loss;
 mod rejoin;
 mod rest;
+mod scheduled;
 mod switchover;

@@ -6,7 +6,7 @@ use pgherd_model::Cluster;
 use pgherd_wire::patroni::rest::{
     Mode, StatusInput, cluster_document, python_json, status_document,
 };
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 /// The status document: `GET /patroni` and the body of every health check.
 pub(super) fn status(snapshot: &Snapshot, health: &Health<'_>) -> String {
@@ -45,14 +45,13 @@ pub(super) fn status(snapshot: &Snapshot, health: &Health<'_>) -> String {
 
 /// `GET /cluster`.
 pub(super) fn cluster(snapshot: &Snapshot, cluster: &Cluster) -> String {
-    python_json(&cluster_document(cluster, &snapshot.scope, mode(snapshot)))
+    python_json(&cluster_document(cluster, &snapshot.scope, mode(cluster)))
 }
 
-/// What the settings say about the cluster as a whole.
-pub(super) fn mode(snapshot: &Snapshot) -> Mode {
-    Mode {
-        paused: snapshot.settings.pause,
-        synchronous: snapshot.settings.synchronous_mode,
-        standby_cluster: snapshot.standby_cluster,
-    }
+/// What the configuration in the same picture says about the cluster as a whole: the loop may not
+/// have noticed a pause yet.
+pub(super) fn mode(cluster: &Cluster) -> Mode {
+    let config = cluster.config.as_ref().map(|stored| &stored.value.text);
+    let dynamic = config.and_then(|text| serde_json::from_str(text).ok());
+    Mode::of(&dynamic.unwrap_or(Value::Null))
 }

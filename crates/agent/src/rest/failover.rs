@@ -37,7 +37,7 @@ async fn perform(app: &App, action: Action, body: &[u8]) -> Result<Box<Answer>, 
     let snapshot = app.last();
     let cluster = app.fresh_cluster().await?;
     let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or_default();
-    let accepted = parse_request(action, body, &cluster, document::mode(&snapshot), now)
+    let accepted = parse_request(action, body, &cluster, document::mode(&cluster), now)
         .map_err(|refusal| refused(&refusal))?;
     let Accepted {
         action,

@@ -102,6 +102,10 @@ fn a_scheduled_request_names_the_successor_only_of_who_gave_up_the_lock() {
         lock - former a deleted 90 failover a>b at +3600 | a down words | b* replica lsn 50 | c replica lsn 60
         => nothing, because lock_free: Wal position of c is ahead of my wal position
 
+        # It writes that it is demoted only after it has deleted the lock.
+        lock - former a failover a>b at -1 | a replica | b replica lsn 50 | c* replica lsn 60
+        => nothing, because lock_free: b was named to take over
+
         lock - former a free 30s failover a>b at -1 | a down mute | b* replica lsn 50 | c replica lsn 60
         => nothing, because lock_free: Wal position of c is ahead of my wal position
         ",

@@ -208,6 +208,30 @@ async fn the_first_row_that_fails_answers() {
             400,
             "Timezone information is mandatory for the scheduled switchover",
         ),
+        (
+            "/failover",
+            r#"{"leader":"n0","candidate":"n1","scheduled_at":"2130-01-01T00:00Z"}"#,
+            400,
+            "Failover can't be scheduled",
+        ),
+        (
+            "/switchover",
+            r#"{"leader":"n0","scheduled_at":"soon"}"#,
+            422,
+            "Unable to parse scheduled timestamp. It should be in an unambiguous format, e.g. ISO 8601",
+        ),
+        (
+            "/switchover",
+            r#"{"leader":"n0","candidate":"n0","scheduled_at":"2001-01-01T00:00Z"}"#,
+            422,
+            "Cannot schedule switchover in the past",
+        ),
+        (
+            "/switchover",
+            r#"{"leader":"n0","candidate":"n0","scheduled_at":"2130-01-01T00:00Z"}"#,
+            400,
+            "Switchover target and source are the same",
+        ),
     ] {
         let got = node.call("POST", path, body).await;
         assert_eq!(
@@ -243,6 +267,57 @@ async fn a_scheduled_switchover_is_kept_and_can_be_deleted() {
         (200, "scheduled switchover deleted")
     );
     assert!(node.cluster.lock().unwrap().failover_request().is_none());
+}
+
+/// Who leads, and who could take over, is judged when it is due.
+#[tokio::test]
+async fn a_scheduled_switchover_asks_nobody_and_replaces_the_one_before() {
+    let node = node(json!({})).await;
+    for (leader, candidate) in [("n1", "n9"), ("n0", "n2")] {
+        let body = json!({
+            "leader": leader,
+            "candidate": candidate,
+            "scheduled_at": "2130-01-01T02:00:00+02:00"
+        });
+        let got = node.call("POST", "/switchover", &body.to_string()).await;
+        assert_eq!(
+            (got.status, got.body.as_str()),
+            (202, "Switchover scheduled")
+        );
+        let shown = node.get("/cluster").await.json();
+        let at = "2130-01-01T02:00:00+02:00";
+        let expected = json!({"at": at, "from": leader, "to": candidate});
+        assert_eq!(shown["scheduled_switchover"], expected);
+    }
+    // One that is to happen at once is not a scheduled one.
+    node.change(|cluster| {
+        let request = &mut cluster.failover.as_mut().unwrap().value;
+        request.scheduled_at = None;
+    });
+    assert!(
+        node.get("/cluster")
+            .await
+            .json()
+            .get("scheduled_switchover")
+            .is_none()
+    );
+    let got = node.call("DELETE", "/switchover", "").await;
+    assert_eq!(got.status, 404);
+}
+
+/// The configuration that counts is the one in the lock service, not the one that the loop knows.
+#[tokio::test]
+async fn a_paused_cluster_takes_no_schedule() {
+    let node = node(good()).await;
+    node.change(|cluster| {
+        cluster.config.as_mut().unwrap().value.text = r#"{"pause":true}"#.into();
+    });
+    for time in ["2130-01-01T00:00Z", "soon", "2001-01-01T00:00Z"] {
+        let body = json!({"leader": "n0", "scheduled_at": time}).to_string();
+        let got = node.call("POST", "/switchover", &body).await;
+        let text = "Can't schedule switchover in the paused state";
+        assert_eq!((got.status, got.body.as_str()), (400, text));
+    }
 }
 
 #[test]

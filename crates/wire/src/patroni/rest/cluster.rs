@@ -1,5 +1,6 @@
 //! `GET /cluster`, also the data of `list` (contract: patroni-rest, section 6).
 
+use super::super::lenient::truthy;
 use super::reasons;
 use pgherd_model::{Cluster, Lsn, Member, MemberName, SynchronousMode};
 use serde_json::{Map, Value, json};
@@ -16,6 +17,30 @@ pub struct Mode {
 }
 
 impl Mode {
+    /// What a dynamic configuration says.
+    pub fn of(dynamic: &Value) -> Mode {
+        let on = |value: &Value| match value.as_str() {
+            Some(text) => matches!(text.to_lowercase().as_str(), "on" | "true" | "yes" | "1"),
+            None => truthy(value),
+        };
+        let flag = |key: &str| dynamic.get(key).is_some_and(on);
+        let quorum = dynamic.get("synchronous_mode").and_then(Value::as_str) == Some("quorum");
+        let origin = ["host", "port", "restore_command"];
+        Mode {
+            paused: flag("pause"),
+            synchronous: match (quorum, flag("synchronous_mode")) {
+                (true, _) => SynchronousMode::Quorum,
+                (false, true) => SynchronousMode::On,
+                (false, false) => SynchronousMode::Off,
+            },
+            standby_cluster: dynamic.get("standby_cluster").is_some_and(|section| {
+                origin
+                    .iter()
+                    .any(|key| section.get(key).is_some_and(truthy))
+            }),
+        }
+    }
+
     /// The synchronous mode that is active: none in a standby cluster.
     pub fn active_sync(&self) -> SynchronousMode {
         match self.standby_cluster {
