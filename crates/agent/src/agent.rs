@@ -226,13 +226,20 @@ impl Agent {
             return;
         }
         self.config_revision = revision;
+        let text = stored.map(|config| config.value.text.as_str());
+        if !text.is_some_and(settings::is_object) {
+            tracing::warn!(
+                "the key config in etcd is no JSON object, the settings of before hold: replace it with PUT /config"
+            );
+            self.write_configuration(cluster.as_deref()).await;
+            return;
+        }
         let effective = settings::effective(&self.node, cluster.as_deref());
-        if effective.warnings != self.effective.warnings {
-            for warning in &effective.warnings {
+        for warning in &effective.warnings {
+            if !self.effective.warnings.contains(warning) {
                 tracing::warn!("{warning}");
             }
         }
-        let text = stored.map(|config| config.value.text.as_str());
         self.unwritten = Some(settings::server(&self.node, &effective.postgresql, text));
         self.write_configuration(cluster.as_deref()).await;
         self.store

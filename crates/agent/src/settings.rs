@@ -35,6 +35,11 @@ pub(crate) fn effective(node: &NodeConfig, cluster: Option<&Cluster>) -> Effecti
     config::effective(node, dynamic.as_ref())
 }
 
+/// Whether a stored dynamic configuration can be used at all.
+pub(crate) fn is_object(text: &str) -> bool {
+    serde_json::from_str(text).is_ok_and(|value: serde_json::Value| value.is_object())
+}
+
 /// For the lock service.
 pub(crate) fn store(node: &NodeConfig, settings: &Settings) -> dcs::Options {
     let prefix = keys::prefix(&node.namespace, &node.scope);
