@@ -7,11 +7,13 @@ use crate::list::{show, timestamp};
 use crate::prompt::{ask, confirm};
 use crate::session::{Seen, Session};
 use jiff::tz::TimeZone;
-use pgherd_model::{Failover, MemberName, Schedule, Span};
+use pgherd_model::{Cluster, Failover, MemberName, Schedule, Span};
 use pgherd_peer::{PeerError, endpoint};
 use pgherd_wire::patroni::rest::{Action, BadSchedule, parse_schedule, stored_schedule};
 use serde_json::{Map, Value};
 use std::io::Write;
+
+const NO_CANDIDATE: &str = "Failover could be performed only to a specific candidate";
 
 /// What is asked for, once all questions are answered.
 #[derive(Debug)]
@@ -22,34 +24,39 @@ struct Request {
     scheduled_at: Option<Schedule>,
 }
 
-/// `switchover`.
+/// `switchover`. What the arguments say is judged before anything is shown or asked.
 pub(crate) async fn switchover(session: &Session, args: &SwitchoverArgs) -> Result<(), CtlError> {
-    let seen = begin(session, args.cluster.as_deref()).await?;
-    let leader = current_leader(&seen, args)?;
-    let candidate = choose_candidate(
-        &seen,
-        Action::Switchover,
-        args.candidate.as_deref(),
-        args.force,
-    )?;
-    let asked = match &args.scheduled {
-        Some(time) => time.clone(),
-        None if args.force => "now".to_owned(),
+    let given = args.scheduled.as_deref().map(schedule).transpose()?;
+    let seen = read(session, args.cluster.as_deref()).await?;
+    let current = judge_leader(&seen.cluster, &seen.scope, args.leader.as_deref())?;
+    let offered = Offered::new(&seen.cluster, &seen.scope, Action::Switchover)?;
+    offered.judge(args.candidate.as_deref())?;
+    judge_schedule(given.as_ref(), seen.mode().paused)?;
+    show_topology(&seen)?;
+    let leader = match (&args.leader, args.force) {
+        (Some(_), _) | (None, true) => current,
+        (None, false) => {
+            let word = match seen.mode().standby_cluster {
+                true => "Standby Leader",
+                false => "Primary",
+            };
+            let named = ask(word, &current)?;
+            judge_leader(&seen.cluster, &seen.scope, Some(&named))?
+        }
+    };
+    let candidate = offered.choose(args.candidate.as_deref(), args.force)?;
+    let scheduled_at = match given {
+        Some(schedule) => schedule,
+        None if args.force => None,
         None => {
             let hour = jiff::Zoned::now().saturating_add(jiff::Span::new().hours(1));
             let example = hour.strftime("%Y-%m-%dT%H:%M");
-            ask(
-                &format!("When should the switchover take place (e.g. {example} ) "),
-                "now",
-            )?
+            let question = format!("When should the switchover take place (e.g. {example} ) ");
+            let answer = schedule(&ask(&question, "now")?)?;
+            judge_schedule(Some(&answer), seen.mode().paused)?;
+            answer
         }
     };
-    let scheduled_at = schedule(&asked)?;
-    if scheduled_at.is_some() && seen.mode().paused {
-        return Err(CtlError::told(
-            "Can't schedule switchover in the paused state",
-        ));
-    }
     let request = Request {
         action: Action::Switchover,
         leader: Some(leader),
@@ -59,15 +66,16 @@ pub(crate) async fn switchover(session: &Session, args: &SwitchoverArgs) -> Resu
     perform(session, seen, request, args.force).await
 }
 
-/// `failover`.
+/// `failover`. As above.
 pub(crate) async fn failover(session: &Session, args: &FailoverArgs) -> Result<(), CtlError> {
-    let seen = begin(session, args.cluster.as_deref()).await?;
-    let candidate = choose_candidate(
-        &seen,
-        Action::Failover,
-        args.candidate.as_deref(),
-        args.force,
-    )?;
+    if args.force && args.candidate.as_deref().unwrap_or("").is_empty() {
+        return Err(CtlError::told(NO_CANDIDATE));
+    }
+    let seen = read(session, args.cluster.as_deref()).await?;
+    let offered = Offered::new(&seen.cluster, &seen.scope, Action::Failover)?;
+    offered.judge(args.candidate.as_deref())?;
+    show_topology(&seen)?;
+    let candidate = offered.choose(args.candidate.as_deref(), args.force)?;
     let name = candidate.as_deref().unwrap_or("");
     if !args.force && is_asynchronous(&seen, name) {
         let question =
@@ -85,14 +93,13 @@ pub(crate) async fn failover(session: &Session, args: &FailoverArgs) -> Result<(
     perform(session, seen, request, args.force).await
 }
 
-async fn begin(session: &Session, cluster: Option<&str>) -> Result<Seen, CtlError> {
-    let scope = session.scope(cluster)?;
-    let seen = session.see(&scope).await?;
-    say(&format!(
-        "Current cluster topology\n{}",
-        show(&seen, false, Format::Pretty)
-    ))?;
-    Ok(seen)
+async fn read(session: &Session, cluster: Option<&str>) -> Result<Seen, CtlError> {
+    session.see(&session.scope(cluster)?).await
+}
+
+fn show_topology(seen: &Seen) -> Result<(), CtlError> {
+    let table = show(seen, false, Format::Pretty);
+    say(&format!("Current cluster topology\n{table}"))
 }
 
 fn say(text: &str) -> Result<(), CtlError> {
@@ -101,78 +108,95 @@ fn say(text: &str) -> Result<(), CtlError> {
     Ok(out.flush()?)
 }
 
-fn leader_name(seen: &Seen) -> Option<&str> {
-    seen.cluster.leader_name().map(MemberName::as_str)
+fn leader_name(cluster: &Cluster) -> Option<&str> {
+    cluster.leader_name().map(MemberName::as_str)
 }
 
-/// The leader that a switchover starts from.
-fn current_leader(seen: &Seen, args: &SwitchoverArgs) -> Result<String, CtlError> {
-    let Some(current) = leader_name(seen) else {
+/// The leader that a switchover starts from; `named` has to be it.
+fn judge_leader(cluster: &Cluster, scope: &str, named: Option<&str>) -> Result<String, CtlError> {
+    let Some(current) = leader_name(cluster) else {
         return Err(CtlError::told("This cluster has no leader"));
     };
-    let named = match &args.leader {
-        Some(leader) => leader.clone(),
-        None if args.force => current.to_owned(),
-        None if seen.mode().standby_cluster => ask("Standby Leader", current)?,
-        None => ask("Primary", current)?,
-    };
-    if named != current {
-        let scope = &seen.scope;
-        return Err(CtlError::told(format!(
+    match named.filter(|named| *named != current) {
+        None => Ok(current.to_owned()),
+        Some(named) => Err(CtlError::told(format!(
             "Member {named} is not the leader of cluster {scope}"
-        )));
+        ))),
     }
-    Ok(named)
 }
 
-/// Checks or asks who is to take over; members with `nofailover` are not offered.
-fn choose_candidate(
-    seen: &Seen,
+fn judge_schedule(given: Option<&Option<Schedule>>, paused: bool) -> Result<(), CtlError> {
+    match given {
+        Some(Some(_)) if paused => Err(CtlError::told(
+            "Can't schedule switchover in the paused state",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Who may take over: members with `nofailover` are not offered.
+struct Offered<'a> {
+    scope: &'a str,
     action: Action,
-    given: Option<&str>,
-    force: bool,
-) -> Result<Option<String>, CtlError> {
-    let leader = leader_name(seen);
-    let names: Vec<&str> = seen
-        .cluster
-        .members
-        .values()
-        .filter(|member| !member.value.tags.nofailover)
-        .map(|member| member.value.name.as_str())
-        .filter(|name| Some(*name) != leader)
-        .collect();
-    if names.is_empty() {
-        return Err(CtlError::told(format!(
-            "No candidates found to {} to",
-            action.as_str()
-        )));
-    }
-    let candidate = match given {
-        Some(candidate) => candidate.to_owned(),
-        None if force => String::new(),
-        None => {
-            let list: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
-            ask(&format!("Candidate [{}]", list.join(", ")), "")?
+    leader: Option<&'a str>,
+    names: Vec<&'a str>,
+}
+
+impl<'a> Offered<'a> {
+    fn new(cluster: &'a Cluster, scope: &'a str, action: Action) -> Result<Self, CtlError> {
+        let leader = leader_name(cluster);
+        let members = cluster.members.values().map(|member| &member.value);
+        let names: Vec<&str> = members
+            .filter(|member| !member.tags.nofailover)
+            .map(|member| member.name.as_str())
+            .filter(|name| Some(*name) != leader)
+            .collect();
+        if names.is_empty() {
+            let action = action.as_str();
+            let text = format!("No candidates found to {action} to");
+            return Err(CtlError::told(text));
         }
-    };
-    if candidate.is_empty() {
-        return match action {
-            Action::Switchover => Ok(None),
-            Action::Failover => Err(CtlError::told(
-                "Failover could be performed only to a specific candidate",
-            )),
+        Ok(Offered {
+            scope,
+            action,
+            leader,
+            names,
+        })
+    }
+
+    /// Whether a named candidate is one of them.
+    fn judge(&self, candidate: Option<&str>) -> Result<(), CtlError> {
+        let scope = self.scope;
+        match candidate {
+            None | Some("") => Ok(()),
+            Some(name) if self.names.contains(&name) => Ok(()),
+            Some(name) if Some(name) == self.leader => Err(CtlError::told(format!(
+                "Member {name} is already the leader of cluster {scope}"
+            ))),
+            Some(name) => Err(CtlError::told(format!(
+                "Member {name} does not exist in cluster {scope} or is tagged as nofailover"
+            ))),
+        }
+    }
+
+    /// The named one, else asks; `None`: the best one.
+    fn choose(&self, given: Option<&str>, force: bool) -> Result<Option<String>, CtlError> {
+        let candidate = match given {
+            Some(candidate) => candidate.to_owned(),
+            None if force => String::new(),
+            None => {
+                let names = self.names.iter().map(|name| format!("'{name}'"));
+                let names: Vec<String> = names.collect();
+                ask(&format!("Candidate [{}]", names.join(", ")), "")?
+            }
         };
+        self.judge(Some(&candidate))?;
+        match (candidate.is_empty(), self.action) {
+            (false, _) => Ok(Some(candidate)),
+            (true, Action::Switchover) => Ok(None),
+            (true, Action::Failover) => Err(CtlError::told(NO_CANDIDATE)),
+        }
     }
-    if names.contains(&candidate.as_str()) {
-        return Ok(Some(candidate));
-    }
-    let scope = &seen.scope;
-    Err(CtlError::told(match Some(candidate.as_str()) == leader {
-        true => format!("Member {candidate} is already the leader of cluster {scope}"),
-        false => format!(
-            "Member {candidate} does not exist in cluster {scope} or is tagged as nofailover"
-        ),
-    }))
 }
 
 /// In a synchronous mode, and not one of those that `/sync` names.
@@ -221,7 +245,7 @@ async fn perform(
     let action = request.action.as_str();
     let scope = &seen.scope;
     if !force {
-        let demoting = leader_name(&seen)
+        let demoting = leader_name(&seen.cluster)
             .map(|leader| format!(", demoting current leader {leader}"))
             .unwrap_or_default();
         let (question, aborting) = match &request.scheduled_at {
@@ -331,6 +355,85 @@ async fn fall_back(seen: &Seen, request: &Request, cause: &PeerError) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pgherd_model::{Leader, Stored};
+    use pgherd_wire::patroni::dcs;
+
+    /// A leader, a replica, and one with `nofailover`.
+    fn three() -> Cluster {
+        let member = |name: &str, tags: &str| {
+            let text = format!("{{\"tags\": {tags}}}");
+            let value = dcs::member_from_json(name.into(), &text, 1);
+            (name.into(), Stored { value, revision: 1 })
+        };
+        Cluster {
+            leader: Some(Leader {
+                name: "n1".into(),
+                lease: 0,
+                create_revision: 1,
+                mod_revision: 1,
+            }),
+            members: [
+                member("n1", "{}"),
+                member("n2", "{}"),
+                member("n3", "{\"nofailover\": true}"),
+            ]
+            .into(),
+            ..Cluster::default()
+        }
+    }
+
+    fn told<T: std::fmt::Debug>(outcome: Result<T, CtlError>) -> String {
+        match outcome {
+            Err(CtlError::Told(text)) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn leaders_are_judged() {
+        let mut cluster = three();
+        assert_eq!(judge_leader(&cluster, "x", None), Ok("n1".to_owned()));
+        assert_eq!(judge_leader(&cluster, "x", Some("n1")), Ok("n1".to_owned()));
+        let error = told(judge_leader(&cluster, "x", Some("n2")));
+        assert_eq!(error, "Member n2 is not the leader of cluster x");
+        cluster.leader = None;
+        let error = told(judge_leader(&cluster, "x", None));
+        assert_eq!(error, "This cluster has no leader");
+    }
+
+    #[test]
+    fn candidates_are_judged() {
+        let cluster = three();
+        let offered = Offered::new(&cluster, "x", Action::Switchover).unwrap();
+        assert_eq!(offered.judge(Some("n2")), Ok(()));
+        assert_eq!(offered.choose(None, true), Ok(None));
+        assert_eq!(offered.choose(Some("n2"), false), Ok(Some("n2".to_owned())));
+        for name in ["n3", "n9", "N2"] {
+            let error = told(offered.judge(Some(name)));
+            assert_eq!(
+                error,
+                format!("Member {name} does not exist in cluster x or is tagged as nofailover")
+            );
+        }
+        let error = told(offered.judge(Some("n1")));
+        assert_eq!(error, "Member n1 is already the leader of cluster x");
+        let offered = Offered::new(&cluster, "x", Action::Failover).unwrap();
+        assert_eq!(told(offered.choose(None, true)), NO_CANDIDATE);
+        let mut alone = three();
+        alone.members.remove(&"n2".into());
+        let none = Offered::new(&alone, "x", Action::Failover).map(|offered| offered.names);
+        assert_eq!(told(none), "No candidates found to failover to");
+    }
+
+    #[test]
+    fn nothing_is_scheduled_in_pause() {
+        let later = schedule("2130-01-01T00:00Z").unwrap();
+        let error = told(judge_schedule(Some(&later), true));
+        assert_eq!(error, "Can't schedule switchover in the paused state");
+        assert_eq!(judge_schedule(Some(&later), false), Ok(()));
+        assert_eq!(judge_schedule(Some(&None), true), Ok(()));
+        assert_eq!(judge_schedule(None, true), Ok(()));
+    }
 
     #[test]
     fn times_get_this_machines_zone() {

@@ -34,15 +34,11 @@ const COLUMNS: [&str; 14] = [
 
 /// Runs the command.
 pub(crate) async fn run(session: &Session, args: &ListArgs) -> Result<(), CtlError> {
+    let every = pause(args)?;
     let mut scopes = args.clusters.clone();
     if scopes.is_empty() {
         scopes.push(session.scope(None)?);
     }
-    let every = match (args.watch, args.watch2) {
-        (Some(seconds), _) if seconds > 0.0 => Span::try_from_secs_f64(seconds).ok(),
-        (_, true) => Some(Span::from_secs(2)),
-        _ => None,
-    };
     let mut seen: Vec<Seen> = Vec::new();
     loop {
         let mut out = String::new();
@@ -65,6 +61,19 @@ pub(crate) async fn run(session: &Session, args: &ListArgs) -> Result<(), CtlErr
             None => return Ok(()),
             Some(every) => tokio::time::sleep(every).await,
         }
+    }
+}
+
+/// Between two looks; `None`: one look.
+fn pause(args: &ListArgs) -> Result<Option<Span>, CtlError> {
+    let Some(seconds) = args.watch else {
+        return Ok(args.watch2.then_some(Span::from_secs(2)));
+    };
+    match Span::try_from_secs_f64(seconds) {
+        Ok(span) if !span.is_zero() => Ok(Some(span)),
+        _ => Err(CtlError::told(format!(
+            "-w: expected a number of seconds above 0, found {seconds}"
+        ))),
     }
 }
 
