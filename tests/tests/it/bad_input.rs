@@ -5,7 +5,9 @@ use crate::common::{body, copy_number, failover, note, noted, secs, stand_in, st
 use pgherd_tests::{
     ClusterOptions, Etcd, Kind, Node, TestCluster, Value, json, net, process, yaml,
 };
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 fn one() -> ClusterOptions {
     let mut options = three();
@@ -46,14 +48,33 @@ async fn a_data_directory_of_another_cluster_is_refused() {
     let node = cluster.node("n1");
     let (id, copy) = (crate::common::system_id(node).await, copy_number(node));
     node.stop().await;
-    etcd.put(&cluster.key("initialize"), "7000000000000000001")
-        .await;
+    let other = "7000000000000000001";
+    etcd.put(&cluster.key("initialize"), other).await;
+    // What this cluster's configuration would write into it.
+    let config = json!({"postgresql": {"parameters": {"work_mem": "7MB"}}, "loop_wait": 2});
+    etcd.put(&cluster.key("config"), &config.to_string()).await;
+    let (files, before) = (contents(&node.data_dir()), node.log().len());
     node.start();
     let status = node.agent_exit(secs(30)).await;
     assert_eq!(status.code(), Some(1));
+    let log = node.log().split_off(before);
     let expected = "system ID mismatch, node n1 belongs to a different cluster";
-    assert!(node.log().contains(expected), "{}", node.log_tail(20));
-    assert!(node.log().contains(&id), "{}", node.log_tail(20));
+    assert!(log.contains(expected), "{log}");
+    assert!(log.contains(&id), "{log}");
+    if !stand_in() {
+        let place = node.data_dir().display().to_string();
+        for words in [other, place.as_str(), "Set postgresql.data_dir"] {
+            assert!(log.contains(words), "{words}: {log}");
+        }
+        assert_eq!(log.matches(expected).count(), 1, "told once: {log}");
+        assert!(log.contains("ERROR: system ID mismatch"), "{log}");
+        let after = contents(&node.data_dir());
+        let changed = files
+            .iter()
+            .find(|(path, text)| after.get(*path) != Some(*text));
+        assert_eq!(changed.map(|(path, _)| path), None, "a file was changed");
+        assert_eq!(after.len(), files.len(), "a file was made");
+    }
     assert!(node.postgres().is_empty());
     assert_eq!(copy_number(node), copy);
     let key = etcd.get(&cluster.key("initialize")).await;
@@ -62,6 +83,44 @@ async fn a_data_directory_of_another_cluster_is_refused() {
         Some("7000000000000000001"),
         "the key is not ours to change"
     );
+}
+
+/// Every file below a directory.
+fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(contents(&path));
+        } else {
+            files.insert(path.clone(), std::fs::read(&path).unwrap());
+        }
+    }
+    files
+}
+
+/// PostgreSQL's port is taken where a cluster is to be created: nothing is created, the holder of the
+/// port is named, and another member may bootstrap.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_occupied_port_is_noticed_before_initdb() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::new(&etcd, &one());
+    let node = cluster.node("n1");
+    let (host, port) = node.pg_address();
+    let _occupied = std::net::TcpListener::bind((host.as_str(), port)).unwrap();
+    node.start();
+    let status = node.agent_exit(secs(30)).await;
+    assert_eq!(status.code(), Some(1));
+    let log = node.log();
+    let expected = format!("port {port} on {host} is already in use by ");
+    assert_eq!(log.matches(&expected).count(), 1, "told once: {log}");
+    assert!(log.contains("change postgresql.listen"), "{log}");
+    assert!(!log.contains("new cluster made"), "{log}");
+    assert!(!node.data_dir().join("PG_VERSION").exists());
+    assert_eq!(etcd.get(&cluster.key("initialize")).await, None);
 }
 
 /// PostgreSQL's port is taken: said in the log, the others go on, and it joins when the port is free.
@@ -83,6 +142,8 @@ async fn an_occupied_postgres_port() {
     .await;
     goes_on_without_n3(&cluster).await;
     assert!(cluster.node("n3").agent_alive(), "it keeps trying");
+    let copied = cluster.node("n3").data_dir().join("PG_VERSION").exists();
+    assert!(stand_in() || !copied, "nothing is copied in vain");
     drop(occupied);
     cluster.wait_whole(secs(60)).await;
 }
@@ -265,11 +326,104 @@ async fn a_failed_initdb() {
     let status = node.agent_exit(secs(30)).await;
     assert!(!status.success(), "{status}");
     assert!(node.log().contains("NONSENSE"), "{}", node.log_tail(20));
+    if !stand_in() {
+        let told = node
+            .log()
+            .matches("failed to bootstrap the cluster")
+            .count();
+        assert_eq!(told, 1, "{}", node.log());
+        assert!(!node.log().contains("Bootstrap failed"), "{}", node.log());
+    }
     assert_eq!(etcd.get(&cluster.key("initialize")).await, None);
     assert!(
         !node.data_dir().join("PG_VERSION").exists(),
         "no half cluster is left"
     );
+}
+
+/// post_bootstrap fails without a word: its exit status is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_post_bootstrap() {
+    let etcd = Etcd::start(1).await;
+    let options = one().config(json!({"bootstrap": {"post_bootstrap": "/bin/sh -c 'exit 3'"}}));
+    let cluster = TestCluster::new(&etcd, &options);
+    let node = cluster.node("n1");
+    node.start();
+    let status = node.agent_exit(secs(60)).await;
+    assert!(!status.success(), "{status}");
+    if !stand_in() {
+        let expected = "post_bootstrap failed (exit status: 3): it wrote no reason";
+        assert!(node.log().contains(expected), "{}", node.log_tail(20));
+    }
+    assert_eq!(etcd.get(&cluster.key("initialize")).await, None);
+}
+
+/// A lock held by nobody whom the cluster knows: said with its key and the remedy, also by `explain`;
+/// once it is removed the cluster goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_of_nobody() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let mut options = three();
+    options.nodes.truncate(2);
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let primary = cluster.wait_streaming(1, secs(40)).await;
+    let replica = cluster
+        .nodes()
+        .iter()
+        .find(|node| node.name() != primary.name());
+    let replica = replica.unwrap();
+    primary.kill_node();
+    replica.kill_agent();
+    let key = cluster.key("leader");
+    etcd.delete(&key).await;
+    etcd.put(&key, "ghost").await;
+    replica.start();
+    let remedy = format!("etcdctl del {key}");
+    says(&cluster, replica, &[&remedy]).await;
+    let log = replica.log();
+    let words = "ERROR: the lock WITHOUT A LEASE is held by ghost";
+    assert_eq!(log.matches(words).count(), 1, "{log}");
+    let explained = crate::common::text(&cluster.ctl(&["explain", replica.name()]));
+    assert!(
+        explained.contains("ghost") && explained.contains(&remedy),
+        "{explained}"
+    );
+    etcd.delete(&key).await;
+    cluster.wait_new_primary(primary.name(), secs(60)).await;
+}
+
+/// The agent of a replica is told to end: its member key says so at once, and an etcd that does not
+/// answer does not keep it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_ends_says_stopped() {
+    let etcd = Etcd::start(1).await;
+    let mut options = three();
+    options.nodes.truncate(2);
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let primary = cluster.wait_streaming(1, secs(40)).await;
+    let replica = cluster
+        .nodes()
+        .iter()
+        .find(|node| node.name() != primary.name());
+    let replica = replica.unwrap();
+    assert!(replica.stop().await.success());
+    let key = cluster.key(&format!("members/{}", replica.name()));
+    let member: Value = serde_json::from_str(&etcd.get(&key).await.unwrap()).unwrap();
+    assert_eq!(member["state"], "stopped", "{member}");
+    assert_eq!(member.get("replication_state"), None, "{member}");
+    replica.start();
+    cluster.wait_streaming(1, secs(40)).await;
+    if stand_in() {
+        return;
+    }
+    etcd.stop(0);
+    let begun = std::time::Instant::now();
+    assert!(replica.stop().await.success());
+    assert!(begun.elapsed() < secs(8), "{:?}", begun.elapsed());
+    etcd.cont(0);
 }
 
 /// A second agent with the same name: exit 1 and Patroni's sentence; the first is not disturbed.
