@@ -2,6 +2,8 @@
 //! anything is touched.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -71,6 +73,7 @@ async fn body(node: NodeConfig) -> Result<u8> {
     for warning in &first.warnings {
         tracing::warn!("{warning}");
     }
+    right_user(&node.postgresql.data_dir)?;
     let server = settings::server(&node, &first.postgresql, None);
     let instance = Instance::new(settings::postgres(&node, &first.postgresql), server)?;
     instance
@@ -110,6 +113,37 @@ async fn body(node: NodeConfig) -> Result<u8> {
         events,
     });
     Ok(agent.run(received, publish).await)
+}
+
+/// PostgreSQL runs neither as root nor on another user's data: said here, before `initialize` is
+/// claimed or anything written.
+fn right_user(data_dir: &Path) -> Result<()> {
+    let me = rustix::process::geteuid();
+    if me.is_root() {
+        bail!(
+            "the agent was started as root, but PostgreSQL refuses to be run by root: start it as \
+             the user who owns the data directory (usually postgres)"
+        );
+    }
+    let owner = match std::fs::metadata(data_dir) {
+        Ok(directory) => directory.uid(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            let place = data_dir.display();
+            return Err(error)
+                .with_context(|| format!("postgresql.data_dir {place} cannot be looked at"));
+        }
+    };
+    if owner != me.as_raw() {
+        bail!(
+            "postgresql.data_dir {} belongs to user id {owner}, but the agent runs as user id {}: \
+             PostgreSQL wants both to be the same (wrong ownership): start the agent as that user, \
+             or give the directory to this one (chown -R)",
+            data_dir.display(),
+            me.as_raw()
+        );
+    }
+    Ok(())
 }
 
 /// The REST API answers from now on, also while etcd is being waited for.
