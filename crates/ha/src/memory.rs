@@ -105,6 +105,8 @@ pub struct Former {
 pub struct Demotion {
     /// When it began.
     pub since: Time,
+    /// Revision of the request that it serves.
+    pub request: u64,
     /// To whom; `None`: whoever is best.
     pub candidate: Option<MemberName>,
     /// A manual failover: it may go to a member that is not synchronous.

@@ -76,10 +76,12 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
     }
     memory.checkpoint_asked = None;
     let mut actions = vec![Action::StartJob(JobKind::Promote)];
-    // Whoever wins the lock has answered the request, whoever was named in it.
+    // Whoever wins the lock has answered the request, whoever was named in it; not one that was
+    // made since then.
     if let Some(cluster) = ctx.view.fresh()
         && cluster.failover_request().is_some()
         && let Some(stored) = &cluster.failover
+        && stored.revision < term
     {
         actions.push(clean(stored.revision));
     }

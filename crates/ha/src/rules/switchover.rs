@@ -141,6 +141,7 @@ fn begin(ctx: &Ctx<'_>, memory: &mut Memory, request: &Failover, revision: u64) 
     }
     memory.demotion = Some(Demotion {
         since: ctx.now(),
+        request: revision,
         candidate: request.member.clone(),
         manual: request.leader.is_none(),
         word: String::from(word),
@@ -201,7 +202,7 @@ fn go_on(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, mut demotion: Demotion) 
     let Some(control) = shut_down else {
         return match down {
             // Killed half-way: where the WAL ends is not known, so nobody can be said to have it.
-            true => take_back(ctx, memory, &word),
+            true => take_back(ctx, memory, &demotion),
             false => stopping(ctx, &word),
         };
     };
@@ -220,7 +221,7 @@ fn go_on(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, mut demotion: Demotion) 
             ctx,
             format!("{word}: {name} has all WAL, ending what is left"),
         ),
-        None if down && now.since(since) >= PATIENCE => take_back(ctx, memory, &word),
+        None if down && now.since(since) >= PATIENCE => take_back(ctx, memory, &demotion),
         None if now.since(since) >= PATIENCE => kill(
             ctx,
             format!("{word}: nobody received all WAL, ending what is left"),
@@ -304,22 +305,17 @@ fn ask(ctx: &Ctx<'_>, memory: &Memory, demotion: &Demotion, since: Time) -> Verd
 }
 
 /// Nobody has all WAL: a switchover must not lose rows, so this node goes on as primary.
-fn take_back(ctx: &Ctx<'_>, memory: &mut Memory, word: &str) -> Verdict {
+fn take_back(ctx: &Ctx<'_>, memory: &mut Memory, demotion: &Demotion) -> Verdict {
     memory.demotion = None;
+    memory.refused_request = Some(demotion.request);
     let mut actions = vec![];
-    if let Some(stored) = ctx
-        .view
-        .fresh()
-        .and_then(|cluster| cluster.failover.as_ref())
-    {
-        memory.refused_request = Some(stored.revision);
-        let failover = Failover::default();
-        actions.push(Action::Store(Op::PutFailover {
-            failover,
-            expected: Some(stored.revision),
-        }));
+    // What was asked for meanwhile is another request.
+    let stored = ctx.view.fresh().and_then(|it| it.failover.as_ref());
+    if stored.is_some_and(|stored| stored.revision == demotion.request) {
+        actions.push(clean(demotion.request));
     }
     actions.push(Action::StartJob(JobKind::Start(StartAs::Primary)));
+    let word = &demotion.word;
     Verdict::only(
         actions,
         format!("{word}: no candidate received all WAL, going on as primary"),

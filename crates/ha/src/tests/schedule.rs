@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use pgherd_model::{Failover, Op, Span, WallTime};
 
 use super::{check_all, parse};
-use crate::{Action, Decision, Memory, View, decide};
+use crate::{Action, Decision, Demotion, Memory, View, decide};
 
 /// `switchover`: not before its time, and not long after it.
 #[test]
@@ -62,6 +62,13 @@ fn a_scheduled_switchover_is_of_one_leader_and_one_reign() {
 
         lock a inherited failover a>b at +30 | a* primary armed | b replica lsn 50
         => PutFailover, because switchover: switchover at +30: dropped, it was asked of the leader before
+
+        # While it is promoted: what was asked before the lock was taken is answered, not this.
+        lock a inherited failover a>b at +30 | a* replica armed | b replica
+        => Promote + PutFailover, because lock_held: the lock is held: promoting PostgreSQL
+
+        lock a failover a>b at +30 | a* replica armed | b replica
+        => Promote, because lock_held: the lock is held: promoting PostgreSQL
 
         # Nobody but the leader touches it.
         lock b failover b>a at -1 | a* replica from b | b primary
@@ -183,4 +190,27 @@ fn a_clock_that_jumps_back_begins_nothing_twice() {
     let over = decide(&view, &memory);
     assert_eq!(over.why.rule, "lock_held");
     assert_eq!(writes(&over), vec![]);
+}
+
+/// A switchover that could not be served takes nothing with it that was asked for meanwhile.
+#[test]
+fn a_schedule_made_during_a_switchover_outlives_it() {
+    let text = "lock a failover a>b at +30 | a* down lsn 50 | b replica lsn 40";
+    let (view, mut memory) = parse(text);
+    let demotion = |request| Demotion {
+        since: view.now,
+        request,
+        candidate: Some("b".into()),
+        manual: false,
+        word: "switchover".into(),
+        down_since: Some(view.now - Span::from_secs(6)),
+    };
+    for (request, written) in [(6, 1), (4, 0)] {
+        memory.demotion = Some(demotion(request));
+        let decision = decide(&view, &memory);
+        let reason = "switchover: no candidate received all WAL, going on as primary";
+        assert_eq!(decision.why.reason, reason);
+        assert_eq!(decision.memory.refused_request, Some(request));
+        assert_eq!(writes(&decision).len(), written);
+    }
 }
