@@ -8,6 +8,7 @@ use crate::quote::{conf_value, parse_conf_value};
 use crate::{Error, Instance, Options, ProgramOption, Result, ServerConfig};
 use crate::{process, recovery, stop};
 use pgherd_model::{DataDir, Upstream};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 /// As what the server is to be started.
@@ -224,6 +225,13 @@ pub(crate) fn write_files(
         effective.values.insert(SYNC_NAMES.to_owned(), names);
     }
     let mode = files::mode_like(&paths.data_dir);
+    if let Some(dir) = &options.config_dir {
+        let made = std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir);
+        made.map_err(Error::file("create", dir))?;
+    }
     restore_missing(&paths, mode)?;
     keep_base(&paths)?;
     if let StartAs::Standby(Some(upstream)) = role {

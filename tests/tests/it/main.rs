@@ -14,6 +14,7 @@ mod forming;
 mod hazards;
 mod mixed;
 mod node_loss;
+mod parameters;
 mod rejoin;
 mod rest;
 mod scheduled;

@@ -114,9 +114,15 @@ fn clear_errors() {
             .to_string();
         assert!(error.contains("chmod 0700"), "{error}");
         std::fs::set_permissions(a.path(), PermissionsExt::from_mode(0o700)).unwrap();
-        // A parameter that PostgreSQL refuses.
+        // A parameter that PostgreSQL does not know is left out; a file that the user names and that
+        // is not there ends the start.
         let mut config = Lab::server();
-        config.parameters.insert("no_such_thing".into(), "1".into());
+        let parameters = &mut config.parameters;
+        parameters.insert("no_such_parameter".into(), "1".into());
+        a.configure(config.clone()).await.unwrap();
+        start(&a, &StartAs::Primary).await;
+        stop(&a).await;
+        config.custom_conf = Some("no_such_thing.conf".to_owned());
         a.configure(config).await.unwrap();
         let error = a
             .start(&StartAs::Primary, SOON)
