@@ -15,6 +15,7 @@ use pgherd_instance::Instance;
 use pgherd_model::{PostgresState, Role, Settings};
 use pgherd_peer::{PeerOptions, Peers};
 use pgherd_wire::patroni::config::{self, NodeConfig};
+use rustix::fs::Access;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -30,7 +31,11 @@ const WAITING: Duration = Duration::from_secs(5);
 
 /// Runs the agent in the foreground; `config`: the YAML file or directory, `None`: environment.
 pub fn run(config: Option<&Path>) -> ExitCode {
-    let env: BTreeMap<String, String> = std::env::vars().collect();
+    // Others may hold what is no text.
+    let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    let env: BTreeMap<String, String> = std::env::vars_os()
+        .map(|(name, value)| (lossy(name), lossy(value)))
+        .collect();
     let loaded = match config {
         Some(path) => config::load(path, &env),
         None => config::load_environment(&env),
@@ -74,6 +79,7 @@ async fn body(node: NodeConfig) -> Result<u8> {
         tracing::warn!("{warning}");
     }
     right_user(&node.postgresql.data_dir)?;
+    warn_of_pgpass(&node);
     let server = settings::server(&node, &first.postgresql, None);
     let instance = Instance::new(settings::postgres(&node, &first.postgresql), server)?;
     instance
@@ -144,6 +150,28 @@ fn right_user(data_dir: &Path) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// A primary does not need the file, so this ends nothing; replicas and rewinds would fail later.
+fn warn_of_pgpass(node: &NodeConfig) {
+    let Some(pgpass) = &node.postgresql.pgpass else {
+        return;
+    };
+    let parent = pgpass.parent().filter(|parent| *parent != Path::new(""));
+    let directory = parent.unwrap_or(Path::new("."));
+    let wanted = Access::WRITE_OK | Access::EXEC_OK;
+    if let Err(error) = rustix::fs::access(directory, wanted) {
+        tracing::warn!(
+            "postgresql.pgpass: {} cannot be made, directory {}: {error}; no copy of another member and no rewind can be made without it",
+            pgpass.display(),
+            directory.display()
+        );
+    } else if pgpass.is_dir() {
+        tracing::warn!(
+            "postgresql.pgpass: {} is a directory, a file is expected",
+            pgpass.display()
+        );
+    }
 }
 
 /// The REST API answers from now on, also while etcd is being waited for.
