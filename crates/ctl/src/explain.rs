@@ -32,13 +32,19 @@ pub(crate) async fn run(session: &Session, args: &ExplainArgs) -> Result<(), Ctl
                     .keys()
                     .map(|name| name.as_str())
                     .collect();
+                let known = match known.as_slice() {
+                    [] => "it has none".to_owned(),
+                    known => format!("members: {}", known.join(", ")),
+                };
                 return Err(CtlError::told(format!(
-                    "{name} is not a member of cluster {scope} (members: {})",
-                    known.join(", ")
+                    "{name} is not a member of cluster {scope} ({known})"
                 )));
             }
         },
     };
+    if members.is_empty() {
+        return Err(CtlError::told(format!("cluster {scope} has no members")));
+    }
     let peers = session.peers()?;
     let mut out = String::new();
     let mut documents = Vec::new();

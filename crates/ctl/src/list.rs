@@ -35,10 +35,11 @@ const COLUMNS: [&str; 14] = [
 /// Runs the command.
 pub(crate) async fn run(session: &Session, args: &ListArgs) -> Result<(), CtlError> {
     let every = pause(args)?;
-    let mut scopes = args.clusters.clone();
-    if scopes.is_empty() {
-        scopes.push(session.scope(None)?);
-    }
+    let named: Result<Vec<String>, CtlError> = match args.clusters.as_slice() {
+        [] => session.scope(None).map(|scope| vec![scope]),
+        named => named.iter().map(|name| session.scope(Some(name))).collect(),
+    };
+    let scopes = named?;
     let mut seen: Vec<Seen> = Vec::new();
     loop {
         let mut out = String::new();

@@ -47,7 +47,11 @@ impl Session {
             env.insert("PATRONI_ETCD3_HOSTS".into(), dcs.host.clone());
         }
         let path = args.config_file.clone().or_else(default_file);
-        let (mut config, warnings) = load_ctl(path.as_deref(), &env).map_err(CtlError::told)?;
+        let loaded = load_ctl(path.as_deref(), &env);
+        let (mut config, warnings) = loaded.map_err(|error| match &path {
+            Some(_) => CtlError::told(error),
+            None => CtlError::told(format!("{error} (no file was named with -c)")),
+        })?;
         for warning in warnings {
             eprintln!("Warning: {warning}");
         }
@@ -65,14 +69,17 @@ impl Session {
 
     /// The named cluster, else the configured one.
     pub(crate) fn scope(&self, given: Option<&str>) -> Result<String, CtlError> {
-        given
-            .map(str::to_owned)
-            .or_else(|| self.config.scope.clone())
-            .ok_or_else(|| {
-                CtlError::told(
-                    "No cluster name: give one as argument, or set scope in the configuration",
-                )
-            })
+        let Some(scope) = given.or(self.config.scope.as_deref()) else {
+            return Err(CtlError::told(
+                "No cluster name: give one as argument, or set scope in the configuration",
+            ));
+        };
+        if scope.is_empty() || scope.contains('/') {
+            return Err(CtlError::told(format!(
+                "{scope:?} is no name of a cluster: it is one part of the keys in etcd, without `/`"
+            )));
+        }
+        Ok(scope.to_owned())
     }
 
     /// Reads a cluster from the lock service.
