@@ -233,12 +233,9 @@ impl World {
         disk.files.add(theirs.timeline);
         disk.files.fill(theirs.timeline);
         let found = disk.files.newest(own) >= theirs.timeline;
-        if let Some(switch) = theirs.end_of(own)
-            && found
-            && disk.wal.end() > switch
-            && disk.control.min_recovery_end.0 <= switch
-        {
-            disk.wal.cut(switch);
+        let end = disk.readable_towards(&theirs);
+        if found && disk.control.min_recovery_end.0 <= end {
+            disk.wal.cut(end);
             disk.replayed = disk.replayed.min(disk.wal.end());
         }
     }

@@ -61,6 +61,17 @@ impl Disk {
         }
     }
 
+    /// How far recovery reads the own WAL on its way to the present timeline of `theirs`: files of
+    /// timelines that are not on that way, or go past a fork, are left alone.
+    pub(crate) fn readable_towards(&self, theirs: &Disk) -> u64 {
+        let on_the_way = |record: &&crate::wal::Record| {
+            let forked = theirs.end_of(record.timeline);
+            record.timeline == theirs.timeline || forked.is_some_and(|end| record.end <= end)
+        };
+        let read = self.wal.records.iter().take_while(on_the_way);
+        read.last().map_or(FIRST, |record| record.end)
+    }
+
     /// Where the timeline `timeline` ended on the way to the present one.
     pub(crate) fn end_of(&self, timeline: u32) -> Option<u64> {
         self.history

@@ -137,11 +137,16 @@ impl World {
         }
         let end = self.nodes[node].pg.disk.wal.end();
         let news = self.nodes[from].pg.disk.wal.since(end).to_vec();
-        let (history, timeline) = (
-            self.nodes[from].pg.disk.history.clone(),
-            self.nodes[from].pg.disk.timeline,
-        );
+        let theirs = &self.nodes[from].pg.disk;
+        let (history, timeline) = (theirs.history.clone(), theirs.timeline);
+        let mut files = self.nodes[node].pg.disk.files.clone();
+        let own = self.nodes[node].pg.disk.timeline;
+        if !files.fetch(&theirs.files, own, timeline) {
+            self.on_broken(node, conn);
+            return;
+        }
         let pg = &mut self.nodes[node].pg;
+        pg.disk.files = files;
         for record in &news {
             if record.what == What::Checkpoint {
                 pg.disk.control.timeline = Timeline(record.timeline);

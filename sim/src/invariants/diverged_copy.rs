@@ -24,10 +24,8 @@ impl World {
             return;
         }
         let mut end = own.disk.wal.end();
-        if follow.is_some()
-            && let Some(switch) = theirs.disk.end_of(own.disk.wal.timeline())
-        {
-            end = end.min(switch);
+        if follow.is_some() {
+            end = end.min(own.disk.readable_towards(&theirs.disk));
         }
         let common = own.disk.wal.common(&theirs.disk.wal);
         if common < end {
