@@ -129,6 +129,7 @@ pub(crate) struct Agent {
     pub(crate) killing: Option<crate::guard::Killing>,
     pub(crate) guard: Option<u64>,
     pub(crate) armed_for: Option<u32>,
+    pub(crate) armed_by: Option<LeaseFact>,
     pub(crate) guard_failed: Option<Time>,
     pub(crate) superseded: bool,
     /// The renewal that is under way was sent for the order that waits.
@@ -300,6 +301,7 @@ impl World {
         GuardFact {
             alive,
             armed_for: it.agent.armed_for,
+            armed_by: it.agent.armed_by.filter(|_| it.agent.armed_for.is_some()),
             failed: it
                 .agent
                 .guard_failed

@@ -107,6 +107,7 @@ impl World {
         guard.deadline = Some(lease);
         guard.fired = false;
         it.agent.armed_for = Some(pid);
+        it.agent.armed_by = Some(fact);
         it.agent.guard_failed = None;
         if !std::mem::replace(&mut it.agent.superseded, true) {
             it.guards.retain(|other, _| *other == number);

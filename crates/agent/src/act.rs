@@ -11,7 +11,6 @@ use crate::agent::Agent;
 use crate::clock;
 use crate::event::Event;
 use crate::jobs::{Sources, source};
-use crate::renewal;
 
 /// A receiver that does not go away by then is looked at again.
 const STOP_RECEIVING: Duration = Duration::from_secs(5);
@@ -258,7 +257,7 @@ impl Agent {
         let Some(fact) = self.renewal.fact() else {
             return Effect::Failed;
         };
-        let armed = self.guarding.arm(pid, renewal::guard_deadline(&fact)).await;
+        let armed = self.guarding.arm(pid, &fact).await;
         self.renewal.guard(self.guarding.guard());
         // Failed or not: the next look knows, and what follows depends on the settings.
         drop(armed);

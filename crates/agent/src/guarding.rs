@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pgherd_guard::Guard;
-use pgherd_ha::GuardFact;
+use pgherd_ha::{GuardFact, LeaseFact};
 use pgherd_instance::PostmasterHandle;
 use pgherd_model::{GuardMode, Time};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock;
 use crate::event::Event;
+use crate::renewal;
 
 /// The guard process and what is known of it.
 pub(crate) struct Guarding {
@@ -18,6 +19,7 @@ pub(crate) struct Guarding {
     events: UnboundedSender<Event>,
     guard: Option<Arc<Guard>>,
     armed_for: Option<u32>,
+    armed_by: Option<LeaseFact>,
     failed_at: Option<Time>,
     superseded: bool,
 }
@@ -32,6 +34,7 @@ impl Guarding {
             events,
             guard: None,
             armed_for: None,
+            armed_by: None,
             failed_at: None,
             superseded: false,
         }
@@ -57,6 +60,7 @@ impl Guarding {
         GuardFact {
             alive,
             armed_for: self.armed_for,
+            armed_by: self.armed_by.filter(|_| self.armed_for.is_some()),
             failed,
         }
     }
@@ -102,14 +106,15 @@ impl Guarding {
         Ok(())
     }
 
-    /// Arms it for a postmaster until `deadline`.
+    /// Arms it for a postmaster until the deadline of this lease.
     ///
     /// # Errors
     /// When there is no protection: the reason.
-    pub(crate) async fn arm(&mut self, pid: u32, deadline: Time) -> std::io::Result<()> {
-        match self.try_arm(pid, deadline).await {
+    pub(crate) async fn arm(&mut self, pid: u32, lease: &LeaseFact) -> std::io::Result<()> {
+        match self.try_arm(pid, renewal::guard_deadline(lease)).await {
             Ok(()) => {
                 self.armed_for = Some(pid);
+                self.armed_by = Some(*lease);
                 self.failed_at = None;
                 Ok(())
             }

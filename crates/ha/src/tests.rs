@@ -463,6 +463,11 @@ fn local(now: Time, me: &Said, nodes: &[Said]) -> Local {
         guard: GuardFact {
             alive: true,
             armed_for: me.has("armed").then_some(PID),
+            armed_by: me.has("armed").then_some(LeaseFact {
+                lease: 7,
+                sent: now,
+                length: Span::from_secs(20),
+            }),
             failed: me.has("guardfailed"),
         },
         own_history: own_history(me),

@@ -150,6 +150,8 @@ pub struct GuardFact {
     pub alive: bool,
     /// It watches this postmaster.
     pub armed_for: Option<u32>,
+    /// The lease whose deadline it was armed with. Renewals move that deadline on, never back.
+    pub armed_by: Option<LeaseFact>,
     /// Arming was tried and failed.
     pub failed: bool,
 }

@@ -8,6 +8,7 @@ use pgherd_model::Op;
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::Action;
 use crate::memory::Memory;
+use crate::upkeep::guard;
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     let Lock::Detached { term } = ctx.lock else {
@@ -16,7 +17,10 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     let reattach = Op::ReattachLeader {
         create_revision: term,
     };
-    Verdict::only(vec![Action::Store(reattach)], reason(memory, term))
+    let mut actions = vec![];
+    actions.extend(guard::shorten(ctx));
+    actions.push(Action::Store(reattach));
+    Verdict::only(actions, reason(memory, term))
 }
 
 /// Whose lease it was under.

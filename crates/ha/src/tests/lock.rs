@@ -50,6 +50,21 @@ fn detached() {
     assert_eq!(why(&view, &memory), (vec!["ReattachLeader"], "detached"));
     let decision = decide(&view, &memory);
     assert_eq!(decision.memory.detached_since, Some(view.now));
+    // Under a shorter one the guard has to fire sooner before anybody counts on that, under a longer
+    // one not later before the lock lives that long.
+    let (mut view, memory) = parse("lock a | a* primary newlease armed | b replica");
+    let mut lease = view.lease.unwrap();
+    lease.length = Span::from_secs(5);
+    view.lease = Some(lease);
+    let shortened = vec!["ArmGuard", "ReattachLeader"];
+    assert_eq!(why(&view, &memory), (shortened, "detached"));
+    lease.length = Span::from_secs(25);
+    view.lease = Some(lease);
+    assert_eq!(why(&view, &memory), (vec!["ReattachLeader"], "detached"));
+    let (mut view, memory) = parse("lock a | a* primary armed | b replica");
+    assert!(!why(&view, &memory).0.contains(&"ArmGuard"));
+    view.local.guard.armed_by = Some(lease).map(|it| LeaseFact { lease: 6, ..it });
+    assert!(why(&view, &memory).0.contains(&"ArmGuard"));
     // It cannot be put under it: nobody may rely on a lock that runs out.
     let (mut view, mut memory) = parse("lock a | a* primary newlease | b replica");
     memory.detached_since = Some(view.now);
