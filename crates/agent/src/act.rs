@@ -248,7 +248,7 @@ impl Agent {
                 .and_then(|cluster| cluster.member(name)?.address.clone())
                 .map(|(host, port)| (name.clone(), host, port));
         }
-        tracing::info!("begin: {}", kind.name());
+        tracing::debug!("begin: {}", kind.words());
         self.jobs.start(kind, sources, &self.effective.settings);
         Effect::Changed
     }

@@ -8,7 +8,7 @@ use pgherd_dcs::{Picture, Store};
 use pgherd_ha::lease::Excuse;
 use pgherd_ha::{
     Decision, Identity, JobKind, LeaseFact, Memory, Outcome, PeerFact, RemoteHistory, Severity,
-    StartAs, View, describe,
+    StartAs, View,
 };
 use pgherd_instance::{Instance, ServerConfig};
 use pgherd_model::{
@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use crate::event::Event;
 use crate::guarding::Guarding;
 use crate::jobs::Jobs;
-use crate::notes::{self, Notes};
+use crate::notes::Notes;
 use crate::observe::Observer;
 use crate::renewal::Renewal;
 use crate::snapshot::Snapshot;
@@ -293,15 +293,9 @@ impl Agent {
 
     /// The reason goes into the log.
     fn note(&mut self, view: &View, decision: &Decision) {
-        let own = describe(view, &decision.memory);
-        let state = notes::State {
-            leader: view.cluster().and_then(Cluster::leader_name).cloned(),
-            role: own.role,
-            postgres: own.state,
-        };
-        let why = &decision.why;
-        let pause = view.settings.loop_wait;
-        if !self.notes.is_news(view.now, state, why, pause) {
+        let leader = view.cluster().and_then(Cluster::leader_name);
+        let (why, pause) = (&decision.why, view.settings.loop_wait);
+        if !self.notes.is_news(view.now, leader, why, pause) {
             return;
         }
         match why.severity {

@@ -67,13 +67,12 @@ impl Jobs {
         };
         let (number, events) = (self.number, self.events.clone());
         let task = tokio::spawn(async move {
-            let name = work.kind.name();
             let outcome = match work.run().await {
                 Ok(()) => Outcome::Done,
                 Err(error) => {
                     // The rules that follow these two tell the reason themselves.
                     if !matches!(work.kind, JobKind::Bootstrap | JobKind::Promote) {
-                        tracing::error!("{name} failed: {error:#}");
+                        tracing::error!("{} failed: {error:#}", work.kind.words());
                     }
                     Outcome::Failed(format!("{error:#}"))
                 }
@@ -257,9 +256,9 @@ async fn kill(data_dir: PathBuf) -> Result<()> {
     match killing.await {
         Ok(Ok(killed)) => {
             tracing::warn!(
-                "killed {} processes of PostgreSQL in {:?}",
+                "killed {} processes of PostgreSQL in {} ms",
                 killed.processes,
-                killed.took
+                killed.took.as_millis()
             );
             Ok(())
         }

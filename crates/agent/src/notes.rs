@@ -6,23 +6,13 @@
 use std::collections::BTreeMap;
 
 use pgherd_ha::{Severity, Why};
-use pgherd_model::{MemberName, PostgresState, Role, Span, Time};
-
-/// What a sentence is told about: when this changes, it is news again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct State {
-    /// Holder of the lock, as far as it is known.
-    pub(crate) leader: Option<MemberName>,
-    /// What this node says that it is.
-    pub(crate) role: Option<Role>,
-    /// What it says about PostgreSQL.
-    pub(crate) postgres: Option<PostgresState>,
-}
+use pgherd_model::{MemberName, Span, Time};
 
 /// What was told.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
-    state: Option<State>,
+    /// Under whose lock: under another one everything is news again.
+    leader: Option<MemberName>,
     /// When each sentence was last decided on.
     told: BTreeMap<String, Time>,
     last: Option<(String, Time)>,
@@ -31,10 +21,16 @@ pub(crate) struct Notes {
 impl Notes {
     /// Whether this decision is to be logged. What is routine is a sign of life as well: it comes
     /// once per `loop_wait`, as from Patroni.
-    pub(crate) fn is_news(&mut self, now: Time, state: State, why: &Why, loop_wait: Span) -> bool {
-        if self.state.as_ref() != Some(&state) {
+    pub(crate) fn is_news(
+        &mut self,
+        now: Time,
+        leader: Option<&MemberName>,
+        why: &Why,
+        loop_wait: Span,
+    ) -> bool {
+        if self.leader.as_ref() != leader {
             self.told.clear();
-            self.state = Some(state);
+            self.leader = leader.cloned();
         }
         let text = why.to_string();
         // What nobody has said for a while is news when it comes back.
@@ -58,14 +54,6 @@ mod tests {
 
     const LOOP_WAIT: Span = Span::from_secs(10);
 
-    fn state(leader: &str) -> State {
-        State {
-            leader: Some(leader.into()),
-            role: Some(Role::Replica),
-            postgres: Some(PostgresState::Running),
-        }
-    }
-
     fn why(text: &str) -> Why {
         Why {
             rule: "rule",
@@ -84,7 +72,7 @@ mod tests {
         let news = lines.filter(|line| {
             let mut words = line.splitn(3, ' ');
             let now = words.next().unwrap().parse::<f64>().unwrap() * 1000.0;
-            let leader = words.next().unwrap();
+            let leader = MemberName::from(words.next().unwrap());
             let why = why(words.next().unwrap());
             #[expect(
                 clippy::cast_possible_truncation,
@@ -92,7 +80,7 @@ mod tests {
                 reason = "small"
             )]
             let now = Time::from_millis(now as u64);
-            notes.is_news(now, state(leader), &why, LOOP_WAIT)
+            notes.is_news(now, Some(&leader), &why, LOOP_WAIT)
         });
         news.map(str::to_owned).collect()
     }

@@ -1,5 +1,6 @@
 //! What the brain orders, and why.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -247,7 +248,26 @@ pub enum JobKind {
 }
 
 impl JobKind {
-    /// Its name, for logs and tests.
+    /// What it does, for people.
+    pub fn words(&self) -> String {
+        match self {
+            JobKind::Bootstrap => "creating the cluster".into(),
+            JobKind::Clone { from, .. } => format!("copying {from}"),
+            JobKind::Start(StartAs::Primary) => "starting PostgreSQL as primary".into(),
+            JobKind::Start(StartAs::Standby { .. }) => "starting PostgreSQL as a standby".into(),
+            JobKind::Stop { mode, .. } => match mode {
+                StopMode::Fast => "stopping PostgreSQL".into(),
+                StopMode::Immediate => "stopping PostgreSQL at once".into(),
+                StopMode::Kill => "killing PostgreSQL".into(),
+            },
+            JobKind::Promote => "promoting PostgreSQL".into(),
+            JobKind::CrashRecovery => "crash recovery".into(),
+            JobKind::Rewind { from, .. } => format!("pg_rewind from {from}"),
+            JobKind::RemoveData => "removing the data directory".into(),
+        }
+    }
+
+    /// Its name, for tests and `explain`.
     pub fn name(&self) -> &'static str {
         match self {
             JobKind::Bootstrap => "Bootstrap",

@@ -25,7 +25,10 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     match (go_on(ctx, memory), trouble) {
         // What is to be done is done all the same.
         (Verdict::Do(mut order), Some((severity, text))) => {
-            order.reason = format!("{text} ({})", order.reason);
+            order.reason = match order.actions.is_empty() {
+                true => text,
+                false => format!("{text}; {}", order.reason),
+            };
             order.severity = order.severity.max(severity);
             Verdict::Do(order)
         }

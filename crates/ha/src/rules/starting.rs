@@ -78,7 +78,7 @@ fn overlong(ctx: &Ctx<'_>, memory: &mut Memory, since: Time) -> Option<Verdict> 
 }
 
 fn busy(ctx: &Ctx<'_>, memory: &mut Memory, job: &Job) -> Verdict {
-    let name = job.kind.name();
+    let words = job.kind.words();
     let stopping = matches!(job.kind, JobKind::Stop { .. });
     if stopping && memory.demotion.is_some() && ctx.holding().is_some() {
         return Verdict::pass("a demotion is under way");
@@ -90,7 +90,7 @@ fn busy(ctx: &Ctx<'_>, memory: &mut Memory, job: &Job) -> Verdict {
         return verdict;
     }
     if ctx.holding().is_some() {
-        return Verdict::stay(format!("updated leader lock during {name}"));
+        return Verdict::stay(format!("updated leader lock, {words} is in progress"));
     }
-    Verdict::stay(format!("{name} in progress"))
+    Verdict::stay(format!("{words} is in progress"))
 }

@@ -102,7 +102,7 @@ fn what_is_under_way_is_left_alone() {
         => StopKill, because starting: the postmaster is dead, 3 of its processes are not yet
 
         lock b | a* silent standby job clone | b primary
-        => nothing, because starting: Clone in progress
+        => nothing, because starting: copying x is in progress
 
         lock a | a* crashed job start_primary | b replica
         => nothing, because starting: PostgreSQL does not answer and holds the lock
