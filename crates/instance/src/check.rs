@@ -15,13 +15,10 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
-use tokio::time::Instant;
 
 /// One question takes some 20 ms; with a wrong parameter among many there are about four.
 const ONE: Duration = Duration::from_secs(5);
 const ALL: Duration = Duration::from_secs(20);
-/// After a failure the parameters go unchecked for so long.
-const AGAIN: Duration = Duration::from_secs(60);
 
 /// In the data directory, by a name that base backups and pg_rewind leave out.
 const SCRATCH: &str = "pgsql_tmp_pgherd";
@@ -38,7 +35,7 @@ struct Verdict {
     question: Option<Question>,
     refused: Refusals,
     /// The question could not be asked.
-    failed: Option<Instant>,
+    failed: bool,
     /// What the log says already.
     said: Vec<String>,
 }
@@ -63,11 +60,10 @@ fn last(instance: &Instance) -> Verdict {
 }
 
 /// Makes sure that the parameters of `server` have been checked, and logs what is wrong with them.
-/// Never fails: what cannot be checked is used as it is.
-pub(crate) async fn refresh(instance: &Instance, server: &ServerConfig) {
-    let _one_at_a_time = instance.inner.checked.one_at_a_time.lock().await;
+/// Never fails: what cannot be checked is used as it is, and `again` says whether it is time to try
+/// what has failed before. Whoever brings a configuration that is known does not wait for anybody.
+pub(crate) async fn refresh(instance: &Instance, server: &ServerConfig, again: bool) {
     let effective = parameters::effective(instance.options(), server);
-    let mut verdict = last(instance);
     let program = match program::path(instance, "postgres") {
         Ok(program) => program,
         // Nothing can be started anyway, and the start says why.
@@ -78,8 +74,15 @@ pub(crate) async fn refresh(instance: &Instance, server: &ServerConfig) {
         program,
         parameters: effective.to_check(),
     };
-    let known = verdict.question.as_ref() == Some(&question);
-    if known && verdict.failed.is_none_or(|at| at.elapsed() < AGAIN) {
+    let known = |verdict: &Verdict| {
+        verdict.question.as_ref() == Some(&question) && !(verdict.failed && again)
+    };
+    if known(&last(instance)) {
+        return;
+    }
+    let _one_at_a_time = instance.inner.checked.one_at_a_time.lock().await;
+    let mut verdict = last(instance);
+    if known(&verdict) {
         return;
     }
     let asked = async { ask(instance, &question).await };
@@ -94,14 +97,14 @@ pub(crate) async fn refresh(instance: &Instance, server: &ServerConfig) {
     match answer {
         Ok(refused) => {
             verdict.refused = refused;
-            verdict.failed = None;
+            verdict.failed = false;
         }
         Err(error) => {
             tracing::warn!(
                 "{} cannot be asked about postgresql.parameters, they are used unchecked: {error}",
                 question.program.display()
             );
-            verdict.failed = Some(Instant::now());
+            verdict.failed = true;
         }
     }
     verdict.question = Some(question);
@@ -240,9 +243,11 @@ fn reason(said: &str) -> String {
         let text = text
             .split_once(" in file \"")
             .map_or(text, |(text, _)| text);
-        if !text.starts_with("skipping missing configuration file")
-            && !(text.starts_with("configuration file") && text.ends_with("contains errors"))
-        {
+        let noise = [
+            "skipping missing configuration file",
+            "configuration file \"",
+        ];
+        if !noise.iter().any(|noise| text.starts_with(noise)) {
             words.push(text);
         }
     }
@@ -302,9 +307,9 @@ mod tests {
             ("work_mem", "1kB"),
             ("zero_damaged_pages", "off"),
         ]);
-        refresh(&instance, &server).await;
+        refresh(&instance, &server, true).await;
         let verdict = last(&instance);
-        assert!(verdict.failed.is_none() && verdict.question.is_some());
+        assert!(!verdict.failed && verdict.question.is_some());
         let reason = |name: &str| verdict.refused[name].reason.as_str();
         assert_eq!(
             reason("no_such_parameter"),
@@ -346,14 +351,22 @@ mod tests {
     async fn it_is_asked_once() {
         let dir = tempfile::tempdir().unwrap();
         let instance = instance(dir.path());
-        refresh(&instance, &server(&[])).await;
+        refresh(&instance, &server(&[]), true).await;
         assert_eq!(refusals(&instance).len(), 1);
         // Nobody could make the scratch directory now.
         std::fs::remove_dir(dir.path()).unwrap();
-        refresh(&instance, &server(&[])).await;
-        assert!(last(&instance).failed.is_none());
-        refresh(&instance, &server(&[("work_mem", "x")])).await;
-        assert!(last(&instance).failed.is_some());
+        refresh(&instance, &server(&[]), true).await;
+        assert!(!last(&instance).failed);
+        let wrong = server(&[("work_mem", "x")]);
+        refresh(&instance, &wrong, true).await;
+        assert!(last(&instance).failed);
         assert_eq!(refusals(&instance).len(), 1, "what is known still holds");
+        // It can be asked again, and is when it is time.
+        std::fs::create_dir(dir.path()).unwrap();
+        refresh(&instance, &wrong, false).await;
+        assert!(last(&instance).failed);
+        refresh(&instance, &wrong, true).await;
+        assert!(!last(&instance).failed);
+        assert_eq!(refusals(&instance).len(), 2);
     }
 }

@@ -352,7 +352,7 @@ fn server_config(instance: &Instance) -> ServerConfig {
 pub(crate) async fn write_for(instance: &Instance, role: &StartAs, signal: bool) -> Result<bool> {
     let _one_at_a_time = instance.inner.files.lock().await;
     let (options, server) = (instance.options().clone(), server_config(instance));
-    check::refresh(instance, &server).await;
+    check::refresh(instance, &server, signal).await;
     let effective = parameters::effective(&options, &server).without(&check::refusals(instance));
     let names = match instance.inner.sync_names.lock() {
         Ok(names) => names.clone(),
@@ -395,7 +395,7 @@ async fn rewrite(instance: &Instance) -> Result<bool> {
 pub(crate) async fn configure(instance: &Instance, server: ServerConfig) -> Result<bool> {
     // Before it holds: nobody who writes the files meanwhile has to wait for the check.
     if instance.data_dir().await == DataDir::Initialized {
-        check::refresh(instance, &server).await;
+        check::refresh(instance, &server, true).await;
     }
     if let Ok(mut kept) = instance.inner.server.lock() {
         *kept = server;
