@@ -8,6 +8,7 @@ mod common;
 
 mod agent_loss;
 mod bad_input;
+mod config;
 mod crash;
 mod etcd_loss;
 mod forming;
