@@ -110,7 +110,24 @@ impl World {
         if process && !self.reserve(node, away) {
             return;
         }
-        let (first, end) = match kind {
+        let Some((first, end)) = self.fault(kind, node, other) else {
+            return;
+        };
+        self.on_fault(first);
+        if let Some(end) = end {
+            self.chaos.open += 1;
+            self.after(away, Event::Fault(end));
+        }
+    }
+
+    /// What this kind does, and what ends it.
+    fn fault(
+        &mut self,
+        kind: Option<usize>,
+        node: usize,
+        other: usize,
+    ) -> Option<(Fault, Option<Fault>)> {
+        Some(match kind {
             Some(0) => (Fault::KillAgent(node), Some(Fault::StartAgent(node))),
             Some(1) => (Fault::KillGuard(node), None),
             Some(2) => (Fault::KillPostmaster(node), None),
@@ -152,13 +169,8 @@ impl World {
                 Some(Fault::Operator(Act::Pause(false))),
             ),
             Some(_) => (Fault::Operator(Act::Configure), None),
-            None => return,
-        };
-        self.on_fault(first);
-        if let Some(end) = end {
-            self.chaos.open += 1;
-            self.after(away, Event::Fault(end));
-        }
+            None => return None,
+        })
     }
 
     /// Safety is promised with one of agent and guard dead or stopped, not both.

@@ -1,68 +1,34 @@
 //! How every Rust source begins, and how long files and functions may be.
 
 use super::tree::File;
-use std::collections::BTreeMap;
 
 const FILE_LINES: usize = 800;
 const FUNCTION_LINES: usize = 70;
 
-/// Places that are longer, `path lines` or `path::function lines`. It may only shrink.
-const LONG: &str = include_str!("long.txt");
-const LONG_PATH: &str = "xtask/src/tidy/long.txt";
-
 /// Broken rules.
 pub(super) fn check(files: &[File]) -> Vec<String> {
     let mut broken = Vec::new();
-    let mut long = BTreeMap::new();
     for file in files.iter().filter(|file| file.is_rust()) {
+        let path = &file.path;
         if !file.text.starts_with("//!") {
             broken.push(format!(
-                "{}: must open with `//!` and say what it is for",
-                file.path
+                "{path}: must open with `//!` and say what it is for"
             ));
         }
         let lines = file.text.lines().count();
         if lines > FILE_LINES {
-            long.insert(file.path.clone(), lines);
+            broken.push(format!(
+                "{path}: {lines} lines, more than {FILE_LINES}: split it"
+            ));
         }
         for (name, lines) in functions(&file.text) {
             if lines > FUNCTION_LINES {
-                long.insert(format!("{}::{name}", file.path), lines);
+                broken.push(format!(
+                    "{path}::{name}: {lines} lines, more than {FUNCTION_LINES}: split it"
+                ));
             }
         }
     }
-    broken.extend(compare(&long, &allowed(LONG)));
-    broken
-}
-
-fn allowed(list: &str) -> BTreeMap<String, usize> {
-    list.lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| line.rsplit_once(' '))
-        .filter_map(|(place, lines)| Some((place.to_owned(), lines.parse().ok()?)))
-        .collect()
-}
-
-fn compare(long: &BTreeMap<String, usize>, allowed: &BTreeMap<String, usize>) -> Vec<String> {
-    let mut broken = Vec::new();
-    for (place, lines) in long {
-        match allowed.get(place) {
-            None => broken.push(format!(
-                "{place}: {lines} lines; split it ({FILE_LINES} for a file, {FUNCTION_LINES} for a function)"
-            )),
-            Some(most) if lines > most => broken.push(format!(
-                "{place}: {lines} lines, {most} in {LONG_PATH}, which may only shrink"
-            )),
-            Some(most) if lines < most => broken.push(format!(
-                "{place}: shrunk from {most} to {lines} lines: write that into {LONG_PATH}"
-            )),
-            Some(_) => {}
-        }
-    }
-    let done = allowed.keys().filter(|place| !long.contains_key(*place));
-    broken.extend(
-        done.map(|place| format!("{place}: no longer too long: remove it from {LONG_PATH}")),
-    );
     broken
 }
 
@@ -132,16 +98,31 @@ mod tests {
     }
 
     #[test]
-    fn the_list_only_shrinks() {
-        let map = |list| allowed(list);
-        assert!(compare(&map("a.rs 900"), &map("a.rs 900")).is_empty());
-        for (now, listed) in [
-            ("a.rs 900", ""),
-            ("a.rs 901", "a.rs 900"),
-            ("a.rs 899", "a.rs 900"),
-            ("", "a.rs 900"),
+    fn what_is_too_long_is_named() {
+        let file = |text: String| File {
+            path: "a.rs".to_owned(),
+            text,
+        };
+        let function = |lines| format!("fn f() {{\n{}}}\n", "    1;\n".repeat(lines));
+        for (text, expected) in [
+            (format!("//! x\n{}", function(68)), None),
+            (
+                format!("//! x\n{}", function(69)),
+                Some("a.rs::f: 71 lines"),
+            ),
+            (format!("//! x\n{}", "\n".repeat(799)), None),
+            (
+                format!("//! x\n{}", "\n".repeat(800)),
+                Some("a.rs: 801 lines"),
+            ),
+            (function(1), Some("a.rs: must open with")),
         ] {
-            assert_eq!(compare(&map(now), &map(listed)).len(), 1, "{now} {listed}");
+            let broken = check(&[file(text)]);
+            assert_eq!(broken.len(), usize::from(expected.is_some()), "{broken:?}");
+            assert!(
+                expected.is_none_or(|start| broken[0].starts_with(start)),
+                "{broken:?}"
+            );
         }
     }
 }

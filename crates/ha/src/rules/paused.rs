@@ -31,7 +31,10 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         .fresh()
         .and_then(|cluster| cluster.failover_request())
         .filter(|request| request.scheduled_at.is_none());
-    let going_on = memory.demotion.is_some() || ctx.lock == Lock::Free;
+    // Whoever is named has taken the lock, and is promoted now.
+    let named = asked.is_some_and(|request| request.member.as_ref() == Some(ctx.me()));
+    let taken = named && matches!(ctx.lock, Lock::Mine { .. }) && ctx.view.is_standby();
+    let going_on = memory.demotion.is_some() || ctx.lock == Lock::Free || taken;
     if asked.is_some_and(|request| request.member.is_some()) && (going_on || ctx.view.is_primary())
     {
         return Verdict::pass("a switchover to a named member is asked for");

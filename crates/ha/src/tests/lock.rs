@@ -95,6 +95,12 @@ fn paused() {
     let (view, memory) = parse("lock a pause | a* crashed | b replica");
     assert_eq!(why(&view, &memory).1, "paused");
     assert!(why(&view, &memory).0.contains(&"ReleaseLeader"));
+    // A switchover to a named member goes on to its end.
+    let (view, memory) = parse("lock a pause failover b>a | a* replica armed | b down");
+    let (names, rule) = why(&view, &memory);
+    assert_eq!((names[0], rule), ("Promote", "lock_held"));
+    let (view, memory) = parse("lock a pause failover b>c | a* replica armed | b down");
+    assert_eq!(why(&view, &memory).0[0], "ReleaseLeader");
     let (view, memory) = parse("lock a pause | a* primary shutdown | b replica");
     assert_eq!(why(&view, &memory), (vec!["Exit"], "paused"));
 }
