@@ -383,6 +383,7 @@ impl World {
         };
         let memory = self.nodes[node].agent.memory.clone();
         let decision = pgherd_ha::decide(&view, &memory);
+        self.check_demotion(node, &view, &decision);
         *self.seen.rules.entry(decision.why.rule).or_default() += 1;
         for rung in &decision.ladder {
             *self.seen.rungs.entry(rung.rule).or_default() += 1;

@@ -177,6 +177,8 @@ pub(crate) enum Event {
     Fault(Fault),
     /// The next fault is drawn.
     Chaos,
+    /// Somebody schedules something, or sets a clock.
+    Calendar,
     /// The world looks whether it has converged.
     Look,
 }

@@ -293,6 +293,7 @@ impl World {
             self.announce();
         }
         self.resume();
+        self.withdraw();
         self.chaos.open = 0;
         self.chaos.healed = Some(self.now);
         self.chaos.disturbed = self.now;

@@ -5,6 +5,7 @@
 
 mod acts;
 mod agent;
+mod calendar;
 mod client;
 mod etcd;
 mod event;
@@ -68,6 +69,15 @@ pub const ACTIONS: [&str; 15] = [
     "SetSynchronousStandbys",
     "Checkpoint",
     "Exit",
+];
+
+/// What people schedule, and what becomes of it.
+pub const DEEDS: [&str; 5] = [
+    "switchover scheduled",
+    "schedule withdrawn",
+    "schedule carried out",
+    "schedule dropped",
+    "clock set",
 ];
 
 /// How often something was seen, by name.
@@ -143,7 +153,7 @@ impl Report {
         }
     }
 
-    /// Rules and actions that never occurred.
+    /// Rules, actions and deeds that never occurred.
     pub fn never(&self) -> Vec<&'static str> {
         let rules = RULES
             .into_iter()
@@ -153,6 +163,11 @@ impl Report {
                 ACTIONS
                     .into_iter()
                     .filter(|name| !self.kinds.contains_key(name)),
+            )
+            .chain(
+                DEEDS
+                    .into_iter()
+                    .filter(|name| !self.faults.contains_key(name)),
             )
             .collect()
     }

@@ -193,10 +193,12 @@ impl World {
         }
         let me = self.nodes[node].name.clone();
         let before = self.etcd.writes;
+        let picture = self.etcd.picture();
         let answer = self.etcd.run(now, &me, leases, op);
         if self.etcd.writes != before {
             self.announce();
             self.oracle.written(node, op, &self.nodes);
+            self.check_request(node, &picture, op);
         }
         Reply::Store(answer)
     }

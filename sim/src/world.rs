@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use pgherd_model::{MemberName, Settings, Span, Time, WallTime};
 
 use crate::agent::Agent;
+use crate::calendar::Calendar;
 use crate::client::Client;
 use crate::etcd::Etcd;
 use crate::event::{ETCD, Event, NODES};
@@ -31,6 +32,8 @@ pub(crate) struct Node {
     pub(crate) offset: Span,
     /// Its wall clock minus the true one, in microseconds.
     pub(crate) wall_offset: i64,
+    /// When it was last set, and what it was before.
+    pub(crate) wall_before: Option<(Time, i64)>,
     /// What its agent last took from `config`; it is kept on disk.
     pub(crate) settings: Settings,
     pub(crate) pg: Pg,
@@ -65,6 +68,7 @@ pub(crate) struct World {
     pub(crate) configs: Vec<Settings>,
     pub(crate) swarm: Swarm,
     pub(crate) chaos: Chaos,
+    pub(crate) calendar: Calendar,
     pub(crate) oracle: Oracle,
     pub(crate) trace: Trace,
     pub(crate) seen: Seen,
@@ -77,12 +81,14 @@ impl World {
     pub(crate) fn new(seed: u64, trace: Trace) -> World {
         let mut rng = Rng::new(seed);
         let swarm = Swarm::draw(&mut rng, &mut Rng::new(seed ^ OPERATOR));
+        let mut calendar = Calendar::draw(seed);
         let names: Vec<String> = ["a", "b", "c"].into_iter().map(String::from).collect();
         let nodes = (0..NODES)
             .map(|node| Node {
                 name: MemberName(names[node].clone()),
                 offset: Span::from_millis(rng.between(1_000, 900_000)),
-                wall_offset: 0,
+                wall_offset: calendar.wall_offset(),
+                wall_before: None,
                 settings: swarm.settings.clone(),
                 pg: Pg::new(),
                 agent: Agent::default(),
@@ -102,6 +108,7 @@ impl World {
             configs: vec![swarm.settings.clone()],
             swarm,
             chaos: Chaos::default(),
+            calendar,
             oracle: Oracle::default(),
             trace,
             seen: Seen::default(),
@@ -119,6 +126,7 @@ impl World {
         world.after(100, Event::Look);
         let quiet = world.swarm.quiet_ms;
         world.after(quiet, Event::Chaos);
+        world.next_deed();
         world
     }
 
@@ -147,10 +155,14 @@ impl World {
         self.now + self.nodes[node].offset
     }
 
+    /// A wall clock that is right.
+    pub(crate) fn true_wall(&self) -> WallTime {
+        WallTime(EPOCH + i64::try_from(self.now.0 / 1000).unwrap_or(i64::MAX))
+    }
+
     /// A node's wall clock.
     pub(crate) fn wall(&self, node: usize) -> WallTime {
-        let true_micros = i64::try_from(self.now.0 / 1000).unwrap_or(i64::MAX);
-        WallTime(EPOCH + true_micros + self.nodes[node].wall_offset)
+        WallTime(self.true_wall().0 + self.nodes[node].wall_offset)
     }
 
     /// A moment on a node's clock in true time.
@@ -229,6 +241,7 @@ impl World {
             }
             Event::Fault(fault) => self.on_fault(fault),
             Event::Chaos => self.on_chaos(),
+            Event::Calendar => self.on_calendar(),
             Event::Look => self.on_look(),
             other => self.on_postgres(other),
         }

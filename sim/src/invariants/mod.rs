@@ -9,9 +9,10 @@ mod idle_cluster;
 mod nofailover;
 mod one_primary;
 mod promotion;
+mod schedule;
 mod timelines;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pgherd_ha::Action;
 use pgherd_model::{ControlState, Op, Time};
@@ -38,6 +39,8 @@ pub(crate) struct Oracle {
     pub(crate) handed_over: Option<(usize, Time)>,
     pub(crate) released: bool,
     pub(crate) jobs: u64,
+    /// Schedules that were begun.
+    pub(crate) begun: BTreeSet<String>,
     /// The cluster was paused, and this node's agent has not looked after it since.
     pub(crate) hands_off: [bool; NODES],
     pub(crate) idle: Option<idle_cluster::Before>,
