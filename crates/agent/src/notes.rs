@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use pgherd_ha::{Severity, Why};
 use pgherd_model::{MemberName, Span, Time};
 
+/// What nobody has said for that long is news when it comes back.
+const FORGET: Span = Span::from_secs(30);
+
 /// What was told.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
@@ -33,8 +36,7 @@ impl Notes {
             self.leader = leader.cloned();
         }
         let text = why.to_string();
-        // What nobody has said for a while is news when it comes back.
-        self.told.retain(|_, at| now.since(*at) < loop_wait);
+        self.told.retain(|_, at| now.since(*at) < FORGET);
         let known = self.told.insert(text.clone(), now).is_some();
         let news = match (why.severity, &self.last) {
             (Severity::Routine, Some((last, at))) => *last != text || now.since(*at) >= loop_wait,
@@ -114,14 +116,15 @@ mod tests {
             100 a not streaming
             101 a no action
             111 a no action
-            120 a not streaming";
+            129 a not streaming
+            160 a not streaming";
         assert_eq!(
             logged(script),
             [
                 "100 a not streaming",
                 "101 a no action",
                 "111 a no action",
-                "120 a not streaming"
+                "160 a not streaming"
             ]
         );
     }

@@ -128,7 +128,12 @@ impl Agent {
                 None
             }
             Err(_) => {
-                tracing::warn!("PostgreSQL did not answer within {LOOK:?}");
+                let text = format!("PostgreSQL did not answer within {} ms", LOOK.as_millis());
+                // Once per outage: it is looked at all the time.
+                match self.observer.silent_since {
+                    None => tracing::warn!("{text}"),
+                    Some(_) => tracing::debug!("{text}"),
+                }
                 None
             }
         }
