@@ -69,7 +69,7 @@ fn scheduled(
     revision: u64,
 ) -> Verdict {
     let (word, text) = (word(request), &schedule.text);
-    let drop = |reason: String| Verdict::act(vec![clean(revision)], reason);
+    let drop = |reason: String| Verdict::act(vec![clean(revision)], reason).warning();
     if term > revision {
         return drop(format!(
             "{word} at {text}: dropped, it was asked of the leader before"
