@@ -19,17 +19,10 @@ async fn ends(mut command: Command) -> Output {
     output.expect("the agent ends").unwrap()
 }
 
-/// A node file that is wrong: exit 1 and one line that says file, line, key and what was expected.
-#[tokio::test(flavor = "multi_thread")]
-async fn errors_in_the_node_file() {
-    if stand_in() {
-        return;
-    }
-    let etcd = Etcd::start(1).await;
-    let cluster = TestCluster::new(&etcd, &one());
-    let node = cluster.node("n1");
+/// What is put into a node's file, the key that is named, and a part of what is said about it.
+fn mistakes() -> Vec<(Value, &'static str, &'static str)> {
     let nothing = "found nothing: add this key";
-    for (patch, key, expected) in [
+    vec![
         (json!({"scope": null}), "scope", nothing),
         (json!({"scope": "a/b"}), "scope", "without `/`"),
         (json!({"name": ""}), "name", "found empty text"),
@@ -84,7 +77,19 @@ async fn errors_in_the_node_file() {
             "bootstrap.dcs.pgherd.lease_ttl",
             "expected a time of 2 s or more, found \"five\"",
         ),
-    ] {
+    ]
+}
+
+/// A node file that is wrong: exit 1 and one line that says file, line, key and what was expected.
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_in_the_node_file() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::new(&etcd, &one());
+    let node = cluster.node("n1");
+    for (patch, key, expected) in mistakes() {
         let mut file = node.config().clone();
         yaml::merge(&mut file, &patch);
         std::fs::write(node.yaml(), yaml::to_yaml(&file)).unwrap();

@@ -189,6 +189,11 @@ async fn tls_needs_the_right_ca_and_a_client_certificate() {
     ] {
         assert_says(options, remedy).await;
     }
+    files_that_are_none(&papers, &right);
+}
+
+/// What is no certificate or key is named with its setting before etcd is asked.
+fn files_that_are_none(papers: &Papers, right: &Options) {
     for (files, complaint) in [
         (
             ("/nowhere/ca.pem", "node.key"),
