@@ -49,6 +49,24 @@ async fn nothing_asked(etcd: &Etcd, cluster: &TestCluster) {
         .await;
 }
 
+/// `patronictl flush` deletes the schedule; then there is none for anybody.
+async fn flushed(etcd: &Etcd, cluster: &TestCluster, member: &Node) {
+    let flush = || text(&cluster.patronictl(&["flush", "{scope}", "switchover", "--force"]));
+    let said = flush();
+    assert!(
+        said.contains("Success: scheduled switchover deleted"),
+        "{said}"
+    );
+    nothing_asked(etcd, cluster).await;
+    let said = flush();
+    assert!(said.contains("No pending scheduled switchover"), "{said}");
+    let answer = member.request("DELETE", "/switchover", "").await.unwrap();
+    assert_eq!(
+        (answer.status, answer.body.as_str()),
+        (404, "no switchover is scheduled")
+    );
+}
+
 /// Genuine `patronictl` schedules, shows and flushes one, and one more is carried out with
 /// loop_wait 10, once.
 #[tokio::test(flavor = "multi_thread")]
@@ -91,20 +109,7 @@ async fn genuine_patronictl_schedules_and_flushes() {
     let value = json!({"at": far, "from": old.name(), "to": new.name()});
     assert_eq!(document["scheduled_switchover"], value);
 
-    let flush = || text(&cluster.patronictl(&["flush", "{scope}", "switchover", "--force"]));
-    let said = flush();
-    assert!(
-        said.contains("Success: scheduled switchover deleted"),
-        "{said}"
-    );
-    nothing_asked(&etcd, &cluster).await;
-    let said = flush();
-    assert!(said.contains("No pending scheduled switchover"), "{said}");
-    let answer = new.request("DELETE", "/switchover", "").await.unwrap();
-    assert_eq!(
-        (answer.status, answer.body.as_str()),
-        (404, "no switchover is scheduled")
-    );
+    flushed(&etcd, &cluster, new).await;
 
     let writer = Writer::start(cluster.targets()).await;
     let at = ahead(12);

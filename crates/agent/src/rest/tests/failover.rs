@@ -208,6 +208,20 @@ async fn the_first_row_that_fails_answers() {
             400,
             "Timezone information is mandatory for the scheduled switchover",
         ),
+    ] {
+        let got = node.call("POST", path, body).await;
+        assert_eq!(
+            (got.status, got.body.as_str()),
+            (status, text),
+            "{path} {body}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn times_are_judged_before_names() {
+    let node = node(good()).await;
+    for (path, body, status, text) in [
         (
             "/failover",
             r#"{"leader":"n0","candidate":"n1","scheduled_at":"2130-01-01T00:00Z"}"#,
