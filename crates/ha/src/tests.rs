@@ -237,6 +237,7 @@ fn settings(has: &impl Fn(&str) -> bool) -> Settings {
     if has("handover") {
         settings.primary_start_timeout = Span::ZERO;
     }
+    settings.use_slots = !has("no_slots");
     settings
 }
 

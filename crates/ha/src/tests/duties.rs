@@ -138,6 +138,14 @@ fn members_have_slots_and_nobody_else() {
                 r#"CreateSlot("b") + DropSlot("old")"#,
             ),
             ("lock - | a* replica slot old | b replica mute", "nothing"),
+            (
+                "lock a no_slots | a* primary armed slot b | b replica",
+                r#"DropSlot("b")"#,
+            ),
+            (
+                "lock b | a* replica from b nofailover | b primary",
+                "nothing",
+            ),
         ],
     );
 }

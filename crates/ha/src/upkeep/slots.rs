@@ -16,7 +16,7 @@ pub(crate) fn duty(ctx: &Ctx<'_>, _memory: &mut Memory) -> Duty {
         return NOTHING;
     };
     // A free lock is no time for house-keeping, and says nothing about who belongs here.
-    if matches!(ctx.lock, Lock::Free | Lock::Unknown) || !ctx.view.settings.use_slots {
+    if matches!(ctx.lock, Lock::Free | Lock::Unknown) {
         return NOTHING;
     }
     let wanted = wanted(ctx);
@@ -36,13 +36,20 @@ pub(crate) fn duty(ctx: &Ctx<'_>, _memory: &mut Memory) -> Duty {
     (actions, None)
 }
 
-/// Slots that must exist here.
+/// Slots that must exist here. None without `use_slots`: one that nobody moves any more would keep
+/// WAL for ever.
 fn wanted(ctx: &Ctx<'_>) -> BTreeSet<String> {
     let settings = &ctx.view.settings;
+    if !settings.use_slots {
+        return BTreeSet::new();
+    }
     let me = slot_name(ctx.me());
+    // Nobody will ever follow a node that cannot be promoted, but those who are told to.
+    let everybody = ctx.holding().is_some() || !ctx.view.identity.tags.nofailover;
     let mut wanted: BTreeSet<String> = ctx
         .others()
         .filter(|member| !member.tags.nostream)
+        .filter(|member| everybody || member.tags.replicatefrom.as_ref() == Some(ctx.me()))
         .map(|member| slot_name(&member.name))
         .collect();
     if !settings.member_slots_ttl.is_zero()
