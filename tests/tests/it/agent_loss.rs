@@ -1,4 +1,5 @@
-//! Issue items 6 and 7: loss of the agent alone, of the guard alone, a frozen agent, a clean stop.
+//! The agent is killed, frozen or ended while its PostgreSQL runs, or the guard is: who writes then, and
+//! who takes over.
 
 use crate::common::{failover, oracle, secs, stand_in, start_time, three};
 use pgherd_tests::{

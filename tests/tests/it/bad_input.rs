@@ -1,5 +1,5 @@
-//! Issue, "Bad input and faults": a clear error with cause and remedy, nothing lost, and the cluster
-//! goes on.
+//! What people and machines get wrong (occupied ports, missing programs, wrong owners, full disks,
+//! broken keys in etcd): an error with cause and remedy, nothing lost, and the cluster goes on.
 
 use crate::common::{body, copy_number, failover, note, noted, secs, stand_in, stays, three};
 use pgherd_tests::{

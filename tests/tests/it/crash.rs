@@ -1,4 +1,5 @@
-//! Issue item 6, death and freezing of PostgreSQL; item 7, killing and the licence.
+//! PostgreSQL dies or freezes while its agent lives: restart in place, hand-over, and nothing
+//! acknowledged by what is left of it.
 
 use crate::common::{failover, secs, stand_in, three};
 use pgherd_tests::{

@@ -1,4 +1,4 @@
-//! Issue item 5, life of a node: clusters form from empty directories.
+//! Clusters form from empty directories: one initdb, post-bootstrap, files as Patroni writes them, TLS.
 
 use crate::common::{note, noted, oracle, secs, stand_in, stays, stored, system_id, three};
 use pgherd_tests::tls::Pki;
@@ -250,7 +250,7 @@ fn settings_of_n1(cluster: &TestCluster) -> Vec<String> {
         .lines()
         .map(|l| l.trim().to_owned())
         .filter(|l| !l.is_empty() && !l.starts_with('#'))
-        // pgherd's own default; a user's setting is kept (issue, table of speed).
+        // pgherd's own default, for a fast crash recovery; a user's setting is kept.
         .filter(|l| !l.starts_with("recovery_init_sync_method"))
         .collect();
     lines.sort();

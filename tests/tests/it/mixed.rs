@@ -1,5 +1,5 @@
-//! Issue, "Done when": a mixed cluster with one genuine Patroni node; item 4: two leases per node are
-//! accepted by Patroni; item 5: a data directory taken over from Patroni and given back.
+//! pgherd and genuine Patroni in one cluster: it forms, switches and fails over both ways; nodes change
+//! their program without a new copy.
 
 use crate::common::{body, note, noted, oracle, secs, stand_in, start_time, system_id, text};
 use pgherd_tests::{ClusterOptions, Etcd, Kind, TestCluster, Writer, json};

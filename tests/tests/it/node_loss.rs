@@ -1,4 +1,4 @@
-//! Issue item 6, loss of a node: killed, and cut off from everybody.
+//! A whole node is lost: killed at once, or cut off from everybody while it still runs.
 
 use crate::common::{failover, secs, stand_in, three};
 use pgherd_tests::{Etcd, EtcdOptions, Network, TestCluster, Watcher, Writer, net, watcher};

@@ -1,4 +1,5 @@
-//! Issue item 5, rejoin: plain start, then pg_rewind, then reclone; item 6, who may be promoted.
+//! A former member comes back: by plain start, pg_rewind or a new copy, whichever its WAL allows; and who
+//! may be promoted.
 
 use crate::common::{
     body, copy_number, failover, freeze_walsenders, note, noted, secs, stays, stored, three,

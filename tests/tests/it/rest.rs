@@ -1,5 +1,5 @@
-//! Issue item 8: health checks, `/patroni`, `/cluster`, `/config`, `/liveness`, basic authentication,
-//! error texts, as the REST contract says.
+//! The REST API of running members, code by code and text by text as Patroni's clients expect it: health
+//! checks, `/patroni`, `/cluster`, `/config`, `/liveness`, basic authentication, refusals.
 
 use crate::common::{body, secs, status, stored, three};
 use pgherd_tests::{Etcd, Node, TestCluster, json, rest};

@@ -1,4 +1,5 @@
-//! Issue item 6, planned switchover and manual failover; item 9, the commands.
+//! A person moves the primary: switchover and failover by REST, by `pgherd ctl` and by genuine
+//! `patronictl`.
 
 use crate::common::{body, kind, oracle, secs, stand_in, stored, text, three};
 use pgherd_tests::{ClusterOptions, Etcd, TestCluster, Watcher, Writer, json, watcher};
@@ -114,7 +115,7 @@ async fn manual_failover_over_rest() {
     assert_eq!(writer.stop().missing(&primary.target()).await.unwrap(), []);
 }
 
-/// Twenty switchovers in a row never lose a row or show two writers (a short soak of the hand-over).
+/// Switchovers one after the other never lose a row or show two writers (a short soak of the hand-over).
 #[tokio::test(flavor = "multi_thread")]
 async fn switchovers_in_a_row_lose_nothing() {
     let etcd = Etcd::start(1).await;
