@@ -147,7 +147,7 @@ pub(crate) async fn keep_alive(caller: &Caller, limits: Limits, id: i64) -> Resu
         client.lease_keep_alive(id).await?;
         Ok(((), Header::default()))
     };
-    let stagger = limits.per_try.map_or(STAGGER, |limit| limit / 4);
+    let stagger = limits.per_try.map_or(STAGGER, |limit| limit / 10);
     Ok(caller.race(limits, stagger, request).await?.sent)
 }
 
@@ -175,7 +175,7 @@ impl LeaderLease {
 
     /// Renews the lease, or grants one if there is none (or one of another life than is wanted
     /// now); at most L/5 per try, then the next endpoint, until `budget` is used up. A renewal
-    /// asks the next endpoint too whenever none has answered for a quarter of that.
+    /// asks the next endpoint too whenever none has answered for a tenth of that.
     ///
     /// # Errors
     /// [`RenewError::Lost`] if etcd does not know the lease (the next call grants a new one);

@@ -37,7 +37,7 @@ async fn switch(cluster: &TestCluster) {
 /// The same member stays primary without a restart for `span`, while `writer` goes on.
 async fn undisturbed(cluster: &TestCluster, primary: &Node, span: std::time::Duration) {
     let before = start_time(primary).await;
-    stays(cluster, "the primary", span, async || {
+    stays("the primary", span, async || {
         if start_time(primary).await != before {
             return Err("restarted".to_owned());
         }
