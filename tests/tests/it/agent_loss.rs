@@ -45,7 +45,7 @@ async fn a_restarted_agent_adopts_its_postgres() {
     primary.kill_agent();
     primary.start();
     crate::common::wait_health(&cluster, primary, "/primary", 200).await;
-    crate::common::stays(&cluster, "the same PostgreSQL", secs(7), async || {
+    crate::common::stays("the same PostgreSQL", secs(7), async || {
         let now = start_time(primary).await;
         if now == before {
             Ok(())

@@ -195,7 +195,7 @@ async fn unreachable_etcd_at_start() {
     let node = cluster.node("n1");
     node.start();
     says(&cluster, node, &["etcd", "Etcd"]).await;
-    stays(&cluster, "a waiting agent", secs(3), async || {
+    stays("a waiting agent", secs(3), async || {
         if !node.agent_alive() {
             return Err("it ended".to_owned());
         }
@@ -527,7 +527,7 @@ async fn a_broken_config_key() {
     let primary = cluster.primary().await.unwrap();
     let before = crate::common::start_time(primary).await;
     etcd.put(&cluster.key("config"), "{\"ttl\": ").await;
-    stays(&cluster, "the cluster", secs(8), async || {
+    stays("the cluster", secs(8), async || {
         match crate::common::start_time(primary).await == before && primary.writable().await {
             true => Ok(()),
             false => Err("the primary was disturbed".to_owned()),

@@ -117,13 +117,11 @@ pub(crate) async fn stored(
 
 /// Whether a condition holds at every look for `span`: the only way to see that nothing happens.
 pub(crate) async fn stays(
-    cluster: &TestCluster,
     what: &str,
     span: Duration,
     mut look: impl AsyncFnMut() -> Result<(), String>,
 ) {
     let end = std::time::Instant::now() + span;
-    let _ = cluster;
     while std::time::Instant::now() < end {
         if let Err(seen) = look().await {
             panic!("{what} did not stay for {span:?}: {seen}");

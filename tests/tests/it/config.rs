@@ -190,7 +190,7 @@ async fn wrong_values_in_the_dynamic_configuration() {
         "the key config in etcd is no JSON object, the settings of before hold",
     )
     .await;
-    stays(&cluster, "the primary", secs(3), async || {
+    stays("the primary", secs(3), async || {
         match start_time(node).await == before && node.writable().await {
             true => Ok(()),
             false => Err("it was disturbed".to_owned()),

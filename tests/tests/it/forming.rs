@@ -279,7 +279,7 @@ async fn a_quiet_cluster_stays_as_it_is() {
     let cluster = TestCluster::formed(&etcd, &three()).await;
     let primary = cluster.primary().await.unwrap();
     let before = crate::common::start_time(primary).await;
-    stays(&cluster, "one primary", secs(12), async || {
+    stays("one primary", secs(12), async || {
         let now = cluster.primary().await?;
         if now.name() != primary.name() {
             return Err(format!("{} is primary", now.name()));

@@ -46,7 +46,7 @@ async fn a_release_is_never_answered(after: Traffic) {
     let (answer, ()) = tokio::join!(asked.request("POST", "/switchover", &request), moved);
     writer.wait_moved("n1", failover()).await;
     // Longer than the lease, and than a rest before the next start.
-    stays(&cluster, "n1 is no primary", secs(8), async || {
+    stays("n1 is no primary", secs(8), async || {
         if old.writable().await {
             Err("it is writable".to_owned())
         } else {
@@ -219,7 +219,7 @@ async fn the_lease_is_changed_at_run_time() {
             })
             .await;
         // Longer than the lease before: an old deadline that nobody moves any more would pass.
-        stays(&cluster, "lock and primary", secs(10), async || {
+        stays("lock and primary", secs(10), async || {
             let answer = client.get(key.as_str(), None).await;
             let answer = answer.map_err(|e| e.to_string())?;
             let lock = answer.kvs().first().ok_or("the lock is free")?;
@@ -285,7 +285,7 @@ async fn an_agent_restarted_without_a_free_connection() {
     primary.start();
     let postmaster = primary.postmaster_pid();
     // Longer than the lease, shorter than the silence after which PostgreSQL counts as hung.
-    stays(&cluster, "lock and PostgreSQL", secs(14), async || {
+    stays("lock and PostgreSQL", secs(14), async || {
         let lock = etcd.get(&cluster.key("leader")).await;
         if lock.as_deref() != Some(primary.name()) {
             return Err(format!("lock: {lock:?}"));

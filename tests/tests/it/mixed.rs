@@ -203,7 +203,7 @@ async fn a_running_postgres_of_patroni_is_adopted() {
     crate::common::wait_health(&cluster, node, "/primary", 200).await;
     crate::common::wait_health(&cluster, node, "/liveness", 200).await;
     // Longer than the lease: it is not only left alone but kept.
-    crate::common::stays(&cluster, "the same PostgreSQL", secs(7), async || {
+    crate::common::stays("the same PostgreSQL", secs(7), async || {
         let now = start_time(node).await;
         if now == before { Ok(()) } else { Err(now) }
     })

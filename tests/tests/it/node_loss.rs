@@ -95,15 +95,12 @@ async fn a_replica_without_network_disturbs_nobody() {
     let writer = Writer::start(cluster.targets()).await;
     replica.cut_network();
     // Longer than the lease, so that the replica's own view of etcd is lost as well.
-    crate::common::stays(
-        &cluster,
-        "the same primary",
-        secs(8),
-        async || match cluster.node(primary.name()).writable().await {
+    crate::common::stays("the same primary", secs(8), async || {
+        match cluster.node(primary.name()).writable().await {
             true => Ok(()),
             false => Err("not writable".to_owned()),
-        },
-    )
+        }
+    })
     .await;
     replica.mend_network();
     assert_eq!(cluster.wait_whole(secs(40)).await.name(), primary.name());

@@ -197,7 +197,7 @@ async fn too_much_lag_forbids_promotion() {
             }
         })
         .await;
-    stays(&cluster, "no primary", secs(6), async || {
+    stays("no primary", secs(6), async || {
         let names = cluster.writable().await;
         if names.is_empty() {
             Ok(())
@@ -240,7 +240,7 @@ async fn nofailover_is_never_promoted() {
             }
         })
         .await;
-    stays(&cluster, "no primary", secs(5), async || {
+    stays("no primary", secs(5), async || {
         let names = cluster.writable().await;
         if names.is_empty() {
             Ok(())

@@ -120,15 +120,12 @@ async fn genuine_patronictl_schedules_and_flushes() {
     assert_eq!(primary.name(), new.name());
     assert_eq!(writer.stop().missing(&primary.target()).await.unwrap(), []);
     nothing_asked(&etcd, &cluster).await;
-    stays(
-        &cluster,
-        "the new leader",
-        secs(3),
-        async || match cluster.primary().await?.name() {
+    stays("the new leader", secs(3), async || {
+        match cluster.primary().await?.name() {
             name if name == new.name() => Ok(()),
             name => Err(name.to_owned()),
-        },
-    )
+        }
+    })
     .await;
 }
 
