@@ -213,50 +213,67 @@ impl Drop for Passing {
     }
 }
 
+/// In Patroni's order: the script finds the superuser's password set and no other role of ours, so
+/// that it may make them itself; what it made is altered then.
 pub(crate) async fn post_bootstrap(instance: &Instance, timeout: Duration) -> Result<()> {
+    let options = instance.options();
+    let superuser = options.superuser.username.as_deref();
     let work = async {
-        roles(instance, timeout).await?;
-        script(instance, timeout).await
+        set_up(instance, &options.superuser, "SUPERUSER LOGIN", timeout).await?;
+        script(instance, timeout).await?;
+        let role = &options.replication;
+        if role.username.as_deref() != superuser {
+            set_up(instance, role, "REPLICATION LOGIN", timeout).await?;
+        }
+        let rewind = options.rewind.as_ref();
+        match rewind.and_then(|role| Some((role, role.username.as_deref()?))) {
+            Some((role, name)) if Some(name) != superuser => {
+                // Not twice: a role for both keeps its right to replicate.
+                if role.username != options.replication.username {
+                    set_up(instance, role, "LOGIN", timeout).await?;
+                }
+                grant(instance, name, timeout).await
+            }
+            _ => Ok(()),
+        }
     };
     within("the steps after initdb", timeout, work).await
 }
 
-async fn roles(instance: &Instance, timeout: Duration) -> Result<()> {
-    let options = instance.options();
+/// A connection of its own for each role: the script between them may take any time, and may
+/// restart the server.
+async fn session(instance: &Instance, timeout: Duration) -> Result<Connection> {
     let connection = connect_local(instance, "postgres", timeout, timeout).await?;
+    let what = "preparing the session";
+    connection.run(what, QUIET, timeout).await?;
+    Ok(connection)
+}
+
+async fn grant(instance: &Instance, name: &str, timeout: Duration) -> Result<()> {
+    let role = identifier(name);
+    let grants = REWIND_FUNCTIONS
+        .map(|function| format!("GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO {role}"));
+    let connection = session(instance, timeout).await?;
+    let what = "granting what pg_rewind needs";
     connection
-        .run("preparing the session", QUIET, timeout)
-        .await?;
-    let mut done: Vec<&str> = Vec::new();
-    let rewind = options.rewind.as_ref();
-    for (role, rights, is_rewind) in [
-        (Some(&options.superuser), "SUPERUSER LOGIN", false),
-        (Some(&options.replication), "REPLICATION LOGIN", false),
-        (rewind, "LOGIN", true),
-    ] {
-        let Some((role, name)) = role.and_then(|r| Some((r, r.username.as_deref()?))) else {
-            continue;
-        };
-        if done.contains(&name) {
-            continue;
+        .run(what, &grants.join("; "), timeout)
+        .await
+        .map(|_| ())
+}
+
+async fn set_up(
+    instance: &Instance,
+    role: &Credentials,
+    rights: &str,
+    timeout: Duration,
+) -> Result<()> {
+    match &role.username {
+        Some(name) => {
+            let connection = session(instance, timeout).await?;
+            make_role(&connection, role, name, rights, timeout).await
         }
-        done.push(name);
-        make_role(&connection, role, name, rights, timeout).await?;
-        if is_rewind {
-            let grants: Vec<String> = REWIND_FUNCTIONS
-                .iter()
-                .map(|f| {
-                    format!(
-                        "GRANT EXECUTE ON FUNCTION pg_catalog.{f} TO {}",
-                        identifier(name)
-                    )
-                })
-                .collect();
-            let what = "granting what pg_rewind needs";
-            connection.run(what, &grants.join("; "), timeout).await?;
-        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 async fn make_role(

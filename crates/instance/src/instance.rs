@@ -303,8 +303,8 @@ impl Instance {
         bootstrap::initdb(self, timeout).await
     }
 
-    /// On the running new primary: superuser's password, replication and rewind roles, the
-    /// post_bootstrap command.
+    /// On the running new primary: superuser's password, the post_bootstrap command, then the
+    /// replication and rewind roles.
     ///
     /// # Errors
     /// [`Error::Query`], [`Error::ProgramFailed`], [`Error::Timeout`].

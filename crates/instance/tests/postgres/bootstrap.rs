@@ -52,11 +52,16 @@ fn roles_and_the_script_after_bootstrap() {
         async |lab| {
             let mut options = lab.options("a");
             let script = lab.home.join("post.sh");
-            std::fs::write(
-                &script,
-                "#!/bin/sh\ncp \"$PGPASSFILE\" \"$1.pass\"; echo \"$2\" > \"$1\"\n",
-            )
-            .unwrap();
+            // It may make our roles itself, and sees none of them before.
+            let text = format!(
+                "set -e\ncp \"$PGPASSFILE\" \"$1.pass\"; echo \"$2\" > \"$1\"\n\
+                 sql() {{ {}/psql -XAtq -d \"$1\" -c \"$2\"; }}\n\
+                 [ -e \"$1.roles\" ] && exit\n\
+                 sql \"$2\" \"SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_'\" > \"$1.roles\"\n\
+                 sql \"$2\" 'CREATE ROLE \"re plicator\" NOLOGIN CONNECTION LIMIT 7'\n",
+                bin_dir().display()
+            );
+            std::fs::write(&script, text).unwrap();
             let told = lab.home.join("told");
             options.post_bootstrap = Some(format!("sh '{}' {}", script.display(), told.display()));
             let node = Instance::new(options, Lab::server()).unwrap();
@@ -78,6 +83,14 @@ fn roles_and_the_script_after_bootstrap() {
                  WHERE rolname = 'rewinder' AND privilege_type = 'EXECUTE'",
             );
             assert_eq!(grants.await, "4");
+            let roles = std::fs::read_to_string(lab.home.join("told.roles")).unwrap();
+            assert_eq!(roles, "postgres\n");
+            let altered = value(
+                &node,
+                "SELECT rolcanlogin AND rolreplication AND rolconnlimit = 7 FROM pg_roles \
+                 WHERE rolname = 're plicator'",
+            );
+            assert_eq!(altered.await, "t");
             let log = std::fs::read_to_string(lab.home.join("a.log")).unwrap();
             assert!(log.contains("statement: "), "the log shows statements");
             assert!(!log.contains("secret"), "a password is in the server's log");
