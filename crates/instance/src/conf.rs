@@ -129,12 +129,27 @@ impl Paths {
     }
 }
 
-/// The whole postgresql.conf.
+/// Begins the part of postgresql.conf that only a standby has.
+const RECOVERY_PART: &str = "\n# recovery.conf\n";
+
+/// The recovery part as it is written in a text of ours; empty without one.
+fn recovery_part(text: &str) -> &str {
+    let ours = text.starts_with(HEADER);
+    match text.rfind(RECOVERY_PART).filter(|_| ours) {
+        Some(at) => &text[at..],
+        None => "",
+    }
+}
+
+/// The whole postgresql.conf. `kept`: the recovery part of a running primary. One that was promoted
+/// still has what it was started with as standby: PostgreSQL ignores it there, but a line that
+/// vanishes or changes is an error of every reload until the next start.
 pub(crate) fn render(
     options: &Options,
     server: &ServerConfig,
     effective: &Effective,
     role: &StartAs,
+    kept: &str,
 ) -> String {
     let paths = Paths::of(options);
     let include = server.custom_conf.clone().unwrap_or_else(|| {
@@ -153,12 +168,11 @@ pub(crate) fn render(
             line(name, &path.to_string_lossy());
         }
     }
-    let upstream = match role {
-        StartAs::Primary => None,
-        StartAs::Standby(upstream) => upstream.as_ref(),
+    let StartAs::Standby(upstream) = role else {
+        return text + kept;
     };
-    text.push_str("\n# recovery.conf\n");
-    for (name, value) in recovery::settings(options, effective, upstream) {
+    text.push_str(RECOVERY_PART);
+    for (name, value) in recovery::settings(options, effective, upstream.as_ref()) {
         text.push_str(&format!("{name} = {}\n", conf_value(&value)));
     }
     text
@@ -205,19 +219,22 @@ fn keep_base(paths: &Paths) -> Result<()> {
     }
 }
 
-/// Writes all files for the role. Returns whether one changed that a running server reads.
+/// Writes all files for the role, `starting`: for a server that is about to be started with them.
+/// Returns whether one changed that a running server reads.
 pub(crate) fn write_files(
     options: &Options,
     server: &ServerConfig,
     mut effective: Effective,
     names: &SyncNames,
     role: &StartAs,
+    starting: bool,
 ) -> Result<bool> {
     let paths = Paths::of(options);
+    let present = files::read_text(&paths.conf)?.unwrap_or_default();
     let names = match names {
-        SyncNames::AsWritten => files::read_text(&paths.conf)?
+        SyncNames::AsWritten => Some(&present)
             .filter(|text| text.starts_with(HEADER))
-            .and_then(|text| value_in(&text, SYNC_NAMES)),
+            .and_then(|text| value_in(text, SYNC_NAMES)),
         SyncNames::Parameters => None,
         SyncNames::Set(names) => Some(names.clone()),
     };
@@ -249,7 +266,12 @@ pub(crate) fn write_files(
             changed |= files::replace(path, &format!("{HEADER}{text}"), mode)?;
         }
     }
-    let text = render(options, server, &effective, role);
+    let kept = if starting {
+        ""
+    } else {
+        recovery_part(&present)
+    };
+    let text = render(options, server, &effective, role, kept);
     changed |= files::replace(&paths.conf, &text, mode)?;
     changed |= clean_auto_conf(&paths.data_dir, mode)?;
     if let Some(text) = &server.dynamic_json {
@@ -360,7 +382,7 @@ pub(crate) async fn write_for(instance: &Instance, role: &StartAs, signal: bool)
     };
     let told = role.clone();
     let changed = blocking("writing the configuration", move || {
-        let changed = write_files(&options, &server, effective, &names, &told)?;
+        let changed = write_files(&options, &server, effective, &names, &told, signal)?;
         if signal {
             let standby = options.data_dir.join("standby.signal");
             for name in NOT_AT_START {

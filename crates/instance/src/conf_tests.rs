@@ -39,7 +39,8 @@ fn server() -> ServerConfig {
 
 fn write(options: &Options, server: &ServerConfig, role: &StartAs) -> Result<bool> {
     let effective = parameters::effective(options, server);
-    write_files(options, server, effective, &SyncNames::AsWritten, role)
+    let names = SyncNames::AsWritten;
+    write_files(options, server, effective, &names, role, false)
 }
 
 fn upstream() -> Upstream {
@@ -90,19 +91,10 @@ fn postgresql_conf_is_patronis() {
     let options = options(Path::new("/tmp/gold"));
     let effective = parameters::effective(&options, &server());
     let role = StartAs::Standby(Some(upstream()));
-    assert_eq!(render(&options, &server(), &effective, &role), PATRONI);
-    // A primary keeps the recovery part, with nobody to follow.
-    let primary = render(&options, &server(), &effective, &StartAs::Primary);
-    let (before, lines) = primary.split_once("\n# recovery.conf\n").unwrap();
-    let (same, of_standby) = PATRONI.split_once("\n# recovery.conf\n").unwrap();
-    assert_eq!(before, same);
-    for (line, standby) in lines.lines().zip(of_standby.lines()) {
-        match line.split_once(" = ").unwrap() {
-            ("primary_conninfo" | "primary_slot_name", value) => assert_eq!(value, "''"),
-            _ => assert_eq!(line, standby),
-        }
-    }
-    assert_eq!(lines.lines().count(), of_standby.lines().count());
+    let rendered = |role: &StartAs| render(&options, &server(), &effective, role, "");
+    assert_eq!(rendered(&role), PATRONI);
+    let (without, _) = PATRONI.split_once("\n# recovery.conf\n").unwrap();
+    assert_eq!(rendered(&StartAs::Primary), without);
     let line = parameters::command_line(&effective.values, None).join(" ");
     assert_eq!(
         line,
@@ -153,6 +145,43 @@ fn files_are_written_once_and_read_back() {
 }
 
 #[test]
+fn a_promoted_primary_keeps_its_recovery_part_until_its_next_start() {
+    let home = tempfile::tempdir().unwrap();
+    let options = options(home.path());
+    std::fs::create_dir(&options.data_dir).unwrap();
+    let mut server = server();
+    let read = || std::fs::read_to_string(Paths::of(&options).conf).unwrap();
+    let part = |text: &str| recovery_part(text).to_owned();
+    let standby = StartAs::Standby(Some(upstream()));
+    write(&options, &server, &standby).unwrap();
+    let of_standby = part(&read());
+    assert!(of_standby.contains("\nprimary_slot_name = 'n_1'\n"));
+    // Promoted, by whichever agent, and reconfigured.
+    server.parameters.insert("work_mem".into(), "9MB".into());
+    assert!(write(&options, &server, &StartAs::Primary).unwrap());
+    assert!(read().contains("\nwork_mem = '9MB'\n"));
+    assert_eq!(part(&read()), of_standby);
+    // A start, then a change.
+    let (effective, names) = (
+        parameters::effective(&options, &server),
+        SyncNames::AsWritten,
+    );
+    write_files(
+        &options,
+        &server,
+        effective,
+        &names,
+        &StartAs::Primary,
+        true,
+    )
+    .unwrap();
+    assert_eq!(part(&read()), "");
+    server.parameters.insert("work_mem".into(), "10MB".into());
+    write(&options, &server, &StartAs::Primary).unwrap();
+    assert_eq!(part(&read()), "");
+}
+
+#[test]
 fn refused_options_are_named() {
     let mut options = options(Path::new("/x"));
     options.initdb = vec![ProgramOption::Flag("nosync".to_owned())];
@@ -197,7 +226,7 @@ fn the_names_of_an_earlier_agent_stay_until_somebody_says_otherwise() {
     server.parameters.extend([own]);
     let written = |names: &SyncNames| {
         let effective = parameters::effective(&options, &server);
-        write_files(&options, &server, effective, names, &StartAs::Primary).unwrap();
+        write_files(&options, &server, effective, names, &StartAs::Primary, true).unwrap();
         let text = std::fs::read_to_string(Paths::of(&options).conf).unwrap();
         value_in(&text, SYNC_NAMES).unwrap()
     };

@@ -45,7 +45,13 @@ fn holder(port: u16) -> String {
         .flat_map(|table| listeners(&table, port));
     let wanted: Vec<String> = sockets.map(|inode| format!("socket:[{inode}]")).collect();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    // By their numbers only: `self` is there as well.
+    let is_process = |entry: &std::fs::DirEntry| {
+        let name = entry.file_name();
+        name.to_string_lossy().bytes().all(|b| b.is_ascii_digit())
+    };
     let owner = processes
+        .filter(is_process)
         .map(|entry| entry.path())
         .find(|process| holds(process, &wanted));
     match owner {

@@ -7,9 +7,7 @@ use crate::{Credentials, Options, Result};
 use pgherd_model::Upstream;
 use std::collections::BTreeMap;
 
-/// All settings of the recovery part, sorted by name. A primary has them too (without an upstream):
-/// PostgreSQL ignores them there, but a line that vanishes under a promoted one, or comes back, is
-/// an error of every reload until the next start.
+/// All settings of a standby's recovery part, sorted by name.
 pub(crate) fn settings(
     options: &Options,
     effective: &Effective,
