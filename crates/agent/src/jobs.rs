@@ -26,11 +26,6 @@ const STOP: Duration = Duration::from_secs(60);
 /// Budget of killing; each round goes on where the last one ended.
 const KILL: Duration = Duration::from_secs(5);
 
-/// Marks a cluster between initdb and the end of post_bootstrap.
-pub(crate) const HALF_MADE: &str = "pgherd.bootstrap";
-const HALF_MADE_TEXT: &str =
-    "pgherd is creating this cluster; while this file is here it is not finished\n";
-
 /// The one job and its past.
 pub(crate) struct Jobs {
     instance: Instance,
@@ -183,8 +178,6 @@ impl Work {
 
     async fn create(&self) -> Result<()> {
         let id = self.instance.initdb(COPY).await.context("initdb")?;
-        let half_made = self.instance.path().join(HALF_MADE);
-        std::fs::write(&half_made, HALF_MADE_TEXT).context("cannot mark the new cluster")?;
         self.instance
             .start(&instance::StartAs::Primary, STOP)
             .await?;
@@ -193,14 +186,14 @@ impl Work {
             .post_bootstrap(COPY)
             .await
             .context("after initdb")?;
-        std::fs::remove_file(&half_made).context("cannot unmark the new cluster")?;
+        self.instance.end_bootstrap().await?;
         self.events.send(Event::Bootstrapped(id)).ok();
         Ok(())
     }
 
     /// A bootstrap that an earlier agent did not finish: without its roles it is no use.
     async fn clear_half_made(&self) -> Result<()> {
-        if !self.instance.path().join(HALF_MADE).exists() {
+        if !self.instance.is_half_made() {
             return Ok(());
         }
         tracing::warn!("removing a cluster whose bootstrap was interrupted");

@@ -11,7 +11,6 @@ use pgherd_model::{
 use crate::agent::Agent;
 use crate::clock;
 use crate::event::Event;
-use crate::jobs::HALF_MADE;
 
 /// How long PostgreSQL may take to answer a look; one that does not is looked at again.
 const LOOK: Duration = Duration::from_millis(500);
@@ -86,7 +85,7 @@ impl Agent {
             (true, since) => since,
             (false, _) => None,
         };
-        let half_made = self.instance.path().join(HALF_MADE).exists();
+        let half_made = self.instance.is_half_made();
         let data = match &look {
             _ if half_made => DataDir::Unfinished,
             Some(_) => DataDir::Initialized,

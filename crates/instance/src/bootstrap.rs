@@ -2,15 +2,14 @@
 
 use crate::connection::{Connection, connect_local, local_place};
 use crate::files::{self, blocking};
+use crate::libpq::{self, Passing, Secrets};
 use crate::look::within;
 use crate::program::{self, Run};
 use crate::quote::{conninfo, identifier, literal};
-use crate::recovery::pgpass_line;
 use crate::start::kernel_reports_syncfs;
 use crate::{Credentials, Error, Instance, ProgramOption, Result, datadir};
 use pgherd_model::{DataDir, SystemId};
 use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -152,6 +151,8 @@ async fn fill(instance: &Instance, tool: PathBuf, timeout: Duration) -> Result<(
     };
     long_file_work("finishing initdb", move || {
         append(&new.join("pg_hba.conf"), &lines)?;
+        let mark = new.join(datadir::HALF_MADE);
+        files::write_durably(&mark, datadir::HALF_MADE_TEXT.as_bytes(), 0o600)?;
         if sync {
             sync_tree(&new)?;
         }
@@ -171,46 +172,6 @@ fn append(path: &Path, lines: &[String]) -> Result<()> {
         text.push('\n');
     }
     files::replace(path, &text, 0o600).map(|_| ())
-}
-
-/// A file with a secret for the time of one program.
-pub(crate) struct Passing(pub(crate) PathBuf);
-
-impl Passing {
-    pub(crate) fn new(path: &Path, content: &str) -> Result<Passing> {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let _ = std::fs::remove_file(path);
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(Error::file("create", path))?;
-        let passing = Passing(path.to_owned());
-        file.write_all(content.as_bytes())
-            .map_err(Error::file("write", path))?;
-        Ok(passing)
-    }
-
-    /// A passfile beside the configured one, since that one belongs to the WAL receiver.
-    pub(crate) fn passfile(
-        instance: &Instance,
-        role: &Credentials,
-        host: &str,
-        port: u16,
-    ) -> Result<Option<Passing>> {
-        let suffix = format!(".{}.tmp", std::process::id());
-        let path = files::beside(&instance.options().pgpass, &suffix);
-        pgpass_line(role, host, port)
-            .map(|line| Passing::new(&path, &line))
-            .transpose()
-    }
-}
-
-impl Drop for Passing {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 /// In Patroni's order: the script finds the superuser's password set and no other role of ours, so
@@ -312,14 +273,14 @@ async fn script(instance: &Instance, timeout: Duration) -> Result<()> {
         reason: "is empty or has an open quote".to_owned(),
     })?;
     let (host, port) = local_place(instance).await;
-    let role = &options.superuser;
+    let role = &libpq::role(instance, &options.superuser).await?;
     let mut pairs = vec![
         ("dbname", options.database.clone()),
         ("host", host.clone()),
         ("port", port.to_string()),
     ];
-    pairs.extend(role.username.clone().map(|user| ("user", user)));
-    let mut run = Run::new(instance, PathBuf::from(&words[0]))
+    pairs.extend(libpq::described(options, role));
+    let run = Run::new(instance, PathBuf::from(&words[0]))
         .anywhere()
         .named("post_bootstrap")
         .args(&words[1..])
@@ -328,11 +289,8 @@ async fn script(instance: &Instance, timeout: Duration) -> Result<()> {
             "PGOPTIONS",
             "-c synchronous_commit=local -c statement_timeout=0",
         );
-    let passfile = Passing::passfile(instance, role, &host, port)?;
-    if let Some(file) = &passfile {
-        run = run.env("PGPASSFILE", &file.0);
-    }
-    run.output(timeout).await.map(|_| ())
+    let secrets = Secrets::of(options, role, &host, port)?;
+    secrets.name_to(run).output(timeout).await.map(|_| ())
 }
 
 /// Splits a command line into words as a POSIX shell does, without expansions. None: open quote.

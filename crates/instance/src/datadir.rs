@@ -11,6 +11,11 @@ use std::path::{Path, PathBuf};
 
 /// Present in a data directory from the first to the last step of initdb or a copy.
 pub(crate) const MARKER: &str = "pgherd.unfinished";
+/// Marks a cluster from the end of initdb until its roles are there: without them it is no use. In
+/// place before the directory counts as a cluster; whoever made the roles takes it away.
+pub(crate) const HALF_MADE: &str = "pgherd.bootstrap";
+pub(crate) const HALF_MADE_TEXT: &str =
+    "pgherd is creating this cluster; while this file is here it is not finished\n";
 /// The programs work in here: they want an empty directory, and the marker must be beside it.
 pub(crate) const NEW: &str = ".pgherd-new";
 
@@ -214,6 +219,15 @@ pub(crate) async fn remove(instance: &Instance) -> Result<()> {
         what: "removing the data directory",
         reason: e.to_string(),
     })?
+}
+
+/// Durably: a mark that came back after a power cut would cost a cluster in use its data.
+pub(crate) async fn end_bootstrap(instance: &Instance) -> Result<()> {
+    let mark = instance.path().join(HALF_MADE);
+    blocking("taking the mark of a new cluster away", move || {
+        files::remove(&mark).map(|_| ())
+    })
+    .await
 }
 
 pub(crate) async fn set_aside(instance: &Instance) -> Result<PathBuf> {

@@ -295,7 +295,8 @@ impl Instance {
     // ---- bootstrap, copy, repair ----
 
     /// Makes a fresh cluster with a system identifier of its own in an empty (or our own
-    /// unfinished) data directory. Not started.
+    /// unfinished) data directory. Not started. From its first moment it
+    /// [is half made](Instance::is_half_made), until [`Instance::end_bootstrap`].
     ///
     /// # Errors
     /// [`Error::DataDir`], [`Error::ProgramMissing`], [`Error::ProgramFailed`], [`Error::Timeout`].
@@ -310,6 +311,20 @@ impl Instance {
     /// [`Error::Query`], [`Error::ProgramFailed`], [`Error::Timeout`].
     pub async fn post_bootstrap(&self, timeout: Duration) -> Result<()> {
         bootstrap::post_bootstrap(self, timeout).await
+    }
+
+    /// Whether the cluster here was made by [`Instance::initdb`], and nobody has said since that its
+    /// roles are there.
+    pub fn is_half_made(&self) -> bool {
+        self.path().join(datadir::HALF_MADE).exists()
+    }
+
+    /// The new cluster is whole.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub async fn end_bootstrap(&self) -> Result<()> {
+        datadir::end_bootstrap(self).await
     }
 
     /// Copies `source` into an empty (or our own unfinished) data directory with pg_basebackup, two

@@ -28,6 +28,39 @@ fn a_cluster_from_nothing() {
     });
 }
 
+/// A crash right after initdb must not leave what looks like a whole cluster.
+#[test]
+fn a_new_cluster_is_marked_from_its_first_moment() {
+    let name = "bootstrap::a_new_cluster_is_marked_from_its_first_moment";
+    run(name, async |lab| {
+        let node = Instance::new(lab.options("a"), Lab::server()).unwrap();
+        let looks = {
+            let node = node.clone();
+            std::thread::spawn(move || {
+                // Not through the instance: as quickly as this machine can.
+                let unfinished = node.path().join("pgherd.unfinished");
+                let control = node.path().join("global/pg_control");
+                let begin = std::time::Instant::now();
+                let mut looks = 0_u32;
+                while begin.elapsed() < SOON && (!control.exists() || unfinished.exists()) {
+                    looks += 1;
+                    std::thread::yield_now();
+                }
+                (looks, control.exists(), node.is_half_made())
+            })
+        };
+        node.initdb(SOON).await.unwrap();
+        let (looks, there, marked) = looks.join().unwrap();
+        assert!(looks > 0 && there && marked);
+        assert_eq!(node.data_dir().await, DataDir::Initialized);
+        start(&node, &StartAs::Primary).await;
+        assert!(node.is_half_made());
+        node.end_bootstrap().await.unwrap();
+        assert!(!node.is_half_made());
+        node.end_bootstrap().await.unwrap();
+    });
+}
+
 /// What a primary that has just been made and started says of itself.
 async fn first_look(node: &Instance) {
     let look = node.look().await.unwrap();
