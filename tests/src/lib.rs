@@ -17,6 +17,7 @@ pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod rest;
+pub mod skip;
 pub mod sql;
 pub mod tls;
 pub mod wait;

@@ -22,7 +22,7 @@ pub enum Place {
 /// Runs the test `name` (full path as libtest shows it) again in private namespaces.
 ///
 /// # Panics
-/// When it fails there.
+/// When it fails there, or can not run and must ([`crate::skip`]).
 pub fn enter(name: &str) -> Place {
     enter_with(&["--exact", name, "--nocapture", "--test-threads=1"])
 }
@@ -30,13 +30,16 @@ pub fn enter(name: &str) -> Place {
 /// Runs this program again in private namespaces, with these arguments.
 ///
 /// # Panics
-/// When it fails there.
+/// When it fails there, or can not run and must ([`crate::skip`]).
 pub fn enter_with(args: &[&str]) -> Place {
     if std::env::var_os(INSIDE).is_some() {
         return Place::Inside;
     }
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: private networks and mounts need root");
+        crate::skip::lacking(
+            crate::skip::Need::Root,
+            "private networks and mounts need root",
+        );
         return Place::Done;
     }
     let exe = std::env::current_exe().expect("the path of this program");

@@ -18,6 +18,16 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
+/// Where cargo builds to.
+pub(crate) fn target_directory() -> Result<PathBuf> {
+    let metadata = output(&mut cargo(&["metadata", "--no-deps", "--format-version=1"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    let target = metadata["target_directory"]
+        .as_str()
+        .context("cargo metadata does not name the target directory")?;
+    Ok(PathBuf::from(target))
+}
+
 /// Prints the command, runs it to its end with our input and output, fails if it fails.
 pub(crate) fn shown(command: &mut Command) -> Result<()> {
     let text = text_of(command);

@@ -25,9 +25,9 @@ pub(crate) fn test(consent: Consent, without_patroni: bool, rest: &[OsString]) -
     };
     command.args(rest).env(BINARY_VARIABLE, binary);
     if without_patroni {
-        eprintln!("Tests with genuine Patroni skip themselves where it cannot be had.");
+        eprintln!("Tests with genuine Patroni skip themselves where it is not installed.");
     } else {
-        command.env(setup::PATRONI_VARIABLE, setup::patroni_folder());
+        setup::offer_patroni(&mut command)?;
         command.env("PGHERD_REQUIRE_ORACLE", "1");
     }
     run::shown(&mut command)
@@ -45,17 +45,8 @@ pub(crate) fn build_pgherd(release: bool) -> Result<PathBuf> {
         command.arg("--release");
     }
     run::shown(&mut command)?;
-    let metadata = run::output(&mut run::cargo(&[
-        "metadata",
-        "--no-deps",
-        "--format-version=1",
-    ]))?;
-    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
-    let target = metadata["target_directory"]
-        .as_str()
-        .context("cargo metadata does not name the target directory")?;
     let profile = if release { "release" } else { "debug" };
-    Ok(PathBuf::from(target).join(profile).join("pgherd"))
+    Ok(run::target_directory()?.join(profile).join("pgherd"))
 }
 
 /// `bench ha [arguments]`.
@@ -66,11 +57,50 @@ pub(crate) fn bench(consent: Consent, rest: &[OsString]) -> Result<()> {
     if what != "ha" {
         bail!("there is no benchmark {what:?}: known is `ha`");
     }
-    setup::ensure(&[Need::Build, Need::Cluster, Need::Network], consent.yes)?;
+    let mut needs = vec![Need::Build, Need::Cluster, Need::Network];
+    let with_patroni = measures_patroni(arguments);
+    if with_patroni {
+        needs.push(Need::Patroni);
+    }
+    setup::ensure(&needs, consent.yes)?;
     let binary = build_pgherd(true)?;
     let mut command = run::cargo(&["run", "--release", "--package", "pgherd-tests"]);
     command.args(["--bin", "bench-ha", "--"]).args(arguments);
+    if with_patroni {
+        setup::offer_patroni(&mut command)?;
+    }
     run::shown(command.env(BINARY_VARIABLE, binary))
+}
+
+/// Whether the benchmark's arguments leave Patroni in it, and to be found by us.
+fn measures_patroni(arguments: &[OsString]) -> bool {
+    let words: Vec<_> = arguments
+        .iter()
+        .map(|word| word.to_string_lossy())
+        .collect();
+    let without = ["--patroni", "--report", "--help", "-h"];
+    let given =
+        |word: &str, option: &str| word == option || word.starts_with(&format!("{option}="));
+    if words
+        .iter()
+        .any(|word| without.iter().any(|option| given(word, option)))
+    {
+        return false;
+    }
+    let systems = words
+        .iter()
+        .enumerate()
+        .filter(|(_, word)| given(word, "--systems"));
+    let named: Vec<_> = systems
+        .map(|(at, word)| match word.split_once('=') {
+            Some((_, names)) => names,
+            None => words.get(at + 1).map_or("", |names| names),
+        })
+        .collect();
+    named.is_empty()
+        || named
+            .iter()
+            .any(|names| names.split(',').any(|name| name == "patroni"))
 }
 
 /// The simulator with its own arguments.
@@ -84,13 +114,41 @@ pub(crate) fn ci(consent: Consent) -> Result<()> {
     // One question for all of it, before anything is built.
     let needs = [Need::Build, Need::Cluster, Need::Network, Need::Patroni];
     setup::ensure(&needs, consent.yes)?;
+    who_runs_this()?;
     lock_file_is_current()?;
     verify(consent)?;
     supply_chain()?;
     run::shown(&mut run::cargo(&["test", "--workspace", "--doc"]))?;
     // The same seeds every time: what is new is looked for by `cargo xtask sim`.
     sim(&["--seconds", "60", "--base", "1"].map(Into::into))?;
+    first_command()?;
     test(consent, false, &[])
+}
+
+/// Some tests need root. Where nobody watches, a test that skips itself fails: said before an hour of
+/// them has passed.
+fn who_runs_this() -> Result<()> {
+    if machine::is_root() {
+        return Ok(());
+    }
+    let required = std::env::var("PGHERD_REQUIRE_ROOT").map(|value| value != "0");
+    if required.unwrap_or(std::env::var_os("CI").is_some()) {
+        bail!(
+            "tests that cut networks, fill disks and change owners need root: run this as root, or \
+             set PGHERD_REQUIRE_ROOT=0 to leave them out"
+        );
+    }
+    eprintln!(
+        "Tests that cut networks, fill disks and change owners skip themselves: they need root."
+    );
+    Ok(())
+}
+
+/// The first command of the README. In a process of its own, as people run it: it becomes the parent
+/// of orphans and takes Ctrl-C for itself.
+fn first_command() -> Result<()> {
+    let own = std::env::current_exe().context("cannot tell where this program is")?;
+    run::shown(std::process::Command::new(own).args(["up", "--once", "--yes"]))
 }
 
 fn lock_file_is_current() -> Result<()> {
@@ -151,4 +209,26 @@ pub(crate) fn tidy() -> Result<()> {
     }
     eprintln!("tidy: every rule holds");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patroni_is_asked_for_where_the_benchmark_measures_it() {
+        let measured = |line: &str| {
+            let words: Vec<OsString> = line.split_whitespace().map(Into::into).collect();
+            measures_patroni(&words)
+        };
+        assert!(measured(""));
+        assert!(measured("--only a,b --runs 3"));
+        assert!(measured("--systems hand,patroni"));
+        assert!(measured("--systems=pgherd --systems=patroni"));
+        assert!(!measured("--systems pgherd,hand"));
+        assert!(!measured("--systems=pgherd"));
+        assert!(!measured("--patroni /opt/bin/patroni"));
+        assert!(!measured("--report ha.json"));
+        assert!(!measured("--help"));
+    }
 }

@@ -248,8 +248,7 @@ async fn a_data_directory_of_wrong_mode() {
 /// A data directory of another owner: not touched, said in the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_data_directory_of_another_owner() {
-    if process::account().is_none() {
-        crate::common::skipped("changing an owner needs root");
+    if !crate::common::root("changing an owner needs root") {
         return;
     }
     let etcd = Etcd::start(1).await;

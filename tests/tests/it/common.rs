@@ -1,6 +1,6 @@
 //! What the scenarios share: the agent under test, deadlines, small checks.
 
-use pgherd_tests::{ClusterOptions, Kind, Node, TestCluster, Value, json};
+use pgherd_tests::{ClusterOptions, Kind, Node, TestCluster, Value, json, skip};
 use std::process::Output;
 use std::time::Duration;
 
@@ -40,18 +40,18 @@ pub(crate) fn text(output: &Output) -> String {
     format!("{out}{err}")
 }
 
-/// Reports that a test can not run here; every skip passes through here.
-pub(crate) fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
+/// Whether we are root and may change owners; says so if not.
+pub(crate) fn root(why: &str) -> bool {
+    let root = pgherd_tests::process::account().is_some();
+    if !root {
+        skip::lacking(skip::Need::Root, why);
+    }
+    root
 }
 
 /// Whether genuine Patroni is there; says so if not.
 pub(crate) fn oracle() -> bool {
-    let there = pgherd_tests::oracle::patroni().is_some();
-    if !there {
-        skipped("genuine Patroni can not be installed here");
-    }
-    there
+    pgherd_tests::oracle::patroni().is_some()
 }
 
 /// The system identifier of a member's data directory, from PostgreSQL.

@@ -2,7 +2,7 @@
 //! tested where configuration is read; here: exit status, one line, warnings, a cluster that goes on.
 
 use crate::common::{secs, stand_in, start_time, stays, text, three};
-use pgherd_tests::{ClusterOptions, Etcd, Node, TestCluster, Value, json, process, yaml};
+use pgherd_tests::{ClusterOptions, Etcd, Node, TestCluster, Value, json, yaml};
 use std::process::{Command, Output, Stdio};
 
 fn one() -> ClusterOptions {
@@ -227,8 +227,7 @@ async fn told(cluster: &TestCluster, node: &Node, words: &str) {
 /// Root can not run PostgreSQL: said before anything is claimed.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_started_as_root() {
-    if process::account().is_none() {
-        crate::common::skipped("being root needs root");
+    if !crate::common::root("being root needs root") {
         return;
     }
     if stand_in() {

@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use std::io::{IsTerminal, Write};
 
 pub(crate) use needs::Need;
-pub(crate) use patroni::{VARIABLE as PATRONI_VARIABLE, folder as patroni_folder};
+pub(crate) use patroni::offer as offer_patroni;
 
 /// Installs what `needs` lack, after asking unless `yes`. Fails if something is still missing then.
 pub(crate) fn ensure(needs: &[Need], yes: bool) -> Result<()> {

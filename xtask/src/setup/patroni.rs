@@ -1,5 +1,6 @@
-//! Genuine Patroni for the tests that put it beside pgherd: a virtual environment in the user's
-//! cache, from PyPI. The product never uses it.
+//! Genuine Patroni for the tests and the benchmark that put it beside pgherd: a virtual environment
+//! in the user's cache, from PyPI. The product never uses it. Nothing else installs it: tests that
+//! are run by themselves find it by the link that is left in the build directory.
 
 use super::agreed;
 use crate::{machine, run};
@@ -11,11 +12,28 @@ use std::process::Command;
 const PACKAGES: [&str; 2] = ["patroni[etcd3]==4.1.5", "psycopg[binary]==3.3.9"];
 
 /// Names the virtual environment; tests read it, and a user who has one already can set it.
-pub(crate) const VARIABLE: &str = "PGHERD_ORACLE";
+const VARIABLE: &str = "PGHERD_ORACLE";
+/// Link to it in the build directory, for tests that are run without `cargo xtask`.
+const LINK: &str = "patroni";
 
 /// The virtual environment with `bin/patroni` and `bin/patronictl`.
-pub(crate) fn folder() -> PathBuf {
+fn folder() -> PathBuf {
     std::env::var_os(VARIABLE).map_or_else(environment, PathBuf::from)
+}
+
+/// Tells a program where Patroni is, and those that are started by hand later.
+pub(crate) fn offer(command: &mut Command) -> Result<()> {
+    let folder = folder();
+    let link = run::target_directory()?.join(LINK);
+    if std::fs::read_link(&link).ok().as_ref() != Some(&folder) {
+        // Made beside it and renamed over it: whoever looks meanwhile finds one or the other.
+        let new = link.with_extension(std::process::id().to_string());
+        std::os::unix::fs::symlink(&folder, &new)
+            .and_then(|()| std::fs::rename(&new, &link))
+            .with_context(|| format!("cannot make the link {}", link.display()))?;
+    }
+    command.env(VARIABLE, folder);
+    Ok(())
 }
 
 /// The interpreter. As root the system's own: another one may live in root's home, which is closed
