@@ -151,8 +151,6 @@ async fn fill(instance: &Instance, tool: PathBuf, timeout: Duration) -> Result<(
     };
     long_file_work("finishing initdb", move || {
         append(&new.join("pg_hba.conf"), &lines)?;
-        let mark = new.join(datadir::HALF_MADE);
-        files::write_durably(&mark, datadir::HALF_MADE_TEXT.as_bytes(), 0o600)?;
         if sync {
             sync_tree(&new)?;
         }

@@ -6,7 +6,7 @@ use crate::files::{self, blocking};
 use crate::parameters::{self, Effective};
 use crate::quote::{conf_value, parse_conf_value};
 use crate::{Error, Instance, Options, ProgramOption, Result, ServerConfig};
-use crate::{process, recovery, stop};
+use crate::{libpq, process, recovery, stop};
 use pgherd_model::{DataDir, Upstream};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -373,7 +373,7 @@ fn server_config(instance: &Instance) -> ServerConfig {
 /// Writes the files for `role`, and the signal file if the server is about to be started.
 pub(crate) async fn write_for(instance: &Instance, role: &StartAs, signal: bool) -> Result<bool> {
     let _one_at_a_time = instance.inner.files.lock().await;
-    let (options, server) = (instance.options().clone(), server_config(instance));
+    let (options, server) = (libpq::options(instance).await?, server_config(instance));
     check::refresh(instance, &server, signal).await;
     let effective = parameters::effective(&options, &server).without(&check::refusals(instance));
     let names = match instance.inner.sync_names.lock() {

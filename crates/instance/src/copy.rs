@@ -1,16 +1,14 @@
 //! Copies and repairs with PostgreSQL's own programs: pg_basebackup, pg_rewind, single-user recovery.
 
-use crate::bootstrap::{
-    Passing, arguments, fillable, has, long_file_work, sync_ourselves, sync_tree,
-};
+use crate::bootstrap::{arguments, fillable, has, long_file_work, sync_ourselves, sync_tree};
 use crate::conf::{self, Paths};
 use crate::files::{self, blocking};
+use crate::libpq::{self, Secrets};
 use crate::look::within;
 use crate::program::{self, Run};
-use crate::quote::conninfo;
 use crate::{
-    Credentials, Error, Instance, Result, Source, StartAs, control, datadir, history, locks,
-    parameters, process, start,
+    Error, Instance, Result, Source, StartAs, control, datadir, history, locks, parameters,
+    process, start,
 };
 use pgherd_model::{ControlState, DataDir, Postmaster, Timeline};
 use std::path::{Path, PathBuf};
@@ -18,38 +16,6 @@ use std::time::Duration;
 
 const TRIES: usize = 2;
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
-
-/// A source that vanishes without a word (its machine, the network between) is noticed after half a
-/// minute, not after the kernel's two hours. libpq's names; seconds, and milliseconds for the last.
-const WATCHFUL: [(&str, &str); 5] = [
-    ("keepalives", "1"),
-    ("keepalives_idle", "10"),
-    ("keepalives_interval", "5"),
-    ("keepalives_count", "3"),
-    ("tcp_user_timeout", "30000"),
-];
-
-/// Connection string for a program's arguments: everything but secrets.
-fn connection(instance: &Instance, source: &Source, role: &Credentials) -> String {
-    let options = instance.options();
-    let database = source.database.as_ref().unwrap_or(&options.database);
-    let mut pairs = vec![
-        ("dbname", database.clone()),
-        ("host", source.host.clone()),
-        ("port", source.port.to_string()),
-        ("application_name", options.name.0.clone()),
-    ];
-    pairs.extend(WATCHFUL.map(|(key, value)| (key, value.to_owned())));
-    pairs.extend(role.username.clone().map(|user| ("user", user)));
-    // Last, since of two with one name libpq takes the latter.
-    pairs.extend(
-        role.settings
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.clone())),
-    );
-    pairs.extend(options.krbsrvname.clone().map(|name| ("krbsrvname", name)));
-    conninfo(&pairs)
-}
 
 pub(crate) async fn basebackup(
     instance: &Instance,
@@ -81,18 +47,21 @@ pub(crate) async fn basebackup(
 
 async fn copy(instance: &Instance, source: &Source, tool: &Path, timeout: Duration) -> Result<()> {
     let options = instance.options();
-    let role = &options.replication;
+    let role = &libpq::role(instance, &options.replication).await?;
     let path = instance.path().to_owned();
     let new = blocking("making the data directory", {
         let path = path.clone();
         move || datadir::begin(&path)
     })
     .await?;
-    let passfile = Passing::passfile(instance, role, &source.host, source.port)?;
+    let secrets = Secrets::of(options, role, &source.host, source.port)?;
     let mut run = Run::new(instance, tool.to_owned())
         .arg(format!("--pgdata={}", new.display()))
         .args(["-X", "stream"])
-        .arg(format!("--dbname={}", connection(instance, source, role)))
+        .arg(format!(
+            "--dbname={}",
+            libpq::source_of(options, source, role)
+        ))
         .args(arguments(&options.basebackup));
     if !has(&options.basebackup, &["checkpoint", "c"]) {
         run = run.arg("--checkpoint=fast");
@@ -101,10 +70,7 @@ async fn copy(instance: &Instance, source: &Source, tool: &Path, timeout: Durati
     if sync {
         run = run.arg("--no-sync");
     }
-    if let Some(file) = &passfile {
-        run = run.env("PGPASSFILE", &file.0);
-    }
-    run.output(timeout).await?;
+    secrets.name_to(run).output(timeout).await?;
     long_file_work("finishing the base backup", move || {
         // pg_basebackup copies the newest history alone; who streams from here may ask for all.
         let timeline = control::read(&new)?.file.timeline;
@@ -137,13 +103,14 @@ pub(crate) async fn rewind(instance: &Instance, source: &Source, timeout: Durati
     stopped_cluster(instance, "pg_rewind").await?;
     let options = instance.options();
     let role = options.rewind.as_ref().unwrap_or(&options.superuser);
-    let passfile = Passing::passfile(instance, role, &source.host, source.port)?;
+    let role = &libpq::role(instance, role).await?;
+    let secrets = Secrets::of(options, role, &source.host, source.port)?;
     let mut run = Run::new(instance, tool)
         .arg("--target-pgdata")
         .arg(instance.path())
         .arg(format!(
             "--source-server={}",
-            connection(instance, source, role)
+            libpq::source_of(options, source, role)
         ))
         // A server that did not stop cleanly is crash_recovery's work, with our parameters.
         .arg("--no-ensure-shutdown")
@@ -161,9 +128,7 @@ pub(crate) async fn rewind(instance: &Instance, source: &Source, timeout: Durati
             run = run.arg(format!("--config-file={}", conf.display()));
         }
     }
-    if let Some(file) = &passfile {
-        run = run.env("PGPASSFILE", &file.0);
-    }
+    run = secrets.name_to(run);
     let path: PathBuf = instance.path().to_owned();
     let marker = datadir::rewinding(&path);
     let work = async {
@@ -240,38 +205,4 @@ pub(crate) async fn crash_recovery(instance: &Instance, timeout: Duration) -> Re
         what: "crash recovery",
         reason: format!("it ended well, but the cluster is {state:?}"),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Options, ServerConfig};
-
-    #[test]
-    fn copies_notice_a_source_that_vanishes() {
-        let mut role = Credentials {
-            username: Some("re plicator".to_owned()),
-            password: Some(pgherd_model::Secret::new("hidden")),
-            ..Credentials::default()
-        };
-        let address = ("127.0.0.1", 5432);
-        let options = Options::new("s", "n", "/data", address, role.clone(), role.clone());
-        let instance = Instance::new(options, ServerConfig::default()).unwrap();
-        let source = Source {
-            host: "10.0.0.2".to_owned(),
-            port: 5433,
-            database: None,
-        };
-        assert_eq!(
-            connection(&instance, &source, &role),
-            "dbname=postgres host=10.0.0.2 port=5433 application_name=n keepalives=1 \
-             keepalives_idle=10 keepalives_interval=5 keepalives_count=3 tcp_user_timeout=30000 \
-             user='re plicator'"
-        );
-        // The user's own word stands.
-        let own = ("keepalives_idle".to_owned(), "60".to_owned());
-        role.settings.extend([own]);
-        let text = connection(&instance, &source, &role);
-        assert!(text.ends_with(" keepalives_idle=60"), "{text}");
-    }
 }

@@ -16,6 +16,7 @@ mod error;
 mod files;
 mod history;
 mod instance;
+mod libpq;
 mod locks;
 mod look;
 mod options;
