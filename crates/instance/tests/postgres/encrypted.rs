@@ -1,7 +1,8 @@
 //! TLS to the server, as libpq's sslmode means it.
 
 use crate::lab::*;
-use pgherd_instance::{Error, Instance, StartAs};
+use pgherd_instance::{Error, Instance, Secret, StartAs};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -71,4 +72,94 @@ fn modes_of_encryption() {
         }
         stop(&node).await;
     });
+}
+
+/// The key of a client's certificate has a password: libpq's programs get it, and nobody can read it
+/// in a list of processes.
+#[test]
+fn the_password_of_a_key_reaches_every_program() {
+    let name = "encrypted::the_password_of_a_key_reaches_every_program";
+    run(name, async |lab| {
+        let (cert, key) = certificate(&lab.home, "server");
+        let (known, open_key) = certificate(&lab.home, "client");
+        let locked = lab.home.join("client.locked").display().to_string();
+        let status = Command::new("openssl")
+            .args(["pkey", "-aes256", "-passout", "pass:key secret"])
+            .args(["-in", &open_key, "-out", &locked])
+            .status();
+        assert!(status.unwrap().success());
+        std::fs::set_permissions(&locked, PermissionsExt::from_mode(0o600)).unwrap();
+        let settings = [
+            ("sslmode", "require"),
+            ("sslcert", known.as_str()),
+            ("sslkey", locked.as_str()),
+        ];
+        let node = |name: &str| {
+            let mut options = lab.options(name);
+            let rewind = options.rewind.as_mut().unwrap();
+            for role in [&mut options.replication, rewind] {
+                role.sslpassword = Some(Secret::new("key secret"));
+                role.settings = settings.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+            }
+            let mut config = Lab::server();
+            for (name, value) in [
+                ("ssl", "on"),
+                ("ssl_cert_file", &cert),
+                ("ssl_key_file", &key),
+                ("ssl_ca_file", &known),
+            ] {
+                config.parameters.insert(name.to_owned(), value.to_owned());
+            }
+            config.pg_hba = Some(vec![
+                "host all postgres 127.0.0.1/32 scram-sha-256".to_owned(),
+                "hostssl all all 127.0.0.1/32 scram-sha-256 clientcert=verify-ca".to_owned(),
+                "hostssl replication all 127.0.0.1/32 scram-sha-256 clientcert=verify-ca"
+                    .to_owned(),
+            ]);
+            Instance::new(options, config).unwrap()
+        };
+        let a = node("a");
+        a.initdb(SOON).await.unwrap();
+        start(&a, &StartAs::Primary).await;
+        a.post_bootstrap(SOON).await.unwrap();
+        let b = node("b");
+        let source_a = source(&a);
+        let running = eventually("pg_basebackup is there", async || {
+            arguments(&lab.home, "pg_basebackup")
+        });
+        let (copied, seen) = tokio::join!(b.basebackup(&source_a, SOON), running);
+        copied.unwrap();
+        assert!(
+            seen.contains("--dbname=") && !seen.contains("secret"),
+            "{seen}"
+        );
+        follow(&b, &a).await;
+
+        // They part, and a comes back by pg_rewind.
+        b.promote(SOON).await.unwrap();
+        b.checkpoint(SOON).await.unwrap();
+        stop(&a).await;
+        a.rewind(&source(&b), SOON).await.unwrap();
+        follow(&a, &b).await;
+        let left: Vec<_> = std::fs::read_dir(&lab.home)
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| name.ends_with("tmp"))
+            .collect();
+        assert_eq!(left, Vec::<String>::new());
+    });
+}
+
+/// The command line of a program that works below this directory.
+fn arguments(home: &Path, program: &str) -> Option<String> {
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .find_map(|entry| {
+            let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            let ours = line.contains(program) && line.contains(home.to_str()?);
+            ours.then_some(line)
+        })
 }
