@@ -210,8 +210,12 @@ async fn wait_for_store(
             _ = picture.changed() => {}
             event = events.recv() => if matches!(event, Some(Event::Shutdown) | None) { return false },
             () = tokio::time::sleep(WAITING) => {
-                let problem = picture.borrow().problem.clone().unwrap_or_default();
-                tracing::info!("waiting on etcd: {problem}");
+                let problem = picture.borrow().problem.clone();
+                let problem = problem.as_deref().unwrap_or("nothing was answered yet");
+                tracing::warn!(
+                    "waiting on etcd: {problem}; check etcd3.hosts (and protocol, username, password), \
+                     that etcd runs there, and that this machine reaches it"
+                );
             }
         }
     }

@@ -7,6 +7,7 @@ use pgherd_model::{ControlState, Lsn, Member, MemberName, PostgresState, Role, S
 
 use crate::ctx::Ctx;
 use crate::decision::Action;
+use crate::holder;
 
 /// A fetched history that could not be read is asked for again after this.
 const AGAIN: Span = Span::from_secs(1);
@@ -27,6 +28,8 @@ pub(crate) enum Fork {
     Ask(Action),
     /// Cannot be known yet.
     Wait(String),
+    /// The leader's history cannot be asked for: it publishes no address.
+    NoAddress(String),
     /// The true end of the local WAL is not known: crash recovery comes first.
     Unclean,
 }
@@ -107,7 +110,7 @@ fn fetched<'a>(
                 address: address.clone(),
                 timeline: theirs,
             }))),
-            None => wait(format!("{} publishes no usable conn_url", leader.name)),
+            None => Err(Box::new(Fork::NoAddress(holder::no_address(ctx, leader)))),
         },
     }
 }

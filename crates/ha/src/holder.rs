@@ -1,11 +1,12 @@
-//! Somebody else holds the lock, but not as a member of the cluster does: what to tell people.
+//! Somebody else holds the lock, but not as a member of the cluster does, or publishes no address that
+//! can be used: what to tell people.
 //!
 //! Nothing is decided here: such a lock is respected like any other. Nobody may take it away from
 //! its holder but etcd (its lease runs out) or a person.
 
 use alloc::format;
 use alloc::string::String;
-use pgherd_model::Leader;
+use pgherd_model::{Leader, Member};
 
 use crate::ctx::Ctx;
 use crate::decision::Severity;
@@ -34,6 +35,19 @@ pub(crate) fn trouble(ctx: &Ctx<'_>, memory: &Memory) -> Option<(Severity, Strin
         leader.create_revision, leader.lease
     );
     Some((Severity::Warning, text))
+}
+
+/// The member's key has a `conn_url` that is none.
+pub(crate) fn no_address(ctx: &Ctx<'_>, member: &Member) -> String {
+    let name = &member.name;
+    let path = &ctx.view.identity.leader_key;
+    let path = path.strip_suffix("leader").unwrap_or(path);
+    format!(
+        "{name} cannot be reached: {path}members/{name} has the conn_url {:?}, expected \
+         postgres://HOST:PORT/DATABASE: correct postgresql.connect_address of {name} and restart its \
+         agent, which writes the key anew",
+        member.conn_url
+    )
 }
 
 fn for_ever(ctx: &Ctx<'_>, leader: &Leader, member: bool) -> String {

@@ -367,8 +367,8 @@ fn member(node: &Said) -> Member {
     let running = matches!(node.state.as_str(), "primary" | "replica");
     Member {
         name: node.name.as_str().into(),
-        conn_url: String::new(),
-        address: Some((node.name.clone(), 5432)),
+        conn_url: String::from("nonsense"),
+        address: (!node.has("addressless")).then(|| (node.name.clone(), 5432)),
         api_url: format!("http://{}", node.name),
         proxy_url: None,
         state: Some(if running {

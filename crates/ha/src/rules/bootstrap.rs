@@ -151,7 +151,7 @@ fn copy(ctx: &Ctx<'_>, memory: &mut Memory, leader: &MemberName) -> Verdict {
         return Verdict::stay(format!("waiting for {leader} to run before copying it"));
     };
     let Some(address) = source.address.clone() else {
-        return Verdict::stay(format!("{} publishes no usable conn_url", source.name)).error();
+        return Verdict::stay(holder::no_address(ctx, source)).error();
     };
     let job = JobKind::Clone {
         from: source.name.clone(),

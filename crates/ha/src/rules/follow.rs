@@ -52,6 +52,7 @@ fn go_on(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         }
         Fork::Follow(_) => stream(ctx, memory, leader),
         Fork::Wait(reason) => Verdict::stay(reason),
+        Fork::NoAddress(reason) => Verdict::stay(reason).error(),
         Fork::Ask(action) => {
             Verdict::act(vec![action], "reading the timeline history of the leader")
         }
@@ -126,6 +127,10 @@ fn stream(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member) -> Verdict {
     let Some(look) = &ctx.view.local.look else {
         return Verdict::stay("PostgreSQL does not answer").warning();
     };
+    if leader.address.is_none() && !ctx.view.identity.tags.nostream {
+        // Whoever it streams from now is better than nobody.
+        return Verdict::stay(holder::no_address(ctx, leader)).error();
+    }
     let wanted = upstream(ctx, leader);
     if look.upstream != wanted {
         memory.reminded = Some(ctx.now());
@@ -169,6 +174,7 @@ fn upstream(ctx: &Ctx<'_>, leader: &Member) -> Option<Upstream> {
         .and_then(|name| ctx.cluster()?.member(name));
     let from = named
         .filter(|member| member.name != *ctx.me() && member.state == Some(PostgresState::Running))
+        .filter(|member| member.address.is_some())
         .unwrap_or(leader);
     let (host, port) = from.address.clone()?;
     let slot = ctx.view.settings.use_slots.then(|| slot_name(ctx.me()));

@@ -7,6 +7,7 @@ use pgherd_model::{Member, StopMode};
 use crate::ctx::{Ctx, Verdict};
 use crate::decision::{Action, JobKind};
 use crate::fork::{Fork, fork};
+use crate::holder;
 use crate::memory::Memory;
 use crate::view::Outcome;
 
@@ -36,7 +37,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             memory.recovery.clear();
             Verdict::pass("the local data lie on the leader's history")
         }
-        Fork::Wait(reason) => Verdict::pass(reason),
+        Fork::Wait(reason) | Fork::NoAddress(reason) => Verdict::pass(reason),
         Fork::Ask(action) => Verdict::act(
             vec![action],
             format!("reading the timeline history of {}", leader.name),
@@ -118,7 +119,7 @@ fn mend(
         return Verdict::stay(reason);
     }
     let Some(address) = leader.address.clone() else {
-        return Verdict::stay(format!("{} publishes no usable conn_url", leader.name)).error();
+        return Verdict::stay(holder::no_address(ctx, leader)).error();
     };
     let job = JobKind::Rewind {
         from: leader.name.clone(),

@@ -30,6 +30,7 @@ fn a_kill_is_a_warning_and_a_dead_end_an_error() {
         error: lock a guard_required | a* replica guardfailed | b replica
         error: lock a | a* silent was_primary probed 31s | b replica mute
         error: lock ghost leaseless | a* replica | b replica
+        error: lock b | a* replica from b | b primary addressless
         "
     .lines()
     .map(str::trim)
@@ -96,6 +97,26 @@ fn the_holder_of_a_lock_that_is_no_member_is_named_with_the_remedy() {
     assert!(decision.actions.iter().any(started), "{}", decision.why);
     let who = "WITHOUT A LEASE is held by ghost";
     has_all(&decision.why.reason, &[who, remedy]);
+}
+
+/// `bootstrap`, `rewind`, `follow`: a broken `conn_url` of the leader. Who streams already goes on.
+#[test]
+fn a_conn_url_that_is_none_is_named_with_the_remedy() {
+    for text in [
+        "lock b | a* empty | b primary addressless",
+        "lock b | a* replica from b | b primary addressless",
+        "lock b | a* down standby lsn 40 | b primary tl2 addressless",
+        "lock b fork b:1@45 rewind | a* down lsn 45 | b primary tl2 addressless",
+    ] {
+        let (view, memory) = parse(text);
+        let decision = decide(&view, &memory);
+        let disruptive = |action: &Action| !NOISE.contains(&action.name());
+        assert!(!decision.actions.iter().any(disruptive), "{text}");
+        assert_eq!(decision.why.severity, Severity::Error, "{text}");
+        let key = "/service/demo/members/b has the conn_url \"nonsense\", expected postgres://";
+        let remedy = "correct postgresql.connect_address of b";
+        has_all(&decision.why.reason, &[key, remedy]);
+    }
 }
 
 /// A member that lives puts its lock under its lease at once; one that does not is told of.

@@ -178,7 +178,12 @@ fn without_credentials(url: &str) -> String {
         Some(parts) if parts.has_user => {
             format!("{}://{}{}", parts.scheme, parts.authority, parts.rest)
         }
-        _ => url.to_owned(),
+        Some(_) => url.to_owned(),
+        // No URL: what stands before an `@` may be a password all the same.
+        None => url
+            .rsplit_once('@')
+            .map_or(url, |(_, rest)| rest)
+            .to_owned(),
     }
 }
 

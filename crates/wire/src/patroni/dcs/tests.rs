@@ -55,6 +55,10 @@ fn credentials_of_others_are_dropped() {
     let member = member_from_json("n0".into(), text, 0);
     assert_eq!(member.conn_url, "postgres://h/postgres");
     assert_eq!(member.address, Some(("h".into(), 5432)));
+    let broken = r#"{"conn_url":"postgres:/rep:p@ss@h/postgres"}"#;
+    let member = member_from_json("n0".into(), broken, 0);
+    assert_eq!(member.conn_url, "h/postgres");
+    assert_eq!(member.address, None);
 }
 
 #[test]
