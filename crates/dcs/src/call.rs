@@ -245,7 +245,7 @@ impl Caller {
     /// never answered: it asks the endpoint once more.
     pub(crate) async fn explained(&self, mut fault: Fault) -> Fault {
         let options = self.pool.endpoints().options();
-        if let Some(remedy) = remedy(options, &fault.endpoint, &fault.text).await {
+        if let Some(remedy) = remedy(&options, &fault.endpoint, &fault.text).await {
             fault.text = format!("{}; {remedy}", fault.text);
         }
         fault

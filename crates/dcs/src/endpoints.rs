@@ -30,33 +30,42 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Configured and discovered endpoints, shared by all pools of a node.
 #[derive(Debug)]
 pub(crate) struct Endpoints {
-    options: Options,
+    options: Mutex<Arc<Options>>,
     discovered: Mutex<Vec<String>>,
+    /// How often the options were changed: connections of before are not used any more.
+    changes: watch::Sender<u64>,
 }
 
 impl Endpoints {
     /// # Errors
     /// [`Error::Settings`] without endpoints or with unreadable certificates.
     pub(crate) fn new(options: Options) -> Result<Endpoints, Error> {
-        if options.endpoints.is_empty() {
-            return Err(Error::Settings(
-                "no endpoint: name at least one under etcd3.hosts".into(),
-            ));
-        }
-        let endpoints = Endpoints {
-            options,
+        check(&options)?;
+        Ok(Endpoints {
+            options: Mutex::new(Arc::new(options)),
             discovered: Mutex::default(),
-        };
-        endpoints.connect_options(false)?;
-        Ok(endpoints)
+            changes: watch::Sender::new(0),
+        })
     }
 
-    pub(crate) fn options(&self) -> &Options {
-        &self.options
+    pub(crate) fn options(&self) -> Arc<Options> {
+        lock(&self.options).clone()
+    }
+
+    /// From now on etcd is spoken to with these, over new connections.
+    pub(crate) fn change(&self, options: Options) {
+        *lock(&self.options) = Arc::new(options);
+        lock(&self.discovered).clear();
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Wakes when the options were changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     fn list(&self) -> Vec<String> {
-        let mut list = self.options.endpoints.clone();
+        let mut list = self.options().endpoints.clone();
         for endpoint in lock(&self.discovered).iter() {
             if !list.contains(endpoint) {
                 list.push(endpoint.clone());
@@ -73,8 +82,9 @@ impl Endpoints {
                 .iter()
                 .any(|start| host.starts_with(start))
         };
-        let all_here = self.options.endpoints.iter().any(|host| local(host));
-        let scheme = format!("{}://", self.options.protocol.scheme());
+        let options = self.options();
+        let all_here = options.endpoints.iter().any(|host| local(host));
+        let scheme = format!("{}://", options.protocol.scheme());
         let hosts = urls
             .iter()
             .filter_map(|url| url.strip_prefix(&scheme))
@@ -85,42 +95,55 @@ impl Endpoints {
         *lock(&self.discovered) = hosts;
     }
 
-    /// # Errors
-    /// [`Error::Settings`] when a certificate file cannot be read.
-    fn connect_options(&self, authenticate: bool) -> Result<ConnectOptions, Error> {
-        let options = &self.options;
-        // A member without a leader refuses at once instead of waiting for one.
-        let mut connect = ConnectOptions::new()
-            .with_connect_timeout(CONNECT_LIMIT)
-            .with_require_leader(true)
-            .with_auto_token_refresh(true);
-        if options.protocol == Protocol::Https {
-            connect = connect.with_tls(tls(options)?);
-        }
-        if let (true, Some(user)) = (authenticate, &options.username) {
-            let password = options
-                .password
-                .as_ref()
-                .map_or("", |secret| secret.expose());
-            connect = connect.with_user(user, password);
-        }
-        Ok(connect)
-    }
-
     /// A client for one endpoint, authenticated if a user is configured and etcd wants one.
     async fn connect(&self, endpoint: &str) -> Result<Client, Fault> {
         let fault = |error: Error| Fault::new(endpoint, Kind::Unsent, error.to_string());
-        let url = format!("{}://{endpoint}", self.options.protocol.scheme());
-        let options = self.connect_options(true).map_err(fault)?;
-        match Client::connect([&url], Some(options)).await {
+        let options = self.options();
+        let url = format!("{}://{endpoint}", options.protocol.scheme());
+        let connect = connect_options(&options, true).map_err(fault)?;
+        match Client::connect([&url], Some(connect)).await {
             Err(error) if error.to_string().contains("authentication is not enabled") => {
-                let options = self.connect_options(false).map_err(fault)?;
-                Client::connect([&url], Some(options)).await
+                let connect = connect_options(&options, false).map_err(fault)?;
+                Client::connect([&url], Some(connect)).await
             }
             other => other,
         }
         .map_err(|error| Fault::of_connect(endpoint, &error))
     }
+}
+
+/// Whether these options can work.
+///
+/// # Errors
+/// [`Error::Settings`] without endpoints or with unreadable certificates.
+pub(crate) fn check(options: &Options) -> Result<(), Error> {
+    if options.endpoints.is_empty() {
+        return Err(Error::Settings(
+            "no endpoint: name at least one under etcd3.hosts".into(),
+        ));
+    }
+    connect_options(options, false).map(|_| ())
+}
+
+/// # Errors
+/// [`Error::Settings`] when a certificate file cannot be read.
+fn connect_options(options: &Options, authenticate: bool) -> Result<ConnectOptions, Error> {
+    // A member without a leader refuses at once instead of waiting for one.
+    let mut connect = ConnectOptions::new()
+        .with_connect_timeout(CONNECT_LIMIT)
+        .with_require_leader(true)
+        .with_auto_token_refresh(true);
+    if options.protocol == Protocol::Https {
+        connect = connect.with_tls(tls(options)?);
+    }
+    if let (true, Some(user)) = (authenticate, &options.username) {
+        let password = options
+            .password
+            .as_ref()
+            .map_or("", |secret| secret.expose());
+        connect = connect.with_user(user, password);
+    }
+    Ok(connect)
 }
 
 /// A PEM file that holds a `part`; errors name the setting.
@@ -185,6 +208,8 @@ struct PoolState {
     order: Vec<String>,
     clients: HashMap<String, Client>,
     connecting: HashMap<String, Connecting>,
+    /// Of which options the connections are.
+    changes: u64,
 }
 
 /// What came of a connection that is being made; `None` until it is made or has failed.
@@ -202,10 +227,22 @@ impl Pool {
         &self.endpoints
     }
 
+    /// The state, without connections that were made with other options.
+    fn state(&self) -> MutexGuard<'_, PoolState> {
+        let changes = *self.endpoints.changes.borrow();
+        let mut state = lock(&self.state);
+        if state.changes < changes {
+            state.clients.clear();
+            state.connecting.clear();
+            state.changes = changes;
+        }
+        state
+    }
+
     /// All endpoints, the one that worked last first.
     pub(crate) fn order(&self) -> Vec<String> {
         let list = self.endpoints.list();
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         state.order.retain(|endpoint| list.contains(endpoint));
         for endpoint in list {
             if !state.order.contains(&endpoint) {
@@ -220,7 +257,7 @@ impl Pool {
     /// busy etcd longer than a try may last.
     pub(crate) async fn client(&self, endpoint: &str) -> Result<Client, Fault> {
         let mut connecting = {
-            let mut state = lock(&self.state);
+            let mut state = self.state();
             if let Some(client) = state.clients.get(endpoint) {
                 return Ok(client.clone());
             }
@@ -246,6 +283,7 @@ impl Pool {
             .insert(endpoint.to_owned(), connecting.clone());
         let pool = self.clone();
         let endpoint = endpoint.to_owned();
+        let changes = state.changes;
         tokio::spawn(async move {
             let outcome = match timeout(AUTHENTICATE_LIMIT, pool.endpoints.connect(&endpoint)).await
             {
@@ -255,10 +293,12 @@ impl Pool {
                     Err(Fault::new(&endpoint, Kind::Unsent, text))
                 }
             };
-            let mut state = lock(&pool.state);
-            state.connecting.remove(&endpoint);
-            if let Ok(client) = &outcome {
-                state.clients.insert(endpoint, client.clone());
+            let mut state = pool.state();
+            if state.changes == changes {
+                state.connecting.remove(&endpoint);
+                if let Ok(client) = &outcome {
+                    state.clients.insert(endpoint, client.clone());
+                }
             }
             drop(state);
             let _nobody_waits = done.send(Some(outcome));

@@ -11,7 +11,7 @@ use pgherd_model::{Span, Time};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -184,6 +184,7 @@ impl Keeper {
     async fn keep(&self) {
         let mut failed = 0usize;
         let mut pause = BACKOFF.0;
+        let mut changes = self.caller.pool.endpoints().changes();
         loop {
             let order = self.caller.pool.order();
             let Some(endpoint) = order.first() else {
@@ -191,7 +192,15 @@ impl Keeper {
             };
             let mut worked = false;
             let began = Instant::now();
-            let fault = self.session(endpoint, &mut worked).await;
+            let fault = tokio::select! {
+                fault = self.session(endpoint, &mut worked) => fault,
+                Ok(()) = changes.changed() => {
+                    failed = 0;
+                    pause = BACKOFF.0;
+                    *lock(&self.discovery) = None;
+                    continue;
+                }
+            };
             if worked {
                 failed = 0;
                 pause = BACKOFF.0;
@@ -366,9 +375,13 @@ impl Keeper {
 
 type Due = Mutex<Option<Instant>>;
 
+fn lock(due: &Due) -> MutexGuard<'_, Option<Instant>> {
+    due.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn discover_soon(due: &Due) {
     let soon = Instant::now() + DISCOVERY.1;
-    let mut due = due.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut due = lock(due);
     *due = due.map(|due| due.min(soon));
 }
 
@@ -380,7 +393,7 @@ async fn discover(caller: &Caller, endpoint: &str, limit: Span, due: &Due) {
     }
     {
         let now = Instant::now();
-        let mut due = due.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut due = lock(due);
         if due.is_some_and(|due| due > now) {
             return;
         }

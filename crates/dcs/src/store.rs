@@ -1,7 +1,7 @@
 //! The store as the body uses it.
 
 use crate::call::{Caller, Failure, Kind, Limits, Reply};
-use crate::endpoints::{Endpoints, Pool};
+use crate::endpoints::{self, Endpoints, Pool};
 use crate::image::Raw;
 use crate::keeper::{Board, Keeper, refresh};
 use crate::lease::{LeaseSlot, keep_alive};
@@ -157,6 +157,33 @@ impl Store {
         self.leader.set_ttl(lease_ttl);
     }
 
+    /// Whether [`Store::change`] can work with these options.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] names what cannot work.
+    pub fn check(options: &Options) -> Result<(), Error> {
+        endpoints::check(options)
+    }
+
+    /// From now on etcd is spoken to at these endpoints, with these credentials and certificates,
+    /// over new connections; leases and picture stay. Prefix, name, lives and clock stay as well.
+    ///
+    /// # Errors
+    /// As [`Store::check`]; nothing was changed then.
+    pub fn change(&self, options: Options) -> Result<(), Error> {
+        endpoints::check(&options)?;
+        let present = self.endpoints.options();
+        self.endpoints.change(Options {
+            prefix: present.prefix.clone(),
+            me: present.me.clone(),
+            ttl: present.ttl,
+            lease_ttl: present.lease_ttl,
+            clock: present.clock,
+            ..options
+        });
+        Ok(())
+    }
+
     async fn write(&self, op: &Op, deadline: Time) -> Result<Answer, Error> {
         let mut granted_anew = false;
         loop {
@@ -262,7 +289,8 @@ impl Store {
         let echo = ECHO.min(deadline.since(self.caller.now()));
         let shown = reply.value.is_ok() && self.board.reached(revision, echo).await;
         if !shown {
-            let prefix = &self.endpoints.options().prefix;
+            let options = self.endpoints.options();
+            let prefix = &options.prefix;
             if let Err(failure) = refresh(&self.caller, &self.board, prefix, deadline).await {
                 tracing::debug!("outcome not read: {}", failure.last.line());
             }
