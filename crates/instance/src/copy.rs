@@ -7,8 +7,8 @@ use crate::libpq::{self, Secrets};
 use crate::look::within;
 use crate::program::{self, Run};
 use crate::{
-    Error, Instance, Result, Source, StartAs, control, datadir, history, locks, parameters,
-    process, start,
+    Error, Instance, Result, Source, StartAs, archive, control, datadir, history, locks,
+    parameters, process, start,
 };
 use pgherd_model::{ControlState, DataDir, Postmaster, Timeline};
 use std::path::{Path, PathBuf};
@@ -104,6 +104,7 @@ pub(crate) async fn rewind(instance: &Instance, source: &Source, timeout: Durati
     let options = instance.options();
     let role = options.rewind.as_ref().unwrap_or(&options.superuser);
     let role = &libpq::role(instance, role).await?;
+    archive::waiting_files(instance).await;
     let secrets = Secrets::of(options, role, &source.host, source.port)?;
     let mut run = Run::new(instance, tool)
         .arg("--target-pgdata")
@@ -179,6 +180,7 @@ pub(crate) async fn crash_recovery(instance: &Instance, timeout: Duration) -> Re
     }
     locks::clear(instance).await?;
     conf::write_for(instance, &StartAs::Primary, true).await?;
+    archive::waiting_files(instance).await;
     let control = control::control_data(instance).await?;
     let effective = conf::effective(instance);
     let paths = Paths::of(options);
@@ -189,7 +191,7 @@ pub(crate) async fn crash_recovery(instance: &Instance, timeout: Duration) -> Re
         .arg(instance.path())
         .arg(format!("--config-file={}", paths.conf.display()))
         .args(parameters::command_line(&effective.values, Some(&control)))
-        // What was not archived stays marked as such.
+        // What is not archived stays marked as such.
         .args(["--archive_mode=on", "--archive_command=false"])
         .arg("--logging_collector=off");
     if start::sync_by_file_system(instance, &paths).await? {

@@ -3,6 +3,7 @@
 // All of this is test code, also what is not in a function marked as a test.
 #![allow(clippy::unwrap_used)]
 
+mod archive;
 mod bootstrap;
 mod encrypted;
 mod faults;

@@ -1,0 +1,88 @@
+//! WAL that waits for the archiver of a primary that is lost.
+
+use crate::lab::*;
+use pgherd_instance::{Instance, StartAs};
+use pgherd_model::StopMode;
+use std::path::Path;
+
+/// A node whose archive takes files only while `home/open` is there.
+fn archiving(lab: &Lab, name: &str) -> Instance {
+    let home = lab.home.display();
+    let command = format!(
+        "test -e {home}/open && test ! -e {home}/archive/%f && cp %p {home}/archive/%f # 100%%"
+    );
+    let mut config = Lab::server();
+    for (name, value) in [("archive_mode", "on"), ("archive_command", &command)] {
+        config.parameters.insert(name.to_owned(), value.to_owned());
+    }
+    Instance::new(lab.options(name), config).unwrap()
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap().flatten();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn no_hole_is_left_by_a_failover_and_a_rewind() {
+    let name = "archive::no_hole_is_left_by_a_failover_and_a_rewind";
+    run(name, async |lab| {
+        let archive = lab.home.join("archive");
+        std::fs::create_dir(&archive).unwrap();
+        let a = archiving(lab, "a");
+        a.initdb(SOON).await.unwrap();
+        start(&a, &StartAs::Primary).await;
+        a.post_bootstrap(SOON).await.unwrap();
+        let b = archiving(lab, "b");
+        b.basebackup(&source(&a), SOON).await.unwrap();
+        follow(&b, &a).await;
+        let a_client = client(&a).await;
+        a_client
+            .batch_execute("CREATE TABLE t (i int)")
+            .await
+            .unwrap();
+        for _ in 0..3 {
+            let sql = "INSERT INTO t VALUES (1); SELECT pg_switch_wal()";
+            a_client.batch_execute(sql).await.unwrap();
+        }
+        streams_from(&b, &a).await;
+        let status = a.path().join("pg_wal/archive_status");
+        let ready = |name: &String| name.ends_with(".ready");
+        let waiting: Vec<String> = names(&status).into_iter().filter(ready).collect();
+        assert!(waiting.len() >= 3, "{waiting:?}");
+        a.stop(StopMode::Immediate, SOON).await.unwrap();
+        b.promote(SOON).await.unwrap();
+        b.checkpoint(SOON).await.unwrap();
+
+        // The archive is away: told, and the repair goes on without it.
+        a.crash_recovery(SOON).await.unwrap();
+        assert!(names(&archive).is_empty());
+        // What it has, it has not to get again; what follows is not held up by that.
+        let first = waiting[0].trim_end_matches(".ready");
+        std::fs::write(archive.join(first), "as of before").unwrap();
+        std::fs::write(lab.home.join("open"), "").unwrap();
+        a.rewind(&source(&b), SOON).await.unwrap();
+        assert_eq!(
+            std::fs::read_to_string(archive.join(first)).unwrap(),
+            "as of before"
+        );
+
+        // Every file of the old timeline, without a gap, up to where the new one begins.
+        follow(&a, &b).await;
+        let old: Vec<u64> = names(&archive)
+            .iter()
+            .filter(|name| name.len() == 24 && name.starts_with("00000001"))
+            .map(|name| u64::from_str_radix(&name[16..], 16).unwrap())
+            .collect();
+        assert!(old.len() >= waiting.len());
+        assert_eq!(old, (old[0]..old[0] + old.len() as u64).collect::<Vec<_>>());
+        let timeline = b.positions().await.unwrap().timeline;
+        let history = a.remote_history(&source(&b), timeline).await.unwrap();
+        let fork = history.switches[0].end.0 / (16 << 20);
+        assert!(*old.last().unwrap() + 1 >= fork, "{old:?}, fork in {fork}");
+    });
+}
