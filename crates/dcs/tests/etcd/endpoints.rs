@@ -129,3 +129,83 @@ async fn members_are_discovered_and_carry_on_alone() {
     eprintln!("first proof without it after {:?}", clock().since(begin));
     acquire(&a).await;
 }
+
+/// Settings read again: from an endpoint that is no use to one that works, and back to another.
+/// The leases and what hangs on them stay.
+#[tokio::test]
+async fn other_endpoints_take_the_place_of_those_of_before() {
+    let etcd = Etcd::start(1).await;
+    let mut wrong = options(vec![closed()], "a");
+    wrong.discovery = false;
+    let a = Store::start(wrong.clone()).unwrap();
+    let is_problem = |picture: &pgherd_dcs::Picture| picture.problem.is_some();
+    shows(&a, "nothing answers", is_problem).await;
+    let mut right = options(etcd.endpoints(), "b");
+    right.discovery = false;
+    let empty = pgherd_dcs::Options {
+        endpoints: Vec::new(),
+        ..right.clone()
+    };
+    assert!(matches!(a.change(empty), Err(Error::Settings(_))));
+    a.change(right).unwrap();
+    let there = |picture: &pgherd_dcs::Picture| picture.cluster.is_some();
+    shows(&a, "the cluster is read", there).await;
+
+    let mut lease = a.leader_lease();
+    let renewed = lease.renew(Span::from_secs(5)).await.unwrap();
+    acquire(&a).await;
+    let held = shows(&a, "the lock", |picture| {
+        let cluster = picture.cluster.as_ref();
+        cluster.is_some_and(|cluster| cluster.leader.is_some())
+    });
+    let leader = held.await.cluster.unwrap().leader.clone().unwrap();
+    // The name of the first options stays.
+    assert_eq!((leader.name.as_str(), leader.lease), ("a", renewed.lease));
+
+    // Through a proxy that is new to it: renewals, writes and the watch go there at once.
+    let proxy = Relay::start(&etcd.members[0].endpoint).await;
+    let mut moved = options(vec![proxy.endpoint.clone()], "a");
+    moved.discovery = false;
+    a.change(moved).unwrap();
+    let again = lease.renew(Span::from_secs(5)).await.unwrap();
+    assert_eq!(again.lease, renewed.lease);
+    a.run(&Op::Refresh, within(5_000)).await.unwrap();
+    eventually(
+        "renewals and the rest use it, each on a connection of its own",
+        async || (proxy.connections() >= 2).then_some(()),
+    )
+    .await;
+    assert_eq!(a.leader_lease_id(), renewed.lease);
+}
+
+/// Passes bytes on to one endpoint.
+struct Relay {
+    endpoint: String,
+    count: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl Relay {
+    async fn start(to: &str) -> Relay {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        let listener = listener.await.unwrap();
+        let endpoint = listener.local_addr().unwrap().to_string();
+        let count = std::sync::Arc::<std::sync::atomic::AtomicUsize>::default();
+        let (to, seen) = (to.to_owned(), count.clone());
+        tokio::spawn(async move {
+            while let Ok((mut here, _)) = listener.accept().await {
+                seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let to = to.clone();
+                tokio::spawn(async move {
+                    let mut there = tokio::net::TcpStream::connect(&to).await.unwrap();
+                    let copied = tokio::io::copy_bidirectional(&mut here, &mut there);
+                    drop(copied.await);
+                });
+            }
+        });
+        Relay { endpoint, count }
+    }
+
+    fn connections(&self) -> usize {
+        self.count.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
