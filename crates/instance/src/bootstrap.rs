@@ -109,7 +109,7 @@ pub(crate) async fn initdb(instance: &Instance, timeout: Duration) -> Result<Sys
 }
 
 async fn fill(instance: &Instance, tool: PathBuf, timeout: Duration) -> Result<()> {
-    let options = instance.options();
+    let options = &instance.options();
     let path = instance.path().to_owned();
     let new = blocking("making the data directory", {
         let path = path.clone();
@@ -151,6 +151,8 @@ async fn fill(instance: &Instance, tool: PathBuf, timeout: Duration) -> Result<(
     };
     long_file_work("finishing initdb", move || {
         append(&new.join("pg_hba.conf"), &lines)?;
+        let mark = new.join(datadir::HALF_MADE);
+        files::write_durably(&mark, datadir::HALF_MADE_TEXT.as_bytes(), 0o600)?;
         if sync {
             sync_tree(&new)?;
         }
@@ -175,7 +177,7 @@ fn append(path: &Path, lines: &[String]) -> Result<()> {
 /// In Patroni's order: the script finds the superuser's password set and no other role of ours, so
 /// that it may make them itself; what it made is altered then.
 pub(crate) async fn post_bootstrap(instance: &Instance, timeout: Duration) -> Result<()> {
-    let options = instance.options();
+    let options = &instance.options();
     let superuser = options.superuser.username.as_deref();
     let work = async {
         set_up(instance, &options.superuser, "SUPERUSER LOGIN", timeout).await?;
@@ -261,7 +263,7 @@ async fn make_role(
 }
 
 async fn script(instance: &Instance, timeout: Duration) -> Result<()> {
-    let options = instance.options();
+    let options = &instance.options();
     let Some(command) = &options.post_bootstrap else {
         return Ok(());
     };
