@@ -117,7 +117,7 @@ fn in_order(marks: impl Iterator<Item = String>) -> impl Iterator<Item = String>
 
 /// A setting as the server would have it, from all of its files.
 async fn setting(instance: &Instance, name: &str) -> Result<String> {
-    let paths = Paths::of(instance.options());
+    let paths = Paths::of(&instance.options());
     let run = Run::new(instance, program::path(instance, "postgres")?)
         .named(&format!("postgres -C {name}"))
         .arg("-D")

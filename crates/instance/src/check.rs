@@ -63,7 +63,7 @@ fn last(instance: &Instance) -> Verdict {
 /// Never fails: what cannot be checked is used as it is, and `again` says whether it is time to try
 /// what has failed before. Whoever brings a configuration that is known does not wait for anybody.
 pub(crate) async fn refresh(instance: &Instance, server: &ServerConfig, again: bool) {
-    let effective = parameters::effective(instance.options(), server);
+    let effective = parameters::effective(&instance.options(), server);
     let program = match program::path(instance, "postgres") {
         Ok(program) => program,
         // Nothing can be started anyway, and the start says why.

@@ -327,7 +327,7 @@ fn restore_missing(paths: &Paths, mode: u32) -> Result<()> {
 
 /// Makes the `*.backup` copies, after a successful start.
 pub(crate) async fn back_up(instance: &Instance) -> Result<()> {
-    let paths = Paths::of(instance.options());
+    let paths = Paths::of(&instance.options());
     blocking("copying configuration files", move || {
         let mode = files::mode_like(&paths.data_dir);
         for path in paths.four() {
@@ -427,7 +427,7 @@ pub(crate) async fn configure(instance: &Instance, server: ServerConfig) -> Resu
 
 /// The parameters in force for the next start.
 pub(crate) fn effective(instance: &Instance) -> Effective {
-    let effective = parameters::effective(instance.options(), &server_config(instance));
+    let effective = parameters::effective(&instance.options(), &server_config(instance));
     effective.without(&check::refusals(instance))
 }
 

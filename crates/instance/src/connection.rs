@@ -175,7 +175,7 @@ fn operating_system_user() -> String {
 
 /// Where the local server is reached: its socket directory if told so, else a listen address.
 pub(crate) async fn local_place(instance: &Instance) -> (String, u16) {
-    let options = instance.options();
+    let options = &instance.options();
     let data_dir = instance.path().to_owned();
     let file = blocking("reading postmaster.pid", move || {
         Ok(process::read_pid_file(&data_dir))

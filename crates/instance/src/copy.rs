@@ -46,7 +46,7 @@ pub(crate) async fn basebackup(
 }
 
 async fn copy(instance: &Instance, source: &Source, tool: &Path, timeout: Duration) -> Result<()> {
-    let options = instance.options();
+    let options = &instance.options();
     let role = &libpq::role(instance, &options.replication).await?;
     let path = instance.path().to_owned();
     let new = blocking("making the data directory", {
@@ -101,7 +101,7 @@ async fn stopped_cluster(instance: &Instance, what: &'static str) -> Result<()> 
 pub(crate) async fn rewind(instance: &Instance, source: &Source, timeout: Duration) -> Result<()> {
     let tool = program::path(instance, "pg_rewind")?;
     stopped_cluster(instance, "pg_rewind").await?;
-    let options = instance.options();
+    let options = &instance.options();
     let role = options.rewind.as_ref().unwrap_or(&options.superuser);
     let role = &libpq::role(instance, role).await?;
     archive::waiting_files(instance).await;
@@ -171,7 +171,7 @@ async fn mark(marker: &Path, there: bool) {
 
 pub(crate) async fn crash_recovery(instance: &Instance, timeout: Duration) -> Result<()> {
     stopped_cluster(instance, "crash recovery").await?;
-    let options = instance.options();
+    let options = &instance.options();
     if instance.path().join("backup_label").exists() {
         return Err(Error::Unexpected {
             what: "crash recovery",

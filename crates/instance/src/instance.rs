@@ -22,7 +22,8 @@ pub struct Instance {
 /// What the clones share.
 #[derive(Debug)]
 pub(crate) struct Inner {
-    pub(crate) options: Options,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) options: Mutex<Arc<Options>>,
     pub(crate) server: Mutex<ServerConfig>,
     /// Apart from the rest: no change of the configuration may touch them.
     pub(crate) sync_names: Mutex<SyncNames>,
@@ -46,7 +47,8 @@ impl Instance {
         conf::check_options(&options)?;
         Ok(Instance {
             inner: Arc::new(Inner {
-                options,
+                data_dir: options.data_dir.clone(),
+                options: Mutex::new(Arc::new(options)),
                 server: Mutex::new(server),
                 sync_names: Mutex::default(),
                 checked: Checked::default(),
@@ -58,14 +60,38 @@ impl Instance {
         })
     }
 
-    /// The options given to [`Instance::new`].
-    pub fn options(&self) -> &Options {
-        &self.inner.options
+    /// The options of [`Instance::new`] or of the last [`Instance::change`].
+    pub fn options(&self) -> Arc<Options> {
+        match self.inner.options.lock() {
+            Ok(options) => options.clone(),
+            Err(poisoned) => poisoned.into_inner().clone(),
+        }
+    }
+
+    /// Other options from now on: for the next connection, program and file that is written. The
+    /// data directory and where its configuration lies stay.
+    ///
+    /// # Errors
+    /// As [`Instance::new`]; nothing was changed then.
+    pub fn change(&self, options: Options) -> Result<()> {
+        conf::check_options(&options)?;
+        let present = self.options();
+        let options = Options {
+            data_dir: present.data_dir.clone(),
+            config_dir: present.config_dir.clone(),
+            config_base_name: present.config_base_name.clone(),
+            ..options
+        };
+        match self.inner.options.lock() {
+            Ok(mut kept) => *kept = Arc::new(options),
+            Err(poisoned) => *poisoned.into_inner() = Arc::new(options),
+        }
+        Ok(())
     }
 
     /// The data directory.
     pub fn path(&self) -> &Path {
-        &self.inner.options.data_dir
+        &self.inner.data_dir
     }
 
     // ---- facts without a connection ----

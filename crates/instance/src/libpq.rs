@@ -68,7 +68,7 @@ pub(crate) async fn role(instance: &Instance, role: &Credentials) -> Result<Cred
 
 /// The node's options, with what its server understands of the role that replicates.
 pub(crate) async fn options(instance: &Instance) -> Result<Options> {
-    let mut options = instance.options().clone();
+    let mut options = Options::clone(&instance.options());
     options.replication = role(instance, &options.replication).await?;
     Ok(options)
 }

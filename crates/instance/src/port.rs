@@ -8,7 +8,7 @@ use std::net::{TcpListener, ToSocketAddrs as _};
 use std::path::Path;
 
 pub(crate) async fn check(instance: &Instance) -> Result<()> {
-    let options = instance.options();
+    let options = &instance.options();
     let (addresses, port) = (options.listen_addresses.clone(), options.port);
     blocking("checking the port", move || is_free(&addresses, port)).await
 }

@@ -191,7 +191,7 @@ fn all_pids() -> Vec<u32> {
 
 /// Base name of the server program of this instance.
 pub(crate) fn server_name(instance: &Instance) -> String {
-    let options = instance.options();
+    let options = &instance.options();
     let named = options.bin_name.get("postgres").map(String::as_str);
     Path::new(named.unwrap_or("postgres"))
         .file_name()

@@ -18,7 +18,7 @@ const TAIL_LINE: usize = 500;
 
 /// Path of a program: `bin_dir` and `bin_name`, else from PATH.
 pub(crate) fn path(instance: &Instance, program: &str) -> Result<PathBuf> {
-    let options = instance.options();
+    let options = &instance.options();
     let name = options
         .bin_name
         .get(program)
@@ -124,7 +124,7 @@ impl Run {
             command.env_remove(name);
         }
         command.env("LC_MESSAGES", "C");
-        let options = instance.options();
+        let options = &instance.options();
         let roles = [
             Some(&options.superuser),
             Some(&options.replication),

@@ -50,7 +50,7 @@ async fn row(
     what: &'static str,
     sql: &str,
 ) -> Result<SimpleQueryRow> {
-    let options = instance.options();
+    let options = &instance.options();
     let target = Target {
         host: &source.host,
         port: source.port,

@@ -37,7 +37,7 @@ const LOG_TAIL: usize = 2000;
 const LOG_LINES: usize = 5;
 
 pub(crate) async fn prepare(instance: &Instance, role: &StartAs) -> Result<StartCommand> {
-    let options = instance.options();
+    let options = &instance.options();
     let path = || options.data_dir.clone();
     match process::postmaster(instance).await {
         Postmaster::Down => {}

@@ -140,7 +140,7 @@ fn another_agent_adopts_a_server_that_it_did_not_start() {
             node.initdb(SOON).await.unwrap();
             let handle = start(&node, &StartAs::Primary).await;
             node.post_bootstrap(SOON).await.unwrap();
-            let other = Instance::new(node.options().clone(), Lab::server()).unwrap();
+            let other = Instance::new((*node.options()).clone(), Lab::server()).unwrap();
             assert_eq!(
                 other.postmaster().await,
                 Postmaster::Alive { pid: handle.pid }

@@ -134,7 +134,7 @@ fn clear_errors() {
         start(&a, &StartAs::Primary).await;
         stop(&a).await;
         // Programs.
-        let mut options = a.options().clone();
+        let mut options = a.options().as_ref().clone();
         options.bin_dir = Some(lab.home.clone());
         let lost = Instance::new(options, Lab::server()).unwrap();
         let error = lost.check_programs(true).await.unwrap_err().to_string();

@@ -58,7 +58,7 @@ fn a_switchover_by_hand() {
         assert_eq!(look.timeline, timeline);
 
         // A new agent keeps the upstream that it finds in the files.
-        let adopted = pgherd_instance::Instance::new(c.options().clone(), Lab::server()).unwrap();
+        let adopted = pgherd_instance::Instance::new((*c.options()).clone(), Lab::server()).unwrap();
         let mut config = Lab::server();
         config.parameters.insert("work_mem".into(), "9MB".into());
         assert!(adopted.configure(config).await.unwrap());
