@@ -2,6 +2,7 @@
 //! between the times (contract: patroni-config, section 2).
 
 use super::read::{crash_handover, guard_mode};
+use super::read_postgresql::LOCAL_KEYS;
 use super::{NodeConfig, shape, units};
 use pgherd_model::{CrashHandover, GuardMode, Settings, Span, SynchronousMode};
 use serde_json::{Map, Value};
@@ -61,7 +62,7 @@ pub(super) const UNUSED_OF_POSTGRESQL: &[&str] =
 impl Dynamic<'_> {
     /// Warns of what is right, but not acted on: a node that was run by Patroni until now must not
     /// lose a feature silently.
-    pub(super) fn tell_unused(&mut self) {
+    pub(super) fn tell_unused(&mut self, node: &NodeConfig) {
         let mut told = Vec::new();
         let mut tell = |unused: bool, what: &str| {
             if unused {
@@ -104,6 +105,13 @@ impl Dynamic<'_> {
             let methods = key.starts_with("create_replica_method");
             let line = format!("postgresql.{key} has no effect yet");
             tell(UNUSED_OF_POSTGRESQL.contains(&key.as_str()), &line);
+            // The same in the file was told when that was read, with its line.
+            let in_file = node.bootstrap.dcs.get("postgresql");
+            let known = in_file.and_then(|section| section.get(key)) == Some(value);
+            tell(
+                LOCAL_KEYS.contains(&key.as_str()) && !known,
+                &format!("postgresql.{key}: {ONLY_LOCAL}"),
+            );
             tell(
                 methods && !only_basebackup(value),
                 &format!("postgresql.{key}: {OTHER_METHODS}"),
@@ -121,6 +129,10 @@ pub(super) fn only_basebackup(methods: &Value) -> bool {
         _ => false,
     }
 }
+
+/// Of a key in the dynamic configuration that each node has for itself.
+pub(super) const ONLY_LOCAL: &str =
+    "ignored, it is only taken from section postgresql of the node itself";
 
 /// Of methods to make a replica.
 pub(super) const OTHER_METHODS: &str =

@@ -2,6 +2,7 @@
 //! brought into range (contract: patroni-config, sections 1 and 2).
 
 use super::dynamic::{Dynamic, settings};
+use super::read_postgresql::LOCAL_KEYS;
 use super::{NodeConfig, parameters, units};
 use pgherd_model::{Settings, Span};
 use serde_json::{Map, Value};
@@ -9,19 +10,42 @@ use std::collections::BTreeMap;
 
 pub use super::parameters::is_owned;
 
-/// Options of pg_basebackup that the agent decides.
+/// Options of pg_basebackup that the agent decides, long and short.
 const REFUSED: &[&str] = &[
     "pgdata",
+    "D",
     "format",
+    "F",
     "wal-method",
+    "X",
     "gzip",
+    "z",
     "version",
+    "V",
     "dbname",
+    "d",
     "host",
+    "h",
     "port",
+    "p",
     "username",
+    "U",
     "password",
+    "W",
+    "no-sync",
+    "N",
 ];
+
+/// Whether an option of pg_basebackup may be given. What is compressed by the client is no data
+/// directory; what the server compresses for the way is.
+fn allowed(name: &str, value: Option<&str>) -> bool {
+    match name {
+        "compress" | "Z" => {
+            value.is_some_and(|value| value.starts_with("server-") || matches!(value, "none" | "0"))
+        }
+        name => !REFUSED.contains(&name),
+    }
+}
 
 /// The result of [`effective`].
 #[derive(Clone, Debug, PartialEq)]
@@ -115,7 +139,7 @@ pub fn effective(node: &NodeConfig, dynamic: Option<&Value>) -> Effective {
         }
     };
     let mut dynamic = Dynamic::new(document, &mut warnings);
-    dynamic.tell_unused();
+    dynamic.tell_unused(node);
     let shared = merged(node, &dynamic);
     let mut settings = settings(&mut dynamic, node, &shared);
     let physical_slots = physical_slots(&mut dynamic);
@@ -142,17 +166,8 @@ pub fn merge_patch(document: &mut Value, patch: &Value) {
 /// `postgresql` of the dynamic configuration with the node's own values over it. What only a
 /// node can say is not taken from the dynamic one.
 fn merged(node: &NodeConfig, dynamic: &Dynamic<'_>) -> Map<String, Value> {
-    const LOCAL_ONLY: &[&str] = &[
-        "connect_address",
-        "proxy_address",
-        "listen",
-        "config_dir",
-        "data_dir",
-        "pgpass",
-        "authentication",
-    ];
     let mut merged = dynamic.section("postgresql").cloned().unwrap_or_default();
-    merged.retain(|key, value| !LOCAL_ONLY.contains(&key.as_str()) && !value.is_null());
+    merged.retain(|key, value| !LOCAL_KEYS.contains(&key.as_str()) && !value.is_null());
     for (key, value) in &node.postgresql.shared {
         if !value.is_null() {
             merged.insert(key.clone(), value.clone());
@@ -240,15 +255,15 @@ fn basebackup(value: Option<&Value>, warnings: &mut Vec<String>) -> Vec<Baseback
     let mut options = Vec::new();
     let mut add = |name: &str, value: Option<&Value>| {
         let name = name.trim_start_matches('-').to_owned();
-        if REFUSED.contains(&name.as_str()) {
-            let line = format!("postgresql.basebackup: option {name} is not allowed, left out");
-            warnings.push(line);
-            return;
-        }
         let value = match value {
             None | Some(Value::Null | Value::Bool(true)) => None,
             Some(value) => plain(value),
         };
+        if !allowed(&name, value.as_deref()) {
+            let line = format!("postgresql.basebackup: option {name} is not allowed, left out");
+            warnings.push(line);
+            return;
+        }
         options.push(Basebackup { name, value });
     };
     match value {

@@ -1,6 +1,7 @@
 //! Section `bootstrap`, and options of programs as lists.
 
 use super::ConfigError;
+use super::dynamic::ONLY_LOCAL;
 use super::node::{Bootstrap, BootstrapMethod, InitdbOption};
 use super::parameters::FIXED;
 use super::read::pgherd;
@@ -92,23 +93,35 @@ fn dynamic_postgresql(section: &Section<'_>) -> Result<()> {
         }
         if LOCAL_KEYS.contains(&key) {
             section.node(key);
-            let what = "ignored, it is only taken from section postgresql of the node itself";
-            section.warn_at(key, what);
+            section.warn_at(key, ONLY_LOCAL);
         }
     }
     section.finish();
     Ok(())
 }
 
+/// Options of initdb that the agent decides, long and short; `nosync` is Patroni's word.
+const INITDB_REFUSED: &[&str] = &[
+    "pgdata",
+    "D",
+    "no-sync",
+    "nosync",
+    "N",
+    "pwfile",
+    "pwprompt",
+    "W",
+    "sync-only",
+    "S",
+    "version",
+    "V",
+];
+
 /// A list of flags and single pairs, or a mapping.
 fn initdb(section: &Section<'_>) -> Result<Vec<InitdbOption>> {
     let options = options(section, "initdb")?;
     let mut kept = Vec::new();
     for (name, value) in options {
-        if matches!(
-            name.as_str(),
-            "pgdata" | "nosync" | "pwfile" | "sync-only" | "version"
-        ) {
+        if INITDB_REFUSED.contains(&name.as_str()) {
             section.warn_at("initdb", &format!("option {name} is not allowed, left out"));
         } else {
             kept.push(InitdbOption { name, value });

@@ -300,6 +300,57 @@ fn tags_are_of_their_types() {
     assert_eq!(node.tags.replicatefrom.unwrap().as_str(), "7");
 }
 
+/// What the agent gives to programs itself is left out wherever it is given.
+#[test]
+fn options_that_the_agent_decides_are_left_out() {
+    for name in [
+        "pgdata",
+        "-D",
+        "no-sync",
+        "nosync",
+        "-N",
+        "pwfile",
+        "sync-only",
+        "version",
+    ] {
+        for item in [format!("  - {name}"), format!("  - {name}: /x")] {
+            let yaml = with("  - data-checksums", &item);
+            let name = name.trim_start_matches('-');
+            let line =
+                format!("n.yml:35: bootstrap.initdb: option {name} is not allowed, left out");
+            assert_eq!(told(&yaml), [line]);
+            assert_eq!(read(&yaml).unwrap().node.bootstrap.initdb.len(), 1);
+        }
+    }
+    let node = read(SAMPLE).unwrap().node;
+    let given = |option: Value| {
+        let dynamic = json!({"postgresql": {"basebackup": [option]}});
+        effective(&node, Some(&dynamic))
+    };
+    for option in [
+        json!({"compress": "gzip"}),
+        json!({"compress": 9}),
+        json!("compress"),
+        json!({"-Z": "client-lz4"}),
+        json!("gzip"),
+        json!({"wal-method": "fetch"}),
+        json!({"-D": "/x"}),
+    ] {
+        let got = given(option.clone());
+        assert!(got.postgresql.basebackup.is_empty(), "{option}");
+        assert_eq!(got.warnings.len(), 1, "{option}: {:?}", got.warnings);
+    }
+    for option in [
+        json!({"compress": "server-lz4"}),
+        json!({"compress": "none"}),
+        json!({"max-rate": "10M"}),
+    ] {
+        let got = given(option.clone());
+        assert_eq!(got.postgresql.basebackup.len(), 1, "{option}");
+        assert_eq!(got.warnings, [] as [String; 0]);
+    }
+}
+
 #[test]
 fn options_of_initdb_are_one_each() {
     refused(&[
@@ -464,6 +515,44 @@ fn what_is_not_acted_on_is_told() {
         );
     }
     assert_eq!(told.len(), 6, "{told:?}");
+}
+
+/// `PATCH /config` takes what each node has for itself, and no node takes it from there.
+#[test]
+fn local_keys_from_etcd_are_told() {
+    let keys = [
+        "listen",
+        "connect_address",
+        "proxy_address",
+        "data_dir",
+        "config_dir",
+        "config_base_name",
+        "custom_conf",
+        "bin_dir",
+        "bin_name",
+        "pgpass",
+        "authentication",
+        "use_unix_socket",
+        "use_unix_socket_repl",
+        "database",
+        "krbsrvname",
+    ];
+    let node = read(SAMPLE).unwrap().node;
+    let defaults = effective(&node, Some(&json!({})));
+    for key in keys {
+        let got = effective(&node, Some(&json!({"postgresql": {key: "on"}})));
+        assert_eq!(got.postgresql, defaults.postgresql, "{key}");
+        let line = format!(
+            "postgresql.{key}: ignored, it is only taken from section postgresql of the node itself"
+        );
+        assert_eq!(got.warnings, [line]);
+    }
+    // In bootstrap.dcs it was told with its line, and is not told again.
+    let yaml = with("      use_pg_rewind: true\n", "      bin_dir: /x\n");
+    let node = read(&yaml).unwrap().node;
+    let stored = node.bootstrap.dcs.clone();
+    assert_eq!(effective(&node, Some(&stored)).warnings, [] as [String; 0]);
+    assert_eq!(told(&yaml).len(), 1);
 }
 
 /// Each row: a dynamic configuration, the key that is wrong, and its value. One warning that names
