@@ -225,9 +225,14 @@ impl Agents {
             .with_context(|| format!("cannot keep logs in {}", file.display()))
     }
 
+    /// The last lines of every agent's log.
+    pub(crate) fn logs(&self, lines: usize) -> String {
+        self.cluster.logs(lines)
+    }
+
     /// Adds the last lines of every agent's log to an error.
     pub(crate) fn explained<T>(&self, result: Result<T>) -> Result<T> {
-        result.map_err(|e| anyhow!("{e:#}\n{}", self.cluster.logs(25)))
+        result.map_err(|e| anyhow!("{e:#}\n{}", self.logs(25)))
     }
 }
 

@@ -2,10 +2,11 @@
 
 use super::plan::{EVENTS, Event};
 use super::report::System;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Parser;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Measures switchover, failover and the like with pgherd, with Patroni and by hand, in turn.
 #[derive(Debug, Parser)]
@@ -33,17 +34,20 @@ pub(crate) struct Args {
     pub(crate) dir: Option<PathBuf>,
     /// After the events, full load of cores and disk for so many minutes (60 for published figures).
     #[arg(long, value_name = "MINUTES")]
-    pub(crate) soak: Option<f64>,
+    soak: Option<f64>,
     /// Soak: etcd's leader is killed once per so many seconds.
     #[arg(long, default_value_t = 240, value_name = "SECONDS")]
-    pub(crate) etcd_every: u64,
+    etcd_every: u64,
     /// Leave out e2, which needs root for a private network.
     #[arg(long)]
     pub(crate) no_network: bool,
-    /// Every sample as JSON, rewritten after each run.
+    /// Every sample as JSON, rewritten after each run. If the file is there, of this machine and with
+    /// the same programs, its runs are kept and only what is missing is measured: a benchmark that
+    /// was stopped goes on.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// The tables go to this file instead of the standard output.
+    /// The tables go to this file instead of the standard output; in a file with a heading
+    /// "Figures" they replace what is below that.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
     /// Keep the agents' logs of every run in this directory.
@@ -79,13 +83,61 @@ impl Args {
         self.systems.is_empty() || self.systems.iter().any(|s| s == name)
     }
 
+    /// Length of the soak, and how far apart etcd's leaders are killed.
+    pub(crate) fn soak(&self) -> Option<(Duration, Duration)> {
+        let length = Duration::try_from_secs_f64(self.soak? * 60.0).unwrap_or_default();
+        Some((length, Duration::from_secs(self.etcd_every)))
+    }
+
     /// Prints the report or writes it to the file that was named.
     pub(crate) fn write_markdown(&self, text: &str) -> Result<()> {
         match &self.markdown {
-            Some(file) => std::fs::write(file, text)?,
+            Some(file) => {
+                let paper = std::fs::read_to_string(file).ok();
+                let paper = paper.and_then(|paper| with_figures(&paper, text));
+                std::fs::write(file, paper.as_deref().unwrap_or(text))
+                    .with_context(|| format!("cannot write {}", file.display()))?;
+            }
             // Not println: a reader that has seen enough (head) is no reason to panic.
             None => std::io::stdout().write_all(text.as_bytes())?,
         }
         Ok(())
+    }
+}
+
+/// `paper` with `text` below its heading "Figures", up to the next heading that is not below that;
+/// `None` when it has no such heading.
+fn with_figures(paper: &str, text: &str) -> Option<String> {
+    let level = |line: &str| line.len() - line.trim_start_matches('#').len();
+    let heading = |line: &str| line.trim_end().trim_start_matches('#') == " Figures";
+    let mut lines = paper.split_inclusive('\n');
+    let mut before: Vec<&str> = Vec::new();
+    let figures = loop {
+        let line = lines.next()?;
+        before.push(line);
+        if level(line) > 0 && heading(line) {
+            break level(line);
+        }
+    };
+    let after: String = lines
+        .skip_while(|line| level(line) == 0 || level(line) > figures)
+        .collect();
+    let gap = if after.is_empty() { "" } else { "\n" };
+    Some(format!("{}\n{text}{gap}{after}", before.concat()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_replace_those_below_the_heading() {
+        let paper = "# A\n\n### Method\n\nwords\n\n### Figures\n\nold\n\n#### Old table\n";
+        let new = "# A\n\n### Method\n\nwords\n\n### Figures\n\nnew\n";
+        assert_eq!(with_figures(paper, "new\n").as_deref(), Some(new));
+        let more = format!("{paper}\n## B\n\n### C\n");
+        let both = format!("{new}\n## B\n\n### C\n");
+        assert_eq!(with_figures(&more, "new\n"), Some(both));
+        assert_eq!(with_figures("- machine\n", "new\n"), None);
     }
 }

@@ -6,6 +6,11 @@ use std::process::Command;
 /// Lines of `name: value` for the head of the report.
 pub(crate) type Facts = Vec<(String, String)>;
 
+const LOAD: &str = "load average at the start";
+const DATE: &str = "date";
+/// Facts that are others at every start of the program.
+pub(crate) const PASSING: [&str; 2] = [LOAD, DATE];
+
 /// Facts of this machine; `disk` and `memory` are directories of the data and of etcd.
 pub(crate) fn facts(disk: &Path, memory: &Path) -> Facts {
     let cpus = read("/proc/cpuinfo");
@@ -27,8 +32,8 @@ pub(crate) fn facts(disk: &Path, memory: &Path) -> Facts {
         ),
         pair("data directories on", file_system(disk)),
         pair("etcd's three members on", file_system(memory)),
-        pair("load average at the start", load.to_owned()),
-        pair("date", output("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
+        pair(LOAD, load.to_owned()),
+        pair(DATE, output("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
     ]
 }
 
@@ -37,6 +42,12 @@ pub(crate) fn version(program: &str, arguments: &[String]) -> String {
     let mut all: Vec<&str> = arguments.iter().map(String::as_str).collect();
     all.push("--version");
     output(program, &all)
+}
+
+/// The first digits of a program's checksum: two builds of one version are two programs.
+pub(crate) fn checksum(program: &Path) -> String {
+    let line = output("sha256sum", &[&program.display().to_string()]);
+    line.chars().take(12).collect()
 }
 
 /// A fact.
@@ -55,7 +66,7 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Type of the file system that holds `path`, by the longest mount point above it.
-fn file_system(path: &Path) -> String {
+pub(crate) fn file_system(path: &Path) -> String {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let mounts = read("/proc/self/mounts");
     let best = mounts

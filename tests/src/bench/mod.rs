@@ -5,6 +5,7 @@ mod agents;
 mod args;
 mod client;
 mod clock;
+mod election;
 mod events;
 mod hand;
 mod lease;
@@ -14,15 +15,17 @@ mod machine;
 mod plan;
 mod procs;
 mod report;
+mod resume;
 mod soak;
 mod stats;
 mod writer;
 
 use agents::Common;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use args::Args;
 use clap::Parser as _;
 use machine::Facts;
+use pgherd_tests::janitor::Janitor;
 use pgherd_tests::{Etcd, EtcdOptions, Network, binary, net, process};
 use plan::{EVENTS, Entrant, Event};
 use report::{Figures, Sample, Section, System};
@@ -48,6 +51,10 @@ pub(crate) fn main() -> ExitCode {
 
 /// False when a promise of safety was broken or a run of the product failed.
 fn start(args: &Args) -> Result<bool> {
+    if let Some((length, every)) = args.soak() {
+        // Not after hours of other events.
+        soak::kills(length, every)?;
+    }
     if !args.report.is_empty() {
         return from_files(args);
     }
@@ -84,9 +91,8 @@ fn start(args: &Args) -> Result<bool> {
 fn from_files(args: &Args) -> Result<bool> {
     let (mut facts, mut samples) = (Facts::new(), Vec::new());
     for file in &args.report {
-        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-        let (more_facts, more) = report::parse(&serde_json::from_str(&text)?);
-        facts = if facts.is_empty() { more_facts } else { facts };
+        let (more_facts, more) = resume::read(file)?;
+        facts = resume::joined(facts, &more_facts);
         samples.extend(more);
     }
     let sections = sections();
@@ -96,7 +102,7 @@ fn from_files(args: &Args) -> Result<bool> {
 
 fn measure(args: &Args, network: bool) -> Result<bool> {
     if network && net::enter_with(&[]) != net::Place::Inside {
-        anyhow::bail!("not inside the private network");
+        bail!("not inside the private network");
     }
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -119,21 +125,17 @@ async fn all(args: &Args, network: bool) -> Result<bool> {
     // A copy: whatever is built meanwhile, all runs are of the same program.
     let pgherd = args.takes(System::Pgherd).then(|| {
         let program = args.pgherd.clone().unwrap_or_else(binary::pgherd);
-        binary::copy_for_everybody(&program, dir.path())
+        binary::copy_for_everybody(&program, dir.dir())
     });
     let common = Common {
-        disk: dir.path().canonicalize()?,
+        disk: dir.dir().to_owned(),
         etcd: Etcd::start(3).await,
         patroni,
         pgherd,
         logs: args.logs.clone(),
         network: if network { Some(outside().await) } else { None },
     };
-    let mut run = Run {
-        args,
-        facts: facts(&common),
-        samples: Vec::new(),
-    };
+    let mut run = Run::new(args, facts(&common))?;
     for (key, event) in args.events() {
         if event == Event::NodeCut && !network {
             continue;
@@ -144,17 +146,15 @@ async fn all(args: &Args, network: bool) -> Result<bool> {
                     continue;
                 }
                 let work = events::run(event, entrant, &common);
-                run.one(key, round, entrant, RUN, work).await?;
+                run.one((key, round), entrant, RUN, work).await?;
             }
         }
     }
-    if let Some(minutes) = args.soak {
-        let length = Duration::from_secs_f64(minutes * 60.0);
-        let every = Duration::from_secs(args.etcd_every);
+    if let Some((length, every)) = args.soak() {
         for entrant in Event::Switchover.entrants() {
-            if entrant.system == System::Pgherd {
+            if entrant.system == System::Pgherd && args.takes(System::Pgherd) {
                 let work = soak::run(&entrant, &common, length, every);
-                run.one(soak::EVENT, 0, &entrant, length + RUN, work)
+                run.one((soak::EVENT, 0), &entrant, length + RUN, work)
                     .await?;
             }
         }
@@ -164,16 +164,14 @@ async fn all(args: &Args, network: bool) -> Result<bool> {
     Ok(!report::broken(&sections, &run.samples))
 }
 
-/// A directory that PostgreSQL's own user may write to.
-fn work_directory(base: &Path) -> Result<tempfile::TempDir> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let dir = tempfile::Builder::new()
-        .prefix("pgherd-bench-")
-        .permissions(std::fs::Permissions::from_mode(0o755))
-        .tempdir_in(base)
-        .with_context(|| format!("cannot make a directory in {}", base.display()))?;
-    process::give(dir.path());
-    Ok(dir)
+/// A directory that PostgreSQL's own user may write to; nothing that works in it outlives this
+/// program, also when it is killed.
+fn work_directory(base: &Path) -> Result<Janitor> {
+    let kind = base.metadata();
+    if !kind.with_context(|| base.display().to_string())?.is_dir() {
+        bail!("{} is no directory", base.display());
+    }
+    Ok(Janitor::new(base, "pgherd-bench-"))
 }
 
 /// The private network with an etcd outside of the members' namespaces.
@@ -204,7 +202,8 @@ fn facts(common: &Common) -> Facts {
     }
     if let Some(program) = &common.pgherd {
         let version = machine::version(&program.display().to_string(), &[]);
-        facts.push(machine::pair("pgherd", version));
+        let text = format!("{version}, sha256 {}", machine::checksum(program));
+        facts.push(machine::pair("pgherd", text));
     }
     let profile = if cfg!(debug_assertions) {
         "debug"
@@ -222,16 +221,38 @@ struct Run<'a> {
     samples: Vec<Sample>,
 }
 
-impl Run<'_> {
-    /// Runs one event once, within `limit`, and notes what came of it.
+impl<'a> Run<'a> {
+    /// With what an earlier start has measured.
+    fn new(args: &'a Args, facts: Facts) -> Result<Run<'a>> {
+        let (facts, samples) = match &args.json {
+            Some(file) => resume::earlier(file, facts)?,
+            None => (facts, Vec::new()),
+        };
+        Ok(Run {
+            args,
+            facts,
+            samples,
+        })
+    }
+
+    /// Runs one event once, within `limit`, and notes what came of it; unless an earlier start of the
+    /// program has done this round.
     async fn one(
         &mut self,
-        event: &str,
-        round: usize,
+        (event, round): (&str, usize),
         entrant: &Entrant,
         limit: Duration,
         work: impl Future<Output = Result<Figures>>,
     ) -> Result<()> {
+        let mut sample = Sample {
+            event: event.to_owned(),
+            system: entrant.system,
+            label: entrant.label.to_owned(),
+            outcome: Ok(Vec::new()),
+        };
+        if resume::runs(&self.samples, &sample) > round {
+            return Ok(());
+        }
         let outcome = match client::within(limit, work).await {
             None => Err(format!("not done within {limit:?}")),
             Some(Err(e)) => Err(format!("{e:#}")),
@@ -248,19 +269,14 @@ impl Run<'_> {
             Err(why) => format!("no figure: {why}"),
         };
         let who = [entrant.system.name(), entrant.label].join(" ");
-        eprintln!("{event} round {} {who}: {seen}", round + 1);
-        self.samples.push(Sample {
-            event: event.to_owned(),
-            system: entrant.system,
-            label: entrant.label.to_owned(),
-            // The rest of a long reason, logs, was on the screen.
-            outcome: outcome.map_err(|e| e.lines().next().unwrap_or_default().to_owned()),
-        });
-        if let Some(file) = &self.args.json {
+        eprintln!("{event} round {} {}: {seen}", round + 1, who.trim_end());
+        // The rest of a long reason, logs, was on the screen.
+        sample.outcome = outcome.map_err(|e| e.lines().next().unwrap_or_default().to_owned());
+        self.samples.push(sample);
+        match &self.args.json {
             // After each run: what was measured survives whatever follows.
-            let document = report::document(&self.facts, &self.samples);
-            std::fs::write(file, serde_json::to_string_pretty(&document)?)?;
+            Some(file) => resume::write(file, &self.facts, &self.samples),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

@@ -136,7 +136,7 @@ pub(crate) fn markdown(facts: &Facts, sections: &[Section], samples: &[Sample]) 
         if lines.is_empty() {
             continue;
         }
-        let _ = writeln!(out, "\n### {}\n\n{}\n", section.title, section.about);
+        let _ = writeln!(out, "\n#### {}\n\n{}\n", section.title, section.about);
         table(&mut out, &lines);
         for (text, good) in verdicts(section, &lines, &lines) {
             let word = if good { "met" } else { "NOT met" };

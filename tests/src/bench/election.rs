@@ -1,0 +1,129 @@
+//! etcd without a leader: kills the leader, measures until another member leads, and says what an
+//! election that took too long explains.
+
+use super::client::within;
+use super::clock::Instant;
+use anyhow::{Context as _, Result};
+use etcd_client::Client;
+use pgherd_tests::Etcd;
+use std::time::Duration;
+use tokio::task::{JoinHandle, JoinSet};
+
+/// The longest election, in ms, that a lease of 5 s must outlive (docs/decisions/0005).
+pub(crate) const OUTLIVED: f64 = 2_000.0;
+/// What such an election causes begins at most so many ms after it: a lease of 5 s.
+const AFTERMATH: f64 = 5_000.0;
+/// The members must agree on a leader within this before it is killed, and on the next one after.
+const AGREED: Duration = Duration::from_secs(20);
+/// Pause between two questions to one member.
+const POLL: Duration = Duration::from_millis(10);
+
+/// A time during which etcd had no leader.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Election {
+    /// When the former leader was killed.
+    pub(crate) begin: Instant,
+    /// Until a member said that another one leads.
+    pub(crate) ms: f64,
+}
+
+impl Election {
+    /// Whether it lasted longer than the lease can wait.
+    pub(crate) fn too_long(&self) -> bool {
+        self.ms > OUTLIVED
+    }
+
+    /// Whether it is the reason of what was noticed at `at`: it was too long already, or had been
+    /// until just before.
+    pub(crate) fn explains(&self, at: Instant) -> bool {
+        let after = at.ms_since(self.begin);
+        self.too_long() && after >= OUTLIVED && after <= self.ms + AFTERMATH
+    }
+}
+
+/// Kills etcd's leader as soon as all members run and agree on it. Its number, and the election,
+/// which is measured beside whatever else happens.
+pub(crate) async fn kill_leader(etcd: &Etcd) -> Result<(usize, JoinHandle<Result<Election>>)> {
+    let (leader, id, others) = within(AGREED, agreed(etcd))
+        .await
+        .with_context(|| format!("etcd's members do not agree on a leader within {AGREED:?}"))?;
+    let begin = Instant::now();
+    etcd.kill(leader);
+    let measured = tokio::spawn(async move {
+        let mut questions: JoinSet<Instant> =
+            others.into_iter().map(|c| next_leader(c, id)).collect();
+        let first = within(AGREED, questions.join_next()).await.flatten();
+        let end =
+            first.with_context(|| format!("etcd has no leader {AGREED:?} after a kill"))??;
+        Ok(Election {
+            begin,
+            ms: end.ms_since(begin),
+        })
+    });
+    Ok((leader, measured))
+}
+
+/// Waits until all members name one leader: its number and id, and clients of the others.
+async fn agreed(etcd: &Etcd) -> (usize, u64, Vec<Client>) {
+    loop {
+        if let Some(found) = agreed_now(etcd).await {
+            return found;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+async fn agreed_now(etcd: &Etcd) -> Option<(usize, u64, Vec<Client>)> {
+    let (mut leaders, mut members) = (Vec::new(), Vec::new());
+    for member in 0..etcd.len() {
+        let mut client = etcd.client(member).await.ok()?;
+        let status = client.status().await.ok()?;
+        leaders.push(status.leader());
+        members.push((status.header()?.member_id(), client));
+    }
+    let id = *leaders.first()?;
+    let number = members.iter().position(|(member, _)| *member == id)?;
+    if leaders.iter().any(|leader| *leader != id) {
+        return None;
+    }
+    members.remove(number);
+    Some((number, id, members.into_iter().map(|(_, c)| c).collect()))
+}
+
+/// Asks one member until it knows another leader than `former`. (A follower names the dead one until
+/// it stands for election, then none.)
+async fn next_leader(mut client: Client, former: u64) -> Instant {
+    loop {
+        if let Ok(status) = client.status().await
+            && status.leader() != 0
+            && status.leader() != former
+        {
+            return Instant::now();
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant(ms * 1_000_000)
+    }
+
+    #[test]
+    fn only_a_long_election_explains_and_only_what_comes_late_in_it_or_soon_after() {
+        let election = |ms| Election {
+            begin: at(10_000),
+            ms,
+        };
+        let explained = |ms, when| election(ms).explains(at(when));
+        assert!(!explained(1_900.0, 12_500), "the lease outlives it");
+        assert!(!explained(2_600.0, 11_900), "the lease was not over yet");
+        assert!(explained(2_600.0, 12_550));
+        assert!(explained(2_600.0, 17_500));
+        assert!(!explained(2_600.0, 17_700), "long after it");
+        assert!(!explained(2_600.0, 9_000), "before it");
+    }
+}
