@@ -11,7 +11,7 @@ use pgherd_wire::patroni::keys::prefix;
 use pgherd_wire::patroni::rest::Mode;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How long the lock service may take.
@@ -37,29 +37,15 @@ pub(crate) struct Seen {
 impl Session {
     /// Reads the configuration.
     pub(crate) fn new(args: &CtlArgs) -> Result<Session, CtlError> {
-        let mut env: BTreeMap<String, String> = std::env::vars_os()
+        let env: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, _)| name.starts_with("PATRONI_"))
             .collect();
-        let override_dcs = args.dcs_url.as_deref().map(parse_dcs_url).transpose()?;
-        if let Some(dcs) = &override_dcs {
-            // Lets a configuration without `etcd3` pass.
-            env.insert("PATRONI_ETCD3_HOSTS".into(), dcs.host.clone());
-        }
+        let dcs = args.dcs_url.as_deref().map(parse_dcs_url).transpose()?;
         let path = args.config_file.clone().or_else(default_file);
-        let loaded = load_ctl(path.as_deref(), &env);
-        let (mut config, warnings) = loaded.map_err(|error| match &path {
-            Some(_) => CtlError::told(error),
-            None => CtlError::told(format!("{error} (no file was named with -c)")),
-        })?;
+        let (config, warnings) = load(path.as_deref(), env, dcs)?;
         for warning in warnings {
             eprintln!("Warning: {warning}");
-        }
-        if let Some(dcs) = override_dcs {
-            config.etcd3.endpoints = vec![format!("http://{}", dcs.host)];
-            if let Some(namespace) = dcs.namespace {
-                config.namespace = namespace;
-            }
         }
         Ok(Session {
             insecure: args.insecure || config.ctl.insecure,
@@ -100,6 +86,35 @@ impl Session {
         let me = "pgherd-ctl".into();
         Options::new(&self.config.etcd3, prefix, me, lives, clock::now)
     }
+}
+
+/// The configuration, with another lock service if one is named: reached as the configured one, by
+/// the same protocol, with the same certificates and login.
+fn load(
+    path: Option<&Path>,
+    mut env: BTreeMap<String, String>,
+    dcs: Option<DcsUrl>,
+) -> Result<(CtlConfig, Vec<String>), CtlError> {
+    let mut loaded = load_ctl(path, &env);
+    if let (Err(_), Some(dcs)) = (&loaded, &dcs) {
+        // Lets a configuration without `etcd3` pass.
+        env.insert("PATRONI_ETCD3_HOSTS".into(), dcs.host.clone());
+        loaded = load_ctl(path, &env);
+    }
+    let (mut config, warnings) = loaded.map_err(|error| match path {
+        Some(_) => CtlError::told(error),
+        None => CtlError::told(format!("{error} (no file was named with -c)")),
+    })?;
+    if let Some(dcs) = dcs {
+        let configured = config.etcd3.endpoints.first();
+        let protocol = configured.and_then(|url| url.split("://").next());
+        let protocol = protocol.unwrap_or("http");
+        config.etcd3.endpoints = vec![format!("{protocol}://{}", dcs.host)];
+        if let Some(namespace) = dcs.namespace {
+            config.namespace = namespace;
+        }
+    }
+    Ok((config, warnings))
 }
 
 impl Seen {
@@ -217,5 +232,38 @@ mod tests {
         assert_eq!(read("127.0.0.1:4001"), pair("127.0.0.1:4001", ""));
         assert_eq!(read("//[::1]:2379/x/y/"), pair("[::1]:2379", "x/y"));
         assert!(parse_dcs_url("consul://localhost").is_err());
+    }
+
+    #[test]
+    fn another_lock_service_is_reached_as_the_configured_one() {
+        let file = std::env::temp_dir().join(format!("pgherd-ctl-{}.yml", std::process::id()));
+        let read = |etcd3: &str, env: &[(&str, &str)]| {
+            std::fs::write(&file, format!("scope: x\n{etcd3}")).unwrap();
+            let env = env.iter().map(|(k, v)| (k.to_string(), v.to_string()));
+            let dcs = parse_dcs_url("etcd3://db/other").unwrap();
+            let loaded = load(Some(&file), env.collect(), Some(dcs));
+            std::fs::remove_file(&file).unwrap();
+            let config = loaded.unwrap().0;
+            assert_eq!(config.namespace, "other");
+            (config.etcd3.endpoints.join(","), config.etcd3.cacert)
+        };
+        let secure = ("https://db:2379".to_owned(), Some(PathBuf::from("/ca")));
+        let plain = ("http://db:2379".to_owned(), None);
+        for etcd3 in [
+            "{hosts: ['e1:2379'], protocol: https, cacert: /ca}",
+            "{hosts: ['https://e1:2379'], cacert: /ca}",
+            "{url: 'https://e1:2379', cacert: /ca}",
+            // What is replaced may be wrong.
+            "{protocol: https, cacert: /ca}",
+        ] {
+            assert_eq!(read(&format!("etcd3: {etcd3}\n"), &[]), secure, "{etcd3}");
+        }
+        assert_eq!(read("etcd3: {host: e1}\n", &[]), plain);
+        assert_eq!(read("", &[]), plain);
+        let env = [
+            ("PATRONI_ETCD3_PROTOCOL", "https"),
+            ("PATRONI_ETCD3_CACERT", "/ca"),
+        ];
+        assert_eq!(read("", &env), secure);
     }
 }
