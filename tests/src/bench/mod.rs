@@ -43,7 +43,7 @@ pub(crate) fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(e) => {
-            eprintln!("bench-ha: {e:?}");
+            eprintln!("bench-ha: {e:#}");
             ExitCode::FAILURE
         }
     }

@@ -222,9 +222,13 @@ fn overview(out: &mut String, sections: &[Section], samples: &[Sample]) {
             let met = judged.iter().filter(|(_, good)| *good).count();
             let text = |s: Option<Summary>| s.map_or_else(|| "-".into(), cell);
             let label = if line.label.is_empty() { "" } else { ", " };
+            let failed = match line.failures.len() {
+                0 => String::new(),
+                count => format!(", {count} run(s) without a figure"),
+            };
             let _ = writeln!(
                 out,
-                "| {}{label}{}: {figure} | {} | {} | {} | {met} of {} met |",
+                "| {}{label}{}: {figure} | {} | {} | {} | {met} of {} met{failed} |",
                 section.title,
                 line.label,
                 text(hand(&lines, line.label, figure)),
