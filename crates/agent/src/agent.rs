@@ -104,7 +104,7 @@ impl Agent {
             picture: store.picture(),
             renewal,
             peers,
-            guarding: Guarding::new(instance.path().to_owned(), events.clone()),
+            guarding: Guarding::new(instance.clone(), node.log.json, events.clone()),
             jobs: Jobs::new(instance.clone(), events.clone()),
             observer: Observer::default(),
             started: clock::now(),

@@ -1,11 +1,11 @@
 //! The agent's side of the guard: start it early, arm it, notice its death.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
-use pgherd_guard::Guard;
+use pgherd_guard::{Guard, Options, RUNNING_PROGRAM};
 use pgherd_ha::{GuardFact, LeaseFact};
-use pgherd_instance::PostmasterHandle;
+use pgherd_instance::{Instance, PostmasterHandle};
 use pgherd_model::{GuardMode, Time};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -15,7 +15,9 @@ use crate::renewal;
 
 /// The guard process and what is known of it.
 pub(crate) struct Guarding {
-    data_dir: PathBuf,
+    instance: Instance,
+    /// The log is JSON.
+    json: bool,
     events: UnboundedSender<Event>,
     guard: Option<Arc<Guard>>,
     armed_for: Option<u32>,
@@ -28,9 +30,10 @@ pub(crate) struct Guarding {
 const AGAIN: pgherd_model::Span = pgherd_model::Span::from_secs(5);
 
 impl Guarding {
-    pub(crate) fn new(data_dir: PathBuf, events: UnboundedSender<Event>) -> Guarding {
+    pub(crate) fn new(instance: Instance, json: bool, events: UnboundedSender<Event>) -> Guarding {
         Guarding {
-            data_dir,
+            instance,
+            json,
             events,
             guard: None,
             armed_for: None,
@@ -87,9 +90,16 @@ impl Guarding {
     }
 
     async fn spawn(&mut self) -> std::io::Result<()> {
-        let exe = std::env::current_exe()?;
-        let data_dir = self.data_dir.clone();
-        let guard = blocking(move || Guard::spawn(&exe, &data_dir, clock::now)).await?;
+        let (instance, json) = (self.instance.clone(), self.json);
+        let guard = blocking(move || {
+            let options = Options {
+                data_dir: instance.path().to_owned(),
+                programs: instance.server_programs(),
+                json,
+            };
+            Guard::spawn(Path::new(RUNNING_PROGRAM), options, clock::now)
+        });
+        let guard = guard.await?;
         let pidfd = guard.pidfd()?;
         let events = self.events.clone();
         let handle = PostmasterHandle {
@@ -132,7 +142,7 @@ impl Guarding {
         let Some(guard) = self.guard.clone() else {
             return Err(std::io::Error::other("no guard"));
         };
-        let supersede = !std::mem::replace(&mut self.superseded, true);
+        let supersede = !self.superseded;
         blocking(move || {
             guard.arm(Some(pid), deadline)?;
             if supersede {
@@ -143,7 +153,10 @@ impl Guarding {
             }
             Ok(())
         })
-        .await
+        .await?;
+        // Only now: one that could not be ended is tried again, since it would fire.
+        self.superseded = true;
+        Ok(())
     }
 
     /// Disarms it.

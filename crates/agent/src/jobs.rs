@@ -1,6 +1,5 @@
 //! Long jobs: one at a time, in a task beside the loop; a stop replaces whatever runs.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -132,7 +131,7 @@ impl Work {
             JobKind::Stop {
                 mode: StopMode::Kill,
                 ..
-            } => kill(instance.path().to_owned()).await,
+            } => kill(instance.clone()).await,
             JobKind::Stop {
                 mode,
                 checkpoint_first,
@@ -197,7 +196,7 @@ impl Work {
             return Ok(());
         }
         tracing::warn!("removing a cluster whose bootstrap was interrupted");
-        kill(self.instance.path().to_owned()).await?;
+        kill(self.instance.clone()).await?;
         Ok(self.instance.remove_data_dir().await?)
     }
 
@@ -243,9 +242,11 @@ pub(crate) fn source(address: &(String, u16)) -> Source {
 }
 
 /// The fence's way: nothing acknowledges any more when this returns.
-async fn kill(data_dir: PathBuf) -> Result<()> {
-    let killing =
-        tokio::task::spawn_blocking(move || pgherd_guard::kill(&data_dir, KILL, clock::now));
+async fn kill(instance: Instance) -> Result<()> {
+    let killing = tokio::task::spawn_blocking(move || {
+        let programs = instance.server_programs();
+        pgherd_guard::kill(instance.path(), &programs, KILL, clock::now)
+    });
     match killing.await {
         Ok(Ok(killed)) => {
             tracing::warn!(

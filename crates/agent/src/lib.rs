@@ -19,5 +19,5 @@ pub mod snapshot;
 mod start;
 
 pub use clock::now;
-pub use logging::stamp;
+pub use logging::{json_stamp, stamp};
 pub use start::run;

@@ -52,6 +52,12 @@ pub fn stamp() -> String {
     )
 }
 
+/// Now, as a JSON line has it: UTC with microseconds.
+pub fn json_stamp() -> String {
+    let now = jiff::Timestamp::now();
+    now.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
+}
+
 struct Lines;
 
 impl<S, N> FormatEvent<S, N> for Lines

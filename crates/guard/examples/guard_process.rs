@@ -1,8 +1,9 @@
 //! The guard process alone, for tests: the subcommand `guard` of the product without the rest.
-//! `agent DATA_DIR PID MILLISECONDS` plays an agent that arms a guard and then hangs;
+//! `agent DATA_DIR PID MILLISECONDS` plays an agent that waits for a line, arms a guard and then
+//! hangs;
 //! `kill DATA_DIR` kills and tells the result.
 
-use pgherd_guard::Guard;
+use pgherd_guard::{Guard, Options, RUNNING_PROGRAM, Stamps};
 use pgherd_model::{Span, Time};
 use rustix::time::{ClockId, clock_gettime};
 use std::error::Error;
@@ -19,7 +20,12 @@ fn now() -> Time {
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|word| word == "guard") {
-        return pgherd_guard::main(args, now, || now().to_string());
+        let stamp = || now().to_string();
+        let stamps = Stamps {
+            text: stamp,
+            json: stamp,
+        };
+        return pgherd_guard::main(args, now, stamps);
     }
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     match play(&args) {
@@ -35,7 +41,7 @@ fn play(args: &[OsString]) -> Result<(), Box<dyn Error>> {
     let words: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
     match words[..] {
         ["kill", data_dir] => {
-            let killed = pgherd_guard::kill(Path::new(data_dir), Span::from_secs(5), now)?;
+            let killed = pgherd_guard::kill(Path::new(data_dir), &[], Span::from_secs(5), now)?;
             println!(
                 "killed {} in {} us",
                 killed.processes,
@@ -44,8 +50,12 @@ fn play(args: &[OsString]) -> Result<(), Box<dyn Error>> {
             Ok(())
         }
         ["agent", data_dir, pid, milliseconds] => {
-            let exe = std::env::current_exe()?;
-            let guard = Guard::spawn(&exe, Path::new(data_dir), now)?;
+            std::io::stdin().read_line(&mut String::new())?;
+            let options = Options {
+                data_dir: data_dir.into(),
+                ..Options::default()
+            };
+            let guard = Guard::spawn(Path::new(RUNNING_PROGRAM), options, now)?;
             let deadline = now() + Span::from_millis(milliseconds.parse()?);
             guard.arm(Some(pid.parse()?), deadline)?;
             println!("armed {}", guard.pid());

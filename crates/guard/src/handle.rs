@@ -1,5 +1,6 @@
 //! The agent's handle of its guard process.
 
+use crate::Options;
 use crate::message::{Order, Packet, Reply, SIZE, Watched};
 use crate::{message, procs, supersede};
 use pgherd_model::{Span, Time};
@@ -7,9 +8,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -35,7 +39,7 @@ pub struct Fired {
 /// deadline and then kills.
 #[derive(Debug)]
 pub struct Guard {
-    data_dir: PathBuf,
+    options: Options,
     clock: fn() -> Time,
     socket: OwnedFd,
     pidfd: OwnedFd,
@@ -55,24 +59,26 @@ struct Heard {
 }
 
 impl Guard {
-    /// Starts `exe guard --data-dir=DATA_DIR` and waits until it answers. `clock` reads
-    /// CLOCK_BOOTTIME. Blocks for some milliseconds, 2 s at most.
+    /// Starts `exe guard ...` and waits until it answers. `clock` reads CLOCK_BOOTTIME. Blocks for
+    /// some milliseconds, 2 s at most. The agent gives [`RUNNING_PROGRAM`](crate::RUNNING_PROGRAM).
     ///
     /// # Errors
     /// When the process cannot be started or does not answer; the text says which.
-    pub fn spawn(exe: &Path, data_dir: &Path, clock: fn() -> Time) -> io::Result<Guard> {
-        let data_dir = std::path::absolute(data_dir)?;
+    pub fn spawn(exe: &Path, options: Options, clock: fn() -> Time) -> io::Result<Guard> {
+        let options = Options {
+            data_dir: std::path::absolute(&options.data_dir)?,
+            ..options
+        };
         let (ours, theirs) = rustix::net::socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
             SocketFlags::CLOEXEC,
             None,
         )?;
-        let mut argument = std::ffi::OsString::from("--data-dir=");
-        argument.push(&data_dir);
         let child = Command::new(exe)
-            .arg("guard")
-            .arg(argument)
+            // The running program has a path that says nothing to people.
+            .arg0(OsStr::from_bytes(crate::NAME.to_bytes()))
+            .args(options.to_args())
             // Nothing of the agent's environment (it may hold passwords) is needed.
             .env_clear()
             .current_dir("/")
@@ -85,7 +91,7 @@ impl Guard {
         let pidfd = pidfd_open(pid, PidfdFlags::empty())
             .map_err(|error| told(&error.into(), "cannot watch the guard (pidfd_open)"))?;
         let guard = Guard {
-            data_dir,
+            options,
             clock,
             socket: ours,
             pidfd,
@@ -110,7 +116,7 @@ impl Guard {
             None => None,
             Some(pid) => Some(Watched {
                 pid,
-                started: procs::started_in(&self.data_dir, pid)?,
+                started: procs::started_in(&self.options.data_dir, &self.options.programs, pid)?,
             }),
         };
         match self.ask(Order::Arm { watched, deadline })? {
@@ -195,7 +201,7 @@ impl Guard {
     /// # Errors
     /// When `/proc` cannot be read or one of them cannot be ended.
     pub fn supersede_others(&self) -> io::Result<usize> {
-        supersede::end_others(&self.data_dir, self.pid, self.clock)
+        supersede::end_others(&self.options.data_dir, self.pid, self.clock)
     }
 
     /// Sends an order and waits for its answer: the deadline then in force.

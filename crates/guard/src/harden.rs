@@ -37,6 +37,8 @@ fn close(fd: RawFd) {
 /// A session of its own (no signal of a terminal reaches it), a high priority, and the kernel's
 /// promise to spare it when memory is short. Failures are harmless.
 pub(crate) fn stand_apart() {
+    // Started by another path, which the kernel would call it by.
+    let _ = rustix::thread::set_name(crate::NAME);
     let _ = rustix::process::setsid();
     let _ = setpriority_process(None, -10);
     let _ = fs::write("/proc/self/oom_score_adj", "-1000");

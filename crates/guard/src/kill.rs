@@ -70,14 +70,20 @@ impl std::error::Error for KillError {
 }
 
 /// Kills every process of the data directory so that nothing is acknowledged after it returns
-/// `Ok`; nothing to kill is `Ok`, too. Blocks: milliseconds, unless processes hang in the kernel,
+/// `Ok`; nothing to kill is `Ok`, too. `programs`: names of the server program besides the usual
+/// ones. Blocks: milliseconds, unless processes hang in the kernel,
 /// then `budget` (at least 100 ms). `clock` reads CLOCK_BOOTTIME. Works on stopped processes.
 ///
 /// # Errors
 /// When something is left at the end of the budget, or `/proc` cannot be read. Calling again
 /// goes on.
-pub fn kill(data_dir: &Path, budget: Span, clock: fn() -> Time) -> Result<Killed, KillError> {
-    kill_as_planned(data_dir, &Plan::starting(clock(), budget), clock)
+pub fn kill(
+    data_dir: &Path,
+    programs: &[String],
+    budget: Span,
+    clock: fn() -> Time,
+) -> Result<Killed, KillError> {
+    kill_as_planned(data_dir, programs, &Plan::starting(clock(), budget), clock)
 }
 
 /// [`kill`] with a plan of one's own: SIGQUIT first, where there is time for it.
@@ -86,10 +92,11 @@ pub fn kill(data_dir: &Path, budget: Span, clock: fn() -> Time) -> Result<Killed
 /// As [`kill`].
 pub fn kill_as_planned(
     data_dir: &Path,
+    programs: &[String],
     plan: &Plan,
     clock: fn() -> Time,
 ) -> Result<Killed, KillError> {
-    run(&mut Scanner::new(data_dir), plan, clock)
+    run(&mut Scanner::new(data_dir, programs), plan, clock)
 }
 
 /// The same with a scanner that may know processes already.

@@ -51,10 +51,19 @@ mod harden;
 mod keeper;
 mod kill;
 mod message;
+mod options;
 mod process;
 pub mod procs;
 mod supersede;
 
 pub use handle::{Fired, Guard};
 pub use kill::{KillError, Killed, kill, kill_as_planned};
-pub use process::main;
+pub use options::Options;
+pub use process::{Stamps, main};
+
+/// The program that runs now, also when its file has been replaced or removed since: what an agent
+/// starts its guard from, so that both are of one version.
+pub const RUNNING_PROGRAM: &str = "/proc/self/exe";
+
+/// What a guard is called in lists of processes.
+pub(crate) const NAME: &std::ffi::CStr = c"pgherd";

@@ -1,5 +1,6 @@
 //! The guard process: waits for orders, the deadline and the end of the postmaster.
 
+use crate::Options;
 use crate::harden;
 use crate::keeper::Keeper;
 use crate::kill::{self, KillError};
@@ -15,10 +16,9 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// One round of killing; after it, what is left is reported and the next round begins. 0.15 L
@@ -28,26 +28,34 @@ const ROUND: Span = Span::from_millis(300);
 /// How often a guard without agent looks whether leftovers of a dead postmaster are still there.
 const LEFTOVERS_EVERY: Span = Span::from_millis(50);
 
+/// The time as the agent's log lines give it. Neither may need a file after its first call: they
+/// are called when the disk may hang.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamps {
+    /// At the beginning of a line.
+    pub text: fn() -> String,
+    /// In a line of JSON.
+    pub json: fn() -> String,
+}
+
 /// Body of the hidden subcommand `pgherd guard --data-dir=DIR`. `args`: what follows the word
 /// `guard`. `clock` reads CLOCK_BOOTTIME. Standard input must be the socket that
 /// [`Guard::spawn`](crate::Guard::spawn) gives. Call it before any thread or runtime exists.
-/// `stamp` gives the time as the agent's log lines begin with it; it must need no file after its
-/// first call, since it is called when the disk may hang.
 ///
 /// Exit code 0: not needed any more; 1: cannot guard; 2: called in another way.
 pub fn main(
     args: impl IntoIterator<Item = OsString>,
     clock: fn() -> Time,
-    stamp: fn() -> String,
+    stamps: Stamps,
 ) -> ExitCode {
     harden::close_inherited();
-    let Some(data_dir) = data_dir(args) else {
+    let Some(options) = Options::from_args(args) else {
         eprintln!("usage: pgherd guard --data-dir=DIR (started by the agent only)");
         return ExitCode::from(2);
     };
     harden::stand_apart();
-    rehearse(&data_dir, clock);
-    let voice = Voice::new(&data_dir, stamp);
+    rehearse(&options, clock);
+    let voice = Voice::new(options, stamps);
     let locked = harden::lock_memory();
     if let Err(why) = &locked {
         voice.say("WARNING", why);
@@ -64,9 +72,10 @@ pub fn main(
 
 /// Runs most of what firing runs, harming nobody: then memory and program are there when they
 /// are locked, and need no disk later.
-fn rehearse(data_dir: &Path, clock: fn() -> Time) {
-    let _ = procs::look(data_dir, clock());
-    let _ = kill::kill(&data_dir.join("no such directory"), ROUND, clock);
+fn rehearse(options: &Options, clock: fn() -> Time) {
+    let (data_dir, programs) = (&options.data_dir, &options.programs);
+    let _ = procs::look(data_dir, programs, clock());
+    let _ = kill::kill(&data_dir.join("no such directory"), programs, ROUND, clock);
     if let Ok(me) = procs::identify(std::process::id()) {
         // Its own pid with another start time: found out before anything is sent.
         let stranger = Process {
@@ -111,7 +120,7 @@ impl Sentry {
             clock,
             locked,
             keeper: Keeper::default(),
-            scanner: Scanner::new(&voice.data_dir),
+            scanner: voice.options.scanner(),
             voice,
             timer,
             postmaster: None,
@@ -165,7 +174,7 @@ impl Sentry {
     fn obey(&mut self, packet: Packet<Order>) {
         let reply = self.keeper.apply(packet.body);
         if let Order::Arm { watched, .. } = packet.body {
-            self.scanner = Scanner::new(&self.voice.data_dir);
+            self.scanner = self.voice.options.scanner();
             self.postmaster = None;
             if let Some(watched) = watched {
                 let process = Process {
@@ -293,30 +302,19 @@ fn ended(pidfd: &OwnedFd) -> bool {
     matches!(poll(&mut fds, Some(&procs::timespec(Span::ZERO))), Ok(1))
 }
 
-/// The data directory named in the arguments, absolute.
-fn data_dir(args: impl IntoIterator<Item = OsString>) -> Option<PathBuf> {
-    let mut args = args.into_iter();
-    let argument = args.next()?;
-    let path = argument.as_bytes().strip_prefix(b"--data-dir=")?;
-    let path = PathBuf::from(OsString::from_vec(path.to_vec()));
-    (path.is_absolute() && args.next().is_none()).then_some(path)
-}
-
 /// Speaks to the agent's standard error, in lines like the agent's.
 #[derive(Clone)]
 struct Voice {
-    data_dir: PathBuf,
-    stamp: fn() -> String,
+    options: Options,
+    stamps: Stamps,
 }
 
 impl Voice {
-    fn new(data_dir: &Path, stamp: fn() -> String) -> Voice {
+    fn new(options: Options, stamps: Stamps) -> Voice {
+        let voice = Voice { options, stamps };
         // Whatever it has to read, it reads now.
-        stamp();
-        Voice {
-            data_dir: data_dir.to_path_buf(),
-            stamp,
-        }
+        voice.line("INFO", "");
+        voice
     }
 
     /// One line, unless that would block: nobody may read it any more.
@@ -331,13 +329,35 @@ impl Voice {
     }
 
     fn line(&self, level: &str, what: &str) -> String {
+        let data_dir = self.options.data_dir.display();
+        let message = format!("guard {} of {data_dir}: {what}", std::process::id());
+        if !self.options.json {
+            return format!("{} {level}: {message}\n", (self.stamps.text)());
+        }
+        // As the agent's JSON calls it.
+        let level = level.strip_suffix("ING").unwrap_or(level);
         format!(
-            "{} {level}: guard {} of {}: {what}\n",
-            (self.stamp)(),
-            std::process::id(),
-            self.data_dir.display()
+            "{{\"timestamp\":\"{}\",\"level\":\"{level}\",\"fields\":{{\"message\":\"{}\"}},\
+             \"target\":\"pgherd_guard\"}}\n",
+            (self.stamps.json)(),
+            escaped(&message)
         )
     }
+}
+
+/// As the content of a string in JSON.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c < ' ' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -346,11 +366,25 @@ mod tests {
 
     #[test]
     fn lines_begin_with_time_and_level_like_the_agents() {
-        let voice = Voice::new(Path::new("/data"), || "2026-11-21 00:21:27,566".to_owned());
-        let expected = format!(
-            "2026-11-21 00:21:27,566 WARNING: guard {} of /data: fired\n",
-            std::process::id()
-        );
+        let stamps = Stamps {
+            text: || "2026-11-21 00:21:27,566".to_owned(),
+            json: || "2026-11-20T23:21:27.566000Z".to_owned(),
+        };
+        let mut options = Options {
+            data_dir: "/data".into(),
+            ..Options::default()
+        };
+        let me = std::process::id();
+        let voice = Voice::new(options.clone(), stamps);
+        let expected = format!("2026-11-21 00:21:27,566 WARNING: guard {me} of /data: fired\n");
         assert_eq!(voice.line("WARNING", "fired"), expected);
+        options.json = true;
+        let voice = Voice::new(options, stamps);
+        let expected = format!(
+            "{{\"timestamp\":\"2026-11-20T23:21:27.566000Z\",\"level\":\"WARN\",\"fields\":\
+             {{\"message\":\"guard {me} of /data: \\\"x\\\" \\\\ \\u000a\"}},\
+             \"target\":\"pgherd_guard\"}}\n"
+        );
+        assert_eq!(voice.line("WARNING", "\"x\" \\ \n"), expected);
     }
 }

@@ -4,16 +4,18 @@
 //! A process belongs to it when
 //! - its program is PostgreSQL's and its working directory is the data directory (postmaster and
 //!   backends change into it and stay), or
+//! - it stands there under any name, and calls itself `postgres: ...` or is attached to the shared
+//!   memory that `postmaster.pid` names, or
 //! - a process that belongs to it is its parent, or a backend leads its session (the shells of
 //!   `archive_command`, `restore_command`, `COPY ... PROGRAM`, also after their parent died), or
 //! - an earlier look of the same [`Scanner`] found it.
 //!
 //! A shell that merely stands in the directory has another program and another parent, so it is
-//! left alone. `postmaster.pid` is a hint only: the pid in it counts when the process meets the
-//! first rule.
+//! left alone. `postmaster.pid` is a hint only: the pid in it counts when the process meets one of the
+//! first two rules.
 
 use pgherd_ha::fence::{Facts, Postmaster, Process};
-use pgherd_model::{Span, Time};
+use pgherd_model::{SERVER_PROGRAMS, SharedMemory, Span, Time};
 use rustix::event::Timespec;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -24,9 +26,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Names of PostgreSQL's server program.
-const SERVERS: [&str; 3] = ["postgres", "postmaster", "edb-postgres"];
-
 /// Device and inode.
 type Place = (u64, u64);
 
@@ -36,8 +35,20 @@ struct Stat {
     process: Process,
     session: u32,
     state: u8,
-    /// Its name is that of PostgreSQL's server program.
-    is_named_server: bool,
+    name: Name,
+}
+
+/// What the kernel keeps of a program's name: 15 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Name([u8; 15]);
+
+impl Name {
+    fn of(name: &[u8]) -> Name {
+        let mut kept = [0; 15];
+        let length = name.len().min(kept.len());
+        kept[..length].copy_from_slice(&name[..length]);
+        Name(kept)
+    }
 }
 
 impl Stat {
@@ -51,8 +62,12 @@ impl Stat {
 #[derive(Debug)]
 pub struct Scanner {
     data_dir: PathBuf,
+    /// Names of the server program besides the usual ones.
+    programs: Vec<String>,
     /// The directory itself; more than one when it was replaced between two looks.
     places: Vec<Place>,
+    /// Its paths without links, as the kernel tells a working directory.
+    paths: Vec<PathBuf>,
     postmaster: Option<Process>,
     /// Everything found so far, by pid: start time.
     known: BTreeMap<u32, u64>,
@@ -61,11 +76,14 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// For this data directory, which need not exist yet.
-    pub fn new(data_dir: &Path) -> Scanner {
+    /// For this data directory, which need not exist yet. `programs`: names of the server program
+    /// besides the usual ones.
+    pub fn new(data_dir: &Path, programs: &[String]) -> Scanner {
         let mut scanner = Scanner {
             data_dir: data_dir.to_path_buf(),
+            programs: programs.to_vec(),
             places: Vec::new(),
+            paths: Vec::new(),
             postmaster: None,
             known: BTreeMap::new(),
             sessions: BTreeSet::new(),
@@ -124,6 +142,7 @@ impl Scanner {
                 let place = (found.dev(), found.ino());
                 if !self.places.contains(&place) {
                     self.places.push(place);
+                    self.paths.extend(fs::canonicalize(&self.data_dir));
                 }
                 Ok(())
             }
@@ -201,25 +220,49 @@ impl Scanner {
         }
     }
 
-    /// The first rule: PostgreSQL's program, standing in the data directory.
+    /// The first two rules: PostgreSQL's program, standing in the data directory, or another one
+    /// that can only be PostgreSQL's.
     fn is_server(&self, stat: &Stat) -> bool {
         let pid = stat.process.pid;
-        let is_server = match fs::read_link(format!("/proc/{pid}/exe")) {
+        match fs::read_link(format!("/proc/{pid}/exe")) {
             Ok(program) => {
                 let name = program.file_name().and_then(|name| name.to_str());
                 // So the kernel marks a program that an upgrade has replaced.
                 let name = name.map(|name| name.strip_suffix(" (deleted)").unwrap_or(name));
-                name.is_some_and(|name| SERVERS.contains(&name))
+                if name.is_some_and(|name| self.servers().any(|server| server == name)) {
+                    self.stands_here(pid)
+                } else {
+                    self.serves_here(pid)
+                }
             }
             // It has begun to exit and may still hold shared memory and sockets, or it is a
             // kernel thread, which stands in no data directory.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => stat.is_named_server,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut servers = self.servers();
+                servers.any(|server| Name::of(server.as_bytes()) == stat.name)
+                    && self.stands_here(pid)
+            }
             // Somebody else's.
             Err(_) => false,
-        };
-        is_server
-            && fs::metadata(format!("/proc/{pid}/cwd"))
-                .is_ok_and(|found| self.places.contains(&(found.dev(), found.ino())))
+        }
+    }
+
+    fn servers(&self) -> impl Iterator<Item = &str> {
+        let told = self.programs.iter().map(String::as_str);
+        SERVER_PROGRAMS.into_iter().chain(told)
+    }
+
+    fn stands_here(&self, pid: u32) -> bool {
+        fs::metadata(format!("/proc/{pid}/cwd"))
+            .is_ok_and(|found| self.places.contains(&(found.dev(), found.ino())))
+    }
+
+    /// The second rule. Any process is asked this, so the path comes first, which the kernel tells
+    /// without a look at a disk: a stranger may stand on one that hangs.
+    fn serves_here(&self, pid: u32) -> bool {
+        fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|path| self.paths.contains(&path))
+            && self.stands_here(pid)
+            && (is_titled(pid) || is_attached(pid, &self.data_dir))
     }
 }
 
@@ -227,9 +270,9 @@ impl Scanner {
 ///
 /// # Errors
 /// When it is not, or may not be inspected; the text says so.
-pub fn started_in(data_dir: &Path, pid: u32) -> io::Result<u64> {
+pub fn started_in(data_dir: &Path, programs: &[String], pid: u32) -> io::Result<u64> {
     let stat = read_stat(pid)?;
-    if stat.is_dead() || !Scanner::new(data_dir).is_server(&stat) {
+    if stat.is_dead() || !Scanner::new(data_dir, programs).is_server(&stat) {
         return Err(io::Error::new(
             io::ErrorKind::NotFound,
             format!(
@@ -253,8 +296,8 @@ pub fn identify(pid: u32) -> io::Result<Process> {
 ///
 /// # Errors
 /// As [`Scanner::look`].
-pub fn look(data_dir: &Path, now: Time) -> io::Result<Facts> {
-    Scanner::new(data_dir).look(now)
+pub fn look(data_dir: &Path, programs: &[String], now: Time) -> io::Result<Facts> {
+    Scanner::new(data_dir, programs).look(now)
 }
 
 /// Opens a process, provided that it is still the one that was seen. `None`: it is gone.
@@ -356,7 +399,7 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
         },
         session,
         state,
-        is_named_server: SERVERS.iter().any(|server| server.as_bytes() == name),
+        name: Name::of(name),
     })
 }
 
@@ -373,6 +416,14 @@ fn is_titled(pid: u32) -> bool {
     let read = fs::File::open(format!("/proc/{pid}/cmdline"))
         .and_then(|mut file| file.read_exact(&mut start));
     read.is_ok() && start == *b"postgres: "
+}
+
+/// Whether it is attached to the shared memory of the server that `postmaster.pid` names.
+fn is_attached(pid: u32, data_dir: &Path) -> bool {
+    let pid_file = fs::read_to_string(data_dir.join("postmaster.pid")).unwrap_or_default();
+    SharedMemory::of_pid_file(&pid_file).is_some_and(|memory| {
+        fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| memory.is_in_maps(&maps))
+    })
 }
 
 fn raw(pid: u32) -> Option<Pid> {
@@ -397,7 +448,7 @@ mod tests {
             }
         );
         assert_eq!((stat.session, stat.state), (4699, b'R'));
-        assert!(!stat.is_named_server);
+        assert_eq!(stat.name, Name::of(b"a) S 1 (b"));
         assert_eq!(parse_stat(b"4711 (a"), None);
         assert_eq!(parse_stat(b")("), None);
         assert_eq!(parse_stat(b""), None);
@@ -421,7 +472,7 @@ mod tests {
     fn nobody_is_found_in_a_directory_without_postgres() {
         let here = std::env::current_dir().unwrap();
         // This test process stands there, as an operator's shell may.
-        let facts = look(&here, Time::ZERO).unwrap();
+        let facts = look(&here, &[], Time::ZERO).unwrap();
         assert_eq!(facts.postmaster, Postmaster::Dead);
         assert_eq!(facts.others, []);
     }

@@ -4,6 +4,7 @@
 //! container's `/data` is not ours); there are no pid files, because data directories are copied
 //! with all their files.
 
+use crate::options::guarded;
 use crate::procs;
 use pgherd_ha::fence::Process;
 use pgherd_model::{Span, Time};
@@ -11,9 +12,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// How long one may take to follow SIGTERM. A stopped one cannot.
 const PATIENCE: Span = Span::from_millis(250);
@@ -71,16 +72,6 @@ fn is_guard_of(pid: u32, data_dir: &Path) -> bool {
             .is_some_and(|theirs| same_directory(pid, &theirs, data_dir))
 }
 
-/// The data directory in a guard's command line.
-fn guarded(cmdline: &[u8]) -> Option<PathBuf> {
-    let mut words = cmdline.split(|byte| *byte == 0).skip(1);
-    if words.next()? != b"guard" {
-        return None;
-    }
-    let path = words.find_map(|word| word.strip_prefix(b"--data-dir="))?;
-    Some(PathBuf::from(std::ffi::OsString::from_vec(path.to_vec())))
-}
-
 /// Whether `theirs` means for that process what `ours` means for us.
 fn same_directory(pid: u32, theirs: &Path, ours: &Path) -> bool {
     let root = format!("/proc/{pid}/root");
@@ -100,26 +91,4 @@ fn same_directory(pid: u32, theirs: &Path, ours: &Path) -> bool {
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let found = fs::metadata(path).ok()?;
     Some((found.dev(), found.ino()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn command_lines() {
-        for (line, dir) in [
-            (
-                "/usr/bin/pgherd\0guard\0--data-dir=/data/a b\0",
-                Some("/data/a b"),
-            ),
-            ("pgherd\0guard\0--data-dir=/data", Some("/data")),
-            ("pgherd\0agent\0--data-dir=/data\0", None),
-            ("vi\0/x/guard\0--data-dir=/data\0", None),
-            ("grep\0guard\0", None),
-            ("", None),
-        ] {
-            assert_eq!(guarded(line.as_bytes()), dir.map(PathBuf::from), "{line:?}");
-        }
-    }
 }

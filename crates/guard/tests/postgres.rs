@@ -30,6 +30,21 @@ struct Primary {
 
 impl Primary {
     fn start() -> Primary {
+        let dir = Primary::made();
+        let postmaster = Primary::launch(dir.path());
+        Primary { dir, postmaster }
+    }
+
+    /// Under a name that nobody knows.
+    fn start_renamed() -> Primary {
+        let dir = Primary::made();
+        let server = dir.path().join("server-of-our-own");
+        std::fs::copy(program("postgres"), &server).unwrap();
+        let postmaster = Primary::launch_as(&server, dir.path());
+        Primary { dir, postmaster }
+    }
+
+    fn made() -> TempDir {
         let dir = tempfile::tempdir().unwrap();
         let mode = std::fs::Permissions::from_mode(0o777);
         std::fs::set_permissions(dir.path(), mode).unwrap();
@@ -39,12 +54,15 @@ impl Primary {
             .output()
             .unwrap();
         assert!(initdb.status.success(), "{initdb:?}");
-        let postmaster = Primary::launch(dir.path());
-        Primary { dir, postmaster }
+        dir
     }
 
     fn launch(dir: &Path) -> Running {
-        let child = as_postgres(&program("postgres"))
+        Primary::launch_as(&program("postgres"), dir)
+    }
+
+    fn launch_as(server: &Path, dir: &Path) -> Running {
+        let child = as_postgres(server)
             .arg("-D")
             .arg(dir.join("data"))
             .arg("-k")
@@ -83,7 +101,7 @@ impl Primary {
 
 impl Drop for Primary {
     fn drop(&mut self) {
-        let _ = pgherd_guard::kill(&self.data(), Span::from_secs(5), now);
+        let _ = pgherd_guard::kill(&self.data(), &[], Span::from_secs(5), now);
     }
 }
 
@@ -276,7 +294,7 @@ fn nothing_is_acknowledged_after_the_kill_and_nothing_acknowledged_is_lost() {
     until("every client commits", || {
         load.count.load(Ordering::Relaxed) > 600
     });
-    let killed = pgherd_guard::kill(&primary.data(), Span::from_secs(5), now).unwrap();
+    let killed = pgherd_guard::kill(&primary.data(), &[], Span::from_secs(5), now).unwrap();
     // At once: no process is left that could say anything more.
     assert!(load.is_cut_off());
     println!("{killed:?}");
@@ -316,7 +334,7 @@ fn stopped_processes_long_statements_and_archive_commands_end_too() {
     });
     kill_process(Pid::from_raw(stopped).unwrap(), Signal::STOP).unwrap();
     primary.postmaster.signal(Signal::STOP);
-    let killed = pgherd_guard::kill(&primary.data(), Span::from_secs(5), now).unwrap();
+    let killed = pgherd_guard::kill(&primary.data(), &[], Span::from_secs(5), now).unwrap();
     assert!(ready(&busy.socket, PollFlags::HUP, Span::ZERO));
     assert!(ready(&observer.socket, PollFlags::HUP, Span::ZERO));
     println!("{killed:?}");
@@ -331,7 +349,7 @@ fn where_there_is_time_it_is_asked_to_quit() {
     client.send("select pg_sleep(60)").unwrap();
     let mut plan = Plan::starting(now(), PATIENCE);
     plan.quit = Some(PATIENCE / 2);
-    let killed = pgherd_guard::kill_as_planned(&primary.data(), &plan, now).unwrap();
+    let killed = pgherd_guard::kill_as_planned(&primary.data(), &[], &plan, now).unwrap();
     println!("{killed:?}");
     assert_eq!(killed.processes, 0, "nobody had to be killed");
     assert!(
@@ -351,10 +369,33 @@ fn leftovers_of_a_dead_postmaster_are_killed() {
         .unwrap();
     primary.postmaster.signal(Signal::KILL);
     assert!(ends_within(&primary.postmaster.pidfd(), PATIENCE));
-    let killed = pgherd_guard::kill(&primary.data(), Span::from_secs(5), now).unwrap();
+    let killed = pgherd_guard::kill(&primary.data(), &[], Span::from_secs(5), now).unwrap();
     println!("{killed:?}");
     assert!(ready(&client.socket, PollFlags::HUP, Span::ZERO));
     assert_eq!(primary.rows_after_restart(), [""; 0]);
+}
+
+/// The shared memory says whose it is, and what is left of it calls itself PostgreSQL's.
+#[test]
+fn a_server_by_an_unknown_name_is_killed_as_well() {
+    let primary = Primary::start_renamed();
+    let client = primary.client();
+    client.send("select pg_sleep(60)").unwrap();
+    let killed = pgherd_guard::kill(&primary.data(), &[], Span::from_secs(5), now).unwrap();
+    assert!(killed.processes >= 5, "{killed:?}");
+    assert!(ends_within(&primary.postmaster.pidfd(), Span::ZERO));
+    assert!(ready(&client.socket, PollFlags::HUP, Span::ZERO));
+
+    let primary = Primary::start_renamed();
+    let mut client = primary.client();
+    client.send("select pg_backend_pid()").unwrap();
+    let backend: i32 = client.rows().unwrap()[0].parse().unwrap();
+    kill_process(Pid::from_raw(backend).unwrap(), Signal::STOP).unwrap();
+    primary.postmaster.signal(Signal::KILL);
+    assert!(ends_within(&primary.postmaster.pidfd(), PATIENCE));
+    let killed = pgherd_guard::kill(&primary.data(), &[], Span::from_secs(5), now).unwrap();
+    assert!(killed.processes >= 1, "{killed:?}");
+    assert!(ready(&client.socket, PollFlags::HUP, Span::ZERO));
 }
 
 /// As PostgreSQL's own user, as agents run: without any privilege.

@@ -4,10 +4,10 @@
 
 mod support;
 
-use pgherd_guard::Guard;
+use pgherd_guard::{Guard, Options};
 use pgherd_model::{Span, Time};
 use rustix::process::{Pid, Signal, kill_process};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -26,14 +26,18 @@ struct Fake {
 
 impl Fake {
     fn start() -> Fake {
+        Fake::start_as("postgres", "edb-postgres")
+    }
+
+    /// Its child is a server as well, and found as such when the postmaster is dead.
+    fn start_as(postmaster: &str, child: &str) -> Fake {
         let dir = tempfile::tempdir().unwrap();
-        let server = dir.path().join("postgres");
+        let server = dir.path().join(postmaster);
         std::fs::copy("/bin/sh", &server).unwrap();
-        // Its child is a server as well, and found as such when the postmaster is dead.
-        std::fs::copy("/bin/sleep", dir.path().join("edb-postgres")).unwrap();
+        std::fs::copy("/bin/sleep", dir.path().join(child)).unwrap();
         std::fs::create_dir(dir.path().join("data")).unwrap();
         let mut child = Command::new(&server)
-            .args(["-c", "../edb-postgres 1000 & echo $!; wait; read x"])
+            .args(["-c", &format!("../{child} 1000 & echo $!; wait; read x")])
             .current_dir(dir.path().join("data"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -56,7 +60,12 @@ impl Fake {
     }
 
     fn guard(&self) -> Guard {
-        Guard::spawn(&guard_program(), &self.data(), now).unwrap()
+        self.guard_of(&[])
+    }
+
+    fn guard_of(&self, programs: &[&str]) -> Guard {
+        let options = options(&self.data(), programs);
+        Guard::spawn(&guard_program(), options, now).unwrap()
     }
 
     /// Kills the child, unless it is dead already.
@@ -74,6 +83,14 @@ impl Fake {
 impl Drop for Fake {
     fn drop(&mut self) {
         self.end_child();
+    }
+}
+
+fn options(data_dir: &Path, programs: &[&str]) -> Options {
+    Options {
+        data_dir: data_dir.to_owned(),
+        programs: programs.iter().map(|name| name.to_string()).collect(),
+        json: false,
     }
 }
 
@@ -198,6 +215,7 @@ fn the_agents_death_does_not_disarm() {
         .arg("agent")
         .arg(fake.data())
         .args([fake.postmaster.pid().to_string(), String::from("500")])
+        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -283,7 +301,7 @@ fn strangers_in_the_data_directory_survive() {
     // A pid file that points to a stranger.
     let file = format!("{}\n{}\n", operator.pid(), fake.data().display());
     std::fs::write(fake.data().join("postmaster.pid"), file).unwrap();
-    let killed = pgherd_guard::kill(&fake.data(), Span::from_secs(5), now).unwrap();
+    let killed = pgherd_guard::kill(&fake.data(), &[], Span::from_secs(5), now).unwrap();
     assert_eq!(killed.processes, 2, "{killed:?}");
     assert!(ends_within(&fake.postmaster.pidfd(), Span::ZERO));
     assert!(operator.runs_for(Span::from_millis(50)));
@@ -297,7 +315,7 @@ fn strangers_in_the_data_directory_survive() {
         "{error}"
     );
     // Nothing left: nothing to do.
-    let killed = pgherd_guard::kill(&fake.data(), Span::from_secs(5), now).unwrap();
+    let killed = pgherd_guard::kill(&fake.data(), &[], Span::from_secs(5), now).unwrap();
     assert_eq!(killed.processes, 0);
 }
 
@@ -322,6 +340,64 @@ fn a_new_guard_supersedes_the_old_one() {
     new.disarm().unwrap();
 }
 
+/// The real program behind a link, or a renamed one: the guard is told its name.
+#[test]
+fn a_server_by_another_name_is_guarded() {
+    // Longer than what the kernel keeps of it.
+    let fake = Fake::start_as("postgres-of-our-own-making", "its-child");
+    let nobody = pgherd_guard::kill(&fake.data(), &[], Span::from_secs(5), now).unwrap();
+    assert_eq!(nobody.processes, 0, "it could be anything");
+    assert!(fake.guard().arm(fake.pid(), after(60_000)).is_err());
+    let child = pidfd_of(fake.child);
+    let guard = fake.guard_of(&["postgres-of-our-own-making"]);
+    guard.arm(fake.pid(), after(300)).unwrap();
+    assert!(ends_within(&fake.postmaster.pidfd(), PATIENCE));
+    assert!(ends_within(&child, PATIENCE));
+
+    let fake = Fake::start_as("server-15", "its-child");
+    let programs = ["server-15".to_owned()];
+    let killed = pgherd_guard::kill(&fake.data(), &programs, Span::from_secs(5), now).unwrap();
+    assert_eq!(killed.processes, 2);
+}
+
+/// An upgrade of the package while the agent runs.
+#[test]
+fn a_guard_can_be_started_when_the_programs_file_was_replaced() {
+    let fake = Fake::start();
+    let program = fake.dir.path().join("pgherd");
+    std::fs::copy(guard_program(), &program).unwrap();
+    let mut agent = Running(
+        Command::new(&program)
+            .arg("agent")
+            .arg(fake.data())
+            .args([fake.postmaster.pid().to_string(), String::from("60000")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let exe = format!("/proc/{}/exe", agent.pid());
+    until("the agent runs", || {
+        std::fs::read_link(&exe).is_ok_and(|exe| exe == program)
+    });
+    std::fs::remove_file(&program).unwrap();
+    std::fs::copy("/bin/false", &program).unwrap();
+    agent.0.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let mut line = String::new();
+    BufReader::new(agent.0.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let guard: u32 = line.trim().strip_prefix("armed ").unwrap().parse().unwrap();
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{guard}/{file}")).unwrap();
+    assert_eq!(read("comm"), "pgherd\n");
+    assert!(
+        read("cmdline").starts_with("pgherd\0guard\0--data-dir="),
+        "{}",
+        read("cmdline")
+    );
+    kill_process(raw(guard), Signal::TERM).unwrap();
+}
+
 #[test]
 fn its_death_is_seen_and_kills_nobody() {
     let fake = Fake::start();
@@ -343,9 +419,10 @@ fn its_death_is_seen_and_kills_nobody() {
 #[test]
 fn a_program_that_is_no_guard_is_an_error() {
     let data = tempfile::tempdir().unwrap();
-    let error = Guard::spawn(Path::new("/nowhere/pgherd"), data.path(), now).unwrap_err();
+    let options = || options(data.path(), &[]);
+    let error = Guard::spawn(Path::new("/nowhere/pgherd"), options(), now).unwrap_err();
     assert!(error.to_string().contains("/nowhere/pgherd"), "{error}");
-    assert!(Guard::spawn(Path::new("/bin/false"), data.path(), now).is_err());
+    assert!(Guard::spawn(Path::new("/bin/false"), options(), now).is_err());
 }
 
 /// Prints what the guard costs; its private memory stays well below 1 MB.

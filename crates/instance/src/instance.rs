@@ -129,6 +129,12 @@ impl Instance {
         process::handle(self).await
     }
 
+    /// File names under which the server's program may run here: whoever looks for its processes
+    /// needs them. Looks at files, and may block as long as they do.
+    pub fn server_programs(&self) -> Vec<String> {
+        process::server_names(self)
+    }
+
     /// What postmaster.pid says about accepting connections: no query, no wait.
     pub async fn readiness(&self) -> Readiness {
         process::readiness(self).await

@@ -25,7 +25,7 @@ enum Useless {
 
 /// Removes the useless ones before a start.
 pub(crate) async fn clear(instance: &Instance) -> Result<()> {
-    let (data_dir, server) = (instance.path().to_owned(), process::server_name(instance));
+    let (data_dir, looked_at) = (instance.path().to_owned(), instance.clone());
     let effective = conf::effective(instance);
     let configured = effective.values.get("unix_socket_directories");
     let sockets = socket_locks(
@@ -34,6 +34,7 @@ pub(crate) async fn clear(instance: &Instance) -> Result<()> {
         instance.options().port,
     );
     blocking("looking at lock files", move || {
+        let server = process::server_names(&looked_at);
         let own = data_dir.join("postmaster.pid");
         if let Some(why) = useless(&own, &server) {
             remove(&own, why, &data_dir, &server)?;
@@ -62,7 +63,7 @@ fn socket_locks(data_dir: &Path, directories: &str, port: u16) -> Vec<PathBuf> {
 
 /// A socket's directory is shared with other clusters: an empty file may be one that somebody else
 /// is about to write, and one that names a zombie must name our data directory too.
-fn clear_socket_lock(path: &Path, data_dir: &Path, server: &str) -> Result<()> {
+fn clear_socket_lock(path: &Path, data_dir: &Path, server: &[String]) -> Result<()> {
     let mut found = useless(path, server);
     if found == Some(Useless::Empty) {
         let age = fs::metadata(path)
@@ -86,7 +87,7 @@ fn clear_socket_lock(path: &Path, data_dir: &Path, server: &str) -> Result<()> {
 }
 
 /// Looks at one lock file of this user.
-fn useless(path: &Path, server: &str) -> Option<Useless> {
+fn useless(path: &Path, server: &[String]) -> Option<Useless> {
     let meta = fs::symlink_metadata(path).ok()?;
     if !meta.is_file() || meta.uid() != rustix::process::geteuid().as_raw() {
         return None;
@@ -126,8 +127,8 @@ fn memory_is_attached(pid_file: &str) -> bool {
 
 /// Removes a file that was looked at before. The scan comes after that look: whoever makes a lock
 /// file works in the data directory already, and nobody can replace one that PostgreSQL refuses.
-fn remove(path: &Path, why: Useless, data_dir: &Path, server: &str) -> Result<()> {
-    if !process::members(&[data_dir.to_owned()], &[server.to_owned()]).is_empty() {
+fn remove(path: &Path, why: Useless, data_dir: &Path, server: &[String]) -> Result<()> {
+    if !process::members(&[data_dir.to_owned()], server).is_empty() {
         return Err(Error::StillRunning(data_dir.to_owned()));
     }
     files::remove(path)?;
@@ -151,15 +152,19 @@ mod tests {
         );
     }
 
+    fn sleep() -> [String; 1] {
+        ["sleep".to_owned()]
+    }
+
     #[test]
     fn only_what_is_surely_dead() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("postmaster.pid");
         let look = |text: &str| {
             fs::write(&path, text).unwrap();
-            useless(&path, "sleep")
+            useless(&path, &sleep())
         };
-        assert_eq!(useless(&path, "sleep"), None);
+        assert_eq!(useless(&path, &sleep()), None);
         assert_eq!(look(""), Some(Useless::Empty));
         assert_eq!(look("\0\0\0"), Some(Useless::Empty));
         assert_eq!(look("nonsense"), None);
@@ -175,15 +180,19 @@ mod tests {
             assert!(std::time::Instant::now() < deadline);
             std::thread::sleep(Duration::from_millis(2));
         }
-        assert_eq!(useless(&path, "postgres"), None, "another program's");
+        assert_eq!(
+            useless(&path, &["postgres".to_owned()]),
+            None,
+            "another program's"
+        );
         assert_eq!(look(&format!("-{text}")), Some(Useless::Zombie));
         // Another cluster's socket.
         let other = format!("{}\n/elsewhere\n", child.id());
         fs::write(&path, other).unwrap();
-        clear_socket_lock(&path, home.path(), "sleep").unwrap();
+        clear_socket_lock(&path, home.path(), &sleep()).unwrap();
         assert!(path.exists());
         fs::write(&path, &text).unwrap();
-        clear_socket_lock(&path, home.path(), "sleep").unwrap();
+        clear_socket_lock(&path, home.path(), &sleep()).unwrap();
         assert!(!path.exists());
         child.wait().unwrap();
         assert_eq!(look(&text), None, "reaped: PostgreSQL copes");

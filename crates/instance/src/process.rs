@@ -1,15 +1,18 @@
 //! The postmaster as a process: postmaster.pid, pidfd, and what a killed postmaster leaves behind.
-//! A process belongs to the instance when it is a PostgreSQL program whose working directory is
-//! the data directory (compared by device and inode).
+//! A process belongs to the instance when its working directory is the data directory (compared by
+//! device and inode) and its program is PostgreSQL's: by its name, or because it calls itself
+//! `postgres: ...` or is attached to the shared memory that postmaster.pid names. No process must be
+//! overlooked because its program was renamed: its primary would count as down.
 
 use crate::files::blocking;
-use crate::{Error, Instance, Result, datadir};
-use pgherd_model::Postmaster;
+use crate::{Error, Instance, Result, datadir, program};
+use pgherd_model::{Postmaster, SERVER_PROGRAMS, SharedMemory};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -104,6 +107,8 @@ pub(crate) struct PidFile {
     pub(crate) pid: Option<u32>,
     pub(crate) port: Option<u16>,
     pub(crate) socket_dir: Option<String>,
+    /// The first of the addresses that it listens on.
+    pub(crate) listen: Option<String>,
     pub(crate) status: String,
 }
 
@@ -111,13 +116,15 @@ pub(crate) struct PidFile {
 pub(crate) fn parse_pid_file(text: &str) -> Option<PidFile> {
     let lines: Vec<&str> = text.lines().collect();
     let pid: i64 = lines.first()?.trim().parse().ok()?;
+    let some = |at: usize| {
+        let line = lines.get(at).map(|line| line.trim().to_owned());
+        line.filter(|text| !text.is_empty())
+    };
     Some(PidFile {
         pid: u32::try_from(pid).ok().filter(|pid| *pid > 0),
         port: lines.get(3).and_then(|line| line.trim().parse().ok()),
-        socket_dir: lines
-            .get(4)
-            .map(|line| line.trim().to_owned())
-            .filter(|dir| !dir.is_empty()),
+        socket_dir: some(4),
+        listen: some(5),
         status: lines.get(7).unwrap_or(&"").trim().to_owned(),
     })
 }
@@ -150,12 +157,13 @@ fn process(pid: u32) -> Option<Process> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Whether the process has ended as a zombie and ran `program`. A zombie has neither
+/// Whether the process has ended as a zombie and ran one of these programs. A zombie has neither
 /// program nor working directory to look at, only this name.
-pub(crate) fn is_zombie_of(pid: u32, program: &str) -> bool {
+pub(crate) fn is_zombie_of(pid: u32, programs: &[String]) -> bool {
     process(pid).is_some_and(|process| {
         let name = process.name.as_bytes();
-        process.zombie && name == &program.as_bytes()[..program.len().min(15)]
+        let same = |program: &String| name == &program.as_bytes()[..program.len().min(15)];
+        process.zombie && programs.iter().any(same)
     })
 }
 
@@ -172,10 +180,39 @@ pub(crate) fn place(path: &Path) -> Option<(u64, u64)> {
     Some((meta.dev(), meta.ino()))
 }
 
-/// Whether the process runs `program` in the directory at `place`.
-fn works_in(pid: u32, programs: &[String], places: &[(u64, u64)]) -> bool {
-    place(Path::new(&format!("/proc/{pid}/cwd"))).is_some_and(|cwd| places.contains(&cwd))
-        && program_name(pid).is_some_and(|name| programs.contains(&name))
+/// Whether the process works in one of these directories: it runs one of the programs there, or
+/// can only be PostgreSQL's.
+fn works_in(pid: u32, programs: &[String], directories: &[PathBuf]) -> bool {
+    let cwd = PathBuf::from(format!("/proc/{pid}/cwd"));
+    let stands_in = |directory: &&PathBuf| place(&cwd).is_some_and(|p| Some(p) == place(directory));
+    match program_name(pid) {
+        Some(name) if programs.contains(&name) => directories.iter().any(|dir| stands_in(&dir)),
+        // Any process is asked this, so the path comes first, which the kernel tells without a look
+        // at a disk: a stranger may stand on one that hangs.
+        Some(_) => fs::read_link(&cwd).is_ok_and(|path| {
+            let mut here = directories
+                .iter()
+                .filter(|dir| fs::canonicalize(dir).is_ok_and(|dir| dir == path));
+            here.any(|dir| stands_in(&dir) && (is_titled(pid) || is_attached(pid, dir)))
+        }),
+        None => false,
+    }
+}
+
+/// Whether the process calls itself `postgres: ...`, as all children of a postmaster do.
+fn is_titled(pid: u32) -> bool {
+    let mut start = [0; 10];
+    let read = fs::File::open(format!("/proc/{pid}/cmdline"))
+        .and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start == *b"postgres: "
+}
+
+/// Whether it is attached to the shared memory of the server that postmaster.pid names.
+fn is_attached(pid: u32, data_dir: &Path) -> bool {
+    let pid_file = fs::read_to_string(data_dir.join("postmaster.pid")).unwrap_or_default();
+    SharedMemory::of_pid_file(&pid_file).is_some_and(|memory| {
+        fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| memory.is_in_maps(&maps))
+    })
 }
 
 /// All process ids of /proc.
@@ -189,20 +226,31 @@ fn all_pids() -> Vec<u32> {
         .unwrap_or_default()
 }
 
-/// Base name of the server program of this instance.
-pub(crate) fn server_name(instance: &Instance) -> String {
-    let options = &instance.options();
-    let named = options.bin_name.get("postgres").map(String::as_str);
-    Path::new(named.unwrap_or("postgres"))
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
+/// Names under which the server program of this instance may run: those known everywhere, the
+/// configured one, and that of the program behind it, which may be a link. Looks at files.
+pub(crate) fn server_names(instance: &Instance) -> Vec<String> {
+    let mut names: Vec<String> = SERVER_PROGRAMS.map(str::to_owned).to_vec();
+    let configured = instance
+        .options()
+        .bin_name
+        .get("postgres")
+        .map(PathBuf::from);
+    let resolved = program::path(instance, "postgres").and_then(|path| {
+        let resolved = fs::canonicalize(&path).map_err(Error::file("look at", &path))?;
+        Ok([path, resolved])
+    });
+    let paths = configured.into_iter().chain(resolved.into_iter().flatten());
+    for name in paths.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// The living processes of these directories: those that work in them, and their descendants.
 pub(crate) fn members(directories: &[PathBuf], programs: &[String]) -> BTreeSet<u32> {
-    let places: Vec<_> = directories.iter().filter_map(|path| place(path)).collect();
-    if places.is_empty() {
+    if directories.iter().all(|path| place(path).is_none()) {
         return BTreeSet::new();
     }
     let me = std::process::id();
@@ -214,7 +262,7 @@ pub(crate) fn members(directories: &[PathBuf], programs: &[String]) -> BTreeSet<
     let mut found: BTreeSet<u32> = living
         .keys()
         .copied()
-        .filter(|pid| works_in(*pid, programs, &places))
+        .filter(|pid| works_in(*pid, programs, directories))
         .collect();
     loop {
         let more: Vec<u32> = living
@@ -230,14 +278,14 @@ pub(crate) fn members(directories: &[PathBuf], programs: &[String]) -> BTreeSet<
 }
 
 /// Finds the living postmaster through postmaster.pid. A recycled process id is not one: it must
-/// be the server program, work in this directory, and not be a child of another such process.
-fn find_postmaster(data_dir: &Path, server: &str) -> Option<PostmasterHandle> {
+/// be a server of this directory, and not a child of another such process.
+fn find_postmaster(data_dir: &Path, programs: &[String]) -> Option<PostmasterHandle> {
     let pid = read_pid_file(data_dir)?.pid?;
     let handle = PostmasterHandle::open(pid)?;
-    let places = [place(data_dir)?];
-    let programs = [server.to_owned()];
+    let directories = [data_dir.to_owned()];
     let parent = process(pid).filter(|p| !p.zombie)?.parent;
-    let genuine = works_in(pid, &programs, &places) && !works_in(parent, &programs, &places);
+    let genuine =
+        works_in(pid, programs, &directories) && !works_in(parent, programs, &directories);
     // The handle was taken before the checks: what they saw is what it holds, if it still lives.
     (genuine && handle.is_alive()).then_some(handle)
 }
@@ -260,9 +308,10 @@ pub(crate) async fn handle(instance: &Instance) -> Option<PostmasterHandle> {
     if let Some(handle) = remembered(instance) {
         return Some(handle);
     }
-    let (data_dir, server) = (instance.path().to_owned(), server_name(instance));
+    let looked_at = instance.clone();
     let found = blocking("looking for the postmaster", move || {
-        Ok(find_postmaster(&data_dir, &server))
+        let programs = server_names(&looked_at);
+        Ok(find_postmaster(looked_at.path(), &programs))
     })
     .await
     .ok()??;
@@ -286,7 +335,7 @@ pub(crate) async fn postmaster(instance: &Instance) -> Postmaster {
 /// # Errors
 /// When `/proc` cannot be read, or not in time.
 pub(crate) async fn leftovers(instance: &Instance) -> Result<BTreeSet<u32>> {
-    let (data_dir, server) = (instance.path().to_owned(), server_name(instance));
+    let instance = instance.clone();
     blocking("looking for server processes", move || {
         if all_pids().is_empty() {
             return Err(Error::Unexpected {
@@ -295,7 +344,8 @@ pub(crate) async fn leftovers(instance: &Instance) -> Result<BTreeSet<u32>> {
             });
         }
         // What works on an unfinished cluster in its own folder is no server of this one.
-        Ok(members(&[data_dir], &[server]))
+        let programs = server_names(&instance);
+        Ok(members(&[instance.path().to_owned()], &programs))
     })
     .await
 }
@@ -303,10 +353,10 @@ pub(crate) async fn leftovers(instance: &Instance) -> Result<BTreeSet<u32>> {
 /// Ends initdb, pg_basebackup, pg_rewind and their children that an agent before us left at work in our
 /// unfinished data directory. Only our own programs ever work in there.
 pub(crate) async fn end_programs(instance: &Instance) -> Result<()> {
-    let mut programs: Vec<String> = ["initdb", "pg_basebackup", "pg_rewind", "postgres"]
-        .iter()
-        .map(|name| name.to_string())
-        .collect();
+    let looked_at = instance.clone();
+    let naming = blocking("looking at programs", move || Ok(server_names(&looked_at)));
+    let mut programs = naming.await?;
+    programs.extend(["initdb", "pg_basebackup", "pg_rewind"].map(str::to_owned));
     for named in instance.options().bin_name.values() {
         if let Some(name) = Path::new(named).file_name() {
             programs.push(name.to_string_lossy().into_owned());

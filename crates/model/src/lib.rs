@@ -7,6 +7,7 @@ extern crate alloc;
 mod cluster;
 mod local;
 mod lsn;
+mod memory;
 mod names;
 mod peer;
 mod secret;
@@ -19,11 +20,13 @@ pub use cluster::{
     Sync, Tags,
 };
 pub use cluster::{Status, Version};
+pub use local::SERVER_PROGRAMS;
 pub use local::{
     ControlFile, ControlState, DataDir, Look, Postmaster, Receiver, Slot, SlotKind, Standby,
     StopMode, Upstream, WalPositions,
 };
 pub use lsn::{Lsn, SystemId, Timeline};
+pub use memory::SharedMemory;
 pub use names::{MemberName, PostgresState, Role, slot_name};
 pub use peer::PeerStatus;
 pub use secret::Secret;

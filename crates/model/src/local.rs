@@ -5,6 +5,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
+/// Names that PostgreSQL's server program is known by, in its packages and their forks. Where it is
+/// called otherwise, the configuration says so.
+pub const SERVER_PROGRAMS: [&str; 3] = ["postgres", "postmaster", "edb-postgres"];
+
 /// State of the data directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DataDir {
