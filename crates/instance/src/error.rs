@@ -28,7 +28,7 @@ pub enum Error {
         place: String,
     },
     /// A program ended badly.
-    #[error("{program} failed ({status}): {}{}", said(tail), disk_full(tail))]
+    #[error("{program} failed ({status}): {}{}", said(tail), advice(program, tail))]
     ProgramFailed {
         /// `initdb`, `pg_rewind`, ...
         program: String,
@@ -176,9 +176,11 @@ fn said(tail: &str) -> &str {
     }
 }
 
-fn disk_full(tail: &str) -> &'static str {
+fn advice(program: &str, tail: &str) -> &'static str {
     if tail.contains("No space left on device") {
         " (the disk is full: free space on that file system)"
+    } else if program == "initdb" {
+        " (its options come from bootstrap.initdb)"
     } else {
         ""
     }
