@@ -183,12 +183,18 @@ pub(crate) async fn local_place(instance: &Instance) -> (String, u16) {
     let file = file.await.ok().flatten();
     let port = file.as_ref().and_then(|f| f.port).unwrap_or(options.port);
     if options.use_unix_socket
-        && let Some(dir) = file.and_then(|f| f.socket_dir)
+        && let Some(dir) = file.as_ref().and_then(|f| f.socket_dir.clone())
         && Path::new(&dir).is_absolute()
     {
         return (dir, port);
     }
-    let addresses: Vec<&str> = options.listen_addresses.split(',').map(str::trim).collect();
+    let mut addresses: Vec<&str> = options.listen_addresses.split(',').map(str::trim).collect();
+    // Changed since the server was started: it listens where it did.
+    if let Some(listen) = file.as_ref().and_then(|f| f.listen.as_deref())
+        && !addresses.contains(&listen)
+    {
+        addresses = vec![listen];
+    }
     let everywhere = ["*", "0.0.0.0", "127.0.0.1", "localhost"];
     let host = if addresses.iter().any(|a| everywhere.contains(a)) {
         "127.0.0.1"
