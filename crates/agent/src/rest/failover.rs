@@ -9,8 +9,7 @@ use pgherd_model::{
     Answer as Stored, Cluster, Failover, MemberName, Op, PeerStatus, PostgresState, Role, Span,
 };
 use pgherd_wire::patroni::rest::{
-    Accepted, Action, Outcome, Refusal, failover_outcome, no_good_candidate, parse_request,
-    scheduled_text,
+    Accepted, Action, Outcome, Refusal, Wish, failover_outcome, no_good_candidate, scheduled_text,
 };
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -35,9 +34,12 @@ pub(super) async fn post(app: Arc<App>, action: Action, body: Bytes) -> Answer {
 
 async fn perform(app: &App, action: Action, body: &[u8]) -> Result<Box<Answer>, Box<Answer>> {
     let snapshot = app.last();
+    // Before etcd is asked: a mistake is the client's, also while etcd is away.
+    let wish = Wish::read(action, body).map_err(|refusal| refused(&refusal))?;
     let cluster = app.fresh_cluster().await?;
     let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or_default();
-    let accepted = parse_request(action, body, &cluster, document::mode(&cluster), now)
+    let accepted = wish
+        .judge(&cluster, document::mode(&cluster), now)
         .map_err(|refusal| refused(&refusal))?;
     let Accepted {
         action,

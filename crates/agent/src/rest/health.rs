@@ -189,7 +189,9 @@ impl<'a> Health<'a> {
 
     /// `GET /liveness`: the loop has begun a tick not too long ago.
     pub(crate) fn liveness(&self) -> bool {
-        let primary = self.snapshot.role == Role::Primary && self.look().is_some();
+        // As the agent knows it: a PostgreSQL that hangs is not taken for a standby.
+        let running = self.snapshot.state == PostgresState::Running;
+        let primary = self.snapshot.role == Role::Primary && running;
         let ttl = self.snapshot.settings.ttl;
         let limit = if primary { ttl } else { ttl * 2 };
         self.snapshot.settings.pause || self.now < self.snapshot.tick + limit
@@ -208,15 +210,10 @@ impl<'a> Health<'a> {
         let Some(look) = self.look() else {
             return false;
         };
-        let told = look
-            .receiver
-            .as_ref()
-            .map(|receiver| receiver.latest_end)
-            .filter(|end| *end != Lsn(0));
-        if self.cluster().is_none() && told.is_none() {
+        // Without the leader's position nothing says how far this one is behind.
+        let Some(leader) = self.leader_position() else {
             return self.snapshot.failsafe_active;
-        }
-        let leader = self.leader_position().unwrap_or_default();
+        };
         let here = match query.get("mode") {
             Some("write") => look.wal.received.max(look.wal.replayed),
             _ => look.wal.replayed,

@@ -26,9 +26,9 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_LENGTH, SERVER};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use health::Health;
-use pgherd_model::{Cluster, Look, Span, Time};
+use pgherd_model::{Cluster, Look, PostgresState, Span, Time};
 use pgherd_peer::Peers;
 use pgherd_wire::patroni::config::{RestApi, ServerTokens};
 use pgherd_wire::patroni::rest::{Action, python_json};
@@ -36,6 +36,7 @@ use query::Query;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 /// Largest body that is read; the largest sensible one is a configuration.
 const BODY_LIMIT: usize = 1024 * 1024;
@@ -43,8 +44,11 @@ const BODY_LIMIT: usize = 1024 * 1024;
 /// How long a client may take to send its body.
 const BODY_TIMEOUT: Span = Span::from_secs(10);
 
-/// How long PostgreSQL may take to say its position, before the last one known is shown.
+/// How long PostgreSQL may take to say its position, before it is shown as silent.
 const LOOK_TIMEOUT: Span = Span::from_secs(1);
+
+/// Between two questions to a PostgreSQL that runs and gave no answer.
+const ASK_AGAIN: Span = Span::from_millis(100);
 
 /// What all requests share.
 pub(crate) struct App {
@@ -124,10 +128,30 @@ impl App {
         }
     }
 
-    /// What PostgreSQL says now; `None`: it does not answer.
+    /// What PostgreSQL says now; `None`: it does not answer. One that runs is asked again, since a
+    /// connection can break; of one that does not run nothing else is to be heard, and other nodes
+    /// wait for this in their race.
     async fn look(&self) -> Option<Look> {
-        let asking = self.ask(|answer| Order::ReadPositions { answer });
-        tokio::time::timeout(LOOK_TIMEOUT, asking).await.ok()??
+        let deadline = Instant::now() + LOOK_TIMEOUT;
+        loop {
+            let asking = self.ask(|answer| Order::ReadPositions { answer });
+            let look = timeout_at(deadline, asking).await.ok()??;
+            let again = Instant::now() + ASK_AGAIN;
+            let runs = self.last().state == PostgresState::Running;
+            if look.is_some() || !runs || again >= deadline {
+                return look;
+            }
+            tokio::time::sleep_until(again).await;
+        }
+    }
+
+    /// The last snapshot with what PostgreSQL says at this moment.
+    async fn looked_at(&self) -> Snapshot {
+        let look = self.look().await;
+        Snapshot {
+            look,
+            ..Snapshot::clone(&self.last())
+        }
     }
 }
 
@@ -143,6 +167,9 @@ async fn handle(State(app): State<Arc<App>>, request: Request) -> Answer {
         let query = Query::of(request.uri());
         return answer::status_only(healthy(&app, request.uri().path(), &query));
     }
+    if let Some(healthy) = bare(&app, request.method(), request.uri()).await {
+        return answer::status_only(healthy);
+    }
     let mut answer = dispatch(&app, request).await;
     let headers = answer.headers_mut();
     headers.insert(SERVER, app.server.clone());
@@ -152,18 +179,35 @@ async fn handle(State(app): State<Arc<App>>, request: Request) -> Answer {
     answer
 }
 
+/// What selects a handler, beside the verb.
+fn endpoint(path: &str) -> &str {
+    path.trim_start_matches('/').split('/').next().unwrap_or("")
+}
+
+/// The two checks that are answered with a status line, whatever headers are configured.
+async fn bare(app: &App, method: &Method, uri: &Uri) -> Option<bool> {
+    if *method != Method::GET {
+        return None;
+    }
+    let now = || (app.clock)();
+    match endpoint(uri.path()) {
+        "liveness" => Some(Health::at(&app.last(), now()).liveness()),
+        // The leader is ready whatever its PostgreSQL says.
+        "readiness" if Health::at(&app.last(), now()).holds_lock() => Some(true),
+        "readiness" => {
+            let query = Query::of(uri);
+            Some(Health::at(&app.looked_at().await, now()).readiness(&query))
+        }
+        _ => None,
+    }
+}
+
 async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
     let path = request.uri().path().to_owned();
-    let endpoint = path.trim_start_matches('/').split('/').next().unwrap_or("");
+    let endpoint = endpoint(&path);
     let method = request.method().clone();
     let query = Query::of(request.uri());
     match (method.as_str(), endpoint) {
-        ("GET", "liveness") => {
-            answer::status_only(Health::at(&app.last(), (app.clock)()).liveness())
-        }
-        ("GET", "readiness") => {
-            answer::status_only(Health::at(&app.last(), (app.clock)()).readiness(&query))
-        }
         ("GET", "patroni") => patroni(app).await,
         ("GET", "cluster") => cluster(app).await,
         ("GET", "history") => history(app),
@@ -242,9 +286,7 @@ fn health_check(app: &App, path: &str, query: &Query) -> Answer {
 
 /// Always 200; positions are of this moment.
 async fn patroni(app: &App) -> Answer {
-    let look = app.look().await;
-    let mut snapshot = Snapshot::clone(&app.last());
-    snapshot.look = look;
+    let snapshot = app.looked_at().await;
     let health = Health::at(&snapshot, (app.clock)());
     answer::json(200, document::status(&snapshot, &health))
 }

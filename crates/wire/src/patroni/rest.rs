@@ -13,8 +13,7 @@ pub use python::python_json;
 pub(crate) use status::reasons;
 pub use status::{StatusInput, status_document};
 pub use switchover::{
-    Accepted, Action, Outcome, Refusal, failover_outcome, no_good_candidate, parse_request,
-    scheduled_text,
+    Accepted, Action, Outcome, Refusal, Wish, failover_outcome, no_good_candidate, scheduled_text,
 };
 pub use time::{BadSchedule, iso_timestamp, parse_schedule, status_timestamp, stored_schedule};
 

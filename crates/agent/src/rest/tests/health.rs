@@ -189,6 +189,12 @@ fn liveness_allows_a_standby_twice_the_time() {
     };
     assert!(lives(&primary(), 29) && !lives(&primary(), 30));
     assert!(lives(&replica(), 59) && !lives(&replica(), 60));
+    // One that hangs is no standby; one that is down gets the time of others.
+    let mut silent = primary();
+    silent.look = None;
+    assert!(!lives(&silent, 30));
+    silent.state = PostgresState::Stopped;
+    assert!(lives(&silent, 59) && !lives(&silent, 60));
     let mut paused = primary();
     paused.settings.pause = true;
     assert!(lives(&paused, 99));
@@ -221,6 +227,24 @@ fn readiness_wants_a_standby_that_streams_and_is_near() {
     let mut far = replica();
     far.settings.maximum_lag_on_failover = 10;
     assert!(!ready(&far, "/readiness"));
+    // The leader's position: from etcd, else from the stream, else nobody knows.
+    let cut_off = |look: Lsn, etcd: bool| {
+        let mut snapshot = replica();
+        let receiver = snapshot.look.as_mut().unwrap().receiver.as_mut();
+        receiver.unwrap().latest_end = look;
+        match etcd {
+            true => Arc::make_mut(snapshot.cluster.as_mut().unwrap()).status = None,
+            false => snapshot.dcs_unreachable = true,
+        }
+        snapshot
+    };
+    for etcd in [true, false] {
+        assert!(ready(&cut_off(Lsn(5000), etcd), "/readiness?lag=2000"));
+        let mut nobody = cut_off(Lsn(0), etcd);
+        assert!(!ready(&nobody, "/readiness"), "{etcd}");
+        nobody.failsafe_active = true;
+        assert!(ready(&nobody, "/readiness"));
+    }
 }
 
 #[tokio::test]

@@ -47,79 +47,94 @@ pub struct Accepted {
     pub ask: Vec<MemberName>,
 }
 
-/// Rows 1 to 13: a pure judgement of the request's body. `now` matters for scheduled ones.
-///
-/// # Errors
-/// The answer of the first row that fails.
-pub fn parse_request(
+/// What the body of a request says by itself, before anything is known of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
     action: Action,
-    body: &[u8],
-    cluster: &Cluster,
-    mode: Mode,
-    now: Timestamp,
-) -> Result<Accepted, Refusal> {
-    let no = |status, text: &str| {
-        let text = text.to_owned();
-        Err(Refusal { status, text })
-    };
-    let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
-    let Some(request) = body.as_object().filter(|request| !request.is_empty()) else {
-        return no(400, "");
-    };
-    let text = |key: &str| request.get(key).and_then(text_of);
-    let (leader, scheduled_at) = (text("leader"), text("scheduled_at"));
-    let candidate = text("candidate").or_else(|| text("member"));
-    match action {
-        Action::Failover if candidate.is_none() => {
-            return no(
+    leader: Option<String>,
+    candidate: Option<String>,
+    scheduled_at: Option<String>,
+}
+
+fn no<T>(status: u16, text: &str) -> Result<T, Refusal> {
+    let text = text.to_owned();
+    Err(Refusal { status, text })
+}
+
+impl Wish {
+    /// Rows 1 to 3: what is wrong whatever the cluster is like.
+    ///
+    /// # Errors
+    /// The answer of the first row that fails.
+    pub fn read(action: Action, body: &[u8]) -> Result<Wish, Refusal> {
+        let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+        let Some(request) = body.as_object().filter(|request| !request.is_empty()) else {
+            return no(400, "");
+        };
+        let text = |key: &str| request.get(key).and_then(text_of);
+        let wish = Wish {
+            action,
+            leader: text("leader"),
+            candidate: text("candidate").or_else(|| text("member")),
+            scheduled_at: text("scheduled_at"),
+        };
+        match action {
+            Action::Failover if wish.candidate.is_none() => no(
                 400,
                 "Failover could be performed only to a specific candidate",
-            );
-        }
-        Action::Switchover if leader.is_none() => {
-            return no(
+            ),
+            Action::Switchover if wish.leader.is_none() => no(
                 400,
                 "Switchover could be performed only from a specific leader",
-            );
+            ),
+            Action::Failover if wish.scheduled_at.is_some() => {
+                no(400, "Failover can't be scheduled")
+            }
+            Action::Failover | Action::Switchover => Ok(wish),
         }
-        _ => {}
     }
-    let schedule = match scheduled_at {
-        None => None,
-        Some(_) if action == Action::Failover => return no(400, "Failover can't be scheduled"),
-        Some(_) if mode.paused => {
-            return no(400, "Can't schedule switchover in the paused state");
+
+    /// Rows 4 to 13: whether this cluster can do it. `now` matters for a scheduled one.
+    ///
+    /// # Errors
+    /// The answer of the first row that fails.
+    pub fn judge(self, cluster: &Cluster, mode: Mode, now: Timestamp) -> Result<Accepted, Refusal> {
+        let schedule = match &self.scheduled_at {
+            None => None,
+            Some(_) if mode.paused => {
+                return no(400, "Can't schedule switchover in the paused state");
+            }
+            Some(time) => Some(parse_schedule(time, now).map_err(|bad| {
+                let (status, text) = bad.answer("switchover");
+                Refusal { status, text }
+            })?),
+        };
+        if mode.paused && self.candidate.is_none() {
+            let text = "Switchover is possible only to a specific candidate in a paused state";
+            return no(400, text);
         }
-        Some(time) => Some(parse_schedule(&time, now).map_err(|bad| {
-            let (status, text) = bad.answer("switchover");
-            Refusal { status, text }
-        })?),
-    };
-    if mode.paused && candidate.is_none() {
-        let text = "Switchover is possible only to a specific candidate in a paused state";
-        return no(400, text);
+        let action = match self.leader {
+            Some(_) => Action::Switchover,
+            None => self.action,
+        };
+        if self.leader == self.candidate {
+            return no(400, "Switchover target and source are the same");
+        }
+        let failover = Failover {
+            leader: self.leader.map(MemberName),
+            member: self.candidate.map(MemberName),
+            scheduled_at: schedule,
+        };
+        let ask = match failover.scheduled_at {
+            Some(_) => Vec::new(),
+            None => candidates(action, &failover, cluster, mode)?,
+        };
+        Ok(Accepted {
+            action,
+            failover,
+            ask,
+        })
     }
-    let action = match leader {
-        Some(_) => Action::Switchover,
-        None => action,
-    };
-    if leader == candidate {
-        return no(400, "Switchover target and source are the same");
-    }
-    let failover = Failover {
-        leader: leader.map(MemberName),
-        member: candidate.map(MemberName),
-        scheduled_at: schedule,
-    };
-    let ask = match failover.scheduled_at {
-        Some(_) => Vec::new(),
-        None => candidates(action, &failover, cluster, mode)?,
-    };
-    Ok(Accepted {
-        action,
-        failover,
-        ask,
-    })
 }
 
 /// Rows 9 to 13: who could take over.

@@ -34,6 +34,7 @@ fn look() -> Look {
         replay_paused: false,
         replayed_at: None,
         synchronous_standby_names: String::new(),
+        checkpointer_ready: true,
         pending_restart: Vec::new(),
     }
 }
@@ -304,7 +305,8 @@ fn roles_in_the_cluster_document() {
 }
 
 fn ask(action: Action, body: serde_json::Value, cluster: &Cluster, mode: Mode) -> (u16, String) {
-    match parse_request(action, body.to_string().as_bytes(), cluster, mode, now()) {
+    let wish = Wish::read(action, body.to_string().as_bytes());
+    match wish.and_then(|wish| wish.judge(cluster, mode, now())) {
         Err(refusal) => (refusal.status, refusal.text),
         Ok(accepted) => (0, format!("{:?} {:?}", accepted.action, accepted.ask)),
     }
@@ -352,7 +354,7 @@ fn requests_without_what_they_need() {
             "Switchover is possible only to a specific candidate in a paused state",
         ),
     ]);
-    let garbage = parse_request(S, b"{\"leader\":", &cluster(), PLAIN, now()).unwrap_err();
+    let garbage = Wish::read(S, b"{\"leader\":").unwrap_err();
     assert_eq!((garbage.status, garbage.text.as_str()), (400, ""));
 }
 
@@ -486,7 +488,8 @@ fn rows_that_depend_on_the_cluster() {
 #[test]
 fn what_is_written_for_a_granted_request() {
     let body = br#"{"leader": "n0", "candidate": "n1", "scheduled_at": "2030-01-01 01:00 +0100"}"#;
-    let accepted = parse_request(Action::Switchover, body, &cluster(), PLAIN, now()).unwrap();
+    let wish = Wish::read(Action::Switchover, body).unwrap();
+    let accepted = wish.judge(&cluster(), PLAIN, now()).unwrap();
     assert_eq!(accepted.ask, []);
     assert_eq!(
         super::super::dcs::failover_to_json(&accepted.failover),
