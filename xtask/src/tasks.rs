@@ -57,6 +57,14 @@ pub(crate) fn bench(consent: Consent, rest: &[OsString]) -> Result<()> {
     if what != "ha" {
         bail!("there is no benchmark {what:?}: known is `ha`");
     }
+    let mut command = run::cargo(&["run", "--release", "--package", "pgherd-tests"]);
+    command.args(["--bin", "bench-ha", "--"]).args(arguments);
+    let reads = |word: &OsString| word.to_string_lossy().starts_with("--report");
+    if arguments.iter().any(reads) {
+        // Only prints what was measured before.
+        setup::ensure(&[Need::Build], consent.yes)?;
+        return run::shown(&mut command);
+    }
     let mut needs = vec![Need::Build, Need::Cluster, Need::Network];
     let with_patroni = measures_patroni(arguments);
     if with_patroni {
@@ -64,11 +72,26 @@ pub(crate) fn bench(consent: Consent, rest: &[OsString]) -> Result<()> {
     }
     setup::ensure(&needs, consent.yes)?;
     let binary = build_pgherd(true)?;
-    let mut command = run::cargo(&["run", "--release", "--package", "pgherd-tests"]);
-    command.args(["--bin", "bench-ha", "--"]).args(arguments);
     if with_patroni {
         setup::offer_patroni(&mut command)?;
     }
+    run::shown(command.env(BINARY_VARIABLE, binary))
+}
+
+/// The soak of the benchmark, short and with the programs of the tests: full load of cores and disk,
+/// etcd's leader killed twice, and nothing may happen.
+fn soak() -> Result<()> {
+    let binary = build_pgherd(false)?;
+    let mut command = run::cargo(&[
+        "run",
+        "--package",
+        "pgherd-tests",
+        "--bin",
+        "bench-ha",
+        "--",
+    ]);
+    command.args(["--only", "h", "--systems", "pgherd"]);
+    command.args(["--soak", "1.4", "--etcd-every", "25"]);
     run::shown(command.env(BINARY_VARIABLE, binary))
 }
 
@@ -122,7 +145,9 @@ pub(crate) fn ci(consent: Consent) -> Result<()> {
     // The same seeds every time: what is new is looked for by `cargo xtask sim`.
     sim(&["--seconds", "60", "--base", "1"].map(Into::into))?;
     first_command()?;
-    test(consent, false, &[])
+    test(consent, false, &[])?;
+    // Not among the tests: it needs the cores and the disk for itself.
+    soak()
 }
 
 /// Some tests need root. Where nobody watches, a test that skips itself fails: said before an hour of
