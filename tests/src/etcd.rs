@@ -373,6 +373,13 @@ impl Etcd {
         self.with(async |c| c.put(key, value, None).await).await;
     }
 
+    /// Writes a key under a lease.
+    pub async fn put_under(&self, key: &str, value: &str, lease: i64) {
+        let options = || Some(etcd_client::PutOptions::new().with_lease(lease));
+        self.with(async |c| c.put(key, value, options()).await)
+            .await;
+    }
+
     /// Deletes a key.
     pub async fn delete(&self, key: &str) {
         self.with(async |c| c.delete(key, None).await).await;

@@ -54,6 +54,38 @@ pub(crate) fn oracle() -> bool {
     pgherd_tests::oracle::patroni().is_some()
 }
 
+/// Waits until one entry of a member's log holds all of `words`: cause and remedy belong together.
+pub(crate) async fn told(cluster: &TestCluster, node: &Node, words: &[&str]) {
+    let what = format!("{} tells {words:?}", node.name());
+    cluster
+        .wait_for(&what, secs(30), async || {
+            match has_entry(&node.log(), words) {
+                true => Ok(()),
+                false => Err(node.log_tail(5)),
+            }
+        })
+        .await;
+}
+
+/// Whether an entry of `log` that says WARNING or ERROR holds all of `words`. What programs have said
+/// goes on over further lines.
+pub(crate) fn has_entry(log: &str, words: &[&str]) -> bool {
+    let mut entries: Vec<String> = Vec::new();
+    for line in log.lines() {
+        match entries.last_mut() {
+            Some(entry) if !line.starts_with(|first: char| first.is_ascii_digit()) => {
+                entry.push('\n');
+                entry.push_str(line);
+            }
+            _ => entries.push(line.to_owned()),
+        }
+    }
+    entries
+        .iter()
+        .filter(|entry| entry.contains(" WARNING: ") || entry.contains(" ERROR: "))
+        .any(|entry| words.iter().all(|word| entry.contains(word)))
+}
+
 /// The system identifier of a member's data directory, from PostgreSQL.
 pub(crate) async fn system_id(node: &Node) -> String {
     node.sql("select system_identifier::text from pg_control_system()")

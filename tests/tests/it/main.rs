@@ -8,6 +8,7 @@ mod common;
 
 mod agent_loss;
 mod bad_input;
+mod bad_keys;
 mod config;
 mod crash;
 mod etcd_loss;
@@ -19,4 +20,5 @@ mod parameters;
 mod rejoin;
 mod rest;
 mod scheduled;
+mod secrets;
 mod switchover;

@@ -30,14 +30,14 @@ async fn a_replica_that_was_away_starts_plainly() {
 }
 
 /// Three members that may be promoted in spite of the WAL switch which [`diverge`] makes.
-fn lenient() -> ClusterOptions {
+pub(crate) fn lenient() -> ClusterOptions {
     three().dcs(json!({"maximum_lag_on_failover": 1 << 30}))
 }
 
 /// Makes the primary's timeline diverge: a row that no replica gets, then the node dies and another
 /// is promoted. Gives back old and new primary, and the first WAL file that crash recovery of the old
 /// one needs.
-async fn diverge(cluster: &TestCluster) -> (&Node, &Node, String) {
+pub(crate) async fn diverge(cluster: &TestCluster) -> (&Node, &Node, String) {
     let old = cluster.primary().await.unwrap();
     note(old, "everybody has it").await;
     for node in cluster.nodes() {

@@ -2,7 +2,7 @@
 //! checks, `/patroni`, `/cluster`, `/config`, `/liveness`, basic authentication, refusals.
 
 use crate::common::{body, secs, status, stored, three};
-use pgherd_tests::{Etcd, Node, TestCluster, json, rest};
+use pgherd_tests::{Answer, Etcd, Node, TestCluster, json, rest};
 
 /// Health checks of leader and replica, with tags and lag.
 #[tokio::test(flavor = "multi_thread")]
@@ -227,6 +227,9 @@ async fn dynamic_configuration() {
     ] {
         let answer = leader.request("PATCH", "/config", bad).await.unwrap();
         assert_eq!(answer.status, code, "{bad:?}: {answer:?}");
+        if code == 400 {
+            assert_bad_request(&answer, bad);
+        }
     }
     assert_eq!(
         stored(&etcd, &cluster, "config").await.unwrap(),
@@ -359,10 +362,22 @@ fn refusals(name: &str, other: &str) -> Vec<(&'static str, String, u16, &'static
     ]
 }
 
+/// The page of the contract for a body that can not be read.
+fn assert_bad_request(answer: &Answer, bad: &str) {
+    assert_eq!(answer.status, 400, "{bad:?}: {answer:?}");
+    for line in [
+        "<p>Error code: 400</p>",
+        "<p>Message: Bad Request.</p>",
+        "<p>Error code explanation: 400 - Bad request syntax or unsupported method.</p>",
+    ] {
+        assert!(answer.body.contains(line), "{bad:?}: {answer:?}");
+    }
+}
+
 async fn malformed_requests(leader: &Node) {
     for bad in ["{}", "[]", "not JSON", "\"text\"", "{\"leader\":"] {
         let answer = leader.request("POST", "/switchover", bad).await.unwrap();
-        assert_eq!(answer.status, 400, "{bad:?}: {answer:?}");
+        assert_bad_request(&answer, bad);
     }
     for (verb, path) in [
         ("POST", "/nothing"),
