@@ -98,6 +98,22 @@ impl World {
         if agent.config_revision.replace(config.revision) != Some(config.revision) {
             let number: usize = config.value.text.parse().unwrap_or(0);
             self.nodes[node].settings = self.configs[number].clone();
+            self.nodes[node].config = config.value.text;
+        }
+    }
+
+    /// In some worlds somebody deletes `config`: the leader puts back what is in force.
+    pub(crate) fn forget_config(&mut self) {
+        let picture = self.etcd.picture();
+        let Some(config) = &picture.config else {
+            return;
+        };
+        let text = &config.value.text;
+        let taken = self.nodes.iter().all(|node| node.config == *text);
+        if self.swarm.quiet_ms.is_multiple_of(3) && taken {
+            self.chaos.forgotten = Some(text.clone());
+            self.etcd.forget_config();
+            self.announce();
         }
     }
 

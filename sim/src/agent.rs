@@ -98,6 +98,8 @@ pub(crate) struct Agent {
     pub(crate) started: Time,
     pub(crate) leader_lease: i64,
     pub(crate) member_lease: i64,
+    /// Its life as granted.
+    pub(crate) member_life: Span,
     pub(crate) renewing: Renewing,
     pub(crate) asked: BTreeMap<u64, Asked>,
     pub(crate) pending: Option<(u64, Pending)>,
@@ -349,12 +351,24 @@ impl World {
             asking: !self.nodes[node].agent.questions.is_empty(),
             history: self.nodes[node].agent.history.clone(),
             settings: self.nodes[node].settings.clone(),
+            config: self.nodes[node].config.clone(),
+            restore_command: false,
+            member_lease: self.member_lease(node),
             orders: Orders {
                 shutdown: self.nodes[node].agent.shutdown,
                 bootstrap_claim: self.nodes[node].agent.claim,
                 bootstrapped: self.nodes[node].agent.bootstrapped,
             },
         })
+    }
+
+    /// The member lease, unless it was granted for another life than is wanted now; 0: none.
+    pub(crate) fn member_lease(&self, node: usize) -> i64 {
+        let (agent, settings) = (&self.nodes[node].agent, &self.nodes[node].settings);
+        match agent.member_life == settings.ttl {
+            true => agent.member_lease,
+            false => 0,
+        }
     }
 
     fn identity(&self, node: usize) -> Identity {
@@ -371,7 +385,6 @@ impl World {
                 ..Tags::default()
             },
             may_bootstrap: true,
-            bootstrap_config: "0".into(),
             leader_key: "/service/sim/leader".into(),
             data_dir: "/data".into(),
         }

@@ -102,10 +102,18 @@ impl Etcd {
         self.change(|cluster, _| cluster.initialize = None);
     }
 
+    /// Somebody deletes `config` by hand.
+    pub(crate) fn forget_config(&mut self) {
+        self.change(|cluster, _| cluster.config = None);
+    }
+
     /// Somebody writes `config`.
     pub(crate) fn configure(&mut self, text: String) {
         self.change(|cluster, revision| {
-            let value = Config { text };
+            let value = Config {
+                text,
+                is_object: true,
+            };
             cluster.config = Some(Stored { value, revision });
         });
     }
@@ -273,7 +281,10 @@ fn write_key(cluster: &mut Cluster, revision: u64, op: &Op) {
         }
         Op::DeleteInitialize { .. } => cluster.initialize = None,
         Op::PutConfig { text, .. } => {
-            let value = Config { text: text.clone() };
+            let value = Config {
+                text: text.clone(),
+                is_object: true,
+            };
             put(&mut cluster.config, revision, &value);
         }
         Op::PutStatus { status, .. } => put(&mut cluster.status, revision, status),

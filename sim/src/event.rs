@@ -146,6 +146,8 @@ pub(crate) enum Event {
     Checkpoint { node: usize, epoch: u64 },
     /// A reload is in force.
     Reload { node: usize, epoch: u64 },
+    /// The checkpointer acts on the last reload, and with it everybody who commits.
+    Applied { node: usize, epoch: u64 },
     /// The standby tries to stream.
     Connect { node: usize, epoch: u64 },
     /// WAL arrives.

@@ -51,6 +51,8 @@ pub(crate) struct Chaos {
     pub(crate) healed: Option<Time>,
     /// It has been as it should be since then.
     pub(crate) fine: Option<Time>,
+    /// `config` as it was when somebody deleted it.
+    pub(crate) forgotten: Option<String>,
     /// Clients rest.
     pub(crate) idle: bool,
     pub(crate) over: bool,
@@ -294,6 +296,7 @@ impl World {
         }
         self.resume();
         self.withdraw();
+        self.forget_config();
         self.chaos.open = 0;
         self.chaos.healed = Some(self.now);
         self.chaos.disturbed = self.now;

@@ -160,8 +160,12 @@ pub(crate) struct Pg {
     pub(crate) promoting: bool,
     pub(crate) stream: Option<Stream>,
     pub(crate) attached: BTreeMap<usize, Attached>,
-    /// `synchronous_standby_names` in force.
+    /// `synchronous_standby_names` as sessions know it.
     pub(crate) sync_names: String,
+    /// The same as commits go by it.
+    pub(crate) waits_for: String,
+    /// Reloads that the checkpointer has not acted on.
+    pub(crate) applying: u32,
     /// A shutdown checkpoint is being written or sent.
     pub(crate) shutting: bool,
     /// Received since this start.
@@ -182,6 +186,8 @@ impl Pg {
             stream: None,
             attached: BTreeMap::new(),
             sync_names: String::new(),
+            waits_for: String::new(),
+            applying: 0,
             shutting: false,
             received: false,
         }
@@ -249,24 +255,9 @@ impl Pg {
         self.disk.wal.end()
     }
 
-    /// Names in `synchronous_standby_names`, and how many must confirm; `None`: nobody.
-    fn waits_for(&self) -> Option<(usize, Vec<&str>)> {
-        let text = self.sync_names.trim();
-        if text.is_empty() {
-            return None;
-        }
-        match text.split_once('(') {
-            None => Some((1, vec![text])),
-            Some((count, names)) => {
-                let names: Vec<&str> = names.trim_end_matches(')').split(',').collect();
-                Some((count.trim().parse().unwrap_or(1), names))
-            }
-        }
-    }
-
     /// A commit at `lsn` may be acknowledged.
     pub(crate) fn confirmed(&self, lsn: u64, names: &[String]) -> bool {
-        let Some((count, listed)) = self.waits_for() else {
+        let Some((count, listed)) = listed(&self.waits_for) else {
             return true;
         };
         let flushed = self.attached.iter().filter(|(node, standby)| {
@@ -305,6 +296,7 @@ impl Pg {
             replay_paused: false,
             replayed_at: None,
             synchronous_standby_names: self.sync_names.clone(),
+            checkpointer_ready: self.applying == 0,
             pending_restart: Vec::new(),
         }
     }
@@ -326,7 +318,7 @@ impl Pg {
 
     /// pg_stat_replication.
     fn standbys(&self, names: &[String]) -> Vec<Standby> {
-        let listed = self.waits_for();
+        let listed = listed(&self.sync_names);
         let standbys = self.attached.iter().map(|(node, standby)| {
             let named = listed.as_ref().is_some_and(|(_, listed)| {
                 listed.contains(&names[*node].as_str()) || *listed == ["*"]
@@ -377,5 +369,20 @@ impl Pg {
                 leader: None,
             })
             .collect()
+    }
+}
+
+/// Names in `synchronous_standby_names`, and how many must confirm; `None`: nobody.
+fn listed(text: &str) -> Option<(usize, Vec<&str>)> {
+    let text = text.trim();
+    if text.is_empty() {
+        return None;
+    }
+    match text.split_once('(') {
+        None => Some((1, vec![text])),
+        Some((count, names)) => {
+            let names: Vec<&str> = names.trim_end_matches(')').split(',').collect();
+            Some((count.trim().parse().unwrap_or(1), names))
+        }
     }
 }

@@ -16,6 +16,7 @@ impl World {
             | Event::Dead { node, epoch }
             | Event::Checkpoint { node, epoch }
             | Event::Reload { node, epoch }
+            | Event::Applied { node, epoch }
             | Event::Connect { node, epoch } => Some((*node, *epoch)),
             _ => None,
         };
@@ -30,9 +31,11 @@ impl World {
             Event::Stopping { node, step, .. } => self.on_stopping(node, step),
             Event::Dead { node, .. } => self.on_dead(node),
             Event::Checkpoint { node, .. } => self.on_checkpoint(node),
-            Event::Reload { node, .. } => {
+            Event::Reload { node, epoch } => self.on_reload(node, epoch),
+            Event::Applied { node, .. } => {
                 let pg = &mut self.nodes[node].pg;
-                pg.sync_names.clone_from(&pg.disk.sync_names);
+                pg.applying -= 1;
+                pg.waits_for.clone_from(&pg.disk.sync_names);
                 self.confirm(node);
             }
             Event::Connect { node, .. } => self.on_connect(node),
@@ -107,6 +110,8 @@ impl World {
             pg.disk.files.unreserve();
         }
         pg.sync_names.clone_from(&pg.disk.sync_names);
+        pg.waits_for.clone_from(&pg.disk.sync_names);
+        pg.applying = 0;
         let mut wait = if clean {
             self.rng.between(30, 150)
         } else {
@@ -118,6 +123,19 @@ impl World {
         self.say(|| format!("{node} postgres starts, standby {is_standby}"));
         self.after(wait, Event::Ready { node, epoch });
         Ok(())
+    }
+
+    /// Sessions know it at once; a checkpointer that is busy keeps everybody else waiting.
+    fn on_reload(&mut self, node: usize, epoch: u64) {
+        let wait = match self.rng.below(10) {
+            0 => self.rng.between(100, 6000),
+            1 | 2 => self.rng.between(20, 400),
+            _ => self.rng.below(20),
+        };
+        let pg = &mut self.nodes[node].pg;
+        pg.sync_names.clone_from(&pg.disk.sync_names);
+        pg.applying += 1;
+        self.after(wait, Event::Applied { node, epoch });
     }
 
     fn on_ready(&mut self, node: usize) {

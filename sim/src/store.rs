@@ -153,7 +153,7 @@ impl World {
                 }
             }
             Call::Member => {
-                let held = self.nodes[node].agent.member_lease;
+                let held = self.member_lease(node);
                 let kept = self.etcd.renew(now, held);
                 self.expect(held);
                 Reply::Lease(kept.then_some((held, self.nodes[node].settings.ttl)))
@@ -176,10 +176,7 @@ impl World {
 
     fn carry_out(&mut self, node: usize, op: &Op) -> Reply {
         let now = self.now;
-        let mut leases = (
-            self.nodes[node].agent.leader_lease,
-            self.nodes[node].agent.member_lease,
-        );
+        let mut leases = (self.nodes[node].agent.leader_lease, self.member_lease(node));
         let takes = matches!(op, Op::AcquireLeader | Op::ReattachLeader { .. });
         if takes && !self.etcd.leases.contains_key(&leases.0) {
             return Reply::Lease(None);
@@ -190,6 +187,7 @@ impl World {
             leases.1 = self.etcd.grant(now, self.nodes[node].settings.ttl);
             self.expect(leases.1);
             self.nodes[node].agent.member_lease = leases.1;
+            self.nodes[node].agent.member_life = self.nodes[node].settings.ttl;
         }
         let me = self.nodes[node].name.clone();
         let before = self.etcd.writes;
@@ -226,6 +224,7 @@ impl World {
             (Asked::Renewal { sent }, Reply::Lease(lease)) => self.renewed(node, sent, lease),
             (Asked::Member, Reply::Lease(None)) => {
                 self.nodes[node].agent.member_lease = 0;
+                self.poke(node);
             }
             (Asked::Order(op), Reply::Store(answer)) => {
                 if !matches!(op, Op::LookAtLease { .. }) {

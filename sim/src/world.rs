@@ -36,6 +36,8 @@ pub(crate) struct Node {
     pub(crate) wall_before: Option<(Time, i64)>,
     /// What its agent last took from `config`; it is kept on disk.
     pub(crate) settings: Settings,
+    /// The text of it.
+    pub(crate) config: String,
     pub(crate) pg: Pg,
     pub(crate) agent: Agent,
     pub(crate) guards: BTreeMap<u64, Guard>,
@@ -90,6 +92,7 @@ impl World {
                 wall_offset: calendar.wall_offset(),
                 wall_before: None,
                 settings: swarm.settings.clone(),
+                config: "0".into(),
                 pg: Pg::new(),
                 agent: Agent::default(),
                 guards: BTreeMap::new(),

@@ -39,6 +39,8 @@ pub(crate) struct Agent {
     pub(crate) node: NodeConfig,
     pub(crate) identity: Identity,
     pub(crate) effective: Effective,
+    /// The dynamic configuration that it comes from, JSON text.
+    pub(crate) config: String,
     pub(crate) config_revision: Option<u64>,
     pub(crate) store: Store,
     pub(crate) picture: watch::Receiver<Picture>,
@@ -78,6 +80,7 @@ pub(crate) struct Agent {
 pub(crate) struct Parts {
     pub(crate) node: NodeConfig,
     pub(crate) first: Effective,
+    pub(crate) config: String,
     pub(crate) store: Store,
     pub(crate) renewal: Renewal,
     pub(crate) instance: Instance,
@@ -91,6 +94,7 @@ impl Agent {
         let Parts {
             node,
             first,
+            config,
             store,
             renewal,
             instance,
@@ -100,6 +104,7 @@ impl Agent {
         Agent {
             identity: settings::identity(&node),
             effective: first,
+            config,
             config_revision: None,
             picture: store.picture(),
             renewal,
@@ -226,21 +231,23 @@ impl Agent {
             return;
         }
         self.config_revision = revision;
-        let text = stored.map(|config| config.value.text.as_str());
-        if !text.is_some_and(settings::is_object) {
+        let good = stored.filter(|config| config.value.is_object);
+        let Some(text) = good.map(|config| config.value.text.clone()) else {
             tracing::warn!(
-                "the key config in etcd is no JSON object, the settings of before hold: replace it with PUT /config"
+                "the key config in etcd is no JSON object, the settings of before hold: the leader writes them back"
             );
             self.write_configuration(cluster.as_deref()).await;
             return;
-        }
-        let effective = settings::effective(&self.node, cluster.as_deref());
+        };
+        let effective = settings::effective(&self.node, &text);
         for warning in &effective.warnings {
             if !self.effective.warnings.contains(warning) {
                 tracing::warn!("{warning}");
             }
         }
-        self.unwritten = Some(settings::server(&self.node, &effective.postgresql, text));
+        let server = settings::server(&self.node, &effective.postgresql, Some(&text));
+        self.unwritten = Some(server);
+        self.config = text;
         self.write_configuration(cluster.as_deref()).await;
         self.store
             .set_lives(effective.settings.ttl, effective.settings.lease_ttl);
@@ -297,6 +304,10 @@ impl Agent {
         let (why, pause) = (&decision.why, view.settings.loop_wait);
         if !self.notes.is_news(view.now, leader, why, pause) {
             return;
+        }
+        if why.severity == Severity::Routine {
+            let owner = leader.map_or("None", |name| name.as_str());
+            tracing::info!("Lock owner: {owner}; I am {}", view.me);
         }
         match why.severity {
             Severity::Routine | Severity::Info => tracing::info!("{} ({})", why.reason, why.rule),
@@ -394,9 +405,13 @@ impl Agent {
         }
         self.member_alive = view.now;
         let (store, limit) = (self.store.clone(), view.now + Duration::from_secs(3));
+        let events = self.events.clone();
         tokio::spawn(async move {
-            if let Err(error) = store.keep_alive_member(limit).await {
-                tracing::debug!("{error}");
+            match store.keep_alive_member(limit).await {
+                Ok(true) => {}
+                // The key needs another lease now, not at the next look.
+                Ok(false) => drop(events.send(Event::WakeUp)),
+                Err(error) => tracing::debug!("{error}"),
             }
         });
     }

@@ -11,6 +11,7 @@ use pgherd_model::{
 use crate::agent::Agent;
 use crate::clock;
 use crate::event::Event;
+use crate::settings;
 
 /// How long PostgreSQL may take to answer a look; one that does not is looked at again.
 const LOOK: Duration = Duration::from_millis(500);
@@ -47,6 +48,9 @@ impl Agent {
             asking: self.asking > 0,
             history: self.history.clone(),
             settings: self.effective.settings.clone(),
+            config: self.config.clone(),
+            restore_command: settings::has_restore_command(&self.effective.postgresql),
+            member_lease: self.store.member_lease_id(),
             orders: Orders {
                 shutdown: self.shutdown,
                 bootstrap_claim: self.bootstrap_claim,

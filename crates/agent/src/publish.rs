@@ -57,16 +57,7 @@ impl Agent {
                 .unwrap_or_default(),
             watchdog_failed: false,
             guard_missing,
-            has_restore_command: self
-                .effective
-                .postgresql
-                .parameters
-                .contains_key("restore_command")
-                || self
-                    .effective
-                    .postgresql
-                    .recovery_conf
-                    .contains_key("restore_command"),
+            has_restore_command: view.restore_command,
             explain: explain(decision),
         }
     }

@@ -3,11 +3,12 @@
 use pgherd_dcs as dcs;
 use pgherd_ha::Identity;
 use pgherd_instance as instance;
-use pgherd_model::{Cluster, Settings, Version};
+use pgherd_model::{Settings, Version};
 use pgherd_wire::patroni::config::{
     self, Credentials, Effective, EffectivePostgres, InitdbOption, NodeConfig,
 };
-use pgherd_wire::patroni::keys;
+use pgherd_wire::patroni::{dcs as wire, keys};
+use std::io::ErrorKind;
 
 use crate::clock;
 
@@ -20,24 +21,33 @@ pub(crate) fn patroni_version() -> String {
     format!("{major}.{minor}.{patch}")
 }
 
-/// What holds now: local and dynamic configuration joined.
-pub(crate) fn effective(node: &NodeConfig, cluster: Option<&Cluster>) -> Effective {
-    let text = cluster
-        .and_then(|cluster| cluster.config.as_ref())
-        .map(|config| &config.value.text);
-    let parsed = text.and_then(|text| serde_json::from_str(text).ok());
-    // Before anything is stored, what this node would store counts.
-    let dynamic = parsed.or_else(|| {
-        node.bootstrap
-            .configured
-            .then(|| node.bootstrap.dcs.clone())
-    });
+/// What holds now: local and dynamic configuration (JSON text; empty: none) joined.
+pub(crate) fn effective(node: &NodeConfig, dynamic: &str) -> Effective {
+    let dynamic = serde_json::from_str(dynamic).ok();
     config::effective(node, dynamic.as_ref())
 }
 
-/// Whether a stored dynamic configuration can be used at all.
-pub(crate) fn is_object(text: &str) -> bool {
-    serde_json::from_str(text).is_ok_and(|value: serde_json::Value| value.is_object())
+/// The dynamic configuration to begin with, until `config` in etcd says more: what this node last
+/// took from there, else what it would store in a new cluster (contract: patroni-config, section 1).
+pub(crate) fn kept_config(node: &NodeConfig) -> String {
+    let path = node.postgresql.data_dir.join("patroni.dynamic.json");
+    match std::fs::read_to_string(&path) {
+        Ok(text) if wire::config_from_text(&text).is_object => return text,
+        Ok(_) => tracing::warn!("{}: no JSON object, ignored", path.display()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!("{}: cannot be read, ignored: {error}", path.display()),
+    }
+    match &node.bootstrap.dcs {
+        _ if !node.bootstrap.configured => String::new(),
+        serde_json::Value::Object(dcs) => serde_json::Value::Object(dcs.clone()).to_string(),
+        _ => "{}".to_owned(),
+    }
+}
+
+/// Whether WAL is also fetched from an archive.
+pub(crate) fn has_restore_command(postgres: &EffectivePostgres) -> bool {
+    let name = "restore_command";
+    postgres.parameters.contains_key(name) || postgres.recovery_conf.contains_key(name)
 }
 
 /// For the lock service.
@@ -134,10 +144,6 @@ pub(crate) fn identity(node: &NodeConfig) -> Identity {
         version: PATRONI_VERSION,
         tags: node.tags.clone(),
         may_bootstrap: node.bootstrap.configured,
-        bootstrap_config: match &node.bootstrap.dcs {
-            serde_json::Value::Object(dcs) if !dcs.is_empty() => node.bootstrap.dcs.to_string(),
-            _ => "{}".to_owned(),
-        },
         leader_key: keys::prefix(&node.namespace, &node.scope) + &keys::Key::Leader.path(),
         data_dir: node.postgresql.data_dir.display().to_string(),
     }

@@ -74,7 +74,8 @@ pub fn run(config: Option<&Path>) -> ExitCode {
 async fn body(node: NodeConfig) -> Result<u8> {
     let (events, mut received) = mpsc::unbounded_channel();
     watch_signals(&events)?;
-    let first = settings::effective(&node, None);
+    let config = settings::kept_config(&node);
+    let first = settings::effective(&node, &config);
     for warning in &first.warnings {
         tracing::warn!("{warning}");
     }
@@ -112,6 +113,7 @@ async fn body(node: NodeConfig) -> Result<u8> {
     let agent = Agent::new(Parts {
         node,
         first,
+        config,
         store,
         renewal,
         instance,

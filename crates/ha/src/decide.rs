@@ -111,10 +111,12 @@ fn remember(ctx: &Ctx<'_>, memory: &mut Memory) {
         memory.crashed_at = None;
         memory.start.clear();
         memory.stand_back_until = None;
+        memory.rejoins &= memory.demotion.is_some();
     }
     if view.is_standby() {
         memory.was_primary = false;
         memory.demoted = false;
+        memory.rejoins = false;
         memory.start.clear();
     }
     if !view.is_standby() {

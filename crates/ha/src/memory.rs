@@ -75,12 +75,18 @@ pub struct Memory {
     pub free_since: Option<Time>,
     /// The checkpoint after the promotion to this timeline was asked for then.
     pub checkpoint_asked: Option<Time>,
-    /// When each member's slot was last needed.
+    /// When each member's slot was last needed, as of the term of the lock in `slots_term`.
     pub slots_seen: BTreeMap<String, Time>,
-    /// `synchronous_standby_names` first seen in force, and the end of the WAL at that look.
-    pub sync_from: Option<(String, Lsn)>,
-    /// `synchronous_standby_names` was changed then, and waits for being in force.
-    pub sync_changed: Option<Time>,
+    /// The term whose leader keeps `slots_seen`.
+    pub slots_term: Option<u64>,
+    /// What `synchronous_standby_names` was last told to be.
+    pub sync_told: Option<String>,
+    /// Since when PostgreSQL has said that it is so.
+    pub sync_seen: Option<Time>,
+    /// The end of the WAL when every commit was known to wait for it.
+    pub sync_from: Option<Lsn>,
+    /// PostgreSQL was taken down by a switchover in a pause: it comes back as a standby.
+    pub rejoins: bool,
 }
 
 /// The last other holder of the lock.

@@ -7,10 +7,13 @@
 mod duties;
 mod leader;
 mod lock;
+mod pause;
 mod race;
 mod rejoin;
 mod requests;
 mod schedule;
+mod slots;
+mod sync;
 mod words;
 
 use alloc::collections::BTreeMap;
@@ -180,6 +183,9 @@ fn parse(text: &str) -> (View, Memory) {
             }
         }),
         settings: settings(&has),
+        config: "{}".into(),
+        restore_command: has("archive"),
+        member_lease: 0,
         orders: Orders {
             shutdown: me.has("shutdown"),
             bootstrap_claim: me.has("claimed").then_some(3),
@@ -238,6 +244,12 @@ fn settings(has: &impl Fn(&str) -> bool) -> Settings {
         settings.primary_start_timeout = Span::ZERO;
     }
     settings.use_slots = !has("no_slots");
+    if has("no_ttl") {
+        settings.member_slots_ttl = Span::ZERO;
+    }
+    if has("permanent") {
+        settings.permanent_slots.push("kept".into());
+    }
     settings
 }
 
@@ -246,7 +258,6 @@ fn identity(me: &Said) -> Identity {
         api_url: "http://me".into(),
         tags: tags(me),
         may_bootstrap: !me.has("poor"),
-        bootstrap_config: "{}".into(),
         leader_key: "/service/demo/leader".into(),
         data_dir: "/data".into(),
         ..Identity::default()
@@ -256,6 +267,8 @@ fn identity(me: &Said) -> Identity {
 fn tags(node: &Said) -> Tags {
     Tags {
         nofailover: node.has("nofailover"),
+        nostream: node.has("nostream"),
+        replicatefrom: node.value("cascades").map(MemberName::from),
         failover_priority: node.value("prio").map_or(1, |it| it.parse().unwrap()),
         ..Tags::default()
     }
@@ -282,7 +295,11 @@ fn cluster(facts: &[&str], nodes: &[Said]) -> Cluster {
             Some("underway") => stored(Initialize::UnderWay),
             Some(_) => stored(Initialize::Done(SystemId(2))),
         },
-        config: stored(Config { text: "{}".into() }).filter(|_| !facts.contains(&"noconfig")),
+        config: stored(Config {
+            text: "{}".into(),
+            is_object: !facts.contains(&"badconfig"),
+        })
+        .filter(|_| !facts.contains(&"noconfig")),
         leader: lock.map(|name| Leader {
             name: name.into(),
             lease: if facts.contains(&"leaseless") { 0 } else { 7 },
@@ -292,7 +309,7 @@ fn cluster(facts: &[&str], nodes: &[Said]) -> Cluster {
         leader_deleted: value("deleted").map(|at| number(Some(at))),
         sync: value("sync").and_then(sync),
         failover: value("failover").and_then(failover),
-        status: value("optime").and_then(status),
+        status: status(&value),
         history: value("history").and_then(history),
         ..Cluster::default()
     };
@@ -345,10 +362,23 @@ fn schedule(request: &mut Stored<Failover>, text: &str, inherited: bool) {
     request.revision = if inherited { 3 } else { 6 };
 }
 
-fn status(optime: &str) -> Option<Stored<Status>> {
+/// `optime 50`, `retain x,y`, `slotat x:30`.
+fn status<'a>(value: &impl Fn(&str) -> Option<&'a str>) -> Option<Stored<Status>> {
+    let words = ["optime", "retain", "slotat"];
+    words.iter().find_map(|word| value(word))?;
+    let names = value("retain").unwrap_or_default().split(',');
+    let slot = value("slotat").and_then(|text| text.split_once(':'));
     stored(Status {
-        optime: Lsn(number(Some(optime))),
-        ..Status::default()
+        optime: Lsn(value("optime").map_or(0, |it| number(Some(it)))),
+        slots: slot
+            .map(|(name, at)| (name.to_string(), Lsn(number(Some(at)))))
+            .into_iter()
+            .collect(),
+        retain_slots: names
+            .filter(|it| !it.is_empty())
+            .map(String::from)
+            .collect(),
+        other: String::from(r#"{"new":1}"#),
     })
 }
 
@@ -511,7 +541,15 @@ fn look(me: &Said, nodes: &[Said]) -> Look {
             port: 5432,
             slot: Some(slot_name(&me.name.as_str().into())),
         }),
-        slots: me.value("slot").map(slot).into_iter().collect(),
+        slots: me
+            .value("slot")
+            .map(|name| Slot {
+                holds_xmin: me.has("xmin"),
+                restart: (!me.has("unreserved")).then_some(Lsn(10)),
+                ..slot(name)
+            })
+            .into_iter()
+            .collect(),
         standbys: nodes
             .iter()
             .filter(|node| primary && node.has("attached"))
@@ -522,6 +560,7 @@ fn look(me: &Said, nodes: &[Said]) -> Look {
         replay_paused: false,
         replayed_at: None,
         synchronous_standby_names: me.value("waits").unwrap_or_default().into(),
+        checkpointer_ready: !me.has("checkpointing"),
         pending_restart: Vec::new(),
     }
 }
@@ -559,18 +598,21 @@ fn standby(node: &Said) -> Standby {
 }
 
 fn job(now: Time, me: &Said) -> Option<Job> {
-    let (kind, running) = match (me.value("job"), me.value("failed")) {
-        (Some(kind), _) => (kind, true),
-        (None, Some(kind)) => (kind, false),
-        (None, None) => return None,
-    };
+    let broken = || Outcome::Failed("broken".into());
+    let states = [
+        ("job", None),
+        ("failed", Some(broken())),
+        ("done", Some(Outcome::Done)),
+    ];
+    let said = |(word, outcome)| Some((me.value(word)?, outcome));
+    let (kind, outcome) = states.into_iter().find_map(said)?;
     let address = ("x".to_string(), 5432);
     let kind = match kind {
         "start_primary" => JobKind::Start(StartAs::Primary),
         "promote" => JobKind::Promote,
         "bootstrap" => JobKind::Bootstrap,
         "clone" => JobKind::Clone {
-            from: "x".into(),
+            from: if outcome.is_some() { "b" } else { "x" }.into(),
             address,
         },
         "rewind" => JobKind::Rewind {
@@ -587,7 +629,7 @@ fn job(now: Time, me: &Said) -> Option<Job> {
     Some(Job {
         kind,
         since: now,
-        outcome: (!running).then(|| Outcome::Failed("broken".into())),
-        ended: (!running).then_some(now),
+        ended: outcome.as_ref().map(|_| now),
+        outcome,
     })
 }

@@ -1,7 +1,7 @@
 //! Small duties that run beside the ladder. Each orders something only when fact and wish differ.
 
 mod checkpoint;
-mod config;
+pub(crate) mod config;
 pub(crate) mod guard;
 mod history;
 pub(crate) mod member;

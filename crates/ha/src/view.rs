@@ -38,6 +38,13 @@ pub struct View {
     pub history: Option<RemoteHistory>,
     /// Effective settings.
     pub settings: Settings,
+    /// The dynamic configuration that they come from, JSON text: the last good one of `config`, or
+    /// what this node kept of it. Empty: none is known.
+    pub config: String,
+    /// A command fetches WAL from an archive.
+    pub restore_command: bool,
+    /// The member lease in force; 0: none, the next write of the member key takes one.
+    pub member_lease: i64,
     /// What people and the system asked for.
     pub orders: Orders,
 }
@@ -59,8 +66,6 @@ pub struct Identity {
     pub tags: Tags,
     /// `bootstrap` is configured: this node may create a cluster.
     pub may_bootstrap: bool,
-    /// `bootstrap.dcs` as JSON text, for the `config` key of a new cluster.
-    pub bootstrap_config: String,
     /// Full name of the `leader` key, for what a person is to do.
     pub leader_key: String,
     /// `postgresql.data_dir`, likewise.

@@ -26,6 +26,7 @@ const SERVER: &str = "SELECT to_char(pg_postmaster_start_time(), 'YYYY-MM-DD HH2
  CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END AS paused, \
  to_char(pg_last_xact_replay_timestamp(), 'YYYY-MM-DD HH24:MI:SS.USTZH:TZM') AS replayed_at, \
  current_setting('synchronous_standby_names') AS sync_names, \
+ (SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'checkpointer') AS checkpointer, \
  current_setting('primary_conninfo') AS conninfo, current_setting('primary_slot_name') AS slot";
 
 const RECEIVER: &str = "SELECT status, received_tli, sender_host, sender_port, slot_name, latest_end_lsn \
@@ -113,6 +114,11 @@ fn read(answer: &Results) -> Option<Look> {
         replay_paused: text(server, "paused")? == "t",
         replayed_at: text(server, "replayed_at").map(str::to_owned),
         synchronous_standby_names: owned(server, "sync_names"),
+        // In both it looks for reloads: idle, or between two writes of a spread checkpoint.
+        checkpointer_ready: matches!(
+            text(server, "checkpointer"),
+            Some("CheckpointerMain" | "CheckpointWriteDelay")
+        ),
         pending_restart: Vec::new(),
     })
 }

@@ -98,6 +98,8 @@ pub enum Initialize {
 pub struct Config {
     /// JSON text as stored; unknown keys are kept.
     pub text: String,
+    /// It is a JSON object; anything else is no configuration.
+    pub is_object: bool,
 }
 
 /// The `leader` key.
@@ -210,6 +212,9 @@ pub struct Status {
     pub slots: BTreeMap<String, Lsn>,
     /// Slots of members seen lately.
     pub retain_slots: Vec<String>,
+    /// Other fields as found, a JSON object as text; empty: none. They are kept where only `optime`
+    /// is written.
+    pub other: String,
 }
 
 /// Value of `sync`.

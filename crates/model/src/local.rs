@@ -216,8 +216,10 @@ pub struct Look {
     pub replay_paused: bool,
     /// `pg_last_xact_replay_timestamp()` in the same form as `start_time`.
     pub replayed_at: Option<String>,
-    /// `synchronous_standby_names` in force.
+    /// `synchronous_standby_names` as sessions know it.
     pub synchronous_standby_names: String,
+    /// The checkpointer waits for work: it has acted on every reload before this moment.
+    pub checkpointer_ready: bool,
     /// Settings with `pending_restart`, by name: (value in force, value in the file).
     pub pending_restart: Vec<(String, String, String)>,
 }

@@ -93,6 +93,14 @@ impl World {
                 ));
             }
         }
+        let config = picture.config.as_ref().map(|config| &config.value.text);
+        if let Some(forgotten) = &self.chaos.forgotten
+            && config != Some(forgotten)
+        {
+            self.fail(format!(
+                "config: {forgotten} was in force, and {config:?} was put back"
+            ));
+        }
         self.check_rows(leader);
     }
 }

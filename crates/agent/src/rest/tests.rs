@@ -93,6 +93,7 @@ pub(super) fn cluster() -> Cluster {
         config: Some(Stored {
             value: Config {
                 text: r#"{"ttl":30,"loop_wait":10,"postgresql":{"use_slots":true}}"#.into(),
+                is_object: true,
             },
             revision: 4,
         }),
@@ -145,6 +146,7 @@ pub(super) fn look(in_recovery: bool) -> Look {
         replay_paused: false,
         replayed_at: None,
         synchronous_standby_names: String::new(),
+        checkpointer_ready: true,
         pending_restart: Vec::new(),
     }
 }
@@ -311,7 +313,10 @@ fn apply(cluster: &mut Cluster, op: Op) -> Answer {
     match op {
         Op::PutConfig { text, .. } => {
             cluster.config = Some(Stored {
-                value: Config { text },
+                value: Config {
+                    text,
+                    is_object: true,
+                },
                 revision,
             });
         }

@@ -12,6 +12,7 @@ use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, JobKind};
 use crate::holder;
 use crate::memory::Memory;
+use crate::upkeep::config;
 use crate::view::Outcome;
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
@@ -63,9 +64,8 @@ fn finish(ctx: &Ctx<'_>, id: SystemId) -> Option<Verdict> {
                 system_id: Some(id),
                 expected: Some(revision),
             })];
-            let expected = cluster.config.as_ref().map(|config| config.revision);
-            let text = ctx.view.identity.bootstrap_config.clone();
-            actions.push(Action::Store(Op::PutConfig { text, expected }));
+            // Somebody may have stored one before: it is in force already.
+            actions.extend(config::repair(ctx, cluster));
             actions.push(Action::Store(Op::AcquireLeader));
             Some(Verdict::only(actions, "initialized a new cluster"))
         }
@@ -157,7 +157,12 @@ fn copy(ctx: &Ctx<'_>, memory: &mut Memory, leader: &MemberName) -> Verdict {
         from: source.name.clone(),
         address,
     };
-    let reason = format!("trying to bootstrap from '{}'", source.name);
+    let kind = if source.name == *leader {
+        "leader"
+    } else {
+        "replica"
+    };
+    let reason = format!("trying to bootstrap from {kind} '{}'", source.name);
     Verdict::act(vec![Action::StartJob(job)], reason)
 }
 

@@ -120,7 +120,26 @@ fn start(
             .wake(at);
     }
     let start = JobKind::Start(StartAs::Standby { upstream, follow });
-    Verdict::act(vec![Action::StartJob(start)], "starting as a secondary")
+    let reason = match copied_from(ctx) {
+        Some(source) => format!("bootstrapped from {source}: starting as a secondary"),
+        None => String::from("starting as a secondary"),
+    };
+    Verdict::act(vec![Action::StartJob(start)], reason)
+}
+
+/// Whose copy the data are, if they have just been made.
+fn copied_from(ctx: &Ctx<'_>) -> Option<String> {
+    let job = ctx.view.local.job.as_ref()?;
+    let (JobKind::Clone { from, .. }, Some(Outcome::Done)) = (&job.kind, &job.outcome) else {
+        return None;
+    };
+    let leader = ctx.other_leader().map(|leader| &leader.name);
+    let kind = if leader == Some(from) {
+        "leader"
+    } else {
+        "replica"
+    };
+    Some(format!("{kind} '{from}'"))
 }
 
 fn stream(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member) -> Verdict {

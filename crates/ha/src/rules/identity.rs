@@ -1,8 +1,9 @@
 //! Data and cluster must belong together.
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec;
-use pgherd_model::{Initialize, Op, SystemId};
+use pgherd_model::{Initialize, Op};
 
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::Action;
@@ -13,11 +14,8 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         return Verdict::pass("pg_control cannot be read");
     };
     let own = control.system_id;
-    // An identifier never changes: an old picture is as good as a new one.
-    if let Some(id) = ctx.cluster().and_then(|cluster| cluster.system_id())
-        && id != own
-    {
-        return mismatch(ctx, memory, id, own);
+    if let Some(message) = mismatch(ctx) {
+        return wrong_cluster(ctx, memory, message);
     }
     let Some(cluster) = ctx.view.fresh() else {
         return Verdict::pass("the lock service cannot be read");
@@ -29,11 +27,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             Verdict::pass("this node is creating the cluster")
         }
         Some(Initialize::UnderWay | Initialize::Invalid(_)) | None if ctx.holding().is_some() => {
-            let put = Op::PutInitialize {
-                system_id: Some(own),
-                expected,
-            };
-            Verdict::act(vec![Action::Store(put)], "repaired `initialize`").warning()
+            Verdict::act(repair(ctx).into_iter().collect(), "repaired `initialize`").warning()
         }
         Some(Initialize::UnderWay | Initialize::Invalid(_)) | None if ctx.lock == Lock::Free => {
             if ctx.view.is_standby() {
@@ -71,16 +65,36 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     }
 }
 
-/// Data of another cluster: neither may take harm from the other.
-fn mismatch(ctx: &Ctx<'_>, memory: &Memory, id: SystemId, own: SystemId) -> Verdict {
-    let message = format!(
+/// The holder of the lock writes `initialize` where it is missing or invalid.
+pub(crate) fn repair(ctx: &Ctx<'_>) -> Option<Action> {
+    let own = ctx.view.local.control?.system_id;
+    let stored = ctx.view.fresh()?.initialize.as_ref();
+    if stored.is_some_and(|stored| matches!(stored.value, Initialize::Done(_))) {
+        return None;
+    }
+    Some(Action::Store(Op::PutInitialize {
+        system_id: Some(own),
+        expected: stored.map(|stored| stored.revision),
+    }))
+}
+
+/// What to say if the data are those of another cluster. An identifier never changes: an old
+/// picture is as good as a new one.
+pub(crate) fn mismatch(ctx: &Ctx<'_>) -> Option<String> {
+    let own = ctx.view.local.control?.system_id;
+    let id = ctx.cluster()?.system_id().filter(|id| *id != own)?;
+    Some(format!(
         "system ID mismatch, node {} belongs to a different cluster: {id} != {own}: \
          {id} is the identifier of the cluster in etcd, {own} that of the data in {}. Nothing there \
          was changed. Set postgresql.data_dir to data of this cluster or to an empty directory, or \
          scope and namespace to the cluster that the data belong to",
         ctx.me(),
         ctx.view.identity.data_dir
-    );
+    ))
+}
+
+/// Data of another cluster: neither may take harm from the other.
+fn wrong_cluster(ctx: &Ctx<'_>, memory: &Memory, message: String) -> Verdict {
     let mut actions = vec![];
     if let Some(term) = ctx.holding().filter(|_| ctx.view.is_down()) {
         actions.push(ctx.release(term, memory));

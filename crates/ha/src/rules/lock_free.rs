@@ -120,6 +120,8 @@ fn race(ctx: &Ctx<'_>, memory: &mut Memory, cluster: &Cluster, look: &Look) -> V
     };
     let own = look.wal.position();
     if let Some(reason) = kept_back(ctx, memory, cluster, &wish, own) {
+        let reason =
+            format!("following a different leader because i am not the healthiest node: {reason}");
         return Verdict::stay(reason).wake(ctx.now() + AGAIN);
     }
     if look
@@ -164,7 +166,8 @@ fn kept_back(
             let possible = race::candidates(ctx, Lsn(0), manual)
                 .iter()
                 .any(|(name, _)| name == member);
-            if possible {
+            // In a pause people decide who leads.
+            if possible || ctx.view.settings.pause {
                 return Some(format!("{member} was named to take over"));
             }
         }

@@ -1,15 +1,17 @@
 //! Pause: hands off. PostgreSQL is neither started, stopped nor promoted; a running primary keeps
-//! or takes the lock (contract: patroni-ha-rules, section 13).
+//! or takes the lock (contract: patroni-ha-rules, section 13). A switchover to a named member is
+//! carried out all the same, to the end: whoever gave up the lock comes back as a standby.
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
-use pgherd_model::Op;
+use pgherd_model::{Failover, Op};
 
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::Action;
 use crate::memory::Memory;
-use crate::rules::detached;
+use crate::rules::{detached, identity};
+use crate::upkeep::request::clean;
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if !ctx.view.settings.pause {
@@ -25,20 +27,60 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if ctx.view.running_job().is_some() {
         return Verdict::stay("PAUSE: the job that runs is brought to its end");
     }
-    // A scheduled one waits for the end of the pause, or becomes stale in it.
-    let asked = ctx
-        .view
-        .fresh()
-        .and_then(|cluster| cluster.failover_request())
-        .filter(|request| request.scheduled_at.is_none());
-    // Whoever is named has taken the lock, and is promoted now.
-    let named = asked.is_some_and(|request| request.member.as_ref() == Some(ctx.me()));
-    let taken = named && matches!(ctx.lock, Lock::Mine { .. }) && ctx.view.is_standby();
-    let going_on = memory.demotion.is_some() || ctx.lock == Lock::Free || taken;
-    if asked.is_some_and(|request| request.member.is_some()) && (going_on || ctx.view.is_primary())
-    {
-        return Verdict::pass("a switchover to a named member is asked for");
+    if let Some(verdict) = of_another_cluster(ctx) {
+        return verdict;
     }
+    if memory.demotion.is_some() || memory.rejoins {
+        return Verdict::pass("a switchover is brought to its end");
+    }
+    if let Some(verdict) = asked(ctx) {
+        return verdict;
+    }
+    hands_off(ctx, memory)
+}
+
+/// The lock is for members of this cluster.
+fn of_another_cluster(ctx: &Ctx<'_>) -> Option<Verdict> {
+    let reason = identity::mismatch(ctx)?;
+    let mut actions = vec![];
+    if let Some(term) = ctx.holding() {
+        // Without last words: PostgreSQL goes on as it is.
+        actions.push(Action::Store(Op::ReleaseLeader {
+            create_revision: term,
+            status: None,
+            member: None,
+        }));
+    }
+    Some(Verdict::only(actions, format!("PAUSE: {reason}")).error())
+}
+
+/// What a request for now makes of this node. A scheduled one waits for the end of the pause, or
+/// becomes stale in it.
+fn asked(ctx: &Ctx<'_>) -> Option<Verdict> {
+    let cluster = ctx.view.fresh()?;
+    let request = cluster
+        .failover_request()
+        .filter(|request| request.scheduled_at.is_none())?;
+    let leads = matches!(ctx.lock, Lock::Mine { .. }) && ctx.view.is_primary();
+    if let Failover {
+        leader: Some(leader),
+        member: None,
+        ..
+    } = request
+    {
+        let revision = cluster.failover.as_ref()?.revision;
+        let reason = "PAUSE: switchover is possible only to a specific candidate in a paused state";
+        return (leads && leader == ctx.me())
+            .then(|| Verdict::act(vec![clean(revision)], reason).warning());
+    }
+    // Whoever is named has taken the lock, and is promoted now.
+    let named = request.member.as_ref() == Some(ctx.me());
+    let taken = named && matches!(ctx.lock, Lock::Mine { .. }) && ctx.view.is_standby();
+    let races = ctx.lock == Lock::Free && ctx.view.is_standby();
+    (leads || taken || races).then(|| Verdict::pass("a switchover to a named member is asked for"))
+}
+
+fn hands_off(ctx: &Ctx<'_>, memory: &Memory) -> Verdict {
     let name = ctx.me();
     match ctx.lock {
         Lock::Detached { term } => {
@@ -48,9 +90,12 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             let reason = format!("PAUSE: {}", detached::reason(memory, term));
             Verdict::only(vec![Action::Store(reattach)], reason)
         }
-        Lock::Mine { .. } if ctx.view.is_primary() => Verdict::routine(format!(
-            "PAUSE: no action. I am ({name}), the leader with the lock"
-        )),
+        Lock::Mine { .. } if ctx.view.is_primary() => match identity::repair(ctx) {
+            Some(put) => Verdict::act(vec![put], "PAUSE: repaired `initialize`").warning(),
+            None => Verdict::routine(format!(
+                "PAUSE: no action. I am ({name}), the leader with the lock"
+            )),
+        },
         Lock::Mine { term } if ctx.view.is_down() || ctx.view.is_standby() => {
             let release = ctx.release(term, memory);
             Verdict::act(

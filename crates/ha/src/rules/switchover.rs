@@ -77,7 +77,7 @@ fn scheduled(
     }
     match schedule::when(ctx, schedule) {
         When::NotBefore(_) => Verdict::pass(format!("awaiting {word} at {text}")),
-        When::Stale => drop(format!("found a stale {word} value, cleaning up: {text}")),
+        When::Stale => drop(format!("Found a stale {word} value, cleaning up: {text}")),
         When::Unreadable => drop(format!("incorrect value of scheduled_at: {text}")),
         When::Due => match not_for_me(ctx, request) {
             Some(reason) => drop(format!("{word} at {text}: dropped, {reason}")),
@@ -147,6 +147,7 @@ fn begin(ctx: &Ctx<'_>, memory: &mut Memory, request: &Failover, revision: u64) 
         word: String::from(word),
         down_since: None,
     });
+    memory.rejoins = ctx.view.settings.pause;
     let stop = JobKind::Stop {
         mode: StopMode::Fast,
         checkpoint_first: true,

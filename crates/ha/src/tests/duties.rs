@@ -29,7 +29,7 @@ fn of(duty: &str, view: &str) -> String {
 }
 
 /// Pairs of a view and what this duty orders: something only when fact and wish differ.
-fn check(duty: &str, pairs: &[(&str, &str)]) {
+pub(super) fn check(duty: &str, pairs: &[(&str, &str)]) {
     for (view, expected) in pairs {
         assert_eq!(of(duty, view), *expected, "{duty}: {view}");
     }
@@ -170,7 +170,7 @@ fn the_synchronous_standby_is_one_that_postgresql_waits_for() {
             ),
             (
                 "lock a sync_mode sync a: | a* primary armed waits b | b replica attached synced",
-                "PutSync",
+                r#"SetSynchronousStandbys("b")"#,
             ),
             (
                 "lock a sync_mode sync a:b | a* primary armed waits b | b replica",
@@ -198,10 +198,18 @@ fn a_new_timeline_is_published() {
 fn a_missing_configuration_is_stored() {
     check(
         "config",
-        &[(
-            "lock a noconfig | a* primary armed | b replica",
-            "PutConfig",
-        )],
+        &[
+            (
+                "lock a noconfig | a* primary armed | b replica",
+                "PutConfig",
+            ),
+            (
+                "lock a badconfig | a* primary armed | b replica",
+                "PutConfig",
+            ),
+            ("lock a | a* primary armed | b replica", "nothing"),
+            ("lock b noconfig | a* replica from b | b primary", "nothing"),
+        ],
     );
 }
 
@@ -227,6 +235,51 @@ fn the_position_is_published() {
             "PutStatus",
         )],
     );
+}
+
+/// `config`: what is in force, over what was found, and nothing where nothing is known.
+#[test]
+fn the_configuration_in_force_is_put_back() {
+    let put = |view: &crate::View, memory: &crate::Memory| {
+        let (_, ask) = DUTIES.iter().find(|(name, _)| *name == "config").unwrap();
+        ask(&Ctx::new(view, memory), &mut memory.clone()).0
+    };
+    let (mut view, memory) = parse("lock a badconfig | a* primary armed | b replica");
+    view.config = r#"{"ttl":30}"#.into();
+    let op = pgherd_model::Op::PutConfig {
+        text: view.config.clone(),
+        expected: Some(3),
+    };
+    assert_eq!(put(&view, &memory), [crate::Action::Store(op)]);
+    view.config = String::new();
+    assert_eq!(put(&view, &memory), []);
+}
+
+/// `member`: a key under a lease that nobody keeps alive is written anew; a standby that reads an
+/// archive says so.
+#[test]
+fn the_own_key_lives_under_the_lease_in_force() {
+    let (mut view, memory) = parse("lock b archive | a* replica | b primary");
+    let member = crate::describe(&view, &memory);
+    let state = member.replication_state.as_deref();
+    assert_eq!(state, Some("in archive recovery"));
+    let crate::Dcs::Fresh(cluster) = &mut view.dcs else {
+        panic!("{:?}", view.dcs)
+    };
+    let own = cluster.members.get_mut(&member.name).unwrap();
+    own.value = member;
+    own.value.lease = 7;
+    view.member_lease = 7;
+    let (_, ask) = DUTIES.iter().find(|(name, _)| *name == "member").unwrap();
+    let written = |view: &crate::View| ask(&Ctx::new(view, &memory), &mut memory.clone()).0.len();
+    assert_eq!(written(&view), 0);
+    view.member_lease = 0;
+    assert_eq!(written(&view), 1);
+    let (view, memory) = parse("lock b archive | a* replica from b | b primary");
+    let state = crate::describe(&view, &memory).replication_state;
+    assert_eq!(state.as_deref(), Some("streaming"));
+    let (view, memory) = parse("lock b | a* replica | b primary");
+    assert_eq!(crate::describe(&view, &memory).replication_state, None);
 }
 
 /// `member`: what waits for a restart is published, whatever else goes on.

@@ -14,7 +14,7 @@ fn the_healthiest_takes_it() {
         => StopReceiving, because lock_free: the lock is free: ending the stream
 
         lock - former c deleted 80 | a* replica lsn 50 | b replica lsn 60 | c down words
-        => nothing, because lock_free: Wal position of b is ahead of my wal position
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: Wal position of b is ahead of my wal position
 
         lock - former c deleted 80 | a* replica lsn 50 | b replica lsn 60 mute | c down words
         => AcquireLeader, because lock_free: c released the lock; healthiest of 3
@@ -23,19 +23,19 @@ fn the_healthiest_takes_it() {
         => AcquireLeader, because lock_free: c released the lock; healthiest of 3
 
         lock - former c deleted 80 | a* replica lsn 50 | b replica lsn 50 prio 2 | c down words
-        => nothing, because lock_free: b has equally tolerable WAL position and priority 2, while this node has priority 1
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: b has equally tolerable WAL position and priority 2, while this node has priority 1
 
         lock - former c deleted 80 | a* replica lsn 50 prio 2 | b replica lsn 50 prio 2 | c down words
         => AcquireLeader, because lock_free: c released the lock; healthiest of 3
 
         lock - former c deleted 80 | a* replica lsn 50 | b primary lsn 10 | c down words
-        => nothing, because lock_free: Primary (b) is still alive
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: Primary (b) is still alive
 
         lock - former c deleted 80 optime 3000000 | a* replica lsn 50 | b replica lsn 40 | c down words
-        => nothing, because lock_free: My wal position exceeds maximum replication lag
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: My wal position exceeds maximum replication lag
 
         lock - former c deleted 80 history 2 check_timeline | a* replica tl2 lsn 50 | b replica tl3 lsn 40 | c down words
-        => nothing, because lock_free: My timeline is behind the cluster's
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: My timeline is behind the cluster's
 
         lock - former c deleted 80 history 2 check_timeline | a* replica tl3 lsn 40 | b replica tl2 lsn 50 | c down words
         => AcquireLeader, because lock_free: c released the lock; healthiest of 3
@@ -44,7 +44,7 @@ fn the_healthiest_takes_it() {
         => AcquireLeader, because lock_free: c released the lock; healthiest of 3
 
         lock - former c deleted 80 sync_mode sync c:b | a* replica lsn 60 | b replica lsn 50 | c down words
-        => nothing, because lock_free: not in /sync: a synchronous standby takes over
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: not in /sync: a synchronous standby takes over
 
         lock - former c deleted 80 sync_mode sync c:a | a* replica lsn 50 | b replica lsn 60 prio 9 | c down words
         => AcquireLeader, because lock_free: c released the lock; healthiest of 3
@@ -82,7 +82,7 @@ fn a_request_changes_who_may() {
         => nothing, because lock_free: following a different leader because I am not allowed to promote
 
         lock - former c deleted 80 failover c>b | a* replica lsn 50 | b replica lsn 40 | c down words
-        => nothing, because lock_free: b was named to take over
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: b was named to take over
 
         lock - former c deleted 80 failover c>b | a* replica lsn 50 | b replica lsn 40 mute | c down words
         => AcquireLeader, because lock_free: c released the lock; healthiest of 3
@@ -91,7 +91,7 @@ fn a_request_changes_who_may() {
         => AcquireLeader, because lock_free: c released the lock; healthiest of 3
 
         lock - failover c> | c* replica lsn 50 prio 3 | a replica lsn 50 | b replica lsn 40
-        => nothing, because lock_free: this node gave up the lock for another one
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: this node gave up the lock for another one
 
         lock - failover c> | a* replica lsn 50 | b replica lsn 50 | c replica lsn 50 prio 3
         => AcquireLeader, because lock_free: no other member is writable; healthiest of 3

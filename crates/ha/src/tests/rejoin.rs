@@ -26,8 +26,12 @@ fn no_data_yet() {
         lock - initialize underway | a* empty claimed failed bootstrap | b empty
         => DeleteInitialize + Exit, because bootstrap: failed to bootstrap the cluster: broken
 
-        lock - initialize underway | a* primary claimed bootstrapped | b empty
+        lock - initialize underway noconfig | a* primary claimed bootstrapped | b empty
         => PutInitialize + PutConfig + AcquireLeader, because bootstrap: initialized a new cluster
+
+        # What somebody stored before is the configuration.
+        lock - initialize underway | a* primary claimed bootstrapped | b empty
+        => PutInitialize + AcquireLeader, because bootstrap: initialized a new cluster
 
         lock - initialize none | a* primary claimed bootstrapped | b empty
         => Exit, because bootstrap: `initialize` was changed while this node created the cluster
@@ -36,7 +40,10 @@ fn no_data_yet() {
         => nothing, because bootstrap: waiting for leader to bootstrap
 
         lock b | a* empty | b primary
-        => Clone, because bootstrap: trying to bootstrap from 'b'
+        => Clone, because bootstrap: trying to bootstrap from leader 'b'
+
+        lock b | a* crashed standby done clone | b primary tl1
+        => StartStandby, because follow: bootstrapped from leader 'b': starting as a secondary
 
         lock b | a* empty failed clone | b primary
         => nothing, because bootstrap: copying failed, the next try is due soon

@@ -23,7 +23,7 @@ fn a_scheduled_switchover_waits_for_its_time() {
         => PutFailover, because switchover: switchover scheduled at -15: it is time
 
         lock a failover a>b at -16 | a* primary armed | b replica lsn 50
-        => PutFailover, because switchover: found a stale switchover value, cleaning up: -16
+        => PutFailover, because switchover: Found a stale switchover value, cleaning up: -16
 
         lock a failover a>b at soon | a* primary armed | b replica lsn 50
         => PutFailover, because switchover: incorrect value of scheduled_at: soon
@@ -104,17 +104,17 @@ fn a_scheduled_request_names_the_successor_only_of_who_gave_up_the_lock() {
         => AcquireLeader, because lock_free: a released the lock; healthiest of 3
 
         lock - former a deleted 90 failover a>b at -1 | a down words | b replica lsn 50 | c* replica lsn 60
-        => nothing, because lock_free: b was named to take over
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: b was named to take over
 
         lock - former a deleted 90 failover a>b at +3600 | a down words | b* replica lsn 50 | c replica lsn 60
-        => nothing, because lock_free: Wal position of c is ahead of my wal position
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: Wal position of c is ahead of my wal position
 
         # It writes that it is demoted only after it has deleted the lock.
         lock - former a failover a>b at -1 | a replica | b replica lsn 50 | c* replica lsn 60
-        => nothing, because lock_free: b was named to take over
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: b was named to take over
 
         lock - former a free 30s failover a>b at -1 | a down mute | b* replica lsn 50 | c replica lsn 60
-        => nothing, because lock_free: Wal position of c is ahead of my wal position
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: Wal position of c is ahead of my wal position
         ",
     );
 }

@@ -1,7 +1,8 @@
-//! The leader restores `config` when it is missing.
+//! The leader puts `config` back when it is missing or no JSON object: what is in force, not what the
+//! cluster began with (contract: patroni-ha-rules, section 1; patroni-config, section 1).
 
 use alloc::vec;
-use pgherd_model::Op;
+use pgherd_model::{Cluster, Op};
 
 use crate::ctx::{Ctx, Lock};
 use crate::decision::Action;
@@ -12,14 +13,20 @@ pub(crate) fn duty(ctx: &Ctx<'_>, _memory: &mut Memory) -> Duty {
     let (Lock::Mine { .. }, Some(cluster)) = (ctx.lock, ctx.view.fresh()) else {
         return NOTHING;
     };
-    let missing = cluster
-        .config
-        .as_ref()
-        .is_none_or(|config| config.value.text.trim().is_empty());
-    if !missing || ctx.view.identity.bootstrap_config.is_empty() {
-        return NOTHING;
+    match repair(ctx, cluster) {
+        Some(put) => (vec![put], None),
+        None => NOTHING,
     }
-    let expected = cluster.config.as_ref().map(|config| config.revision);
-    let text = ctx.view.identity.bootstrap_config.clone();
-    (vec![Action::Store(Op::PutConfig { text, expected })], None)
+}
+
+/// Writes the configuration in force where there is none that can be used.
+pub(crate) fn repair(ctx: &Ctx<'_>, cluster: &Cluster) -> Option<Action> {
+    let stored = cluster.config.as_ref();
+    if stored.is_some_and(|config| config.value.is_object) || ctx.view.config.is_empty() {
+        return None;
+    }
+    Some(Action::Store(Op::PutConfig {
+        text: ctx.view.config.clone(),
+        expected: stored.map(|config| config.revision),
+    }))
 }

@@ -21,7 +21,11 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     let due = memory
         .member_written
         .map(|at| at + ctx.view.settings.loop_wait);
-    if let Some(published) = cluster.member(ctx.me()) {
+    // Under another lease than the one that is kept alive it would go away.
+    let published = cluster
+        .member(ctx.me())
+        .filter(|published| published.lease == ctx.view.member_lease);
+    if let Some(published) = published {
         if same(published, &wished, true) {
             return NOTHING;
         }
@@ -93,7 +97,11 @@ pub(crate) fn describe(ctx: &Ctx<'_>, memory: &Memory) -> Member {
             .receiver
             .as_ref()
             .is_some_and(|receiver| receiver.streaming);
-        member.replication_state = streaming.then(|| String::from("streaming"));
+        member.replication_state = match (streaming, view.restore_command) {
+            (true, _) => Some(String::from("streaming")),
+            (false, true) => Some(String::from("in archive recovery")),
+            (false, false) => None,
+        };
     } else if checkpoint::due(ctx) {
         member.checkpoint_after_promote = Some(false);
     }

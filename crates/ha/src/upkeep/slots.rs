@@ -4,7 +4,7 @@
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
-use pgherd_model::{Look, Slot, SlotKind, slot_name};
+use pgherd_model::{Look, Lsn, Member, Slot, SlotKind, slot_name};
 
 use crate::ctx::{Ctx, Lock};
 use crate::decision::Action;
@@ -27,10 +27,13 @@ pub(crate) fn duty(ctx: &Ctx<'_>, _memory: &mut Memory) -> Duty {
             Some(slot) => actions.extend(mended(ctx, look, slot)),
         }
     }
-    for slot in &look.slots {
-        let ours = slot.kind == SlotKind::Physical && !slot.temporary && !slot.failover;
-        if ours && !slot.active && !wanted.contains(&slot.name) {
-            actions.push(Action::DropSlot(slot.name.clone()));
+    // Hands off in a pause: somebody may have made one for himself.
+    if !ctx.view.settings.pause {
+        for slot in &look.slots {
+            let ours = slot.kind == SlotKind::Physical && !slot.temporary && !slot.failover;
+            if ours && !slot.active && !wanted.contains(&slot.name) {
+                actions.push(Action::DropSlot(slot.name.clone()));
+            }
         }
     }
     (actions, None)
@@ -43,45 +46,105 @@ fn wanted(ctx: &Ctx<'_>) -> BTreeSet<String> {
     if !settings.use_slots {
         return BTreeSet::new();
     }
-    let me = slot_name(ctx.me());
     // Nobody will ever follow a node that cannot be promoted, but those who are told to.
-    let everybody = ctx.holding().is_some() || !ctx.view.identity.tags.nofailover;
+    let told_only = ctx.holding().is_none() && ctx.view.identity.tags.nofailover;
+    // Nobody publishes where slots for later stand: then each node keeps those that are used here.
+    let used_only = settings.member_slots_ttl.is_zero();
     let mut wanted: BTreeSet<String> = ctx
         .others()
         .filter(|member| !member.tags.nostream)
-        .filter(|member| everybody || member.tags.replicatefrom.as_ref() == Some(ctx.me()))
+        .filter(|member| !told_only || member.tags.replicatefrom.as_ref() == Some(ctx.me()))
+        .filter(|member| !used_only || streams_from_here(ctx, member))
         .map(|member| slot_name(&member.name))
         .collect();
-    if !settings.member_slots_ttl.is_zero()
-        && let Some(status) = ctx.cluster().and_then(|cluster| cluster.status.as_ref())
-    {
-        wanted.extend(status.value.retain_slots.iter().cloned());
+    if !told_only {
+        if !used_only {
+            wanted.extend(retained(ctx));
+        }
+        wanted.extend(settings.permanent_slots.iter().cloned());
     }
-    wanted.extend(settings.permanent_slots.iter().cloned());
-    wanted.remove(&me);
+    wanted.remove(&slot_name(ctx.me()));
     wanted
 }
 
-/// An inactive slot on a standby follows what the leader publishes; a broken one is made anew.
+/// Slots of members that were seen lately; who is here and does not stream needs none.
+fn retained<'a>(ctx: &Ctx<'a>) -> impl Iterator<Item = String> + use<'a> {
+    let idle: BTreeSet<String> = ctx
+        .others()
+        .filter(|member| member.tags.nostream)
+        .map(|member| slot_name(&member.name))
+        .collect();
+    let status = ctx.cluster().and_then(|cluster| cluster.status.as_ref());
+    let names = status.into_iter().flat_map(|it| &it.value.retain_slots);
+    names.filter(move |name| !idle.contains(*name)).cloned()
+}
+
+/// From whom this member streams by its tags, other than the leader.
+fn upstream<'a>(ctx: &Ctx<'a>, member: &'a Member) -> Option<&'a Member> {
+    let name = member.tags.replicatefrom.as_ref()?;
+    ctx.cluster()?
+        .member(name)
+        .filter(|upstream| upstream.name != member.name)
+}
+
+/// This member's slot here is used, or will be as soon as the member streams again.
+fn streams_from_here(ctx: &Ctx<'_>, member: &Member) -> bool {
+    let leads = ctx.holding().is_some();
+    match upstream(ctx, member) {
+        Some(upstream) => upstream.name == *ctx.me() && (leads || !is_leader(ctx, member)),
+        None => leads,
+    }
+}
+
+fn is_leader(ctx: &Ctx<'_>, member: &Member) -> bool {
+    ctx.other_leader()
+        .is_some_and(|leader| leader.name == member.name)
+}
+
+/// A slot that nobody uses here follows its member; a broken one is made anew.
 fn mended(ctx: &Ctx<'_>, look: &Look, slot: &Slot) -> Vec<Action> {
     let name = || slot.name.clone();
     if slot.active || slot.kind != SlotKind::Physical {
         return Vec::new();
     }
-    if slot.lost || (look.in_recovery && (slot.holds_xmin || slot.restart.is_none())) {
+    let mut owners = ctx.others();
+    let owner = owners.find(|member| slot_name(&member.name) == slot.name);
+    let expected = owner.is_some_and(|member| streams_from_here(ctx, member));
+    if slot.lost || slot.restart.is_none() || (slot.holds_xmin && !expected) {
+        if ctx.view.settings.pause {
+            return Vec::new();
+        }
         return alloc::vec![Action::DropSlot(name()), Action::CreateSlot(name())];
     }
-    if !look.in_recovery {
-        return Vec::new();
-    }
-    let published = ctx
-        .cluster()
-        .and_then(|cluster| cluster.status.as_ref())
-        .and_then(|status| status.value.slots.get(&slot.name));
-    match (published, slot.restart) {
-        (Some(target), Some(at)) if *target > at && *target <= look.wal.replayed => {
-            alloc::vec![Action::AdvanceSlot(name(), *target)]
+    let limit = if look.in_recovery {
+        look.wal.replayed
+    } else {
+        look.wal.flushed
+    };
+    match (target(ctx, look, slot, owner), slot.restart) {
+        (Some(target), Some(at)) if target > at && target <= limit => {
+            alloc::vec![Action::AdvanceSlot(name(), target)]
         }
         _ => Vec::new(),
     }
+}
+
+/// Where an unused slot belongs: at its member's own position if that streams from a standby, else
+/// where the leader says that it is.
+fn target(ctx: &Ctx<'_>, look: &Look, slot: &Slot, owner: Option<&Member>) -> Option<Lsn> {
+    let cascades = owner.filter(|member| {
+        let upstream = upstream(ctx, member);
+        upstream.is_some_and(|it| it.name != *ctx.me() && !is_leader(ctx, it))
+    });
+    if let Some(member) = cascades.filter(|it| {
+        !ctx.view.settings.permanent_slots.contains(&slot.name)
+            && it.timeline == Some(look.timeline)
+    }) {
+        return member.xlog_location;
+    }
+    if !look.in_recovery {
+        return None;
+    }
+    let status = ctx.cluster().and_then(|cluster| cluster.status.as_ref());
+    status?.value.slots.get(&slot.name).copied()
 }

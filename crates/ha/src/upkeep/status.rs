@@ -13,6 +13,10 @@ use crate::memory::Memory;
 use crate::upkeep::{Duty, NOTHING};
 
 pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
+    if ctx.holding().is_none() && ctx.lock != Lock::Unknown {
+        memory.slots_term = None;
+        memory.slots_seen.clear();
+    }
     let (Lock::Mine { term }, Some(cluster)) = (ctx.lock, ctx.view.fresh()) else {
         return NOTHING;
     };
@@ -25,7 +29,6 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     else {
         return NOTHING;
     };
-    let retain_slots = retained(ctx, memory);
     let due = memory
         .status_written
         .map(|at| at + ctx.view.settings.loop_wait);
@@ -35,7 +38,8 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     let status = Status {
         optime: look.wal.flushed,
         slots: slots(ctx, look),
-        retain_slots,
+        retain_slots: retained(ctx, memory, term),
+        other: String::new(),
     };
     memory.status_written = Some(ctx.now());
     if cluster
@@ -48,7 +52,8 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     (vec![Action::Store(Op::PutStatus { status, term })], None)
 }
 
-/// Position of every slot, and the leader's own, so that replicas can keep one for it.
+/// Position of every slot, and the leader's own, so that replicas can keep one for it. Slots of
+/// members are kept nowhere else without `member_slots_ttl`.
 fn slots(ctx: &Ctx<'_>, look: &Look) -> BTreeMap<String, Lsn> {
     let mut slots: BTreeMap<String, Lsn> = look
         .slots
@@ -63,26 +68,38 @@ fn slots(ctx: &Ctx<'_>, look: &Look) -> BTreeMap<String, Lsn> {
         })
         .collect();
     slots.insert(slot_name(ctx.me()), look.wal.flushed);
+    let settings = &ctx.view.settings;
+    if settings.member_slots_ttl.is_zero() {
+        slots.retain(|name, _| settings.permanent_slots.contains(name));
+    }
     slots
 }
 
-/// Slots of members seen within `member_slots_ttl`.
-fn retained(ctx: &Ctx<'_>, memory: &mut Memory) -> Vec<String> {
+/// Slots of members seen within `member_slots_ttl`. The clock of those that a leader before has
+/// seen begins with the own term, once.
+fn retained(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Vec<String> {
     let now = ctx.now();
-    let ttl = ctx.view.settings.member_slots_ttl;
+    let settings = &ctx.view.settings;
+    let ttl = settings.member_slots_ttl;
     let seen = &mut memory.slots_seen;
-    seen.insert(slot_name(ctx.me()), now);
-    for member in ctx.others() {
-        seen.insert(slot_name(&member.name), now);
+    if memory.slots_term != Some(term) {
+        memory.slots_term = Some(term);
+        seen.clear();
+        let published = ctx.cluster().and_then(|cluster| cluster.status.as_ref());
+        for name in published.into_iter().flat_map(|it| &it.value.retain_slots) {
+            seen.insert(name.clone(), now);
+        }
     }
-    let published = ctx.cluster().and_then(|cluster| cluster.status.as_ref());
-    for name in published
-        .map(|stored| stored.value.retain_slots.as_slice())
-        .unwrap_or_default()
-    {
-        seen.entry(name.clone()).or_insert(now);
+    let own = (ctx.me(), &ctx.view.identity.tags);
+    let others = ctx.others().map(|member| (&member.name, &member.tags));
+    for (name, tags) in others.chain([own]) {
+        if tags.nostream {
+            seen.remove(&slot_name(name));
+        } else {
+            seen.insert(slot_name(name), now);
+        }
     }
-    seen.retain(|_, at| now.since(*at) <= ttl);
+    seen.retain(|name, at| now.since(*at) <= ttl && !settings.permanent_slots.contains(name));
     if ttl.is_zero() {
         Vec::new()
     } else {

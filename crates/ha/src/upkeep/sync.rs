@@ -14,8 +14,14 @@ use crate::upkeep::{Duty, NOTHING};
 
 /// How soon to look whether a change of the GUC is in force.
 const SOON: Span = Span::from_millis(100);
+/// How long after sessions say so every process of PostgreSQL goes by it (contract: 2 s). The
+/// checkpointer tells those who commit whether to wait at all, and may be busy for longer.
+const IN_FORCE: Span = Span::from_secs(2);
 
 pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
+    if ctx.holding().is_none() && ctx.lock != Lock::Unknown {
+        forget(memory);
+    }
     let (Lock::Mine { term }, Some(cluster)) = (ctx.lock, ctx.view.fresh()) else {
         return NOTHING;
     };
@@ -30,6 +36,7 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     };
     let expected = cluster.sync.as_ref().map(|stored| stored.revision);
     if ctx.view.settings.synchronous_mode == SynchronousMode::Off {
+        forget(memory);
         return switch_off(expected, term);
     }
     let published = cluster
@@ -52,13 +59,10 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
             });
             (vec![put], Some(ctx.now() + SOON))
         }
-        Step::Set(text) => {
-            memory.sync_changed = Some(ctx.now());
-            (
-                vec![Action::SetSynchronousStandbys(text)],
-                Some(ctx.now() + SOON),
-            )
-        }
+        Step::Set(text) => (
+            vec![Action::SetSynchronousStandbys(text)],
+            Some(ctx.now() + SOON),
+        ),
         Step::Wait => (Vec::new(), Some(ctx.now() + SOON)),
         Step::Settled => NOTHING,
     }
@@ -97,20 +101,24 @@ fn step(
         return Step::Publish(kept);
     }
     let text = guc(ctx, wished);
-    if look.synchronous_standby_names != text {
+    // What was told before may still be on its way, whatever PostgreSQL says now.
+    if memory.sync_told.as_ref() != Some(&text) || look.synchronous_standby_names != text {
+        forget(memory);
+        memory.sync_told = Some(text.clone());
         return Step::Set(text);
     }
+    let seen = *memory.sync_seen.get_or_insert(ctx.now());
+    if ctx.now() >= seen + IN_FORCE && look.checkpointer_ready {
+        memory.sync_from.get_or_insert(look.wal.flushed);
+    }
     // What was acknowledged before PostgreSQL waited for it a new one must have as well.
-    let known = memory
-        .sync_from
-        .as_ref()
-        .filter(|(known, _)| *known == text);
-    let from = known.map_or(look.wal.flushed, |(_, from)| *from);
-    memory.sync_from = Some((text, from));
-    let present = |name| published.standbys.contains(name);
+    let from = |name| match published.standbys.contains(name) {
+        true => Some(Lsn(0)),
+        false => memory.sync_from,
+    };
     let in_force: Vec<MemberName> = wished
         .iter()
-        .filter(|name| waits_for(look, name, if present(name) { Lsn(0) } else { from }))
+        .filter(|name| from(name).is_some_and(|from| waits_for(look, name, from)))
         .cloned()
         .collect();
     if in_force != published.standbys && in_force.len() >= published.standbys.len() {
@@ -121,6 +129,13 @@ fn step(
     } else {
         Step::Settled
     }
+}
+
+/// Nothing is known of what PostgreSQL waits for.
+fn forget(memory: &mut Memory) {
+    memory.sync_told = None;
+    memory.sync_seen = None;
+    memory.sync_from = None;
 }
 
 /// `/sync` goes first, then PostgreSQL waits for nobody.

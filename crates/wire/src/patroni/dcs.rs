@@ -40,6 +40,7 @@ pub fn initialize_to_text(system_id: Option<SystemId>) -> String {
 pub fn config_from_text(text: &str) -> Config {
     Config {
         text: text.to_owned(),
+        is_object: parse(text).is_object(),
     }
 }
 
@@ -71,7 +72,20 @@ pub fn status_from_text(text: &str) -> Status {
             .flatten()
             .filter_map(|name| Some(name.as_str()?.to_owned()))
             .collect(),
+        other: other_fields(value),
     }
+}
+
+/// What nobody here knows, as text.
+fn other_fields(status: Value) -> String {
+    let Value::Object(mut fields) = status else {
+        return String::new();
+    };
+    fields.retain(|name, _| !matches!(name.as_str(), "optime" | "slots" | "retain_slots"));
+    if fields.is_empty() {
+        return String::new();
+    }
+    Value::Object(fields).to_string()
 }
 
 /// Writes `status`. Empty `slots` and `retain_slots` are left out, as Patroni does.
@@ -85,6 +99,9 @@ pub fn status_to_json(status: &Status) -> String {
     }
     if !status.retain_slots.is_empty() {
         object.insert("retain_slots".into(), json!(status.retain_slots));
+    }
+    if let Value::Object(other) = parse(&status.other) {
+        object.extend(other);
     }
     Value::Object(object).to_string()
 }

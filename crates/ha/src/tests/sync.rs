@@ -1,0 +1,101 @@
+//! `/sync` over several looks: nobody is named before every commit is known to wait for him.
+
+use super::*;
+use crate::Action;
+
+/// The orders about synchronous standbys of the next look, `millis` after the last.
+fn next(view: &mut View, memory: &mut Memory, millis: u64) -> Vec<String> {
+    view.now = view.now + Span::from_millis(millis);
+    view.local.probed = Some(view.now);
+    if let Some(lease) = &mut view.lease {
+        lease.sent = view.now;
+    }
+    let decision = decide(view, memory);
+    *memory = decision.memory;
+    let orders = decision.actions.into_iter();
+    orders
+        .filter_map(|action| match action {
+            Action::SetSynchronousStandbys(names) => Some(format!("set {names}")),
+            Action::Store(Op::PutSync { sync, .. }) => {
+                let names: Vec<&str> = sync.standbys.iter().map(MemberName::as_str).collect();
+                Some(format!("publish {}", names.join(",")))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+const NOTHING: [&str; 0] = [];
+
+/// `synchronous_standby_names` as sessions know it.
+fn says(view: &mut View, names: &str) {
+    view.local.look.as_mut().unwrap().synchronous_standby_names = names.into();
+}
+
+fn flushed(view: &mut View, own: u64, standby: u64) {
+    let look = view.local.look.as_mut().unwrap();
+    look.wal.flushed = Lsn(own);
+    for it in &mut look.standbys {
+        it.flushed = Lsn(standby);
+    }
+}
+
+const TEXT: &str =
+    "lock a sync_mode sync a: | a* primary armed waits b | b replica attached synced";
+
+/// `sync`: sessions say so at once; two seconds later, with the checkpointer at rest, all do.
+#[test]
+fn nobody_is_named_before_all_of_postgresql_waits_for_him() {
+    let (mut view, mut memory) = parse(TEXT);
+    // An agent that has just come knows nothing of orders that are on their way.
+    assert_eq!(next(&mut view, &mut memory, 0), ["set b"]);
+    assert_eq!(next(&mut view, &mut memory, 100), NOTHING);
+    assert_eq!(next(&mut view, &mut memory, 1900), NOTHING);
+    let ready = |view: &mut View, ready| {
+        view.local.look.as_mut().unwrap().checkpointer_ready = ready;
+    };
+    ready(&mut view, false);
+    assert_eq!(next(&mut view, &mut memory, 5000), NOTHING);
+    // From then on he must have everything.
+    ready(&mut view, true);
+    flushed(&mut view, 80, 70);
+    assert_eq!(next(&mut view, &mut memory, 100), NOTHING);
+    flushed(&mut view, 90, 80);
+    assert_eq!(next(&mut view, &mut memory, 100), ["publish b"]);
+}
+
+/// `sync`: the order before is still on its way when PostgreSQL says what is wished again.
+#[test]
+fn an_order_on_its_way_is_not_in_force() {
+    let (mut view, mut memory) = parse(TEXT);
+    next(&mut view, &mut memory, 0);
+    next(&mut view, &mut memory, 100);
+    next(&mut view, &mut memory, 2000);
+    assert!(memory.sync_from.is_some());
+    // He is gone: nobody is to be waited for. He is back before that is in force.
+    let standbys = core::mem::take(&mut view.local.look.as_mut().unwrap().standbys);
+    assert_eq!(next(&mut view, &mut memory, 100), ["set "]);
+    view.local.look.as_mut().unwrap().standbys = standbys;
+    assert_eq!(next(&mut view, &mut memory, 100), ["set b"]);
+    says(&mut view, "");
+    assert_eq!(next(&mut view, &mut memory, 100), ["set b"]);
+    says(&mut view, "b");
+    assert_eq!(next(&mut view, &mut memory, 100), NOTHING);
+    assert_eq!(next(&mut view, &mut memory, 1900), NOTHING);
+    assert_eq!(next(&mut view, &mut memory, 100), ["publish b"]);
+}
+
+/// `sync`: what was known ends with the lock.
+#[test]
+fn another_term_begins_anew() {
+    let (mut view, mut memory) = parse(TEXT);
+    next(&mut view, &mut memory, 0);
+    next(&mut view, &mut memory, 100);
+    assert!(memory.sync_seen.is_some());
+    let (standby, _) = parse("lock b sync_mode sync b: | a* replica from b | b primary");
+    let memory = decide(&standby, &memory).memory;
+    assert_eq!(
+        (memory.sync_told, memory.sync_seen, memory.sync_from),
+        (None, None, None)
+    );
+}
