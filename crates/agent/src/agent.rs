@@ -17,12 +17,14 @@ use pgherd_model::{
 use pgherd_peer::Peers;
 use pgherd_wire::patroni::config::{Effective, NodeConfig};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::event::Event;
 use crate::guarding::Guarding;
 use crate::jobs::Jobs;
 use crate::notes::Notes;
 use crate::observe::Observer;
+use crate::reload::Reloaded;
 use crate::renewal::Renewal;
 use crate::snapshot::Snapshot;
 use crate::{clock, settings};
@@ -69,8 +71,14 @@ pub(crate) struct Agent {
     pub(crate) notes: Notes,
     /// What each peer answered as the log tells it, and when that was.
     pub(crate) peer_words: BTreeMap<MemberName, (String, Time)>,
+    /// The node's own configuration or the dynamic one has changed and not taken effect yet.
+    pub(crate) reloaded: bool,
     /// A configuration that is not written yet, since the data are not known to be the cluster's.
     pub(crate) unwritten: Option<ServerConfig>,
+    /// Checks and writes it.
+    pub(crate) writing: Option<JoinHandle<()>>,
+    /// PostgreSQL is to read its files again, changed or not: what they name may have.
+    pub(crate) reread: bool,
     pub(crate) was_primary: bool,
     /// `synchronous_standby_names` is what the user's parameters say.
     pub(crate) sync_names_given_back: bool,
@@ -130,6 +138,9 @@ impl Agent {
             notes: Notes::default(),
             peer_words: BTreeMap::new(),
             unwritten: None,
+            writing: None,
+            reloaded: false,
+            reread: false,
             was_primary: false,
             sync_names_given_back: false,
             store,
@@ -221,53 +232,77 @@ impl Agent {
         wake_at
     }
 
-    /// A changed dynamic configuration takes effect.
+    /// A changed configuration takes effect, the dynamic one or the node's own.
     async fn configure(&mut self) {
         let cluster = self.picture.borrow().cluster.clone();
         let stored = cluster.as_ref().and_then(|cluster| cluster.config.as_ref());
-        let revision = stored.map(|config| config.revision);
-        if revision == self.config_revision || revision.is_none() {
-            self.write_configuration(cluster.as_deref()).await;
-            return;
+        if let Some(stored) = stored.filter(|it| Some(it.revision) != self.config_revision) {
+            self.config_revision = Some(stored.revision);
+            if stored.value.is_object {
+                self.config = stored.value.text.clone();
+                self.reloaded = true;
+            } else {
+                tracing::warn!(
+                    "the key config in etcd is no JSON object, the settings of before hold: the leader writes them back"
+                );
+            }
         }
-        self.config_revision = revision;
-        let good = stored.filter(|config| config.value.is_object);
-        let Some(text) = good.map(|config| config.value.text.clone()) else {
-            tracing::warn!(
-                "the key config in etcd is no JSON object, the settings of before hold: the leader writes them back"
-            );
-            self.write_configuration(cluster.as_deref()).await;
-            return;
-        };
-        let effective = settings::effective(&self.node, &text);
+        if std::mem::take(&mut self.reloaded) {
+            self.combine();
+        }
+        self.write_configuration(cluster.as_deref()).await;
+    }
+
+    /// Joins the dynamic configuration and the node's own, and tells everybody but PostgreSQL.
+    fn combine(&mut self) {
+        let effective = settings::effective(&self.node, &self.config);
         for warning in &effective.warnings {
             if !self.effective.warnings.contains(warning) {
                 tracing::warn!("{warning}");
             }
         }
-        let server = settings::server(&self.node, &effective.postgresql, Some(&text));
+        let options = settings::postgres(&self.node, &effective.postgresql);
+        if let Err(error) = self.instance.change(options) {
+            tracing::error!("the settings of before hold: {error}");
+        }
+        // What was never stored is not kept beside the data.
+        let stored = self.config_revision.map(|_| self.config.as_str());
+        let server = settings::server(&self.node, &effective.postgresql, stored);
         self.unwritten = Some(server);
-        self.config = text;
-        self.write_configuration(cluster.as_deref()).await;
         self.store
             .set_lives(effective.settings.ttl, effective.settings.lease_ttl);
         self.renewal.settings(effective.settings.clone());
         self.effective = effective;
     }
 
-    /// What is new of PostgreSQL's configuration, once its data are known to be the cluster's.
+    /// What is new of PostgreSQL's configuration, once its data are known to be the cluster's. Beside
+    /// the loop: its check can take longer than a lock lives.
     async fn write_configuration(&mut self, cluster: Option<&Cluster>) {
         let due = self.unwritten.is_some() && self.data_are_ours(cluster).await;
-        let Some(server) = self.unwritten.take_if(|_| due) else {
-            return;
-        };
-        match self.instance.configure(server).await {
-            Ok(true) => tracing::info!("the configuration of PostgreSQL was written"),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::error!("the configuration of PostgreSQL cannot be written: {error}")
-            }
+        if let Some(server) = self.unwritten.take_if(|_| due) {
+            self.instance.want(server);
         }
+        let busy = self.writing.as_ref().is_some_and(|it| !it.is_finished());
+        if busy || !self.instance.is_wanted() {
+            return;
+        }
+        let reread = std::mem::take(&mut self.reread);
+        let (instance, events) = (self.instance.clone(), self.events.clone());
+        self.writing = Some(tokio::spawn(async move {
+            match instance.apply().await {
+                Ok(true) => tracing::info!("the configuration of PostgreSQL was written"),
+                Ok(false) if reread => {
+                    if let Err(error) = instance.reload().await {
+                        tracing::debug!("PostgreSQL does not read its files again: {error}");
+                    }
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!("the configuration of PostgreSQL cannot be written: {error}")
+                }
+            }
+            events.send(Event::WakeUp).ok();
+        }));
     }
 
     /// Whether something may be written into the data directory: it has the cluster's system
@@ -290,7 +325,9 @@ impl Agent {
             .is_none_or(|cluster| cluster.sync.is_some());
         if vouched || self.effective.settings.synchronous_mode != SynchronousMode::Off {
             self.sync_names_given_back = false;
-        } else if !self.sync_names_given_back && self.data_are_ours(cluster.as_deref()).await {
+        } else if !self.sync_names_given_back
+            && !self.instance.is_wanted()
+            && self.data_are_ours(cluster.as_deref()).await {
             match self.instance.set_synchronous_standby_names(None).await {
                 Ok(_) => self.sync_names_given_back = true,
                 Err(error) => tracing::warn!("synchronous_standby_names: {error}"),
@@ -442,8 +479,17 @@ impl Agent {
                 self.next_probe = clock::now() + Span::from_secs(1);
                 tracing::warn!("PostgreSQL did not commit a probe: {reason}");
             }
+            Event::Reloaded(reloaded) => self.reloaded(*reloaded),
             Event::Shutdown => self.shutdown = true,
         }
+    }
+
+    /// The rest follows at the next look.
+    fn reloaded(&mut self, reloaded: Reloaded) {
+        let Reloaded { node, peers } = reloaded;
+        self.identity = settings::identity(&node);
+        (self.node, self.peers) = (node, peers);
+        (self.reloaded, self.reread) = (true, true);
     }
 
     fn job_ended(&mut self, number: u64, outcome: Outcome) {

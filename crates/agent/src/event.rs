@@ -3,6 +3,8 @@
 use pgherd_ha::{Outcome, PeerFact, RemoteHistory};
 use pgherd_model::{MemberName, SystemId, Time};
 
+use crate::reload::Reloaded;
+
 /// Something that a task beside the loop has to tell.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -31,6 +33,8 @@ pub(crate) enum Event {
     Probed(Time),
     /// The probe failed.
     ProbeFailed(String),
+    /// The configuration was read again.
+    Reloaded(Box<Reloaded>),
     /// SIGTERM or SIGINT.
     Shutdown,
 }

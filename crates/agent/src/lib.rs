@@ -12,6 +12,7 @@ mod notes;
 mod observe;
 mod orders;
 mod publish;
+mod reload;
 mod renewal;
 pub mod rest;
 mod settings;

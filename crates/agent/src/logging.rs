@@ -7,36 +7,68 @@ use std::sync::OnceLock;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormattedFields};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
+
+type Form = Box<dyn Layer<Filtered> + Send + Sync>;
+type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+
+/// What a reload of the configuration changes.
+struct Handles {
+    level: reload::Handle<EnvFilter, Registry>,
+    form: reload::Handle<Form, Filtered>,
+}
+
+static HANDLES: OnceLock<Handles> = OnceLock::new();
 
 /// Starts logging to standard error. A second start changes nothing.
 pub(crate) fn start(log: &Log) {
-    let level = match log.level {
+    let (level_layer, level) = reload::Layer::new(filter(log.level));
+    let (form_layer, form) = reload::Layer::new(form(log));
+    let started = tracing_subscriber::registry()
+        .with(level_layer)
+        .with(form_layer)
+        .try_init();
+    if started.is_ok() {
+        HANDLES.set(Handles { level, form }).ok();
+    }
+}
+
+/// Other settings from the next line on.
+pub(crate) fn change(log: &Log) {
+    let Some(handles) = HANDLES.get() else {
+        return;
+    };
+    let level = handles.level.reload(filter(log.level));
+    if let Err(error) = level.and_then(|()| handles.form.reload(form(log))) {
+        tracing::warn!("log: the settings cannot be changed: {error}");
+    }
+}
+
+fn filter(level: LogLevel) -> EnvFilter {
+    let level = match level {
         LogLevel::Debug => "debug",
         LogLevel::Info => "info",
         LogLevel::Warning => "warn",
         LogLevel::Error | LogLevel::Critical => "error",
     };
     // Libraries speak up only when something is wrong.
-    let filter = EnvFilter::new(format!(
+    EnvFilter::new(format!(
         "warn,pgherd={level},pgherd_agent={level},pgherd_dcs={level},pgherd_instance={level},pgherd_peer={level},pgherd_guard={level}"
-    ));
+    ))
+}
+
+fn form(log: &Log) -> Form {
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_writer(std::io::stderr);
-    let layer = if log.json {
+    if log.json {
         layer.json().boxed()
     } else {
         layer.event_format(Lines).boxed()
-    };
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(layer)
-        .try_init()
-        .ok();
+    }
 }
 
 /// Now, as a log line begins: local time with milliseconds. The time zone is read once, so that

@@ -7,9 +7,9 @@ use pgherd_instance::Instance;
 use pgherd_model::{Cluster, Op, Span};
 use tokio::sync::{mpsc, watch};
 
-use crate::clock;
 use crate::event::Event;
 use crate::snapshot::Order;
+use crate::{clock, reload};
 
 /// Longest read of positions.
 const LOOK: Duration = Duration::from_secs(1);
@@ -22,13 +22,18 @@ pub(crate) async fn serve(
     store: Store,
     instance: Instance,
     events: mpsc::UnboundedSender<Event>,
+    reload: reload::Requests,
 ) {
     while let Some(order) = orders.recv().await {
         let (store, instance, events) = (store.clone(), instance.clone(), events.clone());
+        let reload = reload.clone();
         tokio::spawn(async move {
             match order {
                 Order::WakeUp => {
                     events.send(Event::WakeUp).ok();
+                }
+                Order::Reload => {
+                    reload.send(()).ok();
                 }
                 Order::ReadPositions { answer } => {
                     let look = tokio::time::timeout(LOOK, instance.look()).await;

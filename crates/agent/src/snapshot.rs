@@ -66,6 +66,8 @@ pub struct Snapshot {
 pub enum Order {
     /// Tick at once.
     WakeUp,
+    /// Read the configuration files again, as on SIGHUP.
+    Reload,
     /// Read PostgreSQL's positions now; `None`: it does not answer. At most 1 s.
     ReadPositions {
         /// For the answer.

@@ -14,17 +14,18 @@ use pgherd_dcs::{Picture, Store};
 use pgherd_instance::Instance;
 use pgherd_model::{PostgresState, Role, Settings};
 use pgherd_peer::{PeerOptions, Peers};
-use pgherd_wire::patroni::config::{self, NodeConfig};
+use pgherd_wire::patroni::config::{Loaded, NodeConfig};
 use rustix::fs::Access;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::agent::{Agent, Parts};
 use crate::event::Event;
+use crate::reload::{Reloader, Source};
 use crate::renewal::Renewal;
 use crate::rest;
 use crate::snapshot::{Hooks, Snapshot};
-use crate::{clock, logging, orders, settings};
+use crate::{clock, logging, orders, reload, settings};
 
 /// Patroni says this every five seconds until etcd can be read.
 const WAITING: Duration = Duration::from_secs(5);
@@ -36,11 +37,11 @@ pub fn run(config: Option<&Path>) -> ExitCode {
     let env: BTreeMap<String, String> = std::env::vars_os()
         .map(|(name, value)| (lossy(name), lossy(value)))
         .collect();
-    let loaded = match config {
-        Some(path) => config::load(path, &env),
-        None => config::load_environment(&env),
+    let source = Source {
+        path: config.map(Path::to_owned),
+        env,
     };
-    let loaded = match loaded {
+    let loaded = match source.load() {
         Ok(loaded) => loaded,
         Err(error) => {
             eprintln!("{error}");
@@ -57,7 +58,7 @@ pub fn run(config: Option<&Path>) -> ExitCode {
     let result = runtime
         .context("cannot start the runtime")
         .and_then(|runtime| {
-            let result = runtime.block_on(body(loaded.node));
+            let result = runtime.block_on(body(source, loaded));
             // What still runs beside the loop must not hold up the end.
             runtime.shutdown_timeout(Duration::from_secs(1));
             result
@@ -71,9 +72,11 @@ pub fn run(config: Option<&Path>) -> ExitCode {
     }
 }
 
-async fn body(node: NodeConfig) -> Result<u8> {
+async fn body(source: Source, loaded: Loaded) -> Result<u8> {
     let (events, mut received) = mpsc::unbounded_channel();
-    watch_signals(&events)?;
+    let (reload, reloads) = mpsc::unbounded_channel();
+    watch_signals(&events, &reload)?;
+    let node = loaded.node;
     let config = settings::kept_config(&node);
     let first = settings::effective(&node, &config);
     for warning in &first.warnings {
@@ -98,14 +101,25 @@ async fn body(node: NodeConfig) -> Result<u8> {
         store.clone(),
         instance.clone(),
         events.clone(),
+        reload,
     ));
     let hooks = Hooks {
         snapshot,
         picture: store.picture(),
         orders: order,
     };
-    serve(bound, hooks, peers.clone());
-    if !wait_for_store(&mut picture, &mut received).await {
+    // The REST API answers from now on, also while etcd is being waited for.
+    let reloader = Reloader {
+        source,
+        node: node.clone(),
+        warnings: loaded.warnings,
+        settings: first.settings.clone(),
+        server: bound.serve(hooks, peers.clone()).await?,
+        store: store.clone(),
+        events: events.clone(),
+    };
+    tokio::spawn(reloader.run(reloads));
+    if !wait_for_store(&mut picture, &mut received, &events).await {
         return Ok(0);
     }
     refuse_namesake(&node, &peers, &picture).await?;
@@ -176,19 +190,17 @@ fn warn_of_pgpass(node: &NodeConfig) {
     }
 }
 
-/// The REST API answers from now on, also while etcd is being waited for.
-fn serve(bound: rest::Bound, hooks: Hooks, peers: Peers) {
-    let serving = bound.serve(hooks, peers);
+fn watch_signals(events: &mpsc::UnboundedSender<Event>, reload: &reload::Requests) -> Result<()> {
+    let cannot = "cannot watch for signals";
+    let mut hangups = signal(SignalKind::hangup()).context(cannot)?;
+    let reload = reload.clone();
     tokio::spawn(async move {
-        if let Err(error) = serving.await {
-            tracing::error!("the REST API has ended: {error}");
+        while hangups.recv().await.is_some() {
+            reload.send(()).ok();
         }
     });
-}
-
-fn watch_signals(events: &mpsc::UnboundedSender<Event>) -> Result<()> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let mut signals = signal(kind).context("cannot watch for signals")?;
+        let mut signals = signal(kind).context(cannot)?;
         let events = events.clone();
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
@@ -203,14 +215,24 @@ fn watch_signals(events: &mpsc::UnboundedSender<Event>) -> Result<()> {
 async fn wait_for_store(
     picture: &mut watch::Receiver<Picture>,
     events: &mut mpsc::UnboundedReceiver<Event>,
+    again: &mpsc::UnboundedSender<Event>,
 ) -> bool {
+    let mut reloaded = None;
     loop {
         if picture.borrow_and_update().cluster.is_some() {
+            // For the loop, which begins with the configuration of the start.
+            if let Some(event) = reloaded {
+                again.send(event).ok();
+            }
             return true;
         }
         tokio::select! {
             _ = picture.changed() => {}
-            event = events.recv() => if matches!(event, Some(Event::Shutdown) | None) { return false },
+            event = events.recv() => match event {
+                Some(Event::Shutdown) | None => return false,
+                Some(event @ Event::Reloaded(_)) => reloaded = Some(event),
+                Some(_) => {}
+            },
             () = tokio::time::sleep(WAITING) => {
                 let problem = picture.borrow().problem.clone();
                 let problem = problem.as_deref().unwrap_or("nothing was answered yet");

@@ -124,7 +124,7 @@ async fn ask_candidates(
         let Some(member) = cluster.member(&name) else {
             continue;
         };
-        let (peers, url) = (app.peers.clone(), member.api_url.clone());
+        let (peers, url) = (app.front().peers.clone(), member.api_url.clone());
         asking.spawn(async move {
             let answer = peers.status(&url, CANDIDATE_TIMEOUT).await;
             if let Err(cause) = &answer {

@@ -1,7 +1,7 @@
-//! Opens the port, plain or TLS, and serves until the agent ends.
+//! Opens the port, plain or TLS, serves until the agent ends, and moves when the settings do.
 
-use super::App;
 use super::tls::{self, Acceptor};
+use super::{App, Front};
 use crate::snapshot::Hooks;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
@@ -9,11 +9,19 @@ use hyper_util::rt::TokioTimer;
 use pgherd_model::{Span, Time};
 use pgherd_peer::Peers;
 use pgherd_wire::patroni::config::{HostPort, RestApi};
+use rustls::ServerConfig;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 
 /// How long a client may take for its headers, and how long a kept-alive connection may be idle.
 const HEADER_TIMEOUT: Span = Span::from_secs(15);
+
+/// How long requests may go on at an address that was given up.
+const LAST_REQUESTS: Span = Span::from_secs(30);
+
+/// How long it may take until a socket is closed.
+const CLOSING: Span = Span::from_secs(2);
 
 /// Why the REST server could not start or ended.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +71,7 @@ pub struct Bound {
     api: RestApi,
     clock: fn() -> Time,
     sockets: Vec<TcpListener>,
-    tls: Option<RustlsConfig>,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 /// Opens the port and reads the certificate.
@@ -71,7 +79,17 @@ pub struct Bound {
 /// # Errors
 /// See [`RestError`].
 pub async fn bind(api: &RestApi, clock: fn() -> Time) -> Result<Bound, RestError> {
-    let tls = tls::config(api)?.map(RustlsConfig::from_config);
+    let tls = tls::config(api)?;
+    Ok(Bound {
+        api: api.clone(),
+        clock,
+        sockets: open(api).await?,
+        tls,
+    })
+}
+
+/// All sockets of `restapi.listen`.
+async fn open(api: &RestApi) -> Result<Vec<TcpListener>, RestError> {
     let mut sockets = Vec::new();
     for address in addresses(&api.listen).await? {
         match listen(address, api.request_queue_size) {
@@ -86,78 +104,159 @@ pub async fn bind(api: &RestApi, clock: fn() -> Time) -> Result<Bound, RestError
             Err(cause) => return Err(RestError::Bind { address, cause }),
         }
     }
-    Ok(Bound {
-        api: api.clone(),
-        clock,
-        sockets,
-        tls,
-    })
+    Ok(sockets)
 }
 
 impl Bound {
-    /// The port that was opened (of use when the configured one is 0).
-    pub fn port(&self) -> Option<u16> {
-        self.sockets
-            .first()?
-            .local_addr()
-            .ok()
-            .map(|address| address.port())
-    }
-
-    /// Serves until dropped or broken.
+    /// Serves from now on, on the runtime of the caller.
     ///
     /// # Errors
-    /// [`RestError::Ended`], or [`RestError::Settings`] for headers that can not be sent.
-    pub async fn serve(self, hooks: Hooks, peers: Peers) -> Result<(), RestError> {
-        let app = App::new(&self.api, self.clock, hooks, peers).await?;
-        let router = super::router(app);
-        let handle = Handle::new();
-        let mut servers = tokio::task::JoinSet::new();
-        for socket in self.sockets {
-            let service = router
-                .clone()
-                .into_make_service_with_connect_info::<SocketAddr>();
-            let handle = handle.clone();
-            match self.tls.clone() {
-                None => {
-                    let mut server = axum_server::from_tcp(socket)
-                        .map_err(RestError::Ended)?
-                        .handle(handle);
-                    limits(server.http_builder());
-                    servers.spawn(server.serve(service));
-                }
-                Some(tls) => {
-                    let mut server = axum_server::from_tcp(socket)
-                        .map_err(RestError::Ended)?
-                        .acceptor(Acceptor::new(tls))
-                        .handle(handle);
-                    limits(server.http_builder());
-                    servers.spawn(server.serve(service));
-                }
-            }
-        }
-        // The set ends its tasks when this future is dropped.
-        match servers.join_next().await {
-            Some(Ok(Err(cause))) => Err(RestError::Ended(cause)),
-            Some(Err(cause)) => Err(RestError::Ended(io::Error::other(cause))),
-            Some(Ok(Ok(()))) | None => {
-                Err(RestError::Ended(io::Error::other("the listener is closed")))
-            }
-        }
+    /// [`RestError::Settings`] for headers that can not be sent, [`RestError::Ended`].
+    pub async fn serve(self, hooks: Hooks, peers: Peers) -> Result<Server, RestError> {
+        let front = Front::new(&self.api, &hooks.last().version, peers).await?;
+        let mut server = Server {
+            app: App::new(front, self.clock, hooks),
+            api: self.api,
+            sockets: self.sockets,
+            tls: None,
+            handle: Handle::new(),
+        };
+        server.serve(self.tls)?;
+        Ok(server)
     }
 }
 
-/// [`bind`], then [`Bound::serve`].
-///
-/// # Errors
-/// See [`RestError`]; occupied ports and bad certificates are found before anything is served.
-pub async fn serve(
-    api: &RestApi,
-    clock: fn() -> Time,
-    hooks: Hooks,
-    peers: Peers,
-) -> Result<(), RestError> {
-    bind(api, clock).await?.serve(hooks, peers).await
+/// The REST server; it ends when this is dropped.
+pub struct Server {
+    app: Arc<App>,
+    api: RestApi,
+    sockets: Vec<TcpListener>,
+    /// The certificate in use; None: plain HTTP.
+    tls: Option<RustlsConfig>,
+    handle: Handle<SocketAddr>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.handle.shutdown();
+    }
+}
+
+impl Server {
+    /// The port that is served (of use when the configured one is 0).
+    pub fn port(&self) -> Option<u16> {
+        let address = self.sockets.first()?.local_addr().ok()?;
+        Some(address.port())
+    }
+
+    /// Takes over settings that were read again, and certificates that may be new. A request that is
+    /// under way goes on; the port is opened anew only where address or protocol differ.
+    ///
+    /// # Errors
+    /// See [`RestError`]; everything is as it was then.
+    pub async fn reload(&mut self, api: &RestApi, peers: Peers) -> Result<(), RestError> {
+        let tls = tls::config(api)?;
+        let front = Front::new(api, &self.app.last().version, peers).await?;
+        if api.listen != self.api.listen {
+            self.move_to(api, tls).await?;
+        } else {
+            match (&self.tls, tls) {
+                (Some(present), Some(tls)) => present.reload_from_config(tls),
+                (None, None) => {}
+                (_, tls) => {
+                    self.stop();
+                    self.serve(tls)?;
+                }
+            }
+            for socket in &self.sockets {
+                // Only the length of the queue changes.
+                rustix::net::listen(socket, queue(api.request_queue_size)).ok();
+            }
+        }
+        self.app.change(front);
+        self.api = api.clone();
+        Ok(())
+    }
+
+    /// Opens the new address first, so that nothing is lost if it can not be; where the old one is
+    /// in its way, that one is closed before, and opened again if it was in vain.
+    async fn move_to(
+        &mut self,
+        api: &RestApi,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Result<(), RestError> {
+        let present = self.tls.as_ref().map(RustlsConfig::get_inner);
+        let sockets = match open(api).await {
+            Ok(sockets) => sockets,
+            Err(RestError::Bind { cause, .. })
+                if cause.kind() == io::ErrorKind::AddrInUse
+                    && api.listen.port == self.api.listen.port =>
+            {
+                self.stop();
+                self.sockets.clear();
+                match patiently(api).await {
+                    Ok(sockets) => sockets,
+                    Err(error) => {
+                        self.sockets = patiently(&self.api).await?;
+                        self.serve(present)?;
+                        return Err(error);
+                    }
+                }
+            }
+            Err(error) => return Err(error),
+        };
+        self.stop();
+        self.sockets = sockets;
+        self.serve(tls)
+    }
+
+    /// No new connections by the old settings; requests that run may end.
+    fn stop(&mut self) {
+        self.handle.graceful_shutdown(Some(LAST_REQUESTS));
+        self.handle = Handle::new();
+    }
+
+    fn serve(&mut self, tls: Option<Arc<ServerConfig>>) -> Result<(), RestError> {
+        self.tls = tls.map(RustlsConfig::from_config);
+        let router = super::router(self.app.clone());
+        for socket in &self.sockets {
+            let socket = socket.try_clone().map_err(RestError::Ended)?;
+            let service = router
+                .clone()
+                .into_make_service_with_connect_info::<SocketAddr>();
+            let mut server = axum_server::from_tcp(socket)
+                .map_err(RestError::Ended)?
+                .handle(self.handle.clone());
+            limits(server.http_builder());
+            match self.tls.clone() {
+                None => tokio::spawn(watched(server.serve(service))),
+                Some(tls) => {
+                    let server = server.acceptor(Acceptor::new(tls));
+                    tokio::spawn(watched(server.serve(service)))
+                }
+            };
+        }
+        Ok(())
+    }
+}
+
+/// A listener that breaks is worth a line; one that was told to end is not.
+async fn watched(serving: impl Future<Output = io::Result<()>>) {
+    if let Err(error) = serving.await {
+        tracing::error!("the REST API has ended: {error}");
+    }
+}
+
+/// [`open`], while the sockets of before are being closed.
+async fn patiently(api: &RestApi) -> Result<Vec<TcpListener>, RestError> {
+    let end = tokio::time::Instant::now() + CLOSING;
+    loop {
+        match open(api).await {
+            Err(RestError::Bind { .. }) if tokio::time::Instant::now() < end => {}
+            other => return other,
+        }
+        tokio::time::sleep(Span::from_millis(10)).await;
+    }
 }
 
 fn limits(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>) {
@@ -212,10 +311,11 @@ fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
         sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
     }
     net::bind(&socket, &address)?;
-    // Patroni's default of 5 is for a server that closes each connection; be no smaller than 128.
-    net::listen(
-        &socket,
-        i32::try_from(backlog.clamp(128, 4096)).unwrap_or(128),
-    )?;
+    net::listen(&socket, queue(backlog))?;
     Ok(TcpListener::from(socket))
+}
+
+/// Patroni's default of 5 is for a server that closes each connection; be no smaller than 128.
+fn queue(backlog: u32) -> i32 {
+    i32::try_from(backlog.clamp(128, 4096)).unwrap_or(128)
 }

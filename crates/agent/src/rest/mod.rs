@@ -16,7 +16,7 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-pub use listen::{Bound, RestError, bind, serve};
+pub use listen::{Bound, RestError, Server, bind};
 
 use crate::snapshot::{Hooks, Order, Snapshot};
 use access::Door;
@@ -34,7 +34,7 @@ use pgherd_wire::patroni::config::{RestApi, ServerTokens};
 use pgherd_wire::patroni::rest::{Action, python_json};
 use query::Query;
 use serde_json::{Map, Value};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
@@ -53,21 +53,25 @@ const ASK_AGAIN: Span = Span::from_millis(100);
 /// What all requests share.
 pub(crate) struct App {
     hooks: Hooks,
+    clock: fn() -> Time,
+    front: RwLock<Arc<Front>>,
+}
+
+/// What the settings say, until they are read again.
+pub(crate) struct Front {
     peers: Peers,
     door: Door,
-    clock: fn() -> Time,
     server: HeaderValue,
     extra_headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-impl App {
-    /// Prepares what the settings say.
+impl Front {
+    /// Prepares what the settings say; `version`: the one that Patroni's clients see.
     pub(crate) async fn new(
         api: &RestApi,
-        clock: fn() -> Time,
-        hooks: Hooks,
+        version: &str,
         peers: Peers,
-    ) -> Result<Arc<App>, RestError> {
+    ) -> Result<Front, RestError> {
         let door = Door::new(api).await?;
         let mut extra_headers = Vec::new();
         let secure = api
@@ -84,7 +88,6 @@ impl App {
                 ))
             })?);
         }
-        let version = hooks.last().version.clone();
         let server = match api.server_tokens {
             ServerTokens::Original => concat!("pgherd/", env!("CARGO_PKG_VERSION")).to_owned(),
             ServerTokens::Minimal => format!("Patroni/{version}"),
@@ -93,14 +96,34 @@ impl App {
         let server = HeaderValue::try_from(server).map_err(|_| {
             RestError::Settings("the version can not be sent as a header".to_owned())
         })?;
-        Ok(Arc::new(App {
-            hooks,
+        Ok(Front {
             peers,
             door,
-            clock,
             server,
             extra_headers,
-        }))
+        })
+    }
+}
+
+impl App {
+    /// Answers with what the hooks tell, behind this front.
+    pub(crate) fn new(front: Front, clock: fn() -> Time, hooks: Hooks) -> Arc<App> {
+        Arc::new(App {
+            hooks,
+            clock,
+            front: RwLock::new(Arc::new(front)),
+        })
+    }
+
+    fn front(&self) -> Arc<Front> {
+        let front = self.front.read();
+        front.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Requests that begin from now on meet this front.
+    fn change(&self, front: Front) {
+        let mut kept = self.front.write().unwrap_or_else(PoisonError::into_inner);
+        *kept = Arc::new(front);
     }
 
     fn last(&self) -> Arc<Snapshot> {
@@ -172,8 +195,9 @@ async fn handle(State(app): State<Arc<App>>, request: Request) -> Answer {
     }
     let mut answer = dispatch(&app, request).await;
     let headers = answer.headers_mut();
-    headers.insert(SERVER, app.server.clone());
-    for (name, value) in &app.extra_headers {
+    let front = app.front();
+    headers.insert(SERVER, front.server.clone());
+    for (name, value) in &front.extra_headers {
         headers.insert(name, value.clone());
     }
     answer
@@ -229,6 +253,10 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
             })
             .await
         }
+        ("POST", "reload") => match admit(app, &request.into_parts().0).await {
+            Ok(()) => reload(app).await,
+            Err(answer) => *answer,
+        },
         ("DELETE", "switchover") => match admit(app, &request.into_parts().0).await {
             Ok(()) => failover::delete(app).await,
             Err(answer) => *answer,
@@ -240,7 +268,9 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
 async fn admit(app: &App, parts: &Parts) -> Result<(), Box<Answer>> {
     let snapshot = app.last();
     let cluster = snapshot.cluster.as_deref();
-    app.door
+    let front = app.front();
+    front
+        .door
         .check(&parts.headers, &parts.extensions, cluster)
         .await
 }
@@ -329,6 +359,14 @@ async fn failsafe(app: &App) -> Answer {
             answer::json(200, python_json(&Value::Object(members.collect())))
         }
         None => answer::page(502),
+    }
+}
+
+/// `POST /reload`: the configuration is read again, soon; what comes of it is in the log.
+async fn reload(app: &App) -> Answer {
+    match app.hooks.orders.send(Order::Reload).await {
+        Ok(()) => answer::text(202, "reload scheduled"),
+        Err(_) => answer::page(503),
     }
 }
 

@@ -6,7 +6,7 @@ mod health;
 mod listener;
 mod requests;
 
-use super::{App, router};
+use super::{App, Front, router};
 use crate::snapshot::{Hooks, Order, Snapshot};
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
@@ -20,6 +20,7 @@ use pgherd_wire::patroni::config::{
     Ctl, HostPort, Login, RestApi, Secret, ServerTokens, VerifyClient,
 };
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, watch};
 use tower::ServiceExt;
@@ -193,6 +194,7 @@ pub(super) fn replica() -> Snapshot {
 pub(super) struct Node {
     pub(super) cluster: Arc<Mutex<Cluster>>,
     pub(super) picture: Arc<watch::Sender<Picture>>,
+    pub(super) reloads: Arc<AtomicUsize>,
     router: axum::Router,
 }
 
@@ -227,11 +229,14 @@ impl Node {
         let (orders, mut received) = mpsc::channel(8);
         let (published, snapshot) = watch::channel(Arc::new(snapshot));
         let (keys, shown) = (store.clone(), picture.clone());
+        let reloads = Arc::<AtomicUsize>::default();
+        let counted = reloads.clone();
         tokio::spawn(async move {
             let _published = published;
             while let Some(order) = received.recv().await {
                 match order {
                     Order::WakeUp => {}
+                    Order::Reload => drop(counted.fetch_add(1, Ordering::SeqCst)),
                     Order::ReadPositions { answer } => drop(answer.send(look.clone())),
                     Order::FreshCluster { answer } => {
                         drop(answer.send(Ok(keys.lock().unwrap().clone())));
@@ -250,11 +255,15 @@ impl Node {
             orders,
             picture: picture_seen,
         };
-        let app = App::new(api, clock, hooks, peers()).await.unwrap();
+        let front = Front::new(api, &hooks.last().version, peers())
+            .await
+            .unwrap();
+        let app = App::new(front, clock, hooks);
         Node {
             cluster: store,
             picture,
             router: router(app),
+            reloads,
         }
     }
 

@@ -1,32 +1,20 @@
 //! The port itself: kept-alive connections, a slow client, an occupied port, headers.
 
 use super::{Node, api, clock, peers, primary};
-use crate::rest::{RestError, bind};
+use crate::rest::{RestError, Server, bind};
 use crate::snapshot::Hooks;
 use pgherd_dcs::Picture;
 use pgherd_model::Span;
 use pgherd_peer::{PeerOptions, Peers, endpoint};
-use pgherd_wire::patroni::config::{Ctl, Login, Secret, VerifyClient};
+use pgherd_wire::patroni::config::{Ctl, Login, RestApi, Secret, VerifyClient};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
-async fn serving() -> (u16, tokio::task::JoinHandle<()>) {
-    let bound = bind(&api(false), clock).await.unwrap();
-    let port = bound.port().unwrap();
-    let (_, snapshot) = watch::channel(Arc::new(primary()));
-    let (orders, _) = mpsc::channel(1);
-    let (_, picture) = watch::channel(Picture::default());
-    let hooks = Hooks {
-        snapshot,
-        orders,
-        picture,
-    };
-    (
-        port,
-        tokio::spawn(async move { drop(bound.serve(hooks, peers()).await) }),
-    )
+async fn serving() -> (u16, Server) {
+    let server = served(&api(false)).await;
+    (port(&server), server)
 }
 
 async fn read_some(stream: &mut TcpStream) -> String {
@@ -60,7 +48,7 @@ async fn connections_are_kept_and_slow_clients_hold_up_nobody() {
         .unwrap();
     let answer = read_some(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
-    server.abort();
+    drop(server);
 }
 
 #[tokio::test]
@@ -86,8 +74,8 @@ async fn every_address_means_both_families() {
     for host in ["", "*", "0.0.0.0", "localhost"] {
         let mut settings = api(false);
         settings.listen.host = host.into();
-        let bound = bind(&settings, clock).await.unwrap();
-        let port = bound.port().unwrap();
+        let server = served(&settings).await;
+        let port = port(&server);
         assert!(
             TcpStream::connect(("127.0.0.1", port)).await.is_ok() || host == "localhost",
             "{host:?}"
@@ -117,7 +105,7 @@ async fn a_lost_loop_is_an_error_page_and_no_hang() {
     assert!(read_some(&mut stream).await.starts_with("HTTP/1.1 502 "));
     let node = Node::of(primary(), false).await;
     assert_eq!(node.get("/cluster").await.status, 200);
-    server.abort();
+    drop(server);
 }
 
 /// Makes a certificate authority, and a certificate and key that it signed for 127.0.0.1.
@@ -156,14 +144,25 @@ async fn serving_tls(
     cert: std::path::PathBuf,
     key: std::path::PathBuf,
     ca: std::path::PathBuf,
-) -> String {
+) -> (String, Server) {
     let mut settings = api(true);
     settings.certfile = Some(cert);
     settings.keyfile = Some(key);
     settings.cafile = Some(ca);
     settings.verify_client = VerifyClient::Optional;
-    let bound = bind(&settings, clock).await.unwrap();
-    let url = format!("https://127.0.0.1:{}/patroni", bound.port().unwrap());
+    let server = served(&settings).await;
+    (
+        format!("https://127.0.0.1:{}/patroni", port(&server)),
+        server,
+    )
+}
+
+fn port(server: &Server) -> u16 {
+    server.port().unwrap()
+}
+
+async fn served(settings: &RestApi) -> Server {
+    let bound = bind(settings, clock).await.unwrap();
     let (_, snapshot) = watch::channel(Arc::new(primary()));
     let (orders, _) = mpsc::channel(1);
     let (_, picture) = watch::channel(Picture::default());
@@ -172,8 +171,7 @@ async fn serving_tls(
         orders,
         picture,
     };
-    tokio::spawn(async move { drop(bound.serve(hooks, peers()).await) });
-    url
+    bound.serve(hooks, peers()).await.unwrap()
 }
 
 const LIMIT: Span = Span::from_secs(10);
@@ -200,7 +198,8 @@ async fn client_certificates_open_the_door() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     certificates(at);
-    let url = serving_tls(at.join("cert.pem"), at.join("key.pem"), at.join("ca.pem")).await;
+    let (url, _server) =
+        serving_tls(at.join("cert.pem"), at.join("key.pem"), at.join("ca.pem")).await;
     let config = endpoint(&url, "config").unwrap();
     let careful = client(at, Some("ca.pem"), false, false);
     assert!(careful.status(&url, LIMIT).await.is_ok());
@@ -220,9 +219,10 @@ async fn what_a_client_checks_follows_patroni() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     certificates(at);
-    let url = serving_tls(at.join("cert.pem"), at.join("key.pem"), at.join("ca.pem")).await;
+    let (url, _server) =
+        serving_tls(at.join("cert.pem"), at.join("key.pem"), at.join("ca.pem")).await;
     let by_name = url.replace("127.0.0.1", "localhost");
-    let own = serving_tls(
+    let (own, _own) = serving_tls(
         at.join("self.pem"),
         at.join("self.key"),
         at.join("self.pem"),
@@ -259,4 +259,97 @@ async fn unusable_certificates_are_named() {
         text.contains("/nonexistent/cert.pem (restapi.certfile)"),
         "{text}"
     );
+}
+
+/// Status of an answer to `GET /primary` over plain HTTP, on a connection of its own.
+async fn plain(port: u16) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(b"GET /primary HTTP/1.0\r\n\r\n").await?;
+    let answer = read_some(&mut stream).await;
+    Ok(answer.lines().next().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn settings_that_are_read_again_hold_for_the_next_request() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    certificates(at);
+    let mut server = served(&api(false)).await;
+    let first = port(&server);
+    let mut settings = api(true);
+    settings.listen.port = 0;
+    server.reload(&settings, peers()).await.unwrap();
+    assert_eq!(port(&server), first, "the same address is not opened anew");
+    let url = format!("http://127.0.0.1:{first}/config");
+    let nobody = Peers::new(&PeerOptions::new(&Ctl::default(), true, clock)).unwrap();
+    let patch = async |url: &str, client: &Peers| {
+        let answer = client.request("PATCH", url, Some("{}"), LIMIT).await;
+        answer.map(|answer| answer.status)
+    };
+    assert_eq!(patch(&url, &nobody).await.unwrap(), 401);
+    assert_eq!(
+        patch(&url, &client(at, None, false, true)).await.unwrap(),
+        400
+    );
+
+    // TLS at the same address, then another certificate: old connections are no hindrance.
+    settings.certfile = Some(at.join("cert.pem"));
+    settings.keyfile = Some(at.join("key.pem"));
+    server.reload(&settings, peers()).await.unwrap();
+    assert_eq!(port(&server), first);
+    let url = format!("https://127.0.0.1:{first}/config");
+    assert_eq!(
+        patch(&url, &client(at, Some("ca.pem"), false, false))
+            .await
+            .unwrap(),
+        400
+    );
+    std::fs::copy(at.join("self.pem"), at.join("cert.pem")).unwrap();
+    std::fs::copy(at.join("self.key"), at.join("key.pem")).unwrap();
+    server.reload(&settings, peers()).await.unwrap();
+    assert!(
+        patch(&url, &client(at, Some("ca.pem"), false, false))
+            .await
+            .is_err()
+    );
+    assert_eq!(
+        patch(&url, &client(at, None, false, true)).await.unwrap(),
+        400
+    );
+}
+
+#[tokio::test]
+async fn the_port_moves_and_stays_where_it_can_not_move() {
+    let mut settings = api(false);
+    settings.listen.port = free_port();
+    let mut server = served(&settings).await;
+    let first = settings.listen.port;
+    let refused = async |server: &mut Server, settings: &RestApi| {
+        let error = server.reload(settings, peers()).await.unwrap_err();
+        assert!(plain(first).await.unwrap().contains(" 200 "));
+        error
+    };
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut next = settings.clone();
+    next.listen.port = taken.local_addr().unwrap().port();
+    let error = refused(&mut server, &next).await;
+    assert!(matches!(error, RestError::Bind { .. }), "{error}");
+    next.listen.port = first;
+    next.certfile = Some("/nonexistent/cert.pem".into());
+    let error = refused(&mut server, &next).await;
+    assert!(matches!(error, RestError::Settings(_)), "{error}");
+    // Another host with the same port: its own socket is in the way.
+    next = settings.clone();
+    next.listen.host = "*".into();
+    server.reload(&next, peers()).await.unwrap();
+    assert!(plain(first).await.unwrap().contains(" 200 "));
+    next.listen.port = free_port();
+    server.reload(&next, peers()).await.unwrap();
+    assert!(plain(next.listen.port).await.unwrap().contains(" 200 "));
+    assert!(plain(first).await.is_err());
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
 }

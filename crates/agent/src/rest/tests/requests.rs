@@ -4,6 +4,7 @@ use super::{Node, primary, replica};
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::json;
+use std::sync::atomic::Ordering;
 
 #[tokio::test]
 async fn head_and_options_know_health_checks_only() {
@@ -308,4 +309,34 @@ async fn a_wanted_certificate_is_asked_for() {
         let got = node.send(request.body(Body::from("{}")).unwrap()).await;
         assert_eq!((got.status, got.body.as_str()), (status, text));
     }
+}
+
+#[tokio::test]
+async fn a_reload_is_asked_for_by_those_who_may() {
+    let node = Node::of(primary(), true).await;
+    let ask = async |login: Option<&str>| {
+        let mut request = Request::post("/reload");
+        if let Some(login) = login {
+            request = request.header("authorization", format!("Basic {login}"));
+        }
+        // patronictl sends neither body nor length.
+        let got = node.send(request.body(Body::empty()).unwrap()).await;
+        (got.status, got.body)
+    };
+    assert_eq!(ask(None).await, (401, "no auth header received".into()));
+    assert_eq!(
+        ask(Some("bm86bm8=")).await,
+        (401, "not authenticated".into())
+    );
+    assert_eq!(node.reloads.load(Ordering::SeqCst), 0);
+    assert_eq!(
+        ask(Some("YWRtaW46czNjcmV0")).await,
+        (202, "reload scheduled".into())
+    );
+    let got = node.get("/reload").await;
+    assert_eq!(got.status, 503, "a health check that is never good");
+    while node.reloads.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(node.reloads.load(Ordering::SeqCst), 1);
 }

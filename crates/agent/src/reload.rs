@@ -1,0 +1,253 @@
+//! The configuration read again, on SIGHUP or `POST /reload`: what can change does, without touching
+//! the lock, and what cannot is told. A configuration with an error changes nothing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use pgherd_dcs::Store;
+use pgherd_model::Settings;
+use pgherd_peer::{PeerOptions, Peers};
+use pgherd_wire::patroni::config::{self, ConfigError, Loaded, NodeConfig};
+use tokio::sync::mpsc;
+
+use crate::event::Event;
+use crate::{clock, logging, rest, settings};
+
+/// Longest read of the files: they may lie on a disk that hangs.
+const READ: Duration = Duration::from_secs(10);
+
+/// Where a reload is asked for.
+pub(crate) type Requests = mpsc::UnboundedSender<()>;
+
+/// Where the configuration comes from.
+#[derive(Clone)]
+pub(crate) struct Source {
+    /// File or directory; `None`: the environment alone.
+    pub(crate) path: Option<PathBuf>,
+    /// The environment of the agent, which does not change.
+    pub(crate) env: BTreeMap<String, String>,
+}
+
+impl Source {
+    /// Reads it.
+    pub(crate) fn load(&self) -> Result<Loaded, ConfigError> {
+        match &self.path {
+            Some(path) => config::load(path, &self.env),
+            None => config::load_environment(&self.env),
+        }
+    }
+}
+
+/// What takes effect in the loop.
+#[derive(Debug)]
+pub(crate) struct Reloaded {
+    pub(crate) node: NodeConfig,
+    pub(crate) peers: Peers,
+}
+
+/// The hands that are told beside the loop.
+pub(crate) struct Reloader {
+    pub(crate) source: Source,
+    /// What holds now.
+    pub(crate) node: NodeConfig,
+    /// What was said of it.
+    pub(crate) warnings: Vec<String>,
+    /// Only for the lives of leases, which the loop sets.
+    pub(crate) settings: Settings,
+    pub(crate) server: rest::Server,
+    pub(crate) store: Store,
+    pub(crate) events: mpsc::UnboundedSender<Event>,
+}
+
+impl Reloader {
+    /// Until nobody can ask any more.
+    pub(crate) async fn run(mut self, mut requests: mpsc::UnboundedReceiver<()>) {
+        while requests.recv().await.is_some() {
+            // Several at once are one.
+            while requests.try_recv().is_ok() {}
+            if let Err(error) = self.reload().await {
+                tracing::error!(
+                    "the configuration was not reloaded, the one of before holds: {error:#}"
+                );
+            }
+        }
+    }
+
+    /// First everything that can fail, then what cannot.
+    async fn reload(&mut self) -> Result<()> {
+        let source = self.source.clone();
+        let reading = tokio::task::spawn_blocking(move || source.load());
+        let reading = tokio::time::timeout(READ, reading).await;
+        let loaded = reading
+            .with_context(|| format!("it could not be read within {} s", READ.as_secs()))?
+            .context("reading it was interrupted")??;
+        let mut node = loaded.node;
+        let fixed = keep_fixed(&self.node, &mut node);
+        let peers = Peers::new(&PeerOptions::new(&node.ctl, true, clock::now))?;
+        let store = settings::store(&node, &self.settings);
+        Store::check(&store)?;
+        self.server.reload(&node.restapi, peers.clone()).await?;
+        self.store.change(store)?;
+        logging::change(&node.log);
+        for warning in &loaded.warnings {
+            if !self.warnings.contains(warning) {
+                tracing::warn!("{warning}");
+            }
+        }
+        for warning in fixed {
+            tracing::warn!("{warning}");
+        }
+        match changed(&self.node, &node).as_slice() {
+            [] => tracing::info!("the configuration was reloaded, nothing in it has changed"),
+            names => tracing::info!(
+                "the configuration was reloaded, changed: {}",
+                names.join(", ")
+            ),
+        }
+        self.warnings = loaded.warnings;
+        self.node = node.clone();
+        let reloaded = Box::new(Reloaded { node, peers });
+        self.events.send(Event::Reloaded(reloaded)).ok();
+        Ok(())
+    }
+}
+
+/// Puts back what does not change while the agent runs; one line for each such key that is another.
+fn keep_fixed(old: &NodeConfig, new: &mut NodeConfig) -> Vec<String> {
+    fn keep<T: Clone + PartialEq>(
+        key: &str,
+        old: &T,
+        new: &mut T,
+        shown: impl Fn(&T) -> String,
+        told: &mut Vec<String>,
+    ) {
+        if old == new {
+            return;
+        }
+        let (before, after) = (shown(old), shown(new));
+        told.push(format!(
+            "{key}: {after} in the configuration takes effect when the agent is started anew; until then {before} holds"
+        ));
+        *new = old.clone();
+    }
+    let mut told = Vec::new();
+    let path = |path: &PathBuf| path.display().to_string();
+    // By default it lies where the data do.
+    if new.postgresql.config_dir == new.postgresql.data_dir
+        && old.postgresql.config_dir == old.postgresql.data_dir
+    {
+        new.postgresql.config_dir = old.postgresql.config_dir.clone();
+    }
+    keep(
+        "scope",
+        &old.scope,
+        &mut new.scope,
+        String::clone,
+        &mut told,
+    );
+    keep(
+        "name",
+        &old.name,
+        &mut new.name,
+        |name| name.to_string(),
+        &mut told,
+    );
+    keep(
+        "namespace",
+        &old.namespace,
+        &mut new.namespace,
+        String::clone,
+        &mut told,
+    );
+    let (was, is) = (&old.postgresql, &mut new.postgresql);
+    let key = "postgresql.data_dir";
+    keep(key, &was.data_dir, &mut is.data_dir, path, &mut told);
+    let key = "postgresql.config_dir";
+    keep(key, &was.config_dir, &mut is.config_dir, path, &mut told);
+    let key = "postgresql.config_base_name";
+    keep(
+        key,
+        &was.config_base_name,
+        &mut is.config_base_name,
+        String::clone,
+        &mut told,
+    );
+    told
+}
+
+/// Names of the sections that differ.
+fn changed(old: &NodeConfig, new: &NodeConfig) -> Vec<&'static str> {
+    let sections = [
+        ("log", old.log != new.log),
+        ("restapi", old.restapi != new.restapi),
+        ("ctl", old.ctl != new.ctl),
+        ("etcd3", old.etcd3 != new.etcd3),
+        ("bootstrap", old.bootstrap != new.bootstrap),
+        ("postgresql", old.postgresql != new.postgresql),
+        ("tags", old.tags != new.tags),
+        ("watchdog", old.watchdog != new.watchdog),
+        ("pgherd", old.pgherd != new.pgherd),
+    ];
+    let differ = sections.into_iter().filter(|(_, differs)| *differs);
+    differ.map(|(name, _)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(text: &str) -> NodeConfig {
+        let env = [("PATRONI_CONFIGURATION".to_owned(), text.to_owned())];
+        let env = BTreeMap::from(env);
+        Source { path: None, env }.load().unwrap().node
+    }
+
+    const FIRST: &str = "\
+scope: demo
+name: n1
+restapi: {listen: '127.0.0.1:8008', connect_address: '127.0.0.1:8008'}
+etcd3: {hosts: '127.0.0.1:2379'}
+postgresql:
+  listen: 127.0.0.1:5432
+  connect_address: 127.0.0.1:5432
+  data_dir: /d
+  authentication: {superuser: {username: postgres}, replication: {username: repl}}
+";
+
+    #[test]
+    fn what_cannot_change_stays_and_is_told() {
+        let old = node(FIRST);
+        let text = FIRST
+            .replace("demo", "other")
+            .replace("n1", "n2")
+            .replace("/d\n", "/e\n  config_base_name: pg\n")
+            + "namespace: /x\ntags: {nofailover: true}\n";
+        let mut new = node(&text);
+        let told = keep_fixed(&old, &mut new);
+        let line = |key: &str, after: &str, before: &str| {
+            format!(
+                "{key}: {after} in the configuration takes effect when the agent is started anew; until then {before} holds"
+            )
+        };
+        assert_eq!(
+            told,
+            [
+                line("scope", "other", "demo"),
+                line("name", "n2", "n1"),
+                line("namespace", "/x", "/service"),
+                line("postgresql.data_dir", "/e", "/d"),
+                line("postgresql.config_base_name", "pg", "postgresql"),
+            ]
+        );
+        assert_eq!(changed(&old, &new), ["tags"]);
+        assert!(new.tags.nofailover);
+        let mut elsewhere = node(&FIRST.replace("/d\n", "/d\n  config_dir: /c\n"));
+        assert_eq!(
+            keep_fixed(&old, &mut elsewhere),
+            [line("postgresql.config_dir", "/c", "/d")]
+        );
+        assert_eq!(changed(&old, &elsewhere), Vec::<&str>::new());
+    }
+}
