@@ -26,7 +26,7 @@ use args::Args;
 use clap::Parser as _;
 use machine::Facts;
 use pgherd_tests::janitor::Janitor;
-use pgherd_tests::{Etcd, EtcdOptions, Network, binary, net, process};
+use pgherd_tests::{Etcd, EtcdOptions, Network, Signal, binary, net, process};
 use plan::{EVENTS, Entrant, Event};
 use report::{Figures, Sample, Section, System};
 use std::path::Path;
@@ -67,6 +67,8 @@ fn start(args: &Args) -> Result<bool> {
         return measure(args, false);
     }
     if let Some(file) = &args.verdict {
+        // Whoever stops the benchmark knows the outer process only.
+        rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
         // The outer process only understands success, so the verdict goes through a file.
         let good = measure(args, true);
         std::fs::write(
@@ -115,9 +117,8 @@ fn measure(args: &Args, network: bool) -> Result<bool> {
 async fn all(args: &Args, network: bool) -> Result<bool> {
     let base = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let dir = work_directory(&base)?;
-    // First of all: once the library has started a process, it also reaps what it takes for
-    // orphans, and an installation of Patroni runs Python.
-    let patroni = if args.takes(System::Patroni) {
+    let measures = |system| args.takes(system) && args.events().next().is_some();
+    let patroni = if measures(System::Patroni) {
         agents::patroni(args.patroni.as_deref())
     } else {
         None
