@@ -110,7 +110,8 @@ fn verifier(file: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiSer
 #[derive(Debug)]
 struct Verifier {
     inner: Option<Arc<WebPkiServerVerifier>>,
-    /// A self-signed server certificate may itself be the root, as for libpq.
+    /// A certificate that is itself a root is accepted, as by libpq (one self-signed certificate as
+    /// CA and server certificate is common).
     pinned: Vec<CertificateDer<'static>>,
     trust: Trust,
     provider: Arc<CryptoProvider>,
@@ -128,17 +129,21 @@ impl ServerCertVerifier for Verifier {
         let Some(inner) = &self.inner else {
             return Ok(ServerCertVerified::assertion());
         };
-        if self.pinned.iter().any(|known| known == end_entity) {
-            if self.trust == Trust::ChainAndName {
-                let parsed = ParsedCertificate::try_from(end_entity)?;
-                verify_server_name(&parsed, server_name)?;
-            }
-            return Ok(ServerCertVerified::assertion());
-        }
         match inner.verify_server_cert(end_entity, intermediates, server_name, ocsp, now) {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if self.trust == Trust::Chain => Ok(ServerCertVerified::assertion()),
+            // webpki refuses every CA as a server (CaUsedAsEndEntity), after it looked at the time
+            // and before it looks at the name.
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
+                if self.pinned.iter().any(|known| known == end_entity) =>
+            {
+                if self.trust == Trust::ChainAndName {
+                    let parsed = ParsedCertificate::try_from(end_entity)?;
+                    verify_server_name(&parsed, server_name)?;
+                }
+                Ok(ServerCertVerified::assertion())
+            }
             other => other,
         }
     }

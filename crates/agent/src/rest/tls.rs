@@ -7,10 +7,15 @@ use axum::middleware::AddExtension;
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use pgherd_wire::patroni::config::{RestApi, VerifyClient};
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
+    SignatureScheme,
+};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
@@ -61,7 +66,7 @@ pub(crate) fn config(api: &RestApi) -> Result<Option<Arc<ServerConfig>>, RestErr
 fn verifier(
     api: &RestApi,
     provider: Arc<rustls::crypto::CryptoProvider>,
-) -> Result<Option<Arc<dyn rustls::server::danger::ClientCertVerifier>>, RestError> {
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, RestError> {
     if api.verify_client == VerifyClient::None {
         return Ok(None);
     }
@@ -70,8 +75,9 @@ fn verifier(
             "restapi.verify_client needs restapi.cafile: the certificates that may sign clients' certificates".to_owned(),
         ));
     };
+    let trusted = certificates(ca, "restapi.cafile")?;
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates(ca, "restapi.cafile")?);
+    roots.add_parsable_certificates(trusted.iter().cloned());
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     let builder = match api.verify_client {
         VerifyClient::Optional => builder.allow_unauthenticated(),
@@ -83,7 +89,74 @@ fn verifier(
             ca.display()
         ))
     })?;
-    Ok(Some(verifier))
+    Ok(Some(Arc::new(Lenient {
+        inner: verifier,
+        trusted,
+    })))
+}
+
+/// webpki's verifier with OpenSSL's leniency: a certificate that is itself in the CA file is
+/// accepted (one self-signed certificate as CA, server and client certificate is common).
+#[derive(Debug)]
+struct Lenient {
+    inner: Arc<dyn ClientCertVerifier>,
+    trusted: Vec<CertificateDer<'static>>,
+}
+
+impl ClientCertVerifier for Lenient {
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let verdict = self
+            .inner
+            .verify_client_cert(end_entity, intermediates, now);
+        match verdict {
+            // webpki refuses every CA as a client (CaUsedAsEndEntity), after it looked at the time.
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
+                if self.trusted.iter().any(|known| known == end_entity) =>
+            {
+                Ok(ClientCertVerified::assertion())
+            }
+            other => other,
+        }
+    }
+
+    fn offer_client_auth(&self) -> bool {
+        self.inner.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.inner.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.inner.root_hint_subjects()
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
 }
 
 fn certificates(path: &Path, setting: &str) -> Result<Vec<CertificateDer<'static>>, RestError> {
@@ -129,5 +202,129 @@ where
             let shown = stream.get_ref().1.peer_certificates().is_some();
             Ok((stream, Extension(ShownCertificate(shown)).layer(service)))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::api;
+    use super::config;
+    use pgherd_wire::patroni::config::VerifyClient;
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+    use rustls_pki_types::pem::PemObject;
+    use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+    use std::path::Path;
+    use std::process::Command;
+    use std::sync::Arc;
+    use std::time::Duration;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    /// Makes `<name>.pem` and `<name>.key`: self-signed, and by openssl's default a CA.
+    fn certificate(directory: &Path, name: &str) {
+        let line = format!(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
+             -keyout {name}.key -out {name}.pem -subj /CN={name}"
+        );
+        let openssl = Command::new("openssl")
+            .args(line.split_whitespace())
+            .current_dir(directory)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&openssl.stderr);
+        assert!(openssl.status.success(), "{said}");
+    }
+
+    /// Of the server nothing is checked here.
+    #[derive(Debug)]
+    struct AnyServer(Vec<SignatureScheme>);
+
+    impl ServerCertVerifier for AnyServer {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, rustls::Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.0.clone()
+        }
+    }
+
+    /// Whether the server lets a client in that shows this certificate.
+    async fn lets_in(directory: &Path, ca: &str, shown: &str) -> bool {
+        let at = |name: &str| directory.join(name);
+        let mut settings = api(false);
+        settings.certfile = Some(at("all.pem"));
+        settings.keyfile = Some(at("all.key"));
+        settings.cafile = Some(at(ca));
+        settings.verify_client = VerifyClient::Required;
+        let server = TlsAcceptor::from(config(&settings).unwrap().unwrap());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let schemes = provider
+            .signature_verification_algorithms
+            .supported_schemes();
+        let chain = CertificateDer::pem_file_iter(at(&format!("{shown}.pem"))).unwrap();
+        let key = PrivateKeyDer::from_pem_file(at(&format!("{shown}.key"))).unwrap();
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyServer(schemes)))
+            .with_client_auth_cert(chain.map(Result::unwrap).collect(), key)
+            .unwrap();
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(Arc::new(client));
+        let (_, accepted) = tokio::join!(connector.connect(name, near), server.accept(far));
+        accepted.is_ok_and(|stream| stream.get_ref().1.peer_certificates().is_some())
+    }
+
+    /// Patroni's documents make one self-signed certificate for everything.
+    #[tokio::test]
+    async fn one_certificate_may_be_ca_server_and_client() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path();
+        for name in ["all", "other"] {
+            certificate(at, name);
+        }
+        assert!(lets_in(at, "all.pem", "all").await);
+        assert!(!lets_in(at, "all.pem", "other").await);
+
+        // Its time counts all the same.
+        let mut settings = api(false);
+        settings.cafile = Some(at.join("all.pem"));
+        settings.verify_client = VerifyClient::Required;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = super::verifier(&settings, provider).unwrap().unwrap();
+        let all = CertificateDer::from_pem_file(at.join("all.pem")).unwrap();
+        let now = UnixTime::now();
+        let late = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs() + 3 * 86400));
+        assert!(verifier.verify_client_cert(&all, &[], now).is_ok());
+        let refused = verifier.verify_client_cert(&all, &[], late).unwrap_err();
+        assert!(refused.to_string().contains("expired"), "{refused}");
     }
 }
