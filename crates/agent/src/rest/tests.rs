@@ -195,6 +195,8 @@ pub(super) struct Node {
     pub(super) cluster: Arc<Mutex<Cluster>>,
     pub(super) picture: Arc<watch::Sender<Picture>>,
     pub(super) reloads: Arc<AtomicUsize>,
+    /// How often PostgreSQL gives no answer before it gives one.
+    pub(super) silent: Arc<AtomicUsize>,
     router: axum::Router,
 }
 
@@ -231,13 +233,19 @@ impl Node {
         let (keys, shown) = (store.clone(), picture.clone());
         let reloads = Arc::<AtomicUsize>::default();
         let counted = reloads.clone();
+        let silent = Arc::<AtomicUsize>::default();
+        let left = silent.clone();
         tokio::spawn(async move {
             let _published = published;
             while let Some(order) = received.recv().await {
                 match order {
                     Order::WakeUp => {}
                     Order::Reload => drop(counted.fetch_add(1, Ordering::SeqCst)),
-                    Order::ReadPositions { answer } => drop(answer.send(look.clone())),
+                    Order::ReadPositions { answer } => {
+                        let fewer = |left: usize| left.checked_sub(1);
+                        let silent = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer);
+                        drop(answer.send(look.clone().filter(|_| silent.is_err())));
+                    }
                     Order::FreshCluster { answer } => {
                         drop(answer.send(Ok(keys.lock().unwrap().clone())));
                     }
@@ -264,6 +272,7 @@ impl Node {
             picture,
             router: router(app),
             reloads,
+            silent,
         }
     }
 

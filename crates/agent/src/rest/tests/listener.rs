@@ -103,6 +103,23 @@ async fn a_lost_loop_is_an_error_page_and_no_hang() {
         .await
         .unwrap();
     assert!(read_some(&mut stream).await.starts_with("HTTP/1.1 502 "));
+    // A mistake is the client's all the same.
+    for (path, body, status) in [
+        ("switchover", r#"{"leader":"n0","candidate":"n1"}"#, 502),
+        ("switchover", "{}", 400),
+        ("switchover", r#"["n0"]"#, 400),
+        ("switchover", r#"{"candidate":"n1"}"#, 400),
+        ("failover", r#"{"leader":"n0"}"#, 400),
+    ] {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let length = body.len();
+        let head = format!("POST /{path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}");
+        let request = format!("{head}\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = read_some(&mut stream).await;
+        let wanted = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&wanted), "{path} {body}: {answer}");
+    }
     let node = Node::of(primary(), false).await;
     assert_eq!(node.get("/cluster").await.status, 200);
     drop(server);
