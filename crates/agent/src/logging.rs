@@ -15,6 +15,9 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 type Form = Box<dyn Layer<Filtered> + Send + Sync>;
 type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
 
+/// Target of an error that Patroni tells as CRITICAL: tracing has no level above ERROR.
+pub(crate) const CRITICAL: &str = "pgherd_agent::critical";
+
 /// What a reload of the configuration changes.
 struct Handles {
     level: reload::Handle<EnvFilter, Registry>,
@@ -104,6 +107,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let level = match *event.metadata().level() {
+            Level::ERROR if event.metadata().target() == CRITICAL => "CRITICAL",
             Level::ERROR => "ERROR",
             Level::WARN => "WARNING",
             Level::INFO => "INFO",

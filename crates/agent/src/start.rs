@@ -122,7 +122,14 @@ async fn body(source: Source, loaded: Loaded) -> Result<u8> {
     if !wait_for_store(&mut picture, &mut received, &events).await {
         return Ok(0);
     }
-    refuse_namesake(&node, &peers, &picture).await?;
+    if let Some(place) = namesake(&node, &peers, &picture).await {
+        tracing::error!(
+            target: logging::CRITICAL,
+            "Can't start; there is already a node named '{}' running (it answers at {place}); give this node another name",
+            node.name,
+        );
+        return Ok(1);
+    }
     let renewal = Renewal::start(store.leader_lease(), first.settings.clone())?;
     let agent = Agent::new(Parts {
         node,
@@ -245,31 +252,17 @@ async fn wait_for_store(
     }
 }
 
-/// A second node of the same name would share the lock.
-async fn refuse_namesake(
+/// Where a second node of the same name answers: it would share the lock.
+async fn namesake(
     node: &NodeConfig,
     peers: &Peers,
     picture: &watch::Receiver<Picture>,
-) -> Result<()> {
-    let cluster = picture.borrow().cluster.clone();
-    let Some(namesake) = cluster
-        .as_ref()
-        .and_then(|cluster| cluster.member(&node.name))
-    else {
-        return Ok(());
-    };
+) -> Option<String> {
+    let cluster = picture.borrow().cluster.clone()?;
+    let place = cluster.member(&node.name)?.api_url.clone();
     // Our own address: we hold that port, so nobody else answers there.
-    if namesake.api_url.is_empty() || namesake.api_url == node.api_url() {
-        return Ok(());
-    }
-    if peers.liveness(&namesake.api_url).await {
-        bail!(
-            "Can't start; there is already a node named '{}' running (it answers at {}); give this node another name",
-            node.name,
-            namesake.api_url
-        );
-    }
-    Ok(())
+    let elsewhere = !place.is_empty() && place != node.api_url();
+    (elsewhere && peers.liveness(&place).await).then_some(place)
 }
 
 /// Before the first look.

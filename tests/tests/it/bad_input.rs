@@ -452,7 +452,7 @@ async fn a_second_agent_of_the_same_name() {
     let text = crate::common::text(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(
-        text.contains("Can't start; there is already a node named 'n1' running"),
+        text.contains("CRITICAL: Can't start; there is already a node named 'n1' running"),
         "{text}"
     );
     if !stand_in() {
