@@ -17,6 +17,7 @@ use pgherd_model::{
 use pgherd_peer::Peers;
 use pgherd_wire::patroni::config::{Effective, NodeConfig};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::event::Event;
 use crate::guarding::Guarding;
@@ -74,6 +75,8 @@ pub(crate) struct Agent {
     pub(crate) reloaded: bool,
     /// A configuration that is not written yet, since the data are not known to be the cluster's.
     pub(crate) unwritten: Option<ServerConfig>,
+    /// Checks and writes it.
+    pub(crate) writing: Option<JoinHandle<()>>,
     /// PostgreSQL is to read its files again, changed or not: what they name may have.
     pub(crate) reread: bool,
     pub(crate) was_primary: bool,
@@ -135,6 +138,7 @@ impl Agent {
             notes: Notes::default(),
             peer_words: BTreeMap::new(),
             unwritten: None,
+            writing: None,
             reloaded: false,
             reread: false,
             was_primary: false,
@@ -271,25 +275,35 @@ impl Agent {
         self.effective = effective;
     }
 
-    /// What is new of PostgreSQL's configuration, once its data are known to be the cluster's.
+    /// What is new of PostgreSQL's configuration, once its data are known to be the cluster's. Beside
+    /// the loop: its check can take longer than a lock lives.
     async fn write_configuration(&mut self, cluster: Option<&Cluster>) {
         let due = self.unwritten.is_some() && self.data_are_ours(cluster).await;
-        let Some(server) = self.unwritten.take_if(|_| due) else {
+        if let Some(server) = self.unwritten.take_if(|_| due) {
+            self.instance.want(server);
+        }
+        let busy = self.writing.as_ref().is_some_and(|it| !it.is_finished());
+        let reread = self.reread && self.unwritten.is_none();
+        if busy || !(reread || self.instance.is_wanted()) {
             return;
-        };
-        let reread = std::mem::take(&mut self.reread);
-        match self.instance.configure(server).await {
-            Ok(true) => tracing::info!("the configuration of PostgreSQL was written"),
-            Ok(false) if reread => {
-                if let Err(error) = self.instance.reload().await {
-                    tracing::debug!("PostgreSQL does not read its files again: {error}");
+        }
+        self.reread &= !reread;
+        let (instance, events) = (self.instance.clone(), self.events.clone());
+        self.writing = Some(tokio::spawn(async move {
+            match instance.apply().await {
+                Ok(true) => tracing::info!("the configuration of PostgreSQL was written"),
+                Ok(false) if reread => {
+                    if let Err(error) = instance.reload().await {
+                        tracing::debug!("PostgreSQL does not read its files again: {error}");
+                    }
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!("the configuration of PostgreSQL cannot be written: {error}")
                 }
             }
-            Ok(false) => {}
-            Err(error) => {
-                tracing::error!("the configuration of PostgreSQL cannot be written: {error}")
-            }
-        }
+            events.send(Event::WakeUp).ok();
+        }));
     }
 
     /// Whether something may be written into the data directory: it has the cluster's system
@@ -312,7 +326,10 @@ impl Agent {
             .is_none_or(|cluster| cluster.sync.is_some());
         if vouched || self.effective.settings.synchronous_mode != SynchronousMode::Off {
             self.sync_names_given_back = false;
-        } else if !self.sync_names_given_back && self.data_are_ours(cluster.as_deref()).await {
+        } else if !self.sync_names_given_back
+            && !self.instance.is_wanted()
+            && self.data_are_ours(cluster.as_deref()).await
+        {
             match self.instance.set_synchronous_standby_names(None).await {
                 Ok(_) => self.sync_names_given_back = true,
                 Err(error) => tracing::warn!("synchronous_standby_names: {error}"),

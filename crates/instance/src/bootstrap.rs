@@ -7,7 +7,7 @@ use crate::look::within;
 use crate::program::{self, Run};
 use crate::quote::{conninfo, identifier, literal};
 use crate::start::kernel_reports_syncfs;
-use crate::{Credentials, Error, Instance, ProgramOption, Result, datadir};
+use crate::{Credentials, Error, Instance, ProgramOption, Result, apply, datadir};
 use pgherd_model::{DataDir, SystemId};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -140,10 +140,7 @@ async fn fill(instance: &Instance, tool: PathBuf, timeout: Duration) -> Result<(
     };
     run.output(timeout).await?;
     drop(password);
-    let hba_given = match instance.inner.server.lock() {
-        Ok(server) => server.pg_hba.is_some(),
-        Err(_) => false,
-    };
+    let hba_given = apply::newest(instance).pg_hba.is_some();
     let lines = if hba_given {
         Vec::new()
     } else {

@@ -1,7 +1,7 @@
 //! The configuration files, written as Patroni writes them (contract: patroni-config, section 5),
 //! so that a data directory can be taken over from Patroni and given back.
 
-use crate::check;
+use crate::{apply, check};
 use crate::files::{self, blocking};
 use crate::parameters::{self, Effective};
 use crate::quote::{conf_value, parse_conf_value};
@@ -10,6 +10,10 @@ use crate::{libpq, process, recovery, stop};
 use pgherd_model::{DataDir, Upstream};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::OwnedMutexGuard;
 
 /// As what the server is to be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -363,71 +367,108 @@ pub(crate) fn set_role(instance: &Instance, role: StartAs) {
     }
 }
 
-fn server_config(instance: &Instance) -> ServerConfig {
-    match instance.inner.server.lock() {
-        Ok(server) => server.clone(),
-        Err(poisoned) => poisoned.into_inner().clone(),
+/// Says to a thread that nobody waits for its work any more.
+#[derive(Default)]
+struct Withdrawal(Arc<AtomicBool>);
+
+impl Drop for Withdrawal {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
+}
+
+/// Longest wait until nobody else changes files. A disk that hangs may keep them longer.
+const FILES: Duration = Duration::from_secs(30);
+
+async fn own_files(instance: &Instance) -> Result<OwnedMutexGuard<()>> {
+    let files = instance.inner.files.clone().lock_owned();
+    tokio::time::timeout(FILES, files)
+        .await
+        .map_err(|_| Error::Timeout {
+            what: "writing the configuration".to_owned(),
+            after: FILES,
+            last: "an earlier change of the files has not ended".to_owned(),
+        })
 }
 
 /// Writes the files for `role`, and the signal file if the server is about to be started.
 pub(crate) async fn write_for(instance: &Instance, role: &StartAs, signal: bool) -> Result<bool> {
-    let _one_at_a_time = instance.inner.files.lock().await;
-    let (options, server) = (libpq::options(instance).await?, server_config(instance));
-    check::refresh(instance, &server, signal).await;
-    let effective = parameters::effective(&options, &server).without(&check::refusals(instance));
-    let names = match instance.inner.sync_names.lock() {
-        Ok(names) => names.clone(),
-        Err(poisoned) => poisoned.into_inner().clone(),
-    };
-    let told = role.clone();
-    let changed = blocking("writing the configuration", move || {
-        let changed = write_files(&options, &server, effective, &names, &told, signal)?;
-        if signal {
-            let standby = options.data_dir.join("standby.signal");
-            for name in NOT_AT_START {
-                files::remove(&options.data_dir.join(name))?;
-            }
-            if told == StartAs::Primary {
-                files::remove(&standby)?;
-            } else {
-                files::replace(&standby, "", files::mode_like(&options.data_dir))?;
-            }
-        }
-        Ok(changed)
-    })
-    .await?;
-    set_role(instance, role.clone());
+    if signal {
+        apply::before_start(instance).await;
+    }
+    check::refresh(instance, &apply::server(instance), signal).await;
+    let (changed, _files) = write_checked(instance, Some(role), signal).await?;
     Ok(changed)
 }
 
+/// The same with what is known of the parameters, for the role in force if none is given. Nobody else
+/// changes the files until the guard goes.
+async fn write_checked(
+    instance: &Instance,
+    told: Option<&StartAs>,
+    signal: bool,
+) -> Result<(bool, OwnedMutexGuard<()>)> {
+    let options = libpq::options(instance).await?;
+    let files = own_files(instance).await?;
+    // All of this is read only now, so that nothing older is written over something newer.
+    let server = apply::server(instance);
+    let effective = parameters::effective(&options, &server).without(&check::refusals(instance));
+    let names = sync_names(instance).clone();
+    let role = match told {
+        Some(role) => role.clone(),
+        None => role(instance).await?,
+    };
+    let (is_told, writer) = (told.is_some(), instance.clone());
+    let withdrawal = Withdrawal::default();
+    let withdrawn = withdrawal.0.clone();
+    blocking("writing the configuration", move || {
+        // This thread may outlive the wait. It owns the files until it ends, so that nothing of it
+        // comes after what is written next, and does no more than it has begun.
+        let is_withdrawn = || withdrawn.load(Ordering::SeqCst);
+        if is_withdrawn() {
+            return Ok((false, files));
+        }
+        let changed = write_files(&options, &server, effective, &names, &role, signal)?;
+        if signal && !is_withdrawn() {
+            write_signals(&options.data_dir, &role)?;
+        }
+        if is_told && !is_withdrawn() {
+            set_role(&writer, role);
+        }
+        Ok((changed, files))
+    })
+    .await
+}
+
+/// The signal files of a server that is about to be started.
+fn write_signals(data_dir: &Path, role: &StartAs) -> Result<()> {
+    for name in NOT_AT_START {
+        files::remove(&data_dir.join(name))?;
+    }
+    let standby = data_dir.join("standby.signal");
+    if *role == StartAs::Primary {
+        files::remove(&standby)?;
+    } else {
+        files::replace(&standby, "", files::mode_like(data_dir))?;
+    }
+    Ok(())
+}
+
 /// Writes the files for the role in force and lets a running server read them.
-async fn rewrite(instance: &Instance) -> Result<bool> {
+pub(crate) async fn rewrite(instance: &Instance) -> Result<bool> {
     if instance.data_dir().await != DataDir::Initialized {
         return Ok(false);
     }
-    let role = role(instance).await?;
-    let changed = write_for(instance, &role, false).await?;
+    let (changed, _files) = write_checked(instance, None, false).await?;
     if changed && process::handle(instance).await.is_some() {
         stop::reload(instance).await?;
     }
     Ok(changed)
 }
 
-pub(crate) async fn configure(instance: &Instance, server: ServerConfig) -> Result<bool> {
-    // Before it holds: nobody who writes the files meanwhile has to wait for the check.
-    if instance.data_dir().await == DataDir::Initialized {
-        check::refresh(instance, &server, true).await;
-    }
-    if let Ok(mut kept) = instance.inner.server.lock() {
-        *kept = server;
-    }
-    rewrite(instance).await
-}
-
 /// The parameters in force for the next start.
 pub(crate) fn effective(instance: &Instance) -> Effective {
-    let effective = parameters::effective(&instance.options(), &server_config(instance));
+    let effective = parameters::effective(&instance.options(), &apply::server(instance));
     effective.without(&check::refusals(instance))
 }
 
@@ -436,31 +477,32 @@ pub(crate) fn has_restore_command(instance: &Instance) -> bool {
     effective(instance).recovery.contains_key("restore_command")
 }
 
+fn sync_names(instance: &Instance) -> MutexGuard<'_, SyncNames> {
+    let names = instance.inner.sync_names.lock();
+    names.unwrap_or_else(PoisonError::into_inner)
+}
+
 pub(crate) async fn set_synchronous_standby_names(
     instance: &Instance,
     names: Option<String>,
 ) -> Result<bool> {
-    if let Ok(mut kept) = instance.inner.sync_names.lock() {
-        *kept = names.map_or(SyncNames::Parameters, SyncNames::Set);
+    apply::before_order(instance).await?;
+    let told = names.map_or(SyncNames::Parameters, SyncNames::Set);
+    let before = std::mem::replace(&mut *sync_names(instance), told.clone());
+    let result = rewrite(instance).await;
+    let mut kept = sync_names(instance);
+    // Those in force stay: whoever writes the files later must not bring these, when the order may
+    // be another one by then.
+    if result.is_err() && *kept == told {
+        *kept = before;
     }
-    rewrite(instance).await
+    result
 }
 
 pub(crate) async fn set_upstream(instance: &Instance, upstream: Option<Upstream>) -> Result<bool> {
+    apply::before_order(instance).await?;
     set_role(instance, StartAs::Standby(upstream));
     rewrite(instance).await
-}
-
-pub(crate) async fn write_dynamic_json(instance: &Instance, text: String) -> Result<()> {
-    if let Ok(mut kept) = instance.inner.server.lock() {
-        kept.dynamic_json = Some(text.clone());
-    }
-    let data_dir = instance.path().to_owned();
-    blocking("writing patroni.dynamic.json", move || {
-        let mode = files::mode_like(&data_dir);
-        files::replace(&data_dir.join("patroni.dynamic.json"), &text, mode).map(|_| ())
-    })
-    .await
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::{Credentials, Secret};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, OFlags};
 
 fn options(dir: &Path) -> Options {
     let role = |name: &str, password: &str| Credentials {
@@ -258,4 +260,91 @@ fn files_that_initdb_left_in_the_data_directory_are_taken_along() {
     std::fs::remove_file(&paths.hba).unwrap();
     write(&options, &server(), &StartAs::Primary).unwrap();
     assert_eq!(read(&paths.hba), "# of the source\n");
+}
+
+/// A data directory that is enough for files to be written, whose pg_hba.conf nobody can read to its
+/// end until the test says so.
+fn stuck(dir: &Path) -> (Instance, PathBuf) {
+    let mut options = options(dir);
+    options.bin_dir = Some(dir.to_owned());
+    let data = options.data_dir.clone();
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&data)
+        .unwrap();
+    std::fs::write(data.join("PG_VERSION"), "15\n").unwrap();
+    std::fs::write(data.join("postgresql.conf"), "").unwrap();
+    let hba = data.join("pg_hba.conf");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &hba, FileType::Fifo, mode, 0).unwrap();
+    let server = ServerConfig {
+        pg_hba: Some(vec!["local all all trust".to_owned()]),
+        ..server()
+    };
+    (Instance::new(options, server).unwrap(), hba)
+}
+
+/// Waits until somebody reads it. The reader goes on when the file is closed.
+async fn reader_of(fifo: &Path) -> OwnedFd {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+        if let Ok(file) = rustix::fs::open(fifo, flags, rustix::fs::Mode::empty()) {
+            return file;
+        }
+        assert!(
+            std::time::Instant::now() < deadline,
+            "nobody reads {fifo:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A start as primary was given up while its thread hung in the file system; a start as standby
+/// follows.
+#[tokio::test]
+async fn a_thread_that_nobody_waits_for_takes_no_signal_file_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let (instance, hba) = stuck(dir.path());
+    let signal = instance.path().join("standby.signal");
+    std::fs::write(&signal, "").unwrap();
+    let as_primary = tokio::spawn({
+        let instance = instance.clone();
+        async move { write_for(&instance, &StartAs::Primary, true).await }
+    });
+    let held = reader_of(&hba).await;
+    as_primary.abort();
+    assert!(as_primary.await.unwrap_err().is_cancelled());
+    let standby = StartAs::Standby(None);
+    let mut as_standby = Box::pin(write_for(&instance, &standby, true));
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut as_standby).await;
+    assert!(early.is_err(), "the files are another's still");
+    assert!(signal.exists());
+    drop(held);
+    as_standby.await.unwrap();
+    assert!(signal.exists());
+    let text = std::fs::read_to_string(Paths::of(&instance.options()).conf).unwrap();
+    assert!(text.contains(RECOVERY_PART));
+    assert_eq!(role(&instance).await.unwrap(), standby);
+}
+
+/// The same without a successor: what was given up does nothing more.
+#[tokio::test]
+async fn a_start_that_was_given_up_leaves_a_standby_a_standby() {
+    let dir = tempfile::tempdir().unwrap();
+    let (instance, hba) = stuck(dir.path());
+    let signal = instance.path().join("standby.signal");
+    std::fs::write(&signal, "").unwrap();
+    let as_primary = tokio::spawn({
+        let instance = instance.clone();
+        async move { write_for(&instance, &StartAs::Primary, true).await }
+    });
+    let held = reader_of(&hba).await;
+    as_primary.abort();
+    assert!(as_primary.await.unwrap_err().is_cancelled());
+    drop(held);
+    // Until its thread has ended.
+    drop(own_files(&instance).await.unwrap());
+    assert!(signal.exists());
+    assert_eq!(role(&instance).await.unwrap(), StartAs::Standby(None));
 }

@@ -1,6 +1,7 @@
 //! [`Instance`]: the whole interface on one page. Each method does one thing; the work is in the
 //! module that its body names.
 
+use crate::apply::Applied;
 use crate::check::Checked;
 use crate::conf::SyncNames;
 use crate::connection::Connections;
@@ -24,7 +25,8 @@ pub struct Instance {
 pub(crate) struct Inner {
     pub(crate) data_dir: PathBuf,
     pub(crate) options: Mutex<Arc<Options>>,
-    pub(crate) server: Mutex<ServerConfig>,
+    /// The server's configuration.
+    pub(crate) applied: Applied,
     /// Apart from the rest: no change of the configuration may touch them.
     pub(crate) sync_names: Mutex<SyncNames>,
     /// What the installed server says of the parameters.
@@ -33,8 +35,9 @@ pub(crate) struct Inner {
     pub(crate) role: Mutex<Option<StartAs>>,
     pub(crate) connections: Connections,
     pub(crate) watched: Mutex<Option<Watched>>,
-    /// One change of files at a time.
-    pub(crate) files: tokio::sync::Mutex<()>,
+    /// One change of files at a time. Whoever changes them owns it, also when nobody waits for it
+    /// any more.
+    pub(crate) files: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Instance {
@@ -49,13 +52,13 @@ impl Instance {
             inner: Arc::new(Inner {
                 data_dir: options.data_dir.clone(),
                 options: Mutex::new(Arc::new(options)),
-                server: Mutex::new(server),
+                applied: Applied::new(server),
                 sync_names: Mutex::default(),
                 checked: Checked::default(),
                 role: Mutex::new(None),
                 connections: Connections::default(),
                 watched: Mutex::new(None),
-                files: tokio::sync::Mutex::new(()),
+                files: Arc::default(),
             }),
         })
     }
@@ -277,15 +280,27 @@ impl Instance {
 
     // ---- configuration ----
 
-    /// Takes a new server configuration, writes the files if there is a cluster, and reloads a
-    /// running server. Parameters that the installed server does not take are left out with a
+    /// Asks for a new server configuration; one that was asked for before is forgotten. It holds
+    /// after [`Instance::apply`], and for every start from now on.
+    pub fn want(&self, server: ServerConfig) {
+        apply::want(self, server);
+    }
+
+    /// Whether [`Instance::want`] has asked for one that does not hold yet.
+    pub fn is_wanted(&self) -> bool {
+        apply::is_wanted(self)
+    }
+
+    /// Checks the configuration that is wanted, writes the files if there is a cluster, and reloads
+    /// a running server. Parameters that the installed server does not take are left out with a
     /// warning. `synchronous_standby_names` stays as [`Instance::set_synchronous_standby_names`] or
-    /// an earlier agent has set it. Returns whether a file changed.
+    /// an earlier agent has set it. Returns whether a file changed. The check can take 20 s: not to
+    /// be waited for where something else must go on.
     ///
     /// # Errors
     /// [`Error::File`].
-    pub async fn configure(&self, server: ServerConfig) -> Result<bool> {
-        conf::configure(self, server).await
+    pub async fn apply(&self) -> Result<bool> {
+        apply::apply(self).await
     }
 
     /// Sets `synchronous_standby_names` (`""`, `a`, `2 (a,b)`, `ANY 1 (a,b)`), writes, reloads;
@@ -314,14 +329,6 @@ impl Instance {
     /// [`Error::Timeout`], as [`Instance::look`].
     pub async fn stop_receiving(&self, timeout: Duration) -> Result<Lsn> {
         promote::stop_receiving(self, timeout).await
-    }
-
-    /// Writes `patroni.dynamic.json` into the data directory (atomically; only if it changed).
-    ///
-    /// # Errors
-    /// [`Error::File`].
-    pub async fn write_dynamic_json(&self, text: String) -> Result<()> {
-        conf::write_dynamic_json(self, text).await
     }
 
     // ---- bootstrap, copy, repair ----

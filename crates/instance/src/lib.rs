@@ -5,6 +5,7 @@
 //! deadline. File work that may hang runs on tokio's blocking threads, so that a current-thread
 //! runtime is never held up.
 
+mod apply;
 mod archive;
 mod bootstrap;
 mod check;

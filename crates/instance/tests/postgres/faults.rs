@@ -119,18 +119,18 @@ fn clear_errors() {
         let mut config = Lab::server();
         let parameters = &mut config.parameters;
         parameters.insert("no_such_parameter".into(), "1".into());
-        a.configure(config.clone()).await.unwrap();
+        configure(&a, config.clone()).await;
         start(&a, &StartAs::Primary).await;
         stop(&a).await;
         config.custom_conf = Some("no_such_thing.conf".to_owned());
-        a.configure(config).await.unwrap();
+        configure(&a, config).await;
         let error = a
             .start(&StartAs::Primary, SOON)
             .await
             .unwrap_err()
             .to_string();
         assert!(error.contains("no_such_thing"), "{error}");
-        a.configure(Lab::server()).await.unwrap();
+        configure(&a, Lab::server()).await;
         start(&a, &StartAs::Primary).await;
         stop(&a).await;
         // Programs.
@@ -179,7 +179,7 @@ async fn node_with_socket(lab: &Lab) -> (Instance, std::path::PathBuf) {
     let home = lab.home.to_string_lossy().into_owned();
     let name = "unix_socket_directories".to_owned();
     config.parameters.insert(name, home);
-    a.configure(config).await.unwrap();
+    configure(&a, config).await;
     let lock = format!(".s.PGSQL.{}.lock", a.options().port);
     (a, lab.home.join(lock))
 }

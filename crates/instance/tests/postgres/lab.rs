@@ -258,6 +258,12 @@ pub(crate) async fn value(node: &Instance, sql: &str) -> String {
         .unwrap_or_default()
 }
 
+/// Lets another configuration hold; whether a file changed.
+pub(crate) async fn configure(node: &Instance, server: ServerConfig) -> bool {
+    node.want(server);
+    node.apply().await.unwrap()
+}
+
 pub(crate) async fn stop(node: &Instance) {
     node.stop(StopMode::Fast, SOON).await.unwrap();
 }

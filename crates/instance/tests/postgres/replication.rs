@@ -61,7 +61,7 @@ fn a_switchover_by_hand() {
         let adopted = pgherd_instance::Instance::new((*c.options()).clone(), Lab::server()).unwrap();
         let mut config = Lab::server();
         config.parameters.insert("work_mem".into(), "9MB".into());
-        assert!(adopted.configure(config).await.unwrap());
+        assert!(configure(&adopted, config).await);
         eventually("the reload has happened", async || {
             (value(&c, "SHOW work_mem").await == "9MB").then_some(())
         })
