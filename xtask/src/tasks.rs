@@ -59,9 +59,8 @@ pub(crate) fn bench(consent: Consent, rest: &[OsString]) -> Result<()> {
     }
     let mut command = run::cargo(&["run", "--release", "--package", "pgherd-tests"]);
     command.args(["--bin", "bench-ha", "--"]).args(arguments);
-    let reads = |word: &OsString| word.to_string_lossy().starts_with("--report");
-    if arguments.iter().any(reads) {
-        // Only prints what was measured before.
+    if given(arguments, &["--report", "--help", "-h"]) {
+        // Only prints: what was measured before, or what it can do.
         setup::ensure(&[Need::Build], consent.yes)?;
         return run::shown(&mut command);
     }
@@ -71,11 +70,13 @@ pub(crate) fn bench(consent: Consent, rest: &[OsString]) -> Result<()> {
         needs.push(Need::Patroni);
     }
     setup::ensure(&needs, consent.yes)?;
-    let binary = build_pgherd(true)?;
+    if !given(arguments, &["--pgherd"]) {
+        command.env(BINARY_VARIABLE, build_pgherd(true)?);
+    }
     if with_patroni {
         setup::offer_patroni(&mut command)?;
     }
-    run::shown(command.env(BINARY_VARIABLE, binary))
+    run::shown(&mut command)
 }
 
 /// The soak of the benchmark, short and with the programs of the tests: full load of cores and disk,
@@ -97,23 +98,14 @@ fn soak() -> Result<()> {
 
 /// Whether the benchmark's arguments leave Patroni in it, and to be found by us.
 fn measures_patroni(arguments: &[OsString]) -> bool {
-    let words: Vec<_> = arguments
-        .iter()
-        .map(|word| word.to_string_lossy())
-        .collect();
-    let without = ["--patroni", "--report", "--help", "-h"];
-    let given =
-        |word: &str, option: &str| word == option || word.starts_with(&format!("{option}="));
-    if words
-        .iter()
-        .any(|word| without.iter().any(|option| given(word, option)))
-    {
+    if given(arguments, &["--patroni"]) {
         return false;
     }
+    let words: Vec<_> = arguments.iter().map(|w| w.to_string_lossy()).collect();
     let systems = words
         .iter()
         .enumerate()
-        .filter(|(_, word)| given(word, "--systems"));
+        .filter(|(_, word)| is_option(word, "--systems"));
     let named: Vec<_> = systems
         .map(|(at, word)| match word.split_once('=') {
             Some((_, names)) => names,
@@ -124,6 +116,20 @@ fn measures_patroni(arguments: &[OsString]) -> bool {
         || named
             .iter()
             .any(|names| names.split(',').any(|name| name == "patroni"))
+}
+
+/// Whether one of these options is among the benchmark's arguments.
+fn given(arguments: &[OsString], options: &[&str]) -> bool {
+    let wanted = |word: &OsString| {
+        let word = word.to_string_lossy();
+        options.iter().any(|option| is_option(&word, option))
+    };
+    arguments.iter().any(wanted)
+}
+
+fn is_option(word: &str, option: &str) -> bool {
+    let rest = word.strip_prefix(option);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
 }
 
 /// The simulator with its own arguments.
