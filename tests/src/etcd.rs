@@ -1,6 +1,7 @@
 //! Private etcds of one or three members, in memory where possible.
 
 use crate::janitor::Janitor;
+use crate::net::Network;
 use crate::tls::Pki;
 use crate::wait::{try_wait_for, wait_for};
 use crate::{ports, process};
@@ -20,6 +21,8 @@ pub struct EtcdOptions {
     pub members: usize,
     /// Address to listen on.
     pub host: String,
+    /// Members live in network namespaces of their own on this bridge; `host` has no meaning then.
+    pub network: Option<Network>,
     /// Authentication: a user who may read and write below `/service/`, and the password.
     pub auth: Option<(String, String)>,
     /// TLS towards clients, whose certificates are demanded.
@@ -34,6 +37,7 @@ impl EtcdOptions {
         EtcdOptions {
             members,
             host: "127.0.0.1".to_owned(),
+            network: None,
             auth: None,
             tls: false,
             args: Vec::new(),
@@ -43,6 +47,8 @@ impl EtcdOptions {
 
 #[derive(Debug)]
 struct Member {
+    host: String,
+    netns: Option<String>,
     client_port: u16,
     peer_port: u16,
     dir: PathBuf,
@@ -58,6 +64,8 @@ pub struct Etcd {
     janitor: Janitor,
 }
 
+/// Cables of the network from this one on are those of etcd.
+const CABLES: usize = 20;
 const ROOT: (&str, &str) = ("root", "harness-root");
 
 impl Etcd {
@@ -76,11 +84,22 @@ impl Etcd {
     pub async fn start_with(options: EtcdOptions) -> Etcd {
         let janitor = Janitor::new(&process::scratch_dir(), "pgherd-etcd-");
         let members = (0..options.members)
-            .map(|i| Member {
-                client_port: ports::free_port(&options.host),
-                peer_port: ports::free_port(&options.host),
-                dir: janitor.dir().join(format!("e{i}")),
-                child: Mutex::new(None),
+            .map(|i| {
+                let plugged = options.network.as_ref().map(|n| n.plug(CABLES + i));
+                let (netns, host) = plugged.unzip();
+                // The address of a plugged member exists in its namespace only; nobody else is there.
+                let probe = match host {
+                    Some(_) => "127.0.0.1",
+                    None => &options.host,
+                };
+                Member {
+                    client_port: ports::free_port(probe),
+                    peer_port: ports::free_port(probe),
+                    host: host.unwrap_or_else(|| options.host.clone()),
+                    netns,
+                    dir: janitor.dir().join(format!("e{i}")),
+                    child: Mutex::new(None),
+                }
             })
             .collect();
         let pki = options.tls.then(|| Pki::new(&janitor.dir().join("tls")));
@@ -112,10 +131,9 @@ impl Etcd {
 
     /// `host:port` of every member's client port.
     pub fn hosts(&self) -> Vec<String> {
-        let host = &self.options.host;
         self.members
             .iter()
-            .map(|m| format!("{host}:{}", m.client_port))
+            .map(|m| format!("{}:{}", m.host, m.client_port))
             .collect()
     }
 
@@ -144,9 +162,10 @@ impl Etcd {
     /// When etcd can not be started.
     pub fn restart(&self, index: usize) {
         let member = &self.members[index];
-        let host = &self.options.host;
+        let host = &member.host;
         let cluster: Vec<String> = (0..self.members.len())
-            .map(|i| format!("e{i}=http://{host}:{}", self.members[i].peer_port))
+            .map(|i| (i, &self.members[i]))
+            .map(|(i, m)| format!("e{i}=http://{}:{}", m.host, m.peer_port))
             .collect();
         let log = self.janitor.dir().join(format!("e{index}.log"));
         let log = std::fs::OpenOptions::new()
@@ -156,7 +175,14 @@ impl Etcd {
         let log = log.expect("open the log of etcd");
         let client = format!("{}://{host}:{}", self.protocol(), member.client_port);
         let peer = format!("http://{host}:{}", member.peer_port);
-        let mut command = Command::new("etcd");
+        let mut command = match &member.netns {
+            Some(netns) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", netns, "etcd"]);
+                command
+            }
+            None => Command::new("etcd"),
+        };
         command
             .arg(format!("--name=e{index}"))
             .arg(format!("--data-dir={}", member.dir.display()))
@@ -234,6 +260,28 @@ impl Etcd {
     /// Wakes a frozen member.
     pub fn cont(&self, index: usize) {
         self.signal(index, Signal::CONT);
+    }
+
+    /// Cuts a member off from the other members, both ways, silently. Clients reach it all the same.
+    ///
+    /// # Panics
+    /// When etcd has no network of its own.
+    pub fn part(&self, index: usize) {
+        let network = self.options.network.as_ref().expect("a network");
+        for other in (0..self.members.len()).filter(|other| *other != index) {
+            network.part(CABLES + index, CABLES + other);
+        }
+    }
+
+    /// Ends [`Etcd::part`].
+    ///
+    /// # Panics
+    /// As [`Etcd::part`].
+    pub fn join(&self, index: usize) {
+        let network = self.options.network.as_ref().expect("a network");
+        for other in (0..self.members.len()).filter(|other| *other != index) {
+            network.join(CABLES + index, CABLES + other);
+        }
     }
 
     /// A client of one member, authenticated as root where authentication is on.

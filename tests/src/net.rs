@@ -119,6 +119,25 @@ impl Network {
         }
     }
 
+    /// Drops everything between two cables, silently.
+    pub(crate) fn part(&self, one: usize, other: usize) {
+        let table = format!("part{one}_{other}");
+        nft(&format!("add table bridge {table}"));
+        nft(&format!(
+            "add chain bridge {table} f {{ type filter hook forward priority 0; }}"
+        ));
+        for (from, to) in [(one, other), (other, one)] {
+            nft(&format!(
+                "add rule bridge {table} f iifname phv{from} oifname phv{to} drop"
+            ));
+        }
+    }
+
+    /// Ends [`Network::part`].
+    pub(crate) fn join(&self, one: usize, other: usize) {
+        nft(&format!("delete table bridge part{one}_{other}"));
+    }
+
     /// Lets packets pass again.
     pub(crate) fn mend(&self, index: usize) {
         nft(&format!("delete table bridge cut{index}"));

@@ -67,8 +67,8 @@ pub(crate) async fn told(cluster: &TestCluster, node: &Node, words: &[&str]) {
         .await;
 }
 
-/// Whether an entry of `log` that says WARNING or ERROR holds all of `words`. What programs have said
-/// goes on over further lines.
+/// Whether an entry of `log` that says WARNING, ERROR or CRITICAL holds all of `words`. What programs
+/// have said goes on over further lines.
 pub(crate) fn has_entry(log: &str, words: &[&str]) -> bool {
     let mut entries: Vec<String> = Vec::new();
     for line in log.lines() {
@@ -82,7 +82,11 @@ pub(crate) fn has_entry(log: &str, words: &[&str]) -> bool {
     }
     entries
         .iter()
-        .filter(|entry| entry.contains(" WARNING: ") || entry.contains(" ERROR: "))
+        .filter(|entry| {
+            [" WARNING: ", " ERROR: ", " CRITICAL: "]
+                .iter()
+                .any(|level| entry.contains(level))
+        })
         .any(|entry| words.iter().all(|word| entry.contains(word)))
 }
 

@@ -1,8 +1,8 @@
 //! Configuration that is wrong or not acted on, as the process tells it. Each mistake by itself is
 //! tested where configuration is read; here: exit status, one line, warnings, a cluster that goes on.
 
-use crate::common::{secs, stand_in, start_time, stays, text, three};
-use pgherd_tests::{ClusterOptions, Etcd, Node, TestCluster, Value, json, yaml};
+use crate::common::{secs, stand_in, start_time, stays, text, three, told};
+use pgherd_tests::{ClusterOptions, Etcd, Kind, Node, TestCluster, Value, json, yaml};
 use std::process::{Command, Output, Stdio};
 
 fn one() -> ClusterOptions {
@@ -105,14 +105,105 @@ async fn errors_in_the_node_file() {
         assert_eq!(named, key, "{said}");
         assert!(problem.contains(expected), "{patch}: {said}");
     }
-    for broken in ["", "scope: [", "just text"] {
+    for (broken, line, problem) in [
+        ("", 1, "expected a mapping of sections, found nothing"),
+        ("just text", 1, "expected a mapping of sections, found text"),
+        (
+            "scope: [",
+            1,
+            "not valid YAML: unclosed bracket '[' (column 8)",
+        ),
+        (
+            "a: 1\n b: 2",
+            2,
+            "not valid YAML: mapping values are not allowed",
+        ),
+        ("a: 'x\nb: {", 2, "not valid YAML: "),
+    ] {
         std::fs::write(node.yaml(), broken).unwrap();
         let output = ends(node.agent_command()).await;
         let said = text(&output);
         assert_eq!(output.status.code(), Some(1), "{broken:?}: {said}");
-        assert!(said.contains("node.yml"), "{said:?}");
+        assert_eq!(said.lines().count(), 1, "{broken:?}: {said}");
+        assert!(
+            said.contains(&format!("node.yml:{line}: {problem}")),
+            "{said}"
+        );
     }
     assert_eq!(etcd.get(&cluster.key("initialize")).await, None);
+}
+
+/// A node configured by `PATRONI_*` variables alone, without any file, joins and takes over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_variables_alone_joins() {
+    let etcd = Etcd::start(1).await;
+    let mut options = three();
+    options.nodes.truncate(2);
+    let mut cluster = TestCluster::new(&etcd, &options);
+    // No variable sets server parameters: these two come from the dynamic configuration.
+    let shared = json!({
+        "unix_socket_directories": cluster.dir(),
+        "dynamic_shared_memory_type": "mmap",
+    });
+    let dcs = json!({"bootstrap": {"dcs": {"postgresql": {"parameters": shared}}}});
+    cluster.node_mut("n1").change_config(&dcs);
+    let script = cluster.node("n2").dir().join("agent.sh");
+    std::fs::write(&script, script_of(cluster.node("n2"))).unwrap();
+    std::fs::remove_file(cluster.node("n2").yaml()).unwrap();
+    let command = vec!["/bin/sh".to_owned(), script.display().to_string()];
+    cluster.node_mut("n2").set_kind(Kind::Command(command));
+    cluster.node("n1").start();
+    cluster.wait_streaming(0, secs(40)).await;
+    cluster.node("n2").start();
+    let old = cluster.wait_whole(secs(60)).await;
+    assert_eq!(old.name(), "n1");
+    let request = crate::common::body(Some("n1"), Some("n2"));
+    let answer = old.request("POST", "/switchover", &request).await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(cluster.wait_whole(secs(40)).await.name(), "n2");
+}
+
+/// What the node's file says, as variables; then its agent without a file. (The harness gives the file as
+/// an argument to every command; this one does not look at it.)
+fn script_of(node: &Node) -> String {
+    let mut script = String::from("set -eu\n");
+    let mut export = |name: &str, value: &Value| {
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        let quoted = text.replace('\'', "'\\''");
+        script += &format!("export PATRONI_{name}='{quoted}'\n");
+    };
+    let file = node.config();
+    export("SCOPE", &file["scope"]);
+    export("NAME", &file["name"]);
+    let hosts = file["etcd3"]["hosts"].as_array().unwrap();
+    let hosts: Vec<&str> = hosts.iter().filter_map(Value::as_str).collect();
+    export("ETCD3_HOSTS", &json!(hosts.join(",")));
+    for key in ["listen", "connect_address"] {
+        export(
+            &format!("RESTAPI_{}", key.to_uppercase()),
+            &file["restapi"][key],
+        );
+    }
+    for key in ["listen", "connect_address", "data_dir", "bin_dir", "pgpass"] {
+        let name = format!("POSTGRESQL_{}", key.to_uppercase());
+        export(&name, &file["postgresql"][key]);
+    }
+    for role in ["superuser", "replication", "rewind"] {
+        let of = &file["postgresql"]["authentication"][role];
+        for key in ["username", "password"] {
+            let name = format!("{role}_{key}").to_uppercase();
+            export(&name, &of[key]);
+        }
+    }
+    let agent = node.agent_command();
+    let words: Vec<String> = std::iter::once(agent.get_program())
+        .chain(agent.get_args())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    // Its last word is the file.
+    script + &format!("exec {}\n", words[..words.len() - 1].join(" "))
 }
 
 /// Unknown keys, and settings that are not acted on, are told at start and do no harm.
@@ -181,13 +272,13 @@ async fn wrong_values_in_the_dynamic_configuration() {
             .await
             .unwrap();
         assert_eq!(answer.status, 200, "{patch}: {answer:?}");
-        told(&cluster, node, warning).await;
+        told(&cluster, node, &[warning]).await;
     }
     etcd.put(&cluster.key("config"), "[1, 2").await;
     told(
         &cluster,
         node,
-        "the key config in etcd is no JSON object, the settings of before hold",
+        &["the key config in etcd is no JSON object, the settings of before hold"],
     )
     .await;
     stays("the primary", secs(3), async || {
@@ -209,19 +300,6 @@ async fn wrong_values_in_the_dynamic_configuration() {
         .unwrap();
     assert_eq!(answer.status, 200, "{answer:?}");
     cluster.wait_whole(secs(30)).await;
-}
-
-/// Waits until a member's log has this line as a warning.
-async fn told(cluster: &TestCluster, node: &Node, words: &str) {
-    cluster
-        .wait_for(&format!("a warning: {words}"), secs(20), async || {
-            let log = node.log();
-            let found = log
-                .lines()
-                .any(|line| line.contains(" WARNING: ") && line.contains(words));
-            if found { Ok(()) } else { Err(node.log_tail(5)) }
-        })
-        .await;
 }
 
 /// Root can not run PostgreSQL: said before anything is claimed.

@@ -3,7 +3,7 @@
 
 use crate::common::{failover, secs, stand_in, three};
 use pgherd_tests::{
-    Ack, Etcd, Node, Signal, TestCluster, Watcher, Writer, clock, json, sql, watcher,
+    Ack, Etcd, Node, Signal, TestCluster, Watcher, Writer, clock, json, process, sql, watcher,
 };
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -56,6 +56,56 @@ async fn killed_postgres_hands_over_at_once_when_told_so() {
     old.kill_postgres();
     let new = cluster.wait_new_primary(old.name(), failover()).await;
     assert_eq!(cluster.wait_whole(secs(40)).await.name(), new.name());
+    assert_eq!(watcher::violations(&watcher.stop()), Vec::<String>::new());
+}
+
+/// Crash recovery that does not end within `primary_start_timeout`: another member takes over then, and
+/// not before.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overlong_crash_recovery_is_handed_over() {
+    let timeout = secs(6);
+    let etcd = Etcd::start(1).await;
+    // No checkpoint meanwhile: there is much to recover.
+    let options = three().dcs(json!({
+        "primary_start_timeout": timeout.as_secs(),
+        "postgresql": {"parameters": {"max_wal_size": "2GB", "checkpoint_timeout": "1h"}},
+    }));
+    let options = options.config(json!({"postgresql": {"parameters": {"max_wal_size": null}}}));
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let old = cluster.primary().await.unwrap();
+    let client = sql::connect(&old.target(), secs(5)).await.unwrap();
+    let big = "create table big as select repeat('x', 1000) t from generate_series(1, 150000)";
+    client.batch_execute(big).await.unwrap();
+    crate::common::note(old, "before the crash").await;
+    for node in cluster.nodes() {
+        let what = format!("{} has everything", node.name());
+        cluster
+            .wait_for(&what, secs(60), async || {
+                match crate::common::noted(node, "before the crash").await? {
+                    1 => Ok(()),
+                    n => Err(format!("{n}")),
+                }
+            })
+            .await;
+    }
+    let watcher = Watcher::start(cluster.targets()).await;
+    let killed = clock::now();
+    old.kill_postgres();
+    // Recovery goes on in one process, which is frozen.
+    cluster
+        .wait_for("recovery runs", secs(30), async || {
+            let processes = old.postgres();
+            let recovery = processes.iter().find(|p| p.cmdline.contains("startup"));
+            let recovery = recovery.ok_or("no startup process")?;
+            process::signal(recovery.pid, Signal::STOP);
+            Ok(())
+        })
+        .await;
+    let new = cluster.wait_new_primary(old.name(), secs(40)).await;
+    let after = clock::now().saturating_sub(killed);
+    assert!(after >= timeout, "handed over after {after:?}");
+    assert_eq!(cluster.wait_whole(secs(60)).await.name(), new.name());
+    assert_eq!(crate::common::noted(new, "before the crash").await, Ok(1));
     assert_eq!(watcher::violations(&watcher.stop()), Vec::<String>::new());
 }
 
@@ -257,7 +307,7 @@ async fn a_killed_backend_is_no_failover() {
     let writer = Writer::start(cluster.targets()).await;
     writer.wait_acks(20, secs(30)).await;
     let postmaster = primary.postmaster_pid();
-    pgherd_tests::process::signal(writer.last().unwrap().backend, Signal::KILL);
+    process::signal(writer.last().unwrap().backend, Signal::KILL);
     writer.wait_acks(50, secs(30)).await;
     let primary_now = cluster.wait_whole(secs(40)).await;
     assert_eq!(primary_now.name(), primary.name());
@@ -275,15 +325,18 @@ async fn killed_replica_comes_back() {
     let primary = cluster.primary().await.unwrap();
     let replica = crate::common::other(&cluster, primary.name());
     let copy = crate::common::copy_number(replica);
+    let before = crate::common::start_time(primary).await;
+    let killed = replica.postmaster_pid().unwrap();
     replica.kill_postgres();
     cluster
-        .wait_for("it is gone", secs(20), async || {
-            if replica.writable().await {
-                Err("it writes".to_owned())
-            } else {
-                Ok(())
-            }
-        })
+        .wait_for(
+            "its postmaster is gone",
+            secs(20),
+            async || match process::alive(killed) {
+                true => Err(format!("{killed} lives")),
+                false => Ok(()),
+            },
+        )
         .await;
     crate::common::note(primary, "while away").await;
     cluster
@@ -297,5 +350,7 @@ async fn killed_replica_comes_back() {
         )
         .await;
     assert_eq!(cluster.wait_whole(secs(40)).await.name(), primary.name());
+    assert_ne!(replica.postmaster_pid(), Some(killed));
     assert_eq!(crate::common::copy_number(replica), copy, "no new copy");
+    assert_eq!(crate::common::start_time(primary).await, before);
 }

@@ -1,7 +1,9 @@
 //! etcd is lost, hangs, is full, forgets logins, keys or leases: who may go on writing, and how it heals.
 
-use crate::common::{body, secs, stand_in, start_time, stays, three};
-use pgherd_tests::{Etcd, EtcdOptions, Node, TestCluster, Watcher, Writer, clock, json, watcher};
+use crate::common::{body, secs, stand_in, start_time, stays, three, told};
+use pgherd_tests::{
+    Etcd, EtcdOptions, Network, Node, TestCluster, Watcher, Writer, clock, json, net, watcher,
+};
 
 async fn nobody_writes(cluster: &TestCluster, deadline: std::time::Duration) {
     cluster
@@ -152,6 +154,61 @@ async fn a_lost_etcd_leader_demotes_nobody() {
     writer.stop();
 }
 
+/// Each etcd member in turn lives, answers its port and is cut off from the two others, which go on: the
+/// agents' renewals and watches move on to those, and nobody is demoted.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_member_without_its_quorum_disturbs_nobody() {
+    let name = "etcd_loss::an_etcd_member_without_its_quorum_disturbs_nobody";
+    if stand_in() || net::enter(name) == net::Place::Done {
+        return;
+    }
+    let network = Network::new();
+    let etcd = Etcd::start_with(EtcdOptions {
+        network: Some(network),
+        ..EtcdOptions::new(3)
+    })
+    .await;
+    // One of the three is the raft leader: an election comes on top, on however slow a machine.
+    let options = three().dcs(json!({"pgherd": {"lease_ttl": 10}}));
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let writer = Writer::start(cluster.targets()).await;
+    for member in 0..etcd.len() {
+        let primary = cluster.wait_whole(secs(40)).await;
+        etcd.part(member);
+        undisturbed(&cluster, primary, secs(12)).await;
+        // What changes in etcd reaches everybody.
+        let patch =
+            json!({"postgresql": {"parameters": {"work_mem": format!("{}MB", 5 + member)}}});
+        let answer = primary
+            .request("PATCH", "/config", &patch.to_string())
+            .await
+            .unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        for node in cluster.nodes() {
+            let what = format!("work_mem arrives at {} without e{member}", node.name());
+            cluster
+                .wait_for(&what, secs(20), async || {
+                    let set = node.sql("show work_mem").await?;
+                    match set == format!("{}MB", 5 + member) {
+                        true => Ok(()),
+                        false => Err(set),
+                    }
+                })
+                .await;
+        }
+        switch(&cluster).await;
+        etcd.join(member);
+        etcd.wait_healthy().await;
+    }
+    let primary = cluster.wait_whole(secs(40)).await;
+    let report = writer.stop();
+    assert_eq!(report.missing(&primary.target()).await.unwrap(), []);
+    assert!(
+        report.acks.iter().all(|a| a.timeline <= 4),
+        "three switchovers and no failover"
+    );
+}
+
 /// With authentication; every etcd is restarted and forgets all tokens: the agents log in again.
 #[tokio::test(flavor = "multi_thread")]
 async fn restarted_etcds_with_authentication() {
@@ -175,6 +232,33 @@ async fn restarted_etcds_with_authentication() {
     }
     let list = cluster.ctl_or_patronictl(&["list"]);
     assert!(list.status.success(), "{list:?}");
+}
+
+/// A member whose password for etcd is wrong: it says what to check, and disturbs nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_for_etcd() {
+    if stand_in() {
+        return;
+    }
+    let auth = Some(("agent".to_owned(), "right".to_owned()));
+    let etcd = Etcd::start_with(EtcdOptions {
+        auth,
+        ..EtcdOptions::new(1)
+    })
+    .await;
+    let mut cluster = TestCluster::new(&etcd, &three());
+    let wrong = json!({"etcd3": {"password": "etcd pass'word"}});
+    cluster.node_mut("n3").change_config(&wrong);
+    cluster.node("n1").start();
+    cluster.wait_streaming(0, secs(40)).await;
+    cluster.node("n2").start();
+    cluster.node("n3").start();
+    let words = ["waiting on etcd", "authentication failed", "password"];
+    told(&cluster, cluster.node("n3"), &words).await;
+    assert_eq!(cluster.wait_streaming(1, secs(40)).await.name(), "n1");
+    let log = cluster.node("n3").log();
+    assert!(!log.contains("etcd pass'word"), "{log}");
+    assert!(!cluster.node("n3").data_dir().join("PG_VERSION").exists());
 }
 
 /// etcd's database is full (NOSPACE): leases still live, so nobody is demoted, and after the alarm

@@ -2,7 +2,7 @@
 
 use crate::common::{note, noted, oracle, secs, stand_in, stays, stored, system_id, three};
 use pgherd_tests::tls::Pki;
-use pgherd_tests::{Etcd, EtcdOptions, Kind, TestCluster, json};
+use pgherd_tests::{Etcd, EtcdOptions, Kind, TestCluster, Value, json};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 /// Three empty directories: one primary that holds the lock, two that stream, one system id.
@@ -232,6 +232,29 @@ async fn files_are_those_of_patroni() {
     }
     assert_eq!(settings_of_n1(&ours), settings_of_n1(&theirs));
     assert_eq!(arguments_of_n1(&ours), arguments_of_n1(&theirs));
+    // Here the order counts, and initdb's own lines are among them.
+    for file in ["postgresql.base.conf", "pg_hba.conf", "pg_ident.conf"] {
+        let (ours, theirs) = (lines_of_n1(&ours, file), lines_of_n1(&theirs, file));
+        assert_eq!(ours, theirs, "{file}");
+    }
+    assert_eq!(dynamic_of_n1(&ours), dynamic_of_n1(&theirs));
+}
+
+/// Lines of a file in the data directory, without comments.
+fn lines_of_n1(cluster: &TestCluster, file: &str) -> Vec<String> {
+    let path = cluster.node("n1").data_dir().join(file);
+    let text = without_own_names(cluster, &std::fs::read_to_string(path).unwrap());
+    text.lines()
+        .map(|l| l.split(" #").next().unwrap_or_default().trim().to_owned())
+        .map(|l| l.split("\t#").next().unwrap_or_default().trim().to_owned())
+        .filter(|l| !l.is_empty() && !l.starts_with('#'))
+        .collect()
+}
+
+/// `patroni.dynamic.json`.
+fn dynamic_of_n1(cluster: &TestCluster) -> Value {
+    let path = cluster.node("n1").data_dir().join("patroni.dynamic.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
 /// What differs between any two clusters: names of directory and cluster, the port.

@@ -2,7 +2,10 @@
 //! their program without a new copy.
 
 use crate::common::{body, note, noted, oracle, secs, stand_in, start_time, system_id, text};
-use pgherd_tests::{ClusterOptions, Etcd, Kind, TestCluster, Writer, json};
+use pgherd_tests::{
+    Ack, ClusterOptions, Etcd, Kind, Node, TestCluster, Watcher, Writer, WriterReport, json,
+    watcher,
+};
 
 /// n1 and n3 are pgherd, n2 is Patroni; n1 made the cluster.
 async fn mixed(etcd: &Etcd, options: &ClusterOptions) -> TestCluster {
@@ -88,15 +91,68 @@ async fn fails_over_both_ways() {
     let options = kinds().node("n3", json!({"tags": {"nofailover": true}}));
     let cluster = mixed(&etcd, &options).await;
     let (ours, theirs) = (cluster.node("n1"), cluster.node("n2"));
+    let watcher = Watcher::start(cluster.targets()).await;
+    let writer = Writer::start(cluster.targets()).await;
+    let mut received = Vec::new();
+    received.push(arrived(&cluster, &writer, theirs).await);
     ours.kill_node();
     assert_eq!(cluster.wait_new_primary("n1", secs(20)).await.name(), "n2");
     ours.start();
     cluster.wait_whole(secs(40)).await;
+    received.push(arrived(&cluster, &writer, ours).await);
     theirs.kill_node();
     // Patroni's lease is its ttl, 20 s.
     assert_eq!(cluster.wait_new_primary("n2", secs(40)).await.name(), "n1");
     theirs.start();
     assert_eq!(cluster.wait_whole(secs(40)).await.name(), "n1");
+    writer.wait_acks(20, secs(30)).await;
+    let report = writer.stop();
+    assert_eq!(watcher::violations(&watcher.stop()), Vec::<String>::new());
+    assert_eq!(watcher::violations(&report.acks), Vec::<String>::new());
+    only_the_last_rows_are_missing(&cluster, &report, &received).await;
+}
+
+/// Waits until a replica has the last row of `writer` so far, and gives back that row.
+async fn arrived(cluster: &TestCluster, writer: &Writer, replica: &Node) -> Ack {
+    writer.wait_acks(50, secs(30)).await;
+    let last = writer.last().unwrap();
+    let sql = format!(
+        "select count(*)::text from pgherd_writes where id = {}",
+        last.id
+    );
+    let what = format!("row {} arrives at {}", last.id, replica.name());
+    cluster
+        .wait_for(&what, secs(30), async || {
+            match replica.sql(&sql).await?.as_str() {
+                "1" => Ok(()),
+                other => Err(other.to_owned()),
+            }
+        })
+        .await;
+    last
+}
+
+/// What asynchronous replication allows: of each lost primary the last rows, and none that its successor
+/// is known to have received.
+async fn only_the_last_rows_are_missing(
+    cluster: &TestCluster,
+    report: &WriterReport,
+    received: &[Ack],
+) {
+    let missing = report.missing(&cluster.node("n1").target()).await.unwrap();
+    for lost in &missing {
+        let floor = received.iter().find(|row| row.timeline == lost.timeline);
+        assert!(
+            floor.is_some_and(|row| lost.id > row.id),
+            "{lost:?} is missing, {floor:?} had been received"
+        );
+        let mut later = report
+            .acks
+            .iter()
+            .filter(|ack| ack.timeline == lost.timeline && ack.id > lost.id);
+        let kept = later.find(|ack| !missing.contains(ack));
+        assert_eq!(kept, None, "{lost:?} is missing before it");
+    }
 }
 
 /// Rolling replacement: every node changes its program, replicas first, the leader by switchover.

@@ -115,6 +115,37 @@ async fn manual_failover_over_rest() {
     assert_eq!(writer.stop().missing(&primary.target()).await.unwrap(), []);
 }
 
+/// The leader is lost and nobody takes over by himself, since all lag too much: a manual failover is
+/// obeyed, and the lost leader joins the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn manual_failover_without_a_leader() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let watcher = Watcher::start(cluster.targets()).await;
+    let old = crate::rejoin::lose_the_lead(&etcd, &cluster).await;
+    assert_eq!(cluster.writable().await, Vec::<String>::new());
+    let new = crate::common::other(&cluster, old.name());
+    let answer = new
+        .request("POST", "/failover", &body(None, Some("nobody")))
+        .await
+        .unwrap();
+    assert_eq!(answer.body, "candidate does not exists");
+    let answer = new
+        .request("POST", "/failover", &body(None, Some(new.name())))
+        .await
+        .unwrap();
+    let expected = format!("Successfully failed over to \"{}\"", new.name());
+    assert_eq!(
+        (answer.status, answer.body.as_str()),
+        (200, expected.as_str())
+    );
+    let primary = cluster.wait_streaming(1, secs(40)).await;
+    assert_eq!(primary.name(), new.name());
+    old.start();
+    assert_eq!(cluster.wait_whole(secs(60)).await.name(), new.name());
+    assert_eq!(watcher::violations(&watcher.stop()), Vec::<String>::new());
+}
+
 /// Switchovers one after the other never lose a row or show two writers (a short soak of the hand-over).
 #[tokio::test(flavor = "multi_thread")]
 async fn switchovers_in_a_row_lose_nothing() {
