@@ -18,6 +18,7 @@ mod mixed;
 mod node_loss;
 mod parameters;
 mod rejoin;
+mod reload;
 mod rest;
 mod scheduled;
 mod secrets;
