@@ -1,6 +1,7 @@
 //! Pause: hands off. PostgreSQL is neither started, stopped nor promoted; a running primary keeps
-//! or takes the lock (contract: patroni-ha-rules, section 13). A switchover to a named member is
-//! carried out all the same, to the end: whoever gave up the lock comes back as a standby.
+//! or takes the lock, a standby follows its holder (contract: patroni-ha-rules, section 13). A
+//! switchover to a named member is carried out all the same, to the end: whoever gave up the lock
+//! comes back as a standby.
 
 use alloc::format;
 use alloc::string::String;
@@ -10,7 +11,7 @@ use pgherd_model::{Failover, Op};
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::Action;
 use crate::memory::Memory;
-use crate::rules::{detached, identity};
+use crate::rules::{detached, follow, identity};
 use crate::upkeep::request::clean;
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
@@ -80,7 +81,7 @@ fn asked(ctx: &Ctx<'_>) -> Option<Verdict> {
     (leads || taken || races).then(|| Verdict::pass("a switchover to a named member is asked for"))
 }
 
-fn hands_off(ctx: &Ctx<'_>, memory: &Memory) -> Verdict {
+fn hands_off(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     let name = ctx.me();
     match ctx.lock {
         Lock::Detached { term } => {
@@ -108,6 +109,14 @@ fn hands_off(ctx: &Ctx<'_>, memory: &Memory) -> Verdict {
             vec![Action::Store(Op::AcquireLeader)],
             "PAUSE: acquired session lock as a leader",
         ),
+        // A standby follows whoever leads; that neither starts nor stops anything.
+        Lock::Other(_) if ctx.view.is_standby() => match follow::rule(ctx, memory) {
+            Verdict::Do(mut order) => {
+                order.reason = format!("PAUSE: {}", order.reason);
+                Verdict::Do(order)
+            }
+            pass @ Verdict::Pass(_) => pass,
+        },
         _ => Verdict::routine(format!("PAUSE: no action. I am ({name})")),
     }
 }

@@ -32,7 +32,14 @@ fn a_paused_cluster_keeps_to_its_own() {
         => nothing, because paused: PAUSE: no action. I am (a), the leader with the lock
 
         lock b pause failover b> | a* replica from b | b primary
-        => nothing, because paused: PAUSE: no action. I am (a)
+        => nothing, because paused: PAUSE: no action. I am (a), a secondary, and following a leader (b)
+
+        lock b pause fork b:1@60 | a* replica from c | b primary tl2
+        => SetUpstream, because paused: PAUSE: following b from b:5432
+
+        # What went another way is left as it is.
+        lock b pause fork b:1@40 rewind remove | a* replica from c | b primary tl2
+        => nothing, because paused: PAUSE: local WAL goes to 0/32 on timeline 1, but timeline 2 forked off at 0/28
 
         # Whoever is not named stands back, whatever becomes of the one who is.
         lock - pause former c deleted 80 failover >b | a* replica | b replica mute | c down words
