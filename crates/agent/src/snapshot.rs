@@ -39,8 +39,8 @@ pub struct Snapshot {
     pub state: PostgresState,
     /// What PostgreSQL said in this tick; `None`: it does not answer.
     pub look: Option<Look>,
-    /// This node holds the lock until then by its own clock (the demotion deadline of L);
-    /// `None`: it does not hold it.
+    /// This node holds the lock until then by its own clock: the end of L, from the moment the last
+    /// confirmed renewal was sent. `None`: it does not hold it, or is giving it up.
     pub leader_until: Option<Time>,
     /// The failsafe mode keeps this leader in office.
     pub failsafe_active: bool,

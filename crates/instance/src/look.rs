@@ -47,7 +47,9 @@ pub(crate) async fn look(instance: &Instance) -> Result<Look> {
          FROM pg_settings s WHERE s.pending_restart OR s.name IN ({})",
         owned.join(", ")
     );
-    let sql = [POSITIONS, SERVER, RECEIVER, STANDBYS, SLOTS, &settings].join("; ");
+    let all = [POSITIONS, SERVER, RECEIVER, STANDBYS, SLOTS, &settings].join("; ");
+    // A server that ends meanwhile logs the whole statement: its beginning says whose it is.
+    let sql = format!("/* pgherd: look */ {all}");
     let slot = &instance.inner.connections.look;
     let answer = slot
         .run(instance, "looking at PostgreSQL", &sql, QUERY_TIMEOUT)

@@ -2,6 +2,7 @@
 
 use pgherd_model::{MemberName, Secret};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// One role of `postgresql.authentication`.
@@ -80,6 +81,16 @@ pub struct Options {
     pub server_log: Option<PathBuf>,
 }
 
+/// The user's home as a shell's `~` has it: HOME, else what the system knows of the user.
+fn home(variable: Option<OsString>) -> PathBuf {
+    let named = variable.filter(|home| !home.is_empty());
+    let known = || nix::unistd::User::from_uid(nix::unistd::geteuid()).ok()?;
+    let home = named
+        .map(PathBuf::from)
+        .or_else(|| known().map(|user| user.dir));
+    home.unwrap_or_else(|| PathBuf::from("/"))
+}
+
 impl Options {
     /// Options with the contract's defaults for everything that has one.
     pub fn new(
@@ -105,10 +116,7 @@ impl Options {
             superuser,
             replication,
             rewind: None,
-            pgpass: std::env::var_os("HOME")
-                .map(PathBuf::from)
-                .unwrap_or_default()
-                .join("pgpass"),
+            pgpass: home(std::env::var_os("HOME")).join("pgpass"),
             database: "postgres".to_owned(),
             use_unix_socket: false,
             use_unix_socket_repl: false,
@@ -139,4 +147,17 @@ pub struct ServerConfig {
     pub recovery: BTreeMap<String, String>,
     /// Text for `patroni.dynamic.json`; None: left alone.
     pub dynamic_json: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_passfile_without_a_home_is_no_relative_path() {
+        assert_eq!(home(Some("/home/me".into())), PathBuf::from("/home/me"));
+        for nothing in [None, Some(OsString::new())] {
+            assert!(home(nothing).is_absolute());
+        }
+    }
 }

@@ -118,7 +118,7 @@ pub struct Receiver {
 pub struct WalPositions {
     /// Primary: flushed. 0 in recovery.
     pub flushed: Lsn,
-    /// Standby: written (or received).
+    /// Standby: received and flushed (docs/decisions/0007).
     pub received: Lsn,
     /// Standby: replayed.
     pub replayed: Lsn,
