@@ -35,8 +35,8 @@ enum Task {
     Bench(PassedOn),
     /// Run the simulator; its arguments are passed on.
     Sim(PassedOn),
-    /// Everything that must be green: verify, supply chain, documentation, simulator, test, a short
-    /// soak.
+    /// Everything that must be green: verify, supply chain, documentation, simulator, a short soak,
+    /// test.
     Ci(Consent),
     /// Only read: format, lints, tidy rules.
     Verify(Consent),

@@ -151,9 +151,9 @@ pub(crate) fn ci(consent: Consent) -> Result<()> {
     // The same seeds every time: what is new is looked for by `cargo xtask sim`.
     sim(&["--seconds", "60", "--base", "1"].map(Into::into))?;
     first_command()?;
-    test(consent, false, &[])?;
     // Not among the tests: it needs the cores and the disk for itself.
-    soak()
+    soak()?;
+    test(consent, false, &[])
 }
 
 /// Some tests need root. Where nobody watches, a test that skips itself fails: said before an hour of

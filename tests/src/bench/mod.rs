@@ -147,7 +147,7 @@ async fn all(args: &Args, network: bool) -> Result<bool> {
                     continue;
                 }
                 let work = events::run(event, entrant, &common);
-                run.one((key, round), entrant, RUN, work).await?;
+                run.one(round, blank(key, entrant), RUN, work).await?;
             }
         }
     }
@@ -155,8 +155,12 @@ async fn all(args: &Args, network: bool) -> Result<bool> {
         for entrant in Event::Switchover.entrants() {
             if entrant.system == System::Pgherd && args.takes(System::Pgherd) {
                 let work = soak::run(&entrant, &common, length, every);
-                run.one((soak::EVENT, 0), &entrant, length + RUN, work)
-                    .await?;
+                let sample = Sample {
+                    // A short soak does not stand for a long one.
+                    label: format!("{} minutes", length.as_secs_f64() / 60.0),
+                    ..blank(soak::EVENT, &entrant)
+                };
+                run.one(0, sample, length + RUN, work).await?;
             }
         }
     }
@@ -215,6 +219,16 @@ fn facts(common: &Common) -> Facts {
     facts
 }
 
+/// A sample without an outcome.
+fn blank(event: &str, entrant: &Entrant) -> Sample {
+    Sample {
+        event: event.to_owned(),
+        system: entrant.system,
+        label: entrant.label.to_owned(),
+        outcome: Ok(Vec::new()),
+    }
+}
+
 /// What one start of the program has found so far.
 struct Run<'a> {
     args: &'a Args,
@@ -236,21 +250,15 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Runs one event once, within `limit`, and notes what came of it; unless an earlier start of the
+    /// Runs the event of `sample` once, within `limit`, and notes what came of it; unless an earlier start of the
     /// program has done this round.
     async fn one(
         &mut self,
-        (event, round): (&str, usize),
-        entrant: &Entrant,
+        round: usize,
+        mut sample: Sample,
         limit: Duration,
         work: impl Future<Output = Result<Figures>>,
     ) -> Result<()> {
-        let mut sample = Sample {
-            event: event.to_owned(),
-            system: entrant.system,
-            label: entrant.label.to_owned(),
-            outcome: Ok(Vec::new()),
-        };
         if resume::runs(&self.samples, &sample) > round {
             return Ok(());
         }
@@ -269,8 +277,9 @@ impl<'a> Run<'a> {
             }
             Err(why) => format!("no figure: {why}"),
         };
-        let who = [entrant.system.name(), entrant.label].join(" ");
-        eprintln!("{event} round {} {}: {seen}", round + 1, who.trim_end());
+        let who = [sample.system.name(), &sample.label].join(" ");
+        let (event, who) = (&sample.event, who.trim_end());
+        eprintln!("{event} round {} {who}: {seen}", round + 1);
         // The rest of a long reason, logs, was on the screen.
         sample.outcome = outcome.map_err(|e| e.lines().next().unwrap_or_default().to_owned());
         self.samples.push(sample);

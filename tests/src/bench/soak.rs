@@ -267,7 +267,6 @@ async fn burdened(
         eprintln!("{}", agents.logs(60));
     }
     figures.extend([
-        ("minutes", begin.elapsed().as_secs_f64() / 60.0),
         ("transactions of pgbench", amount.transactions),
         ("MB synced beside it", amount.synced),
         ("rows acknowledged", acks.len() as f64),

@@ -5,7 +5,7 @@
 use super::agreed;
 use crate::{machine, run};
 use anyhow::{Context, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What is installed, by exact version: tests compare behaviour.
@@ -24,23 +24,28 @@ fn folder() -> PathBuf {
 /// Tells a program where Patroni is, and those that are started by hand later.
 pub(crate) fn offer(command: &mut Command) -> Result<()> {
     let folder = folder();
-    let link = run::target_directory()?.join(LINK);
-    if std::fs::read_link(&link).ok().as_ref() != Some(&folder) {
-        // Made beside it and renamed over it: whoever looks meanwhile finds one or the other.
-        let new = link.with_extension(std::process::id().to_string());
-        std::os::unix::fs::symlink(&folder, &new)
-            .and_then(|()| std::fs::rename(&new, &link))
-            .with_context(|| format!("cannot make the link {}", link.display()))?;
-    }
+    link(&folder, &run::target_directory()?.join(LINK))?;
     command.env(VARIABLE, folder);
     Ok(())
+}
+
+/// Makes or changes the link. Made beside it and renamed over it: whoever looks meanwhile finds the one or
+/// the other.
+fn link(folder: &Path, link: &Path) -> Result<()> {
+    if std::fs::read_link(link).is_ok_and(|there| there == folder) {
+        return Ok(());
+    }
+    let new = link.with_extension(std::process::id().to_string());
+    std::os::unix::fs::symlink(folder, &new)
+        .and_then(|()| std::fs::rename(&new, link))
+        .with_context(|| format!("cannot make the link {}", link.display()))
 }
 
 /// The interpreter. As root the system's own: another one may live in root's home, which is closed
 /// to the unprivileged user that Patroni runs as.
 pub(super) fn python() -> &'static str {
     let system = "/usr/bin/python3";
-    if machine::is_root() && std::path::Path::new(system).exists() {
+    if machine::is_root() && Path::new(system).exists() {
         return system;
     }
     "python3"
@@ -93,7 +98,7 @@ pub(super) fn install(yes: bool) -> Result<()> {
     })
 }
 
-fn create(folder: &std::path::Path) -> Result<()> {
+fn create(folder: &Path) -> Result<()> {
     run::shown(Command::new(python()).args(["-m", "venv"]).arg(folder))?;
     let pip = folder.join("bin").join("pip");
     run::shown(
@@ -101,4 +106,26 @@ fn create(folder: &std::path::Path) -> Result<()> {
             .args(["install", "--quiet", "--disable-pip-version-check"])
             .args(PACKAGES),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_link_is_made_and_follows() {
+        let dir = std::env::temp_dir().join(format!("pgherd-link-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let place = dir.join(LINK);
+        for folder in ["/one", "/one", "/another"].map(Path::new) {
+            link(folder, &place).unwrap();
+            assert_eq!(std::fs::read_link(&place).unwrap(), folder);
+        }
+        assert_eq!(
+            std::fs::read_dir(&dir).unwrap().count(),
+            1,
+            "nothing else is left"
+        );
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }
