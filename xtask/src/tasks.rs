@@ -259,7 +259,5 @@ mod tests {
         assert!(!measured("--systems pgherd,hand"));
         assert!(!measured("--systems=pgherd"));
         assert!(!measured("--patroni /opt/bin/patroni"));
-        assert!(!measured("--report ha.json"));
-        assert!(!measured("--help"));
     }
 }
