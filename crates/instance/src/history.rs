@@ -119,7 +119,7 @@ pub(crate) async fn reserve(instance: &Instance, last: Timeline) -> Result<()> {
     blocking("reserving timelines", move || fill(&data_dir, last)).await
 }
 
-/// Before a start as standby: takes away what was reserved for a promotion that did not happen.
+/// Before a start as standby, and when one is told whom to follow: takes away what was reserved for a promotion that did not happen.
 /// Recovery begins at the newest timeline that it finds, and a placeholder has no past to begin in.
 pub(crate) async fn unreserve(instance: &Instance) -> Result<()> {
     let pg_wal = instance.path().join("pg_wal");

@@ -314,11 +314,13 @@ impl Instance {
     }
 
     /// Points a standby at another upstream (or at none) by rewriting the files and reloading; no
-    /// restart from PostgreSQL 13 on. Returns whether a file changed.
+    /// restart from PostgreSQL 13 on. Returns whether a file changed. Numbers that were reserved for
+    /// a promotion that did not come are given back: recovery would find them newest.
     ///
     /// # Errors
     /// [`Error::File`], [`Error::Unexpected`] before 13 on a running server.
     pub async fn set_upstream(&self, upstream: Option<Upstream>) -> Result<bool> {
+        history::unreserve(self).await?;
         conf::set_upstream(self, upstream).await
     }
 
@@ -443,7 +445,7 @@ impl Instance {
     }
 
     /// The next promotion takes a number above `last`, which somebody else has used. It holds until
-    /// the next start as standby.
+    /// the next start as standby or change of the upstream.
     ///
     /// # Errors
     /// [`Error::File`].

@@ -21,6 +21,8 @@ const POSITIONS: &str = "SELECT r.rec AS rec, \
  (SELECT count(pid) FROM pg_stat_get_wal_receiver()) AS receivers \
  FROM (SELECT pg_is_in_recovery() AS rec OFFSET 0) r";
 
+/// Before the positions: when the checkpointer is ready, what is flushed after that goes by what it
+/// has told those who commit.
 const SERVER: &str = "SELECT to_char(pg_postmaster_start_time(), 'YYYY-MM-DD HH24:MI:SS.USTZH:TZM') AS started, \
  current_setting('server_version_num') AS version, \
  CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END AS paused, \
@@ -47,7 +49,7 @@ pub(crate) async fn look(instance: &Instance) -> Result<Look> {
          FROM pg_settings s WHERE s.pending_restart OR s.name IN ({})",
         owned.join(", ")
     );
-    let all = [POSITIONS, SERVER, RECEIVER, STANDBYS, SLOTS, &settings].join("; ");
+    let all = [SERVER, POSITIONS, RECEIVER, STANDBYS, SLOTS, &settings].join("; ");
     // A server that ends meanwhile logs the whole statement: its beginning says whose it is.
     let sql = format!("/* pgherd: look */ {all}");
     let slot = &instance.inner.connections.look;
@@ -100,8 +102,8 @@ fn read_positions(row: &SimpleQueryRow) -> Option<Positions> {
 }
 
 fn read(answer: &Results) -> Option<Look> {
-    let positions = read_positions(answer.first()?.first()?)?;
-    let server = answer.get(1)?.first()?;
+    let positions = read_positions(answer.get(1)?.first()?)?;
+    let server = answer.first()?.first()?;
     let slot = Some(owned(server, "slot")).filter(|slot| !slot.is_empty());
     Some(Look {
         in_recovery: positions.in_recovery,

@@ -58,7 +58,8 @@ fn a_switchover_by_hand() {
         assert_eq!(look.timeline, timeline);
 
         // A new agent keeps the upstream that it finds in the files.
-        let adopted = pgherd_instance::Instance::new((*c.options()).clone(), Lab::server()).unwrap();
+        let adopted =
+            pgherd_instance::Instance::new((*c.options()).clone(), Lab::server()).unwrap();
         let mut config = Lab::server();
         config.parameters.insert("work_mem".into(), "9MB".into());
         assert!(configure(&adopted, config).await);
@@ -109,7 +110,13 @@ fn no_timeline_number_is_used_twice() {
             assert_eq!(history.switches.len(), 2);
             assert!(e.path().join("pg_wal/00000002.history").exists());
 
-            // What was reserved and not used is given back, and recovery does not begin there.
+            // What was reserved and not used is given back, by a standby that runs on ...
+            c.reserve_timelines(Timeline(9)).await.unwrap();
+            c.set_upstream(Some(upstream(&b))).await.unwrap();
+            assert!(!c.path().join("pg_wal/00000009.history").exists());
+            assert!(c.path().join("pg_wal/00000005.history").exists());
+
+            // ... and by one that is started: recovery must not begin there.
             c.reserve_timelines(Timeline(9)).await.unwrap();
             stop(&c).await;
             follow(&c, &b).await;
