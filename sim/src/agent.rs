@@ -234,7 +234,7 @@ impl World {
     pub(crate) fn observe(&mut self, node: usize) {
         let now = self.clock(node);
         self.configure(node);
-        let local = self.local(node, now);
+        let local = self.local(node);
         let run = self.nodes[node].agent.run;
         self.nodes[node].agent.wake_at = now + OBSERVE;
         self.nodes[node].agent.local = Some(local);
@@ -260,11 +260,11 @@ impl World {
         Some(self.nodes[node].pg.look(&self.names, (0, "host")))
     }
 
-    fn local(&mut self, node: usize, now: Time) -> Local {
+    fn local(&mut self, node: usize) -> Local {
         let truth = self.now;
         self.nodes[node].pg.reap(truth);
         let look = self.ask_postgres(node);
-        let guard = self.guard_fact(node, now);
+        let guard = self.guard_fact(node);
         let it = &self.nodes[node];
         let (pg, disk) = (&it.pg, &it.pg.disk);
         let postmaster = pg.processes(truth);
@@ -293,7 +293,7 @@ impl World {
         }
     }
 
-    fn guard_fact(&mut self, node: usize, now: Time) -> GuardFact {
+    fn guard_fact(&mut self, node: usize) -> GuardFact {
         let it = &mut self.nodes[node];
         let guard = it.agent.guard.and_then(|number| it.guards.get(&number));
         let alive = guard.is_some();
@@ -304,10 +304,7 @@ impl World {
             alive,
             armed_for: it.agent.armed_for,
             armed_by: it.agent.armed_by.filter(|_| it.agent.armed_for.is_some()),
-            failed: it
-                .agent
-                .guard_failed
-                .is_some_and(|at| now.since(at) < Span::from_secs(5)),
+            failed: it.agent.guard_failed,
         }
     }
 

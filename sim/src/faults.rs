@@ -10,6 +10,10 @@ use crate::world::World;
 pub(crate) const KINDS: usize = 17;
 /// The first of them that are drawn apart.
 pub(crate) const LATER: usize = 15;
+/// Some of them by number.
+pub(crate) const KILL_AGENT: usize = 0;
+pub(crate) const STOP_AGENT: usize = 4;
+pub(crate) const CUT_OFF: usize = 14;
 
 /// One thing that goes wrong, or the end of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +62,9 @@ pub(crate) struct Chaos {
     pub(crate) over: bool,
 }
 
+/// Under this name runs count it.
+const BROKEN: &str = "guard broken";
+
 /// How long a machine, a process or a link is away.
 fn length(world: &mut World) -> u64 {
     match world.rng.below(4) {
@@ -81,6 +88,7 @@ impl World {
             return;
         }
         self.chaos.done += 1;
+        self.break_guard();
         self.draw();
         let pause = self.swarm.pause_ms;
         let wait = if self.rng.chance(200) {
@@ -89,6 +97,22 @@ impl World {
             self.rng.below(pause)
         };
         self.after(wait, Event::Chaos);
+    }
+
+    /// Once, and for good: a node that stays a standby from then on, and nobody else waits for it.
+    fn break_guard(&mut self) {
+        if !self.swarm.breaks_guard {
+            return;
+        }
+        let picture = self.etcd.picture();
+        let leader = picture.leader_name().and_then(|name| self.node_of(name));
+        let standby = |node: &usize| self.nodes[*node].pg.in_recovery && leader != Some(*node);
+        if let Some(node) = (0..NODES).find(standby).filter(|_| leader.is_some()) {
+            self.say(|| format!("{node} no guard can be armed any more"));
+            self.swarm.breaks_guard = false;
+            self.nodes[node].guard_broken = true;
+            self.happened(BROKEN);
+        }
     }
 
     fn draw(&mut self) {

@@ -83,7 +83,7 @@ impl World {
         it.agent.armed_for = None;
     }
 
-    pub(crate) fn arm(&mut self, node: usize, pid: u32) -> Effect {
+    pub(crate) fn arm(&mut self, node: usize, pid: u32, no_later: Option<Time>) -> Effect {
         self.spawn_guard(node);
         let now = self.clock(node);
         let it = &mut self.nodes[node];
@@ -91,7 +91,7 @@ impl World {
             return Effect::Failed;
         };
         let number = it.agent.guard.unwrap_or(0);
-        let there = it.pg.postmaster == Some(pid);
+        let there = it.pg.postmaster == Some(pid) && !it.guard_broken;
         let Some(guard) = it
             .guards
             .get_mut(&number)
@@ -102,12 +102,16 @@ impl World {
             it.agent.armed_for = None;
             return Effect::Changed;
         };
-        let lease = fence_lease(&fact);
+        let lease = fact.deadlines().guard;
+        let limited = no_later.filter(|limit| *limit < lease);
+        let lease = limited.unwrap_or(lease);
         guard.read();
         guard.deadline = Some(lease);
         guard.fired = false;
         it.agent.armed_for = Some(pid);
-        it.agent.armed_by = Some(fact);
+        if limited.is_none() {
+            it.agent.armed_by = Some(fact);
+        }
         it.agent.guard_failed = None;
         if !std::mem::replace(&mut it.agent.superseded, true) {
             it.guards.retain(|other, _| *other == number);
@@ -115,6 +119,21 @@ impl World {
         let at = self.truly(node, lease);
         self.at(at, Event::Guard { node, number });
         Effect::Changed
+    }
+
+    /// Arms and disarms it.
+    pub(crate) fn try_guard(&mut self, node: usize, pid: u32) -> Effect {
+        self.spawn_guard(node);
+        let now = self.clock(node);
+        let it = &mut self.nodes[node];
+        let there = it.pg.postmaster == Some(pid) && !it.guard_broken;
+        let guard = it.agent.guard.and_then(|number| it.guards.get(&number));
+        if guard.is_some_and(|guard| !guard.stopped && there) {
+            it.agent.guard_failed = None;
+            return Effect::Changed;
+        }
+        it.agent.guard_failed = Some(now);
+        Effect::Quiet
     }
 
     pub(crate) fn disarm(&mut self, node: usize) {
@@ -339,13 +358,4 @@ impl World {
         }
         Ok(Some(self.now + wait.max(Span::from_micros(20))))
     }
-}
-
-fn fence_lease(fact: &pgherd_ha::LeaseFact) -> Time {
-    pgherd_ha::lease::Lease {
-        sent: fact.sent,
-        life: fact.length,
-    }
-    .deadlines()
-    .guard
 }

@@ -48,6 +48,12 @@ impl Files {
         }
     }
 
+    /// The newest of them tells of a timeline: recovery would begin at the end of nothing.
+    pub(crate) fn ends_well(&self) -> bool {
+        let newest = self.0.values().next_back();
+        newest.is_none_or(|file| *file == File::Ancestors)
+    }
+
     /// As a walreceiver: what it lacks after `own` and up to `theirs`. False: the upstream lacks it
     /// too, and the stream ends with an error.
     pub(crate) fn fetch(&mut self, upstream: &Files, own: u32, theirs: u32) -> bool {

@@ -53,7 +53,7 @@ mod faults_of {
 }
 
 /// Variants of `ha::Action`.
-pub const ACTIONS: [&str; 15] = [
+pub const ACTIONS: [&str; 16] = [
     "Store",
     "AskPeers",
     "AskHistory",
@@ -61,6 +61,7 @@ pub const ACTIONS: [&str; 15] = [
     "SetUpstream",
     "StopReceiving",
     "ArmGuard",
+    "TryGuard",
     "DisarmGuard",
     "ReserveTimelines",
     "CreateSlot",

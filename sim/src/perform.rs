@@ -2,7 +2,8 @@
 
 use pgherd_ha::{Action, Ask, JobKind, PeerFact, RemoteHistory};
 use pgherd_model::{
-    DataDir, Lsn, MemberName, Op, PeerStatus, PostgresState, Role, Time, Timeline, Upstream,
+    DataDir, GuardMode, Lsn, MemberName, Op, PeerStatus, PostgresState, Role, Time, Timeline,
+    Upstream,
 };
 
 use crate::agent::{Asked, Pending, Question};
@@ -39,12 +40,17 @@ impl World {
                 self.drop_stream(node);
                 self.soon(node, Some(true), 20)
             }
-            Action::ArmGuard { pid } => self.arm(node, pid),
+            Action::ArmGuard { pid, no_later } => self.arm(node, pid, no_later),
+            Action::TryGuard { pid } => self.try_guard(node, pid),
             Action::DisarmGuard => {
                 self.disarm(node);
                 Effect::Quiet
             }
             Action::ReserveTimelines { last } => {
+                // Now and then the disk is full.
+                if self.rng.chance(200) {
+                    return Effect::Failed;
+                }
                 self.nodes[node].pg.disk.files.fill(last.0);
                 Effect::Changed
             }
@@ -75,6 +81,8 @@ impl World {
         if pg.postmaster.is_none() {
             return Effect::Failed;
         }
+        // What was reserved for a promotion that did not come goes.
+        pg.disk.files.unreserve();
         let same = pg.disk.upstream == upstream;
         pg.disk.upstream = upstream;
         let epoch = pg.epoch;
@@ -209,6 +217,8 @@ impl World {
 
     /// `GET /patroni`; `None`: refused.
     fn status(&mut self, node: usize) -> Option<PeerStatus> {
+        let watchdog_failed = self.nodes[node].settings.guard == GuardMode::Required
+            && self.nodes[node].agent.guard_failed.is_some();
         let agent = &self.nodes[node].agent;
         let described = agent.described.clone().filter(|_| agent.alive)?;
         let pg = &self.nodes[node].pg;
@@ -228,7 +238,7 @@ impl World {
             replayed: Lsn(0),
             timeline: None,
             streaming: false,
-            watchdog_failed: false,
+            watchdog_failed,
             tags: described.tags,
         };
         if let Some(look) = look {
@@ -334,6 +344,7 @@ pub(crate) fn kind(action: &Action) -> &'static str {
         Action::SetUpstream(_) => "SetUpstream",
         Action::StopReceiving => "StopReceiving",
         Action::ArmGuard { .. } => "ArmGuard",
+        Action::TryGuard { .. } => "TryGuard",
         Action::DisarmGuard => "DisarmGuard",
         Action::ReserveTimelines { .. } => "ReserveTimelines",
         Action::CreateSlot(_) => "CreateSlot",

@@ -2,7 +2,7 @@
 
 use pgherd_model::{CrashHandover, GuardMode, Settings, Span, SynchronousMode};
 
-use crate::faults::{KINDS, LATER};
+use crate::faults::{CUT_OFF, KILL_AGENT, KINDS, LATER, STOP_AGENT};
 use crate::rng::Rng;
 
 /// One draw.
@@ -29,6 +29,8 @@ pub(crate) struct Swarm {
     pub(crate) faults: u64,
     /// Weights of the faults, in the order of `faults::KINDS`.
     pub(crate) weights: [u64; KINDS],
+    /// On one node no guard can be armed any more from some moment on.
+    pub(crate) breaks_guard: bool,
 }
 
 impl Swarm {
@@ -42,8 +44,18 @@ impl Swarm {
             };
         }
         let odd = rng.chance(250);
+        let mut settings = settings(rng);
+        if operator.chance(120) {
+            // Without a guard nothing is promised for an agent that dies or stops.
+            settings.guard = GuardMode::Off;
+            weights[KILL_AGENT] = 0;
+            weights[STOP_AGENT] = 0;
+            weights[CUT_OFF] = weights[CUT_OFF].max(1);
+        }
+        let required = settings.guard == GuardMode::Required;
         Swarm {
-            settings: settings(rng),
+            breaks_guard: required && operator.chance(400),
+            settings,
             clients: usize::try_from(rng.between(1, 3)).unwrap_or(1),
             client_ms: rng.pick(&[20, 60, 200]),
             replication_ms: rng.pick(&[2, 5, 20, 150]),

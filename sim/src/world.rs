@@ -41,6 +41,8 @@ pub(crate) struct Node {
     pub(crate) pg: Pg,
     pub(crate) agent: Agent,
     pub(crate) guards: BTreeMap<u64, Guard>,
+    /// No guard can be armed here any more, and nobody mends that.
+    pub(crate) guard_broken: bool,
 }
 
 /// What a world has shown.
@@ -96,6 +98,7 @@ impl World {
                 pg: Pg::new(),
                 agent: Agent::default(),
                 guards: BTreeMap::new(),
+                guard_broken: false,
             })
             .collect();
         let clients = (0..swarm.clients).map(Client::new).collect();

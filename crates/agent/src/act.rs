@@ -61,7 +61,15 @@ impl Agent {
                     .await
                     .map(|_| ()),
             ),
-            Action::ArmGuard { pid } => self.arm(pid).await,
+            Action::ArmGuard { pid, no_later } => self.arm(pid, no_later).await,
+            Action::TryGuard { pid } => match self.guarding.try_out(pid).await {
+                Ok(()) => {
+                    tracing::info!("the guard can be armed again");
+                    Effect::Changed
+                }
+                // The next look knows, and so do the others.
+                Err(_) => Effect::Quiet,
+            },
             Action::DisarmGuard => {
                 self.guarding.disarm().await;
                 Effect::Quiet
@@ -253,11 +261,11 @@ impl Agent {
         Effect::Changed
     }
 
-    async fn arm(&mut self, pid: u32) -> Effect {
+    async fn arm(&mut self, pid: u32, no_later: Option<Time>) -> Effect {
         let Some(fact) = self.renewal.fact() else {
             return Effect::Failed;
         };
-        let armed = self.guarding.arm(pid, &fact).await;
+        let armed = self.guarding.arm(pid, &fact, no_later).await;
         self.renewal.guard(self.guarding.guard());
         // Failed or not: the next look knows, and what follows depends on the settings.
         drop(armed);

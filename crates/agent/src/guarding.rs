@@ -6,12 +6,11 @@ use std::sync::Arc;
 use pgherd_guard::{Guard, Options, RUNNING_PROGRAM};
 use pgherd_ha::{GuardFact, LeaseFact};
 use pgherd_instance::{Instance, PostmasterHandle};
-use pgherd_model::{GuardMode, Time};
+use pgherd_model::{GuardMode, Span, Time};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock;
 use crate::event::Event;
-use crate::renewal;
 
 /// The guard process and what is known of it.
 pub(crate) struct Guarding {
@@ -26,8 +25,10 @@ pub(crate) struct Guarding {
     superseded: bool,
 }
 
-/// After a failure arming is tried again no sooner than this.
-const AGAIN: pgherd_model::Span = pgherd_model::Span::from_secs(5);
+/// After a failure the process is started again no sooner than this.
+const AGAIN: Span = Span::from_secs(5);
+/// A guard that is only tried fires then, should nobody come back to disarm it.
+const TRIAL: Span = Span::from_secs(60);
 
 impl Guarding {
     pub(crate) fn new(instance: Instance, json: bool, events: UnboundedSender<Event>) -> Guarding {
@@ -57,14 +58,11 @@ impl Guarding {
             }
             self.armed_for = None;
         }
-        let failed = self
-            .failed_at
-            .is_some_and(|at| clock::now().since(at) < AGAIN);
         GuardFact {
             alive,
             armed_for: self.armed_for,
             armed_by: self.armed_by.filter(|_| self.armed_for.is_some()),
-            failed,
+            failed: self.failed_at,
         }
     }
 
@@ -116,15 +114,25 @@ impl Guarding {
         Ok(())
     }
 
-    /// Arms it for a postmaster until the deadline of this lease.
+    /// Arms it for a postmaster until the deadline of this lease, but not beyond `no_later`.
     ///
     /// # Errors
     /// When there is no protection: the reason.
-    pub(crate) async fn arm(&mut self, pid: u32, lease: &LeaseFact) -> std::io::Result<()> {
-        match self.try_arm(pid, renewal::guard_deadline(lease)).await {
+    pub(crate) async fn arm(
+        &mut self,
+        pid: u32,
+        lease: &LeaseFact,
+        no_later: Option<Time>,
+    ) -> std::io::Result<()> {
+        let deadline = lease.deadlines().guard;
+        let limited = no_later.filter(|limit| *limit < deadline);
+        match self.try_arm(pid, limited.unwrap_or(deadline)).await {
             Ok(()) => {
                 self.armed_for = Some(pid);
-                self.armed_by = Some(*lease);
+                // With less than the lease's own deadline it is to be armed once more.
+                if limited.is_none() {
+                    self.armed_by = Some(*lease);
+                }
                 self.failed_at = None;
                 Ok(())
             }
@@ -136,12 +144,7 @@ impl Guarding {
     }
 
     async fn try_arm(&mut self, pid: u32, deadline: Time) -> std::io::Result<()> {
-        if !self.guard.as_ref().is_some_and(|guard| guard.alive()) {
-            self.spawn().await?;
-        }
-        let Some(guard) = self.guard.clone() else {
-            return Err(std::io::Error::other("no guard"));
-        };
+        let guard = self.running().await?;
         let supersede = !self.superseded;
         blocking(move || {
             guard.arm(Some(pid), deadline)?;
@@ -157,6 +160,34 @@ impl Guarding {
         // Only now: one that could not be ended is tried again, since it would fire.
         self.superseded = true;
         Ok(())
+    }
+
+    /// Whether arming works again: arms it and disarms it at once.
+    ///
+    /// # Errors
+    /// It does not: the reason.
+    pub(crate) async fn try_out(&mut self, pid: u32) -> std::io::Result<()> {
+        let tried = match self.running().await {
+            Ok(guard) => {
+                let until = clock::now() + TRIAL;
+                blocking(move || guard.arm(Some(pid), until).and_then(|()| guard.disarm())).await
+            }
+            Err(error) => Err(error),
+        };
+        match &tried {
+            Ok(()) => self.failed_at = None,
+            Err(error) => self.failed(error),
+        }
+        tried
+    }
+
+    /// The process; it is started if there is none.
+    async fn running(&mut self) -> std::io::Result<Arc<Guard>> {
+        if !self.guard.as_ref().is_some_and(|guard| guard.alive()) {
+            self.spawn().await?;
+        }
+        let none = || std::io::Error::other("no guard");
+        self.guard.clone().ok_or_else(none)
     }
 
     /// Disarms it.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use pgherd_ha::lease::Lease;
 use pgherd_ha::{Dcs, Decision, View, describe};
 use pgherd_model::{GuardMode, PostgresState, Role};
 use serde_json::json;
@@ -18,13 +17,11 @@ impl Agent {
         let given_up = decision.memory.give_up.is_some() || decision.memory.released.is_some();
         let holds =
             !given_up && view.cluster().and_then(|cluster| cluster.leader_name()) == Some(&view.me);
-        let lease = view.lease.map(|fact| Lease {
-            sent: fact.sent,
-            life: fact.length,
-        });
-        let leader_until = lease
-            .filter(|_| holds)
-            .map(|lease| lease.deadlines().expires);
+        // That of the lock, not one that it is to be put under.
+        let lease = decision.memory.held.filter(|_| holds);
+        let leader_until = lease.map(|lease| lease.deadlines().expires);
+        let watchdog_failed =
+            view.settings.guard == GuardMode::Required && view.local.guard.failed.is_some();
         let guard_missing = view.settings.guard != GuardMode::Off
             && leader_until.is_some()
             && view.local.guard.armed_for.is_none();
@@ -55,7 +52,7 @@ impl Agent {
                 .as_ref()
                 .map(|look| look.pending_restart.clone())
                 .unwrap_or_default(),
-            watchdog_failed: false,
+            watchdog_failed,
             guard_missing,
             has_restore_command: view.restore_command,
             explain: explain(decision),

@@ -142,16 +142,6 @@ impl Renewal {
     }
 }
 
-/// When the guard is to fire, by this lease.
-pub(crate) fn guard_deadline(fact: &LeaseFact) -> Time {
-    Lease {
-        sent: fact.sent,
-        life: fact.length,
-    }
-    .deadlines()
-    .guard
-}
-
 struct Worker {
     shared: Arc<Shared>,
     lease: LeaderLease,
@@ -271,7 +261,7 @@ impl Worker {
                 let attached = self.shared.attached.load(Ordering::Relaxed) == fact.lease;
                 if let Some(guard) = lock(&self.shared.guard).as_ref().filter(|_| attached) {
                     // A guard that cannot be reached is noticed by the loop through its pidfd.
-                    guard.extend(guard_deadline(&fact)).ok();
+                    guard.extend(fact.deadlines().guard).ok();
                 }
                 let news = self
                     .publish

@@ -7,9 +7,9 @@ use pgherd_model::{
 };
 
 use crate::decision::{Action, JobKind, Severity, StartAs};
-use crate::lease::{Deadlines, Lease};
+use crate::lease::Deadlines;
 use crate::memory::Memory;
-use crate::view::View;
+use crate::view::{LeaseFact, View};
 
 /// Who has the lock, as far as this node may act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,21 +112,17 @@ impl Verdict {
 pub(crate) struct Ctx<'a> {
     pub view: &'a View,
     pub lock: Lock<'a>,
-    /// Deadlines of the own lease, if there is one.
+    /// The lease that the own lock lives under, as far as this node knows.
+    pub lease: Option<LeaseFact>,
+    /// Its deadlines.
     pub deadlines: Option<Deadlines>,
 }
 
 impl<'a> Ctx<'a> {
     pub(crate) fn new(view: &'a View, memory: &Memory) -> Ctx<'a> {
-        // A lease under which the lock does not live says nothing about the lock.
         let attached = attached(view);
-        let deadlines = view.lease.filter(|_| attached).map(|fact| {
-            Lease {
-                sent: fact.sent,
-                life: fact.length,
-            }
-            .deadlines()
-        });
+        let lease = lease_of_lock(view, memory, attached);
+        let deadlines = lease.map(|lease| lease.deadlines());
         let in_time = deadlines.is_some_and(|deadlines| view.now < deadlines.demote_fast);
         let lock = match (view.fresh().map(|cluster| &cluster.leader), memory.term) {
             (Some(Some(leader)), _) if leader.name == view.me => {
@@ -153,6 +149,7 @@ impl<'a> Ctx<'a> {
         Ctx {
             view,
             lock,
+            lease,
             deadlines,
         }
     }
@@ -259,6 +256,23 @@ impl<'a> Ctx<'a> {
             status,
             member: Some(member),
         })
+    }
+}
+
+/// The lease that the own lock lives under. A lease under which it does not live says nothing about
+/// it: while the lock is to be put under another one (`lease_ttl` was changed, the lease was lost)
+/// nothing renews the one before, and etcd deletes the lock when that is over.
+fn lease_of_lock(view: &View, memory: &Memory, attached: bool) -> Option<LeaseFact> {
+    let leader = view.cluster().and_then(|cluster| cluster.leader.as_ref());
+    match leader.filter(|leader| leader.name == view.me) {
+        Some(_) if attached => view.lease,
+        Some(leader) => memory
+            .held
+            .filter(|_| memory.term == Some(leader.create_revision)),
+        None => {
+            let same = |held: &LeaseFact| view.lease.is_some_and(|it| it.lease == held.lease);
+            memory.held.filter(|held| !same(held)).or(view.lease)
+        }
     }
 }
 

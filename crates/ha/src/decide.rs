@@ -3,9 +3,9 @@
 use alloc::vec::Vec;
 
 use crate::ctx::{Ctx, Lock, Order, Verdict};
-use crate::decision::{Decision, Rung, Severity, Why};
+use crate::decision::{Decision, JobKind, Rung, Severity, Why};
 use crate::memory::Memory;
-use crate::view::View;
+use crate::view::{LeaseFact, View};
 use crate::{race, rules, upkeep};
 use pgherd_model::Time;
 
@@ -99,11 +99,18 @@ fn remember(ctx: &Ctx<'_>, memory: &mut Memory) {
         Lock::Unknown => memory.term,
     };
     let same_term = term.is_some() && memory.term == term;
-    if let Lock::Mine { .. } = ctx.lock {
-        memory.attached_term = term;
-    }
     memory.term = term;
     note_overdue(ctx, memory, same_term);
+    if let Lock::Mine { .. } = ctx.lock {
+        memory.attached_term = term;
+        memory.held = ctx.lease;
+    } else if !same_term {
+        memory.held = None;
+    }
+    if !same_term {
+        // What PostgreSQL waits for is told anew.
+        memory.sync_told = None;
+    }
     note_lock(ctx, memory);
     let view = ctx.view;
     if view.is_primary() {
@@ -119,9 +126,11 @@ fn remember(ctx: &Ctx<'_>, memory: &mut Memory) {
         memory.rejoins = false;
         memory.start.clear();
     }
-    if !view.is_standby() {
-        // The start of a standby takes reserved numbers back.
-        memory.timelines_reserved = None;
+    let promoting = view
+        .running_job()
+        .is_some_and(|job| job.kind == JobKind::Promote);
+    if !same_term || promoting || !view.is_standby() {
+        memory.not_begun = 0;
     }
     if view.is_down() && ctx.holding().is_none() && memory.was_primary {
         memory.was_primary = false;
@@ -171,18 +180,16 @@ fn note_lock(ctx: &Ctx<'_>, memory: &mut Memory) {
 /// A leader whose renewals stayed away for so long that it had to demote gives the lock up even
 /// if a renewal came through at last: others count on it that it does not write again.
 fn note_overdue(ctx: &Ctx<'_>, memory: &mut Memory, same_term: bool) {
-    let before = match ctx.view.lease {
-        Some(lease) => memory.lease_sent.replace(lease.sent),
-        None => memory.lease_sent.take(),
-    };
     if !same_term {
         memory.give_up = None;
         return;
     }
-    let Some(lease) = ctx.view.lease else { return };
-    let overdue = |since: Time, at: Time| at.since(since) >= lease.length * 6 / 10;
-    let late = before.is_some_and(|before| overdue(before, lease.sent));
-    if late || overdue(lease.sent, ctx.now()) {
+    let Some(lease) = ctx.lease else { return };
+    let overdue = |lease: LeaseFact, at: Time| at >= lease.deadlines().demote_fast;
+    let late = memory
+        .held
+        .is_some_and(|before| overdue(before, lease.sent));
+    if late || overdue(lease, ctx.now()) {
         memory.give_up = Some("renewals of its lease stayed away too long".into());
     } else if ctx.view.is_primary() && ctx.view.running_job().is_none() {
         memory.give_up = None;

@@ -124,6 +124,13 @@ pub enum Action {
     ArmGuard {
         /// Process id.
         pid: u32,
+        /// It is to fire by then, however long the present lease may live.
+        no_later: Option<Time>,
+    },
+    /// Arming has failed: the guard is armed and disarmed again, to see whether it works now.
+    TryGuard {
+        /// Process id.
+        pid: u32,
     },
     /// The guard is to stand down.
     DisarmGuard,
@@ -164,6 +171,7 @@ impl Action {
             Action::SetUpstream(_) => "SetUpstream",
             Action::StopReceiving => "StopReceiving",
             Action::ArmGuard { .. } => "ArmGuard",
+            Action::TryGuard { .. } => "TryGuard",
             Action::DisarmGuard => "DisarmGuard",
             Action::ReserveTimelines { .. } => "ReserveTimelines",
             Action::CreateSlot(_) => "CreateSlot",

@@ -2,8 +2,10 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
-use pgherd_model::{Lsn, MemberName, Span, Time, Timeline};
+use pgherd_model::{Lsn, MemberName, Span, Time};
 use serde::{Deserialize, Serialize};
+
+use crate::view::LeaseFact;
 
 /// Kept between two looks; lost with the agent, so nothing here may be needed for safety after
 /// a restart of the agent.
@@ -34,8 +36,8 @@ pub struct Memory {
     pub request_seen: Option<(u64, Time)>,
     /// Revision of a `failover` request that was tried and could not be served.
     pub refused_request: Option<u64>,
-    /// Numbers of timelines up to this one were reserved, so that a promotion does not reuse them.
-    pub timelines_reserved: Option<Timeline>,
+    /// Promotions in a row that were ordered in this term and did not begin.
+    pub not_begun: u32,
     /// A planned demotion under way.
     pub demotion: Option<Demotion>,
     /// PostgreSQL was a primary under this node's lock when last seen.
@@ -69,8 +71,9 @@ pub struct Memory {
     pub stream_broken: Option<Time>,
     /// Since when the leader's lease has not been renewed as it should be.
     pub lease_stale: Option<Time>,
-    /// When the last confirmed renewal of the own lease was sent, as of the last look.
-    pub lease_sent: Option<Time>,
+    /// The lease that the lock lived under when this node last held it for certain. Until the lock
+    /// is seen under another one its deadlines count, also when nothing renews it any more.
+    pub held: Option<LeaseFact>,
     /// When each of several waits in rules began: since when the lock has been seen free.
     pub free_since: Option<Time>,
     /// The checkpoint after the promotion to this timeline was asked for then.

@@ -44,8 +44,10 @@ pub(crate) fn in_force<'a>(ctx: &Ctx<'a>, memory: &Memory) -> Option<&'a Failove
     let Some(schedule) = &request.scheduled_at else {
         return Some(request);
     };
-    let begun = schedule
-        .at
-        .is_some_and(|at| at.since(ctx.view.wall) <= ctx.view.settings.loop_wait);
+    let begun = match when(ctx, schedule) {
+        When::NotBefore(at) => at.since(ctx.now()) <= ctx.view.settings.loop_wait,
+        When::Due => true,
+        When::Stale | When::Unreadable => false,
+    };
     (begun && race::was_released(ctx, memory)).then_some(request)
 }

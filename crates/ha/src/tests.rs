@@ -194,7 +194,8 @@ fn parse(text: &str) -> (View, Memory) {
     };
     if mine {
         memory.term = Some(5);
-        memory.lease_sent = view.lease.map(|lease| lease.sent);
+        memory.attached_term = view.lease.map(|_| 5);
+        memory.held = view.lease.map(|lease| LeaseFact { lease: 7, ..lease });
         memory.was_primary = me.state == "primary" || me.has("was_primary");
     }
     (view, memory)
@@ -499,7 +500,9 @@ fn local(now: Time, me: &Said, nodes: &[Said]) -> Local {
                 sent: now,
                 length: Span::from_secs(20),
             }),
-            failed: me.has("guardfailed"),
+            failed: me
+                .value("guardfailed")
+                .map(|ago| now - Span::from_secs(number(Some(ago)))),
         },
         own_history: own_history(me),
         probed: Some(now - Span::from_secs(me.value("probed").map_or(0, |it| number(Some(it))))),

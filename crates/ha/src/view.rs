@@ -10,6 +10,7 @@ use pgherd_model::{
 use serde::{Deserialize, Serialize};
 
 use crate::decision::JobKind;
+use crate::lease::{Deadlines, Lease};
 
 /// Facts at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,6 +98,17 @@ pub struct LeaseFact {
     pub length: Span,
 }
 
+impl LeaseFact {
+    /// The moments that follow from it.
+    pub fn deadlines(&self) -> Deadlines {
+        Lease {
+            sent: self.sent,
+            life: self.length,
+        }
+        .deadlines()
+    }
+}
+
 /// The local PostgreSQL.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Local {
@@ -157,8 +169,8 @@ pub struct GuardFact {
     pub armed_for: Option<u32>,
     /// The lease whose deadline it was armed with. Renewals move that deadline on, never back.
     pub armed_by: Option<LeaseFact>,
-    /// Arming was tried and failed.
-    pub failed: bool,
+    /// The last try to arm it failed at this time; `None`: it worked, or there was none.
+    pub failed: Option<Time>,
 }
 
 /// Last question to a peer.

@@ -93,6 +93,13 @@ impl World {
                 ));
             }
         }
+        for node in 0..NODES {
+            if !self.nodes[node].pg.disk.files.ends_well() {
+                self.fail(format!(
+                    "timelines: {node} keeps numbers for a promotion that did not come"
+                ));
+            }
+        }
         let config = picture.config.as_ref().map(|config| &config.value.text);
         if let Some(forgotten) = &self.chaos.forgotten
             && config != Some(forgotten)

@@ -30,7 +30,7 @@ impl World {
         let guard = &view.local.guard;
         let guarded = view.settings.guard == GuardMode::Off
             || guard.armed_for.is_some()
-            || guard.failed
+            || guard.failed.is_some()
             || view.is_standby()
             || view.is_down();
         if guarded && !self.present().pause {

@@ -17,6 +17,8 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     match ctx.lock {
         Lock::Mine { .. } => Verdict::pass("the lock is held and renewed in time"),
         Lock::GivenUp { .. } => Verdict::pass("the lock was given up: another rule sees to it"),
+        // The lease before is not renewed any more; what it was last good for counts.
+        Lock::Detached { .. } if ctx.deadlines.is_some() => overdue(ctx),
         Lock::Detached { .. } => match memory.detached_since {
             Some(since) if ctx.now().since(since) >= ctx.view.settings.lease_ttl * 6 / 10 => {
                 let reason =

@@ -59,6 +59,13 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
                 "claimed the cluster for the data found here",
             )
         }
+        Some(Initialize::UnderWay | Initialize::Invalid(_)) | None
+            if ctx.view.is_down() && ctx.other_leader().is_some() =>
+        {
+            // The data may be another cluster's: neither started, nor rewound, nor removed.
+            Verdict::stay("PostgreSQL stays down until the leader has repaired `initialize`")
+                .warning()
+        }
         Some(Initialize::UnderWay | Initialize::Invalid(_)) | None => {
             Verdict::pass("the leader will repair `initialize`")
         }

@@ -28,6 +28,10 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if ctx.view.identity.tags.nofailover {
         return Verdict::stay("following a different leader because I am not allowed to promote");
     }
+    if guard::is_unusable(ctx) {
+        let reason = "the guard is required and cannot be armed: this node does not take the lock";
+        return Verdict::stay(reason).error();
+    }
     if let Some(until) = memory.stand_back_until
         && ctx.now() < until
         && ctx.others().next().is_some()

@@ -1,8 +1,10 @@
 //! PostgreSQL runs and this node holds the lock: be the primary.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
+use alloc::vec::Vec;
 use pgherd_model::{GuardMode, Op, Postmaster, Span, StopMode, Sync, SynchronousMode};
 
 use crate::ctx::{Ctx, Lock, Verdict};
@@ -15,6 +17,8 @@ use crate::view::Outcome;
 
 /// How long the others go first after a failed promotion.
 const STAND_BACK: Span = Span::from_secs(5);
+/// How often a promotion is ordered that does not begin.
+const TRIES: u32 = 5;
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     let term = match ctx.lock {
@@ -58,9 +62,6 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
     if let Some(reason) = memory.give_up.take() {
         return give_back(ctx, memory, term, format!("released the lock: {reason}")).warning();
     }
-    if let Some(verdict) = claim_sync(ctx, term) {
-        return verdict;
-    }
     if let Some(arm) = guard::arm(ctx) {
         return Verdict::only(vec![arm], "arming the guard before the promotion");
     }
@@ -70,12 +71,29 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
         let reason = String::from("the guard is required and cannot be armed");
         return give_back(ctx, memory, term, reason).error();
     }
-    if let Some(reserve) = used_numbers(ctx, memory) {
-        let reason = "the cluster has seen a newer timeline: its number must not be used again";
-        return Verdict::only(vec![reserve], reason);
+    if memory.not_begun >= TRIES {
+        let reason = "released the lock: the numbers of earlier timelines cannot be reserved";
+        return give_back(ctx, memory, term, reason.into()).error();
     }
+    // In one list, which ends with the first failure: without the numbers there is no promotion,
+    // and no claim in /sync, which would keep everybody else from one.
+    let mut actions = Vec::from_iter(used_numbers(ctx));
+    match claim_sync(ctx, term) {
+        Claim::Made => {}
+        Claim::Blind => {
+            let reason = "waiting for the lock service, to write /sync before the promotion";
+            return Verdict::stay(reason);
+        }
+        Claim::Make(put) => {
+            memory.not_begun += 1;
+            actions.push(Action::Store(*put));
+            let reason = "naming itself alone in /sync before the promotion";
+            return Verdict::only(actions, reason);
+        }
+    }
+    memory.not_begun += 1;
     memory.checkpoint_asked = None;
-    let mut actions = vec![Action::StartJob(JobKind::Promote)];
+    actions.push(Action::StartJob(JobKind::Promote));
     // Whoever wins the lock has answered the request, whoever was named in it; not one that was
     // made since then.
     if let Some(cluster) = ctx.view.fresh()
@@ -90,41 +108,43 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
 
 /// `history` tells of timelines that were made while this node was away: without their files
 /// PostgreSQL would give the same number to another history.
-fn used_numbers(ctx: &Ctx<'_>, memory: &mut Memory) -> Option<Action> {
+fn used_numbers(ctx: &Ctx<'_>) -> Option<Action> {
     let last = race::cluster_timeline(ctx)?;
     let own = ctx.view.local.look.as_ref()?.timeline;
-    if last <= own || memory.timelines_reserved == Some(last) {
-        return None;
-    }
-    memory.timelines_reserved = Some(last);
-    Some(Action::ReserveTimelines { last })
+    (last > own).then_some(Action::ReserveTimelines { last })
 }
 
 /// In synchronous mode `/sync` must name this node alone before it becomes writable: what it
 /// acknowledges then is known to nobody whom `/sync` named before (contract: section 3).
-fn claim_sync(ctx: &Ctx<'_>, term: u64) -> Option<Verdict> {
+enum Claim {
+    /// It does, or the mode is off.
+    Made,
+    /// The lock service cannot be read.
+    Blind,
+    /// This makes it so.
+    Make(Box<Op>),
+}
+
+fn claim_sync(ctx: &Ctx<'_>, term: u64) -> Claim {
     if ctx.view.settings.synchronous_mode == SynchronousMode::Off {
-        return None;
+        return Claim::Made;
     }
     let Some(cluster) = ctx.view.fresh() else {
-        let reason = "waiting for the lock service, to write /sync before the promotion";
-        return Some(Verdict::stay(reason));
+        return Claim::Blind;
     };
     let stored = cluster.sync.as_ref();
     let alone = |sync: &Sync| sync.leader.as_ref() == Some(ctx.me()) && sync.standbys.is_empty();
     if stored.is_some_and(|stored| alone(&stored.value)) {
-        return None;
+        return Claim::Made;
     }
-    let put = Op::PutSync {
+    Claim::Make(Box::new(Op::PutSync {
         sync: Sync {
             leader: Some(ctx.me().clone()),
             ..Sync::default()
         },
         expected: stored.map(|stored| stored.revision),
         term,
-    };
-    let reason = "naming itself alone in /sync before the promotion";
-    Some(Verdict::only(vec![Action::Store(put)], reason))
+    }))
 }
 
 /// A standby gives the lock back: it never was writable in this term.

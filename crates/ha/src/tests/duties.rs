@@ -43,7 +43,25 @@ fn the_guard_watches_whoever_holds_the_lock() {
         &[
             (
                 "lock a optime 50 | a* primary | b replica",
-                "ArmGuard { pid: 4711 }",
+                "ArmGuard { pid: 4711, no_later: None }",
+            ),
+            ("lock a | a* primary guardfailed 1s | b replica", "nothing"),
+            (
+                "lock a | a* primary guardfailed 5s | b replica",
+                "ArmGuard { pid: 4711, no_later: None }",
+            ),
+            // What is required and does not work is tried, so that this node counts again.
+            (
+                "lock b guard_required | a* replica from b guardfailed 5s | b primary",
+                "TryGuard { pid: 4711 }",
+            ),
+            (
+                "lock b guard_required | a* replica from b guardfailed 1s | b primary",
+                "nothing",
+            ),
+            (
+                "lock b | a* replica from b guardfailed 5s | b primary",
+                "nothing",
             ),
             (
                 "lock b | a* replica from b armed | b primary",

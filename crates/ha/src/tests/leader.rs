@@ -17,14 +17,24 @@ fn whoever_holds_the_lock_becomes_primary() {
         lock a | a* replica | b replica
         => ArmGuard, because lock_held: arming the guard before the promotion
 
-        lock a guard_required | a* replica guardfailed | b replica
+        lock a guard_required | a* replica guardfailed 1s | b replica
         => ReleaseLeader, because lock_held: the guard is required and cannot be armed
 
-        lock a | a* replica guardfailed | b replica
+        lock a guard_required | a* replica guardfailed 5s | b replica
+        => ArmGuard, because lock_held: arming the guard before the promotion
+
+        lock a | a* replica guardfailed 1s | b replica
         => Promote, because lock_held: the lock is held: promoting PostgreSQL
 
         lock a | a* replica armed failed promote | b replica
         => StopKill, because lock_held: promotion failed: broken; PostgreSQL is killed
+
+        # Not before it is known that it can be primary: nobody else could be, after that.
+        lock a sync_mode sync b:c guard_required | a* replica guardfailed 1s | b replica
+        => ReleaseLeader, because lock_held: the guard is required and cannot be armed
+
+        lock a sync_mode sync b:c history 4 | a* replica armed tl3 | b replica
+        => ReserveTimelines + PutSync, because lock_held: naming itself alone in /sync before the promotion
 
         lock a sync_mode sync b:c | a* replica armed | b replica
         => PutSync, because lock_held: naming itself alone in /sync before the promotion
@@ -65,6 +75,19 @@ fn who_has_no_right_to_write_is_stopped() {
         => StopFast, because fence: no renewal of the lock was confirmed for 0.6 of its life: demoting
 
         lock a unreachable | a* primary armed renewed 14s | b replica
+        => StopKill, because fence: no renewal of the lock was confirmed for 0.7 of its life: PostgreSQL is killed
+
+        # The lock is to be put under another lease: the one before, which nothing renews, counts.
+        lock a | a* primary armed newlease renewed 11s | b replica
+        => ReattachLeader, because detached: putting the lock under a new lease: lease_ttl was changed, or the lease before was lost
+
+        lock a | a* primary armed newlease renewed 12s | b replica
+        => StopFast, because fence: no renewal of the lock was confirmed for 0.6 of its life: demoting
+
+        lock a unreachable | a* primary armed newlease renewed 12s | b replica
+        => StopFast, because fence: no renewal of the lock was confirmed for 0.6 of its life: demoting
+
+        lock a unreachable | a* primary armed newlease renewed 14s | b replica
         => StopKill, because fence: no renewal of the lock was confirmed for 0.7 of its life: PostgreSQL is killed
 
         lock b | a* primary | b primary

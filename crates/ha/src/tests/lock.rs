@@ -52,12 +52,19 @@ fn detached() {
     assert_eq!(decision.memory.detached_since, Some(view.now));
     // Under a shorter one the guard has to fire sooner before anybody counts on that, under a longer
     // one not later before the lock lives that long.
-    let (mut view, memory) = parse("lock a | a* primary newlease armed | b replica");
+    let (mut view, memory) = parse("lock a | a* primary newlease renewed 9s armed | b replica");
     let mut lease = view.lease.unwrap();
+    let held = lease.deadlines();
     lease.length = Span::from_secs(5);
     view.lease = Some(lease);
     let shortened = vec!["ArmGuard", "ReattachLeader"];
     assert_eq!(why(&view, &memory), (shortened, "detached"));
+    // Not later than the lease before allows, which the lock still lives under.
+    let arm = Action::ArmGuard {
+        pid: PID,
+        no_later: Some(held.guard),
+    };
+    assert_eq!(decide(&view, &memory).actions.first(), Some(&arm));
     lease.length = Span::from_secs(25);
     view.lease = Some(lease);
     assert_eq!(why(&view, &memory), (vec!["ReattachLeader"], "detached"));
@@ -65,11 +72,46 @@ fn detached() {
     assert!(!why(&view, &memory).0.contains(&"ArmGuard"));
     view.local.guard.armed_by = Some(lease).map(|it| LeaseFact { lease: 6, ..it });
     assert!(why(&view, &memory).0.contains(&"ArmGuard"));
-    // It cannot be put under it: nobody may rely on a lock that runs out.
-    let (mut view, mut memory) = parse("lock a | a* primary newlease | b replica");
+    // It cannot be put under it: nobody may rely on a lock that runs out. How long the lease lives
+    // that an agent before has left, this one does not know.
+    let (mut view, mut memory) = parse("lock a | a* primary reborn | b replica");
     memory.detached_since = Some(view.now);
     view.now = view.now + Span::from_secs(12);
     assert_eq!(why(&view, &memory), (vec!["StopKill"], "fence"));
+}
+
+/// `lease_ttl` was changed: until the lock is seen under the new lease, the one before counts.
+#[test]
+fn the_lease_that_the_lock_lives_under_is_remembered() {
+    let (view, memory) = parse("lock a | a* primary armed renewed 3s | b replica");
+    let held = decide(&view, &memory).memory;
+    assert_eq!(held.held, view.lease);
+    // A longer one was granted, and etcd does not answer: the shorter one runs out.
+    let (mut cut, _) =
+        parse("lock a unreachable | a* primary armed newlease renewed 1s | b replica");
+    let mut granted = cut.lease.unwrap();
+    granted.length = Span::from_secs(60);
+    cut.lease = Some(granted);
+    cut.now = view.now + Span::from_secs(8);
+    let before = decide(&cut, &held);
+    assert_eq!(before.memory.held, view.lease);
+    assert_ne!(before.why.rule, "fence");
+    assert_eq!(before.wake_at.map(|(_, who)| who), Some("lease"));
+    cut.now = view.now + Span::from_secs(9);
+    assert_eq!(why(&cut, &held), (vec!["StopFast"], "fence"));
+    // Nor does it help that the lock is found gone, or the lease lost.
+    let (mut free, _) = parse("lock - | a* primary armed | b replica");
+    free.now = cut.now;
+    assert_eq!(why(&free, &held), (vec!["StopFast"], "fence"));
+    let (mut lost, _) = parse("lock a | a* primary armed reborn | b replica");
+    lost.now = cut.now;
+    assert_eq!(why(&lost, &held), (vec!["StopFast"], "fence"));
+    // Seen under the new one, that counts.
+    let (attached, _) = parse("lock a | a* primary armed | b replica");
+    assert_eq!(decide(&attached, &held).memory.held, attached.lease);
+    // Another's lock.
+    let (other, _) = parse("lock b | a* replica from b | b primary");
+    assert_eq!(decide(&other, &held).memory.held, None);
 }
 
 /// Hands off: nothing is started or stopped, whatever happens.
@@ -111,19 +153,41 @@ fn numbers_of_unknown_timelines_are_reserved_before_the_promotion() {
     let (view, memory) = parse("lock a history 4 | a* replica armed tl3 | b replica");
     let decision = decide(&view, &memory);
     let reserve = Action::ReserveTimelines { last: Timeline(5) };
-    assert_eq!(decision.actions.as_slice(), core::slice::from_ref(&reserve));
-    // A PostgreSQL that was down meanwhile has given them back.
-    let (down, _) = parse("lock a history 4 | a* down standby armed tl3 | b replica");
-    let later = decide(&down, &decision.memory);
-    assert_eq!(decide(&view, &later.memory).actions, [reserve]);
-    // Once: then it promotes.
-    let (names, rule) = why(&view, &decision.memory);
-    assert_eq!(
-        (names.first().copied(), rule),
-        (Some("Promote"), "lock_held")
-    );
+    let promote = Action::StartJob(JobKind::Promote);
+    let both = [reserve, promote];
+    assert_eq!(decision.actions, both);
+    // As often as it does not work: the list ends with the first failure. Then others have a try.
+    let mut memory = decision.memory;
+    for _ in 1..5 {
+        let again = decide(&view, &memory);
+        assert_eq!(again.actions, both);
+        memory = again.memory;
+    }
+    assert_eq!(why(&view, &memory), (vec!["ReleaseLeader"], "lock_held"));
+    assert!(decide(&view, &memory).memory.stand_back_until.is_some());
+    // One that has begun is none that did not work.
+    let (begun, _) = parse("lock a history 4 | a* replica armed tl3 job promote | b replica");
+    memory = decide(&begun, &memory).memory;
+    assert_eq!(decide(&view, &memory).actions, both);
     let (view, memory) = parse("lock a history 2 | a* replica armed tl3 | b replica");
     assert_eq!(why(&view, &memory).0.first().copied(), Some("Promote"));
+}
+
+/// Beside a leader data of another cluster must not be started, rewound or removed before anybody
+/// knows which cluster it is.
+#[test]
+fn without_an_identifier_nothing_is_done_to_data_that_lie_still() {
+    for initialize in ["none", "underway"] {
+        let text =
+            format!("lock b initialize {initialize} rewind remove | a* down tl3 | b primary");
+        let (view, memory) = parse(&text);
+        let (names, rule) = why(&view, &memory);
+        assert_eq!((names.contains(&"StartStandby"), rule), (false, "identity"));
+    }
+    let (view, memory) = parse("lock b initialize none | a* replica from b | b primary");
+    assert_eq!(why(&view, &memory).1, "follow");
+    let (view, memory) = parse("lock b initialize none | a* empty | b primary");
+    assert_eq!(why(&view, &memory).0[0], "Clone");
 }
 
 /// A leader without `initialize` gets the time of a lease, then the replica says why it ends.

@@ -70,6 +70,33 @@ fn the_healthiest_takes_it() {
     );
 }
 
+/// `lock_free`: whoever cannot be guarded takes no lock, and keeps nobody else from it.
+#[test]
+fn without_a_required_guard_nobody_races() {
+    check_all(
+        r"
+        lock - former c deleted 80 guard_required | a* replica guardfailed 1s | b replica lsn 40 | c down words
+        => nothing, because lock_free: the guard is required and cannot be armed: this node does not take the lock
+
+        lock - former c deleted 80 guard_required | a* replica guardfailed 5s | b replica lsn 40 | c down words
+        => TryGuard, because lock_free: the guard is required and cannot be armed: this node does not take the lock
+
+        # Also when it is named.
+        lock - former c deleted 80 guard_required failover c>a | a* replica guardfailed 1s | b replica lsn 40 | c down words
+        => nothing, because lock_free: the guard is required and cannot be armed: this node does not take the lock
+
+        lock - former c deleted 80 guard_required failover c>b | a* replica | b replica nodog | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+
+        lock - former c deleted 80 guard_required failover >b | a* replica | b replica nodog | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+
+        lock - former c deleted 80 | a* replica guardfailed 1s | b replica lsn 40 | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+        ",
+    );
+}
+
 /// `lock_free` with a request in `failover`.
 #[test]
 fn a_request_changes_who_may() {

@@ -109,6 +109,10 @@ fn a_scheduled_request_names_the_successor_only_of_who_gave_up_the_lock() {
         lock - former a deleted 90 failover a>b at +3600 | a down words | b* replica lsn 50 | c replica lsn 60
         => nothing, because lock_free: following a different leader because i am not the healthiest node: Wal position of c is ahead of my wal position
 
+        # Or a leader at another time: nobody counts on it any more.
+        lock - former a deleted 90 failover a>b at -16 | a down words | b* replica lsn 50 | c replica lsn 60
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: Wal position of c is ahead of my wal position
+
         # It writes that it is demoted only after it has deleted the lock.
         lock - former a failover a>b at -1 | a replica | b replica lsn 50 | c* replica lsn 60
         => nothing, because lock_free: following a different leader because i am not the healthiest node: b was named to take over

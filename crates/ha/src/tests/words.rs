@@ -27,7 +27,7 @@ fn a_kill_is_a_warning_and_a_dead_end_an_error() {
         warning: lock ghost | a* replica | b replica
         error: lock b | a* unusable | b primary
         error: lock b initialize other | a* replica from b | b primary
-        error: lock a guard_required | a* replica guardfailed | b replica
+        error: lock a guard_required | a* replica guardfailed 1s | b replica
         error: lock a | a* silent was_primary probed 31s | b replica mute
         error: lock ghost leaseless | a* replica | b replica
         error: lock b | a* replica from b | b primary addressless
@@ -139,7 +139,8 @@ fn a_members_lock_without_lease_is_told_of_after_a_while() {
 fn a_new_lease_is_not_called_a_new_agent() {
     let (view, memory) = parse("lock a | a* primary armed | b replica");
     let held = decide(&view, &memory).memory;
-    let (view, memory) = parse("lock a | a* primary armed newlease | b replica");
+    let (view, mut memory) = parse("lock a | a* primary armed newlease | b replica");
+    memory.attached_term = None;
     let words = "detached: taking the lock over from the agent before";
     assert_eq!(reason(&view, &memory), words);
     let words = "detached: putting the lock under a new lease: lease_ttl was changed, \

@@ -1,12 +1,15 @@
 //! The guard watches the postmaster of whoever holds the lock.
 
 use alloc::vec;
-use pgherd_model::{GuardMode, Postmaster};
+use pgherd_model::{GuardMode, Postmaster, Span, Time};
 
 use crate::ctx::{Ctx, Lock};
 use crate::decision::Action;
 use crate::memory::Memory;
 use crate::upkeep::{Duty, NOTHING};
+
+/// After a failure arming is tried again no sooner than this.
+const AGAIN: Span = Span::from_secs(5);
 
 pub(crate) fn duty(ctx: &Ctx<'_>, _memory: &mut Memory) -> Duty {
     let guard = &ctx.view.local.guard;
@@ -16,12 +19,31 @@ pub(crate) fn duty(ctx: &Ctx<'_>, _memory: &mut Memory) -> Duty {
         _ if guard.armed_for.is_some() && (ctx.view.settings.pause || ctx.cannot_write()) => {
             (vec![Action::DisarmGuard], None)
         }
+        // Whoever cannot be guarded stays out of every race, and says so until it can be.
+        (_, Postmaster::Alive { pid }) if !off && is_unusable(ctx) && ctx.cannot_write() => {
+            match rests_until(ctx) {
+                None => (vec![Action::TryGuard { pid }], None),
+                again => (vec![], again),
+            }
+        }
         _ => NOTHING,
     }
 }
 
+/// The guard is required, and the last try to arm it failed.
+pub(crate) fn is_unusable(ctx: &Ctx<'_>) -> bool {
+    ctx.view.settings.guard == GuardMode::Required && ctx.view.local.guard.failed.is_some()
+}
+
+/// Arming has failed just now: until when it is not tried again.
+fn rests_until(ctx: &Ctx<'_>) -> Option<Time> {
+    let again = ctx.view.local.guard.failed? + AGAIN;
+    (ctx.now() < again).then_some(again)
+}
+
 /// The lock is about to live under a shorter lease than the one that the guard was armed with: its
-/// deadline has to be the shorter one before that, since others count on it from then on.
+/// deadline has to be the shorter one before that, since others count on it from then on. Not later
+/// than that of the lease before, which the lock may still live under.
 pub(crate) fn shorten(ctx: &Ctx<'_>) -> Option<Action> {
     let guard = &ctx.view.local.guard;
     let shorter = guard
@@ -29,12 +51,16 @@ pub(crate) fn shorten(ctx: &Ctx<'_>) -> Option<Action> {
         .zip(ctx.view.lease)
         .is_some_and(|(old, new)| new.length < old.length);
     guard.armed_for?;
-    arm(ctx).filter(|_| shorter)
+    arm_until(ctx, ctx.deadlines.map(|lease| lease.guard)).filter(|_| shorter)
 }
 
 /// Arms the guard for the postmaster that runs, unless it is armed, unwanted or known not to work.
 /// One that was armed with the deadline of another lease may keep that for long.
 pub(crate) fn arm(ctx: &Ctx<'_>) -> Option<Action> {
+    arm_until(ctx, None)
+}
+
+fn arm_until(ctx: &Ctx<'_>, no_later: Option<Time>) -> Option<Action> {
     let guard = &ctx.view.local.guard;
     let lease = ctx.view.lease.map(|fact| fact.lease);
     let armed_by = guard.armed_by.map(|fact| fact.lease);
@@ -42,9 +68,9 @@ pub(crate) fn arm(ctx: &Ctx<'_>) -> Option<Action> {
         Postmaster::Alive { pid }
             if ctx.view.settings.guard != GuardMode::Off
                 && (guard.armed_for != Some(pid) || armed_by != lease)
-                && !guard.failed =>
+                && rests_until(ctx).is_none() =>
         {
-            Some(Action::ArmGuard { pid })
+            Some(Action::ArmGuard { pid, no_later })
         }
         _ => None,
     }
