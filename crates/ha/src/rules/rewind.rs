@@ -93,10 +93,13 @@ fn mend(
         if settings.remove_data_directory_on_diverged_timelines {
             return copy_anew(reason);
         }
+        let data_dir = &ctx.view.identity.data_dir;
         return Verdict::stay(format!(
             "{reason}; pg_rewind is not possible (it needs use_pg_rewind and data checksums or \
-             wal_log_hints) and remove_data_directory_on_diverged_timelines is off: \
-             waiting for a reinitialize"
+             wal_log_hints) and remove_data_directory_on_diverged_timelines is off: these data stay \
+             as they are; for a copy of {} stop the agent, empty {data_dir} and start it, or set \
+             postgresql.remove_data_directory_on_diverged_timelines",
+            leader.name
         ))
         .error();
     }
