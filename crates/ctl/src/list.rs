@@ -14,8 +14,9 @@ use std::io::{IsTerminal, Write};
 /// A reason for a restart that is longer than this is hidden in the table.
 const REASON_WIDTH: usize = 50;
 
-/// Columns that are always there; the last four appear when somebody has a value.
-const COLUMNS: [&str; 14] = [
+/// The first ten are always there; the next four, as patronictl has them, appear when somebody has a
+/// value or more is asked for, the last one when a leader is without its guard.
+const COLUMNS: [&str; 15] = [
     "Cluster",
     "Member",
     "Host",
@@ -30,6 +31,7 @@ const COLUMNS: [&str; 14] = [
     "Pending restart reason",
     "Scheduled restart",
     "Tags",
+    "Guard",
 ];
 
 /// Runs the command.
@@ -124,7 +126,7 @@ pub(crate) fn render(
             let has = |member: &&Map<String, Value>| {
                 member.contains_key("host") && member.get(&key(name)).is_some_and(truthy)
             };
-            *at < 10 || extended || members.iter().any(has)
+            *at < 10 || (extended && *at < 14) || members.iter().any(has)
         })
         .map(|(_, name)| name)
         .collect();

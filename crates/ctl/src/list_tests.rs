@@ -77,3 +77,29 @@ fn every_form_is_as_patronictl_has_it() {
     }
     assert_eq!(compared, 30);
 }
+
+#[test]
+fn a_missing_guard_has_a_column_of_its_own() {
+    let mut clusters: Value = serde_json::from_str(KEYS).unwrap();
+    let (name, keys) = clusters
+        .as_object_mut()
+        .and_then(|all| all.iter_mut().find(|(_, keys)| keys["leader"].is_string()))
+        .unwrap();
+    let (name, leader) = (name.clone(), keys["leader"].as_str().unwrap().to_owned());
+    let row = |keys: &Value| {
+        let (cluster, dynamic) = cluster(keys);
+        let text = render(&cluster, &name, Mode::of(&dynamic), true, Format::Json);
+        let rows: Value = serde_json::from_str(&text).unwrap();
+        let mut rows = rows.as_array().unwrap().iter();
+        rows.find(|row| row["Member"] == leader.as_str()).unwrap()["Guard"].clone()
+    };
+    assert_eq!(row(keys), Value::Null);
+    keys[format!("members/{leader}")]["guard"] = "missing".into();
+    assert_eq!(row(keys), "missing");
+    let (cluster, dynamic) = cluster(keys);
+    let table = render(&cluster, &name, Mode::of(&dynamic), false, Format::Pretty);
+    assert!(
+        table.contains(" Guard ") && table.contains(" missing "),
+        "{table}"
+    );
+}

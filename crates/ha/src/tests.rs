@@ -420,6 +420,7 @@ fn member(node: &Said) -> Member {
         replication_state: None,
         checkpoint_after_promote: node.has("unchecked").then_some(false),
         tags: tags(node),
+        guard_missing: false,
         pending_restart: false,
         pending_restart_reason: Vec::new(),
         scheduled_restart: None,

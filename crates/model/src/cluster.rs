@@ -152,6 +152,9 @@ pub struct Member {
     pub checkpoint_after_promote: Option<bool>,
     /// `tags`.
     pub tags: Tags,
+    /// `guard` is `missing`: it leads without the protection that its settings ask for. Patroni knows
+    /// no such key.
+    pub guard_missing: bool,
     /// `pending_restart`.
     pub pending_restart: bool,
     /// `pending_restart_reason`, by name: (value in force, new value).

@@ -4,10 +4,10 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use pgherd_model::{
-    ControlState, DataDir, Lsn, Member, Op, PostgresState, Postmaster, Role, StopMode,
+    ControlState, DataDir, GuardMode, Lsn, Member, Op, PostgresState, Postmaster, Role, StopMode,
 };
 
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, Lock};
 use crate::decision::{Action, JobKind, StartAs};
 use crate::memory::Memory;
 use crate::upkeep::{Duty, NOTHING, checkpoint};
@@ -76,6 +76,7 @@ pub(crate) fn describe(ctx: &Ctx<'_>, memory: &Memory) -> Member {
         replication_state: None,
         checkpoint_after_promote: None,
         tags: identity.tags.clone(),
+        guard_missing: guard_missing(ctx),
         pending_restart: !pending.is_empty(),
         pending_restart_reason: pending,
         scheduled_restart: None,
@@ -106,6 +107,17 @@ pub(crate) fn describe(ctx: &Ctx<'_>, memory: &Memory) -> Member {
         member.checkpoint_after_promote = Some(false);
     }
     member
+}
+
+/// From a failure to arm the guard until it is armed again; what lasts for moments is not told.
+fn guard_missing(ctx: &Ctx<'_>) -> bool {
+    let (settings, guard) = (&ctx.view.settings, &ctx.view.local.guard);
+    let wanted = settings.guard != GuardMode::Off
+        && !settings.pause
+        && matches!(ctx.lock, Lock::Mine { .. });
+    let own = ctx.cluster().and_then(|cluster| cluster.member(ctx.me()));
+    let told = own.is_some_and(|own| own.guard_missing);
+    wanted && guard.armed_for.is_none() && (guard.failed || told)
 }
 
 fn state(ctx: &Ctx<'_>, memory: &Memory) -> PostgresState {

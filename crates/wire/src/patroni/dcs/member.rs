@@ -50,6 +50,7 @@ fn member_from_value(name: MemberName, value: &Value, lease: i64) -> Member {
         replication_state: text("replication_state").map(str::to_owned),
         checkpoint_after_promote: value.get("checkpoint_after_promote").map(truthy),
         tags: value.get("tags").map(tags_from_value).unwrap_or_default(),
+        guard_missing: value.get("guard").is_some_and(|guard| guard == "missing"),
         pending_restart: flag("pending_restart"),
         pending_restart_reason: reasons_from(value.get("pending_restart_reason")),
         scheduled_restart: document("scheduled_restart"),
@@ -100,6 +101,7 @@ pub fn member_to_json(member: &Member) -> String {
         member.checkpoint_after_promote.map(Value::Bool),
     );
     put("tags", tags);
+    put("guard", member.guard_missing.then(|| json!("missing")));
     put("pending_restart", flag(member.pending_restart));
     let reason = &member.pending_restart_reason;
     put(

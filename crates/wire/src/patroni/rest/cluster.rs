@@ -109,6 +109,9 @@ fn member(cluster: &Cluster, member: &Member, mode: Mode) -> Value {
     if let Some(timeline) = member.timeline {
         put("timeline", json!(timeline.0));
     }
+    if member.guard_missing {
+        put("guard", json!("missing"));
+    }
     if member.pending_restart {
         put("pending_restart", json!(true));
     }
