@@ -1,0 +1,130 @@
+//! The guard where it cannot start: who is promoted, and where a missing protection is shown.
+
+use crate::common::{oracle, secs, stand_in, start_time, status, stays, text, three};
+use pgherd_tests::{ClusterOptions, Etcd, Kind, Node, Signal, TestCluster, binary, json};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+/// A cluster in which one member runs a copy of the program that is its own.
+fn with_own_program(
+    etcd: &Etcd,
+    mut options: ClusterOptions,
+    name: &str,
+) -> (TestCluster, PathBuf) {
+    let program = binary::pgherd();
+    options.pgherd = Some(program.clone());
+    let mut cluster = TestCluster::new(etcd, &options);
+    let own = cluster.dir().join("own-program");
+    std::fs::copy(program, &own).unwrap();
+    executable(&own, true);
+    let words = vec![own.to_string_lossy().into_owned(), "agent".to_owned()];
+    cluster.node_mut(name).set_kind(Kind::Command(words));
+    (cluster, own)
+}
+
+fn executable(program: &PathBuf, yes: bool) {
+    let mode = if yes { 0o755 } else { 0o644 };
+    std::fs::set_permissions(program, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// The guard of a member is gone, and no other one can be started.
+async fn lose_guard(cluster: &TestCluster, node: &Node, program: &PathBuf) {
+    executable(program, false);
+    cluster
+        .wait_for("its guard is gone", secs(20), async || {
+            node.signal_guard(Signal::KILL);
+            match (
+                node.guard_pid(),
+                node.log().contains("no protection by the guard"),
+            ) {
+                (None, true) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+}
+
+/// `pgherd.guard: automatic`: it goes on, and `GET /patroni` and `ctl list` tell until it is mended;
+/// the columns of genuine patronictl stay as they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_guard_is_shown() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let mut options = three();
+    options.nodes.truncate(1);
+    let (cluster, program) = with_own_program(&etcd, options, "n1");
+    cluster.start_all();
+    let node = cluster.wait_streaming(0, secs(60)).await;
+    let shown = async |wanted: bool| {
+        let what = format!("missing: {wanted}, everywhere");
+        cluster
+            .wait_for(&what, secs(30), async || {
+                let of_rest = status(node).await?["guard"] == "missing";
+                let list = text(&cluster.ctl(&["list"]));
+                let of_list = list.contains("| Guard ") && list.contains("| missing ");
+                if (of_rest, of_list) == (wanted, wanted) && list.contains("| Guard ") == wanted {
+                    Ok(())
+                } else {
+                    Err(format!("{of_rest} {list}"))
+                }
+            })
+            .await;
+    };
+    shown(false).await;
+    let started = start_time(node).await;
+    lose_guard(&cluster, node, &program).await;
+    shown(true).await;
+    if oracle() {
+        let list = text(&cluster.patronictl(&["list", "{scope}"]));
+        assert!(list.contains("| n1 ") && !list.contains("uard"), "{list}");
+    }
+    assert_eq!(node.get("/primary").await.unwrap().status, 200);
+    executable(&program, true);
+    shown(false).await;
+    assert_eq!(start_time(node).await, started);
+}
+
+/// `pgherd.guard: required`: who has no guard is not promoted, another one is; where nobody else is
+/// left, nobody writes until there is a guard.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_required_guard_nobody_is_promoted() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let options = three().dcs(json!({"pgherd": {"guard": "required"}}));
+    let (cluster, program) = with_own_program(&etcd, options, "n2");
+    cluster.node("n1").start();
+    cluster.wait_streaming(0, secs(60)).await;
+    cluster.node("n2").start();
+    cluster.node("n3").start();
+    assert_eq!(cluster.wait_whole(secs(60)).await.name(), "n1");
+    let bare = cluster.node("n2");
+    lose_guard(&cluster, bare, &program).await;
+    cluster.node("n1").kill_node();
+    assert_eq!(cluster.wait_new_primary("n1", secs(40)).await.name(), "n3");
+    cluster.wait_streaming(1, secs(40)).await;
+    cluster.node("n3").kill_node();
+    let said = "the guard is required and cannot be armed";
+    cluster
+        .wait_for("n2 says why it is no primary", secs(40), async || {
+            if bare.log().contains(said) {
+                Ok(())
+            } else {
+                Err(bare.log_tail(3))
+            }
+        })
+        .await;
+    stays("no primary", secs(5), async || {
+        match cluster.writable().await.as_slice() {
+            [] => Ok(()),
+            some => Err(format!("{some:?}")),
+        }
+    })
+    .await;
+    executable(&program, true);
+    assert_eq!(cluster.wait_new_primary("n3", secs(60)).await.name(), "n2");
+    assert!(bare.guard_pid().is_some());
+}
