@@ -20,7 +20,7 @@ pub struct Options {
     /// Names of its server program, besides the usual ones
     /// ([`pgherd_model::SERVER_PROGRAMS`]): file names, without directories.
     pub programs: Vec<String>,
-    /// Its lines are JSON, as the agent's are with `log.format: json`.
+    /// Its lines are JSON, as the agent's are with `log.type: json`.
     pub json: bool,
 }
 

@@ -1,11 +1,11 @@
 //! The configuration files, written as Patroni writes them (contract: patroni-config, section 5),
 //! so that a data directory can be taken over from Patroni and given back.
 
-use crate::{apply, check};
 use crate::files::{self, blocking};
 use crate::parameters::{self, Effective};
 use crate::quote::{conf_value, parse_conf_value};
 use crate::{Error, Instance, Options, ProgramOption, Result, ServerConfig};
+use crate::{apply, check};
 use crate::{libpq, process, recovery, stop};
 use pgherd_model::{DataDir, Upstream};
 use std::os::unix::fs::DirBuilderExt as _;

@@ -17,6 +17,7 @@ mod hazards;
 mod mixed;
 mod node_loss;
 mod parameters;
+mod programs;
 mod protection;
 mod rejoin;
 mod reload;

@@ -234,3 +234,50 @@ fn empty_lock_files_are_no_locks() {
         assert_eq!(text.lines().next(), Some(pid.as_str()));
     });
 }
+
+/// Its program was renamed, and whoever looks does not know the name: it runs all the same.
+#[test]
+fn a_server_by_an_unknown_name_is_not_down() {
+    run(
+        "faults::a_server_by_an_unknown_name_is_not_down",
+        async |lab| {
+            let a = lab.primary("a").await;
+            stop(&a).await;
+            let server = lab.home.join("server-of-our-own");
+            std::fs::copy(bin_dir().join("postgres"), &server).unwrap();
+            let mut options = (*a.options()).clone();
+            options.bin_dir = Some(lab.home.clone());
+            let name = "server-of-our-own".to_owned();
+            options.bin_name.insert("postgres".to_owned(), name.clone());
+            let renamed = Instance::new(options, Lab::server()).unwrap();
+            let handle = start(&renamed, &StartAs::Primary).await;
+            assert!(renamed.server_programs().contains(&name));
+            let stranger = Instance::new((*a.options()).clone(), Lab::server()).unwrap();
+            assert!(!stranger.server_programs().contains(&name));
+            let alive = Postmaster::Alive { pid: handle.pid };
+            assert_eq!(stranger.postmaster().await, alive);
+            assert_eq!(renamed.postmaster().await, alive);
+            // One that is stopped does not notice the postmaster's death.
+            let client = client(&renamed).await;
+            let row = client
+                .query_one("SELECT pg_backend_pid()", &[])
+                .await
+                .unwrap();
+            let stays: i32 = row.get(0);
+            kill(Pid::from_raw(stays), Signal::SIGSTOP).unwrap();
+            kill(Pid::from_raw(handle.pid as i32), Signal::SIGKILL).unwrap();
+            handle.wait_exit().await.unwrap();
+            for node in [&stranger, &renamed] {
+                let left = node.postmaster().await;
+                assert!(matches!(left, Postmaster::Leftovers(1..)), "{left:?}");
+            }
+            kill(Pid::from_raw(stays), Signal::SIGKILL).unwrap();
+            for node in [&stranger, &renamed] {
+                eventually("nothing is left", async || {
+                    (node.postmaster().await == Postmaster::Down).then_some(())
+                })
+                .await;
+            }
+        },
+    );
+}
