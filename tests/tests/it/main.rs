@@ -10,6 +10,7 @@ mod agent_loss;
 mod bad_input;
 mod bad_keys;
 mod config;
+mod contract;
 mod crash;
 mod etcd_loss;
 mod forming;
