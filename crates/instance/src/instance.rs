@@ -35,6 +35,8 @@ pub(crate) struct Inner {
     pub(crate) role: Mutex<Option<StartAs>>,
     pub(crate) connections: Connections,
     pub(crate) watched: Mutex<Option<Watched>>,
+    /// Names under which the server's program was found so far.
+    pub(crate) server_names: Mutex<Vec<String>>,
     /// One change of files at a time. Whoever changes them owns it, also when nobody waits for it
     /// any more.
     pub(crate) files: Arc<tokio::sync::Mutex<()>>,
@@ -58,6 +60,7 @@ impl Instance {
                 role: Mutex::new(None),
                 connections: Connections::default(),
                 watched: Mutex::new(None),
+                server_names: Mutex::default(),
                 files: Arc::default(),
             }),
         })
@@ -133,9 +136,9 @@ impl Instance {
     }
 
     /// File names under which the server's program may run here: whoever looks for its processes
-    /// needs them. Looks at files, and may block as long as they do.
+    /// needs them. The first call looks at files, and may block as long as they do.
     pub fn server_programs(&self) -> Vec<String> {
-        process::server_names(self)
+        process::names_so_far(self)
     }
 
     /// What postmaster.pid says about accepting connections: no query, no wait.

@@ -15,7 +15,7 @@ use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -227,25 +227,41 @@ fn all_pids() -> Vec<u32> {
 }
 
 /// Names under which the server program of this instance may run: those known everywhere, the
-/// configured one, and that of the program behind it, which may be a link. Looks at files.
+/// configured one, and that of the program behind it, which may be a link; also those of before a
+/// change of the configuration, since such a server may still run. Looks at files.
 pub(crate) fn server_names(instance: &Instance) -> Vec<String> {
-    let mut names: Vec<String> = SERVER_PROGRAMS.map(str::to_owned).to_vec();
-    let configured = instance
-        .options()
-        .bin_name
-        .get("postgres")
-        .map(PathBuf::from);
+    let options = instance.options();
+    let configured = options.bin_name.get("postgres").map(PathBuf::from);
     let resolved = program::path(instance, "postgres").and_then(|path| {
         let resolved = fs::canonicalize(&path).map_err(Error::file("look at", &path))?;
         Ok([path, resolved])
     });
     let paths = configured.into_iter().chain(resolved.into_iter().flatten());
-    for name in paths.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())) {
-        if !names.contains(&name) {
-            names.push(name);
+    let names = paths.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    let usual = SERVER_PROGRAMS.map(str::to_owned).into_iter();
+    let names: Vec<String> = usual.chain(names).collect();
+    let mut known = known_names(instance);
+    for name in names {
+        if !known.contains(&name) {
+            known.push(name);
         }
     }
-    names
+    known.clone()
+}
+
+/// The same as found out before: who kills must not wait for a disk that holds programs.
+pub(crate) fn names_so_far(instance: &Instance) -> Vec<String> {
+    let known = known_names(instance).clone();
+    if known.is_empty() {
+        server_names(instance)
+    } else {
+        known
+    }
+}
+
+fn known_names(instance: &Instance) -> MutexGuard<'_, Vec<String>> {
+    let names = instance.inner.server_names.lock();
+    names.unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The living processes of these directories: those that work in them, and their descendants.
