@@ -117,7 +117,7 @@ fn guard_missing(ctx: &Ctx<'_>) -> bool {
         && matches!(ctx.lock, Lock::Mine { .. });
     let own = ctx.cluster().and_then(|cluster| cluster.member(ctx.me()));
     let told = own.is_some_and(|own| own.guard_missing);
-    wanted && guard.armed_for.is_none() && (guard.failed || told)
+    wanted && guard.armed_for.is_none() && (guard.failed.is_some() || told)
 }
 
 fn state(ctx: &Ctx<'_>, memory: &Memory) -> PostgresState {
