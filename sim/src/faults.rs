@@ -314,7 +314,8 @@ impl World {
             self.start_agent(node);
         }
         // In some worlds somebody has also tidied up too much: the leader repairs it.
-        if self.swarm.quiet_ms.is_multiple_of(4) && self.pending().is_none() {
+        // Replicas that have neither it nor a leader end, and go on only when a person helps.
+        if self.swarm.quiet_ms.is_multiple_of(4) && self.pending().is_none() && self.in_time() {
             self.etcd.forget_initialize();
             self.announce();
         }
@@ -324,6 +325,18 @@ impl World {
         self.chaos.open = 0;
         self.chaos.healed = Some(self.now);
         self.chaos.disturbed = self.now;
+    }
+}
+
+impl World {
+    /// The leader's lease was renewed lately: it is not about to step down.
+    fn in_time(&self) -> bool {
+        let picture = self.etcd.picture();
+        let leader = picture.leader_name().and_then(|name| self.node_of(name));
+        leader.is_some_and(|node| {
+            let fact = self.nodes[node].agent.renewing.fact;
+            fact.is_some_and(|fact| self.clock(node).since(fact.sent) < fact.length / 4)
+        })
     }
 }
 

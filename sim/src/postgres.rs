@@ -373,7 +373,7 @@ impl Pg {
 }
 
 /// Names in `synchronous_standby_names`, and how many must confirm; `None`: nobody.
-fn listed(text: &str) -> Option<(usize, Vec<&str>)> {
+pub(crate) fn listed(text: &str) -> Option<(usize, Vec<&str>)> {
     let text = text.trim();
     if text.is_empty() {
         return None;

@@ -36,6 +36,7 @@ impl World {
                 let pg = &mut self.nodes[node].pg;
                 pg.applying -= 1;
                 pg.waits_for.clone_from(&pg.disk.sync_names);
+                self.check_sync_names();
                 self.confirm(node);
             }
             Event::Connect { node, .. } => self.on_connect(node),

@@ -197,6 +197,7 @@ impl World {
             self.announce();
             self.oracle.written(node, op, &self.nodes);
             self.check_request(node, &picture, op);
+            self.check_sync_names();
         }
         Reply::Store(answer)
     }

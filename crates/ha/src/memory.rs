@@ -88,7 +88,7 @@ pub struct Memory {
     pub sync_seen: Option<Time>,
     /// The end of the WAL when every commit was known to wait for it.
     pub sync_from: Option<Lsn>,
-    /// PostgreSQL was taken down by a switchover in a pause: it comes back as a standby.
+    /// PostgreSQL was taken down by a switchover: it comes back as a standby, also in a pause.
     pub rejoins: bool,
 }
 

@@ -1,5 +1,5 @@
 //! Pause: no agent starts, stops or promotes PostgreSQL, unless an operator names somebody to take
-//! over. Nothing is guarded meanwhile, so two primaries are possible until the agent of each has
+//! over, or a switchover was begun before. Nothing is guarded meanwhile, so two primaries are possible until the agent of each has
 //! seen the end of the pause (docs/safety.md, "Not guaranteed").
 
 use pgherd_ha::{Action, Decision, View};
@@ -16,13 +16,17 @@ impl World {
 
     /// What an agent decides in a pause, and when it looks after its PostgreSQL again.
     pub(crate) fn check_hands_off(&mut self, node: usize, view: &View, decision: &Decision) {
+        if view.is_standby() || (view.is_primary() && decision.memory.demotion.is_none()) {
+            self.oracle.stepped_down[node] = false;
+        }
         if view.settings.pause {
             self.oracle.hands_off[node] = true;
             let job = decision.actions.iter().find_map(|action| match action {
                 Action::StartJob(kind) => Some(kind.name()),
                 _ => None,
             });
-            if let Some(job) = job.filter(|_| !self.operator_asked()) {
+            let asked = self.operator_asked() || self.oracle.stepped_down[node];
+            if let Some(job) = job.filter(|_| !asked) {
                 self.fail(format!("pause: {node} begins {job}: {}", decision.why));
             }
             return;

@@ -10,6 +10,7 @@ mod nofailover;
 mod one_primary;
 mod promotion;
 mod schedule;
+mod sync_names;
 mod timelines;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,8 @@ pub(crate) struct Oracle {
     pub(crate) begun: BTreeSet<String>,
     /// The cluster was paused, and this node's agent has not looked after it since.
     pub(crate) hands_off: [bool; NODES],
+    /// A switchover has stopped PostgreSQL of this node.
+    pub(crate) stepped_down: [bool; NODES],
     pub(crate) idle: Option<idle_cluster::Before>,
 }
 

@@ -111,5 +111,6 @@ impl World {
         if request.is_none_or(|request| request.scheduled_at.is_some()) {
             self.fail(format!("schedule: {node} steps down for {request:?}"));
         }
+        self.oracle.stepped_down[node] = true;
     }
 }

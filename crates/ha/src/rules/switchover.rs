@@ -147,7 +147,7 @@ fn begin(ctx: &Ctx<'_>, memory: &mut Memory, request: &Failover, revision: u64) 
         word: String::from(word),
         down_since: None,
     });
-    memory.rejoins = ctx.view.settings.pause;
+    memory.rejoins = true;
     let stop = JobKind::Stop {
         mode: StopMode::Fast,
         checkpoint_first: true,

@@ -70,6 +70,25 @@ fn a_running_primary_of_another_cluster_has_no_last_words() {
     assert_eq!(decide(&view, &memory).actions, [Action::Store(release)]);
 }
 
+/// `paused`: a switchover that was begun before the pause, and whose lock has gone meanwhile.
+#[test]
+fn a_pause_does_not_keep_down_what_a_switchover_stopped() {
+    let (view, memory) = parse("lock a failover a> | a* primary armed | b replica lsn 51");
+    let begun = decide(&view, &memory);
+    assert!(begun.memory.rejoins, "{}", begun.why);
+    let (down, _) = parse("lock - pause failover a> | a* crashed standby | b replica lsn 51");
+    let back = decide(&down, &begun.memory);
+    let starts = |action: &Action| action.name() == "StartStandby";
+    assert!(back.actions.iter().any(starts), "{}", back.why);
+    // It is primary again: nothing is left of it.
+    let (primary, _) = parse("lock a pause | a* primary | b replica");
+    let memory = Memory {
+        demotion: None,
+        ..begun.memory
+    };
+    assert!(!decide(&primary, &memory).memory.rejoins);
+}
+
 /// `paused`: a switchover takes PostgreSQL down and brings it back.
 #[test]
 fn a_switchover_in_a_pause_ends_with_a_standby() {
