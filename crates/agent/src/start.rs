@@ -14,7 +14,7 @@ use pgherd_dcs::{Picture, Store};
 use pgherd_instance::Instance;
 use pgherd_model::{PostgresState, Role, Settings};
 use pgherd_peer::{PeerOptions, Peers};
-use pgherd_wire::patroni::config::{Loaded, NodeConfig};
+use pgherd_wire::patroni::config::{Effective, Loaded, NodeConfig};
 use rustix::fs::Access;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -82,13 +82,7 @@ async fn body(source: Source, loaded: Loaded) -> Result<u8> {
     for warning in &first.warnings {
         tracing::warn!("{warning}");
     }
-    right_user(&node.postgresql.data_dir)?;
-    warn_of_pgpass(&node);
-    let server = settings::server(&node, &first.postgresql, None);
-    let instance = Instance::new(settings::postgres(&node, &first.postgresql), server)?;
-    instance
-        .check_programs(first.settings.use_pg_rewind)
-        .await?;
+    let instance = postgres(&node, &first).await?;
     let peers = Peers::new(&PeerOptions::new(&node.ctl, true, clock::now))?;
     // The port is taken before anything else, so that two agents of one file cannot both go on.
     let bound = rest::bind(&node.restapi, clock::now).await?;
@@ -142,6 +136,18 @@ async fn body(source: Source, loaded: Loaded) -> Result<u8> {
         events,
     });
     Ok(agent.run(received, publish).await)
+}
+
+/// The local PostgreSQL, if it can be run at all.
+async fn postgres(node: &NodeConfig, first: &Effective) -> Result<Instance> {
+    right_user(&node.postgresql.data_dir)?;
+    warn_of_pgpass(node);
+    let server = settings::server(node, &first.postgresql, None);
+    let instance = Instance::new(settings::postgres(node, &first.postgresql), server)?;
+    instance
+        .check_programs(first.settings.use_pg_rewind)
+        .await?;
+    Ok(instance)
 }
 
 /// PostgreSQL runs neither as root nor on another user's data: said here, before `initialize` is

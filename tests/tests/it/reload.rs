@@ -38,6 +38,23 @@ fn lines(node: &Node) -> usize {
     node.log().lines().count()
 }
 
+/// Waits until the member key and `GET /patroni` have these tags.
+async fn wait_tags(etcd: &Etcd, cluster: &TestCluster, node: &Node, wanted: &Value) {
+    let what = format!("tags of {} are published", node.name());
+    let key = format!("members/{}", node.name());
+    cluster
+        .wait_for(&what, secs(20), async || {
+            let member = stored(etcd, cluster, &key).await;
+            let tags = member.unwrap_or_default()["tags"].clone();
+            let shown = status(node).await?["tags"].clone();
+            match tags == *wanted && shown == *wanted {
+                true => Ok(()),
+                false => Err(format!("{tags} {shown}")),
+            }
+        })
+        .await;
+}
+
 /// What may not change by a reload: leader, its lease, PostgreSQL's start, timeline.
 async fn undisturbed(etcd: &Etcd, cluster: &TestCluster) -> Value {
     let leader = cluster.primary().await.unwrap();
@@ -88,18 +105,13 @@ async fn a_hangup_takes_over_what_has_changed() {
         assert_eq!(node.sql(rule).await.unwrap(), "1");
         let file = std::fs::read_to_string(node.data_dir().join("pg_ident.conf")).unwrap();
         assert!(file.ends_with("\nmap1 somebody postgres\n"), "{file}");
-        let what = format!("tags of {name} are published");
-        cluster
-            .wait_for(&what, secs(20), async || {
-                let member = stored(&etcd, &cluster, &format!("members/{name}")).await;
-                let tags = member.unwrap_or_default()["tags"].clone();
-                let shown = status(node).await?["tags"].clone();
-                match json!({"nosync": true, "own": "word"}) {
-                    wanted if tags == wanted && shown == wanted => Ok(()),
-                    _ => Err(format!("{tags} {shown}")),
-                }
-            })
-            .await;
+        wait_tags(
+            &etcd,
+            &cluster,
+            node,
+            &json!({"nosync": true, "own": "word"}),
+        )
+        .await;
     }
     // And back; unchanged files are a reload of PostgreSQL as well: what they name may be new.
     let loaded = "select pg_conf_load_time()::text";
@@ -130,25 +142,12 @@ async fn a_hangup_takes_over_what_has_changed() {
     assert_eq!(undisturbed(&etcd, &cluster).await, before);
 }
 
-/// Syntax, a wrong type, a certificate that is not there, a port that is taken: an error in the log,
-/// and nothing else. Then a file that is right again, with keys that wait for another start.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_broken_file_changes_nothing() {
-    if stand_in() {
-        return;
-    }
-    let etcd = Etcd::start(1).await;
-    let mut cluster = TestCluster::formed(&etcd, &of(1)).await;
-    let before = undisturbed(&etcd, &cluster).await;
-    let node = cluster.node("n1");
-    let good = std::fs::read_to_string(node.yaml()).unwrap();
-    let work_mem =
-        |text: &str| text.replace("shared_buffers:", "work_mem: 7MB\n    shared_buffers:");
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
+/// Node files with one mistake and one good change each, and what is said of the mistake.
+fn broken_files<'a>(node: &Node, good: &str, taken: &'a str) -> Vec<(String, Vec<&'a str>)> {
     let (host, port) = node.rest_address();
     let own = format!("listen: \"{host}:{port}\"");
-    let broken = [
+    let good = good.replace("shared_buffers:", "work_mem: 7MB\n    shared_buffers:");
+    vec![
         (format!("{good}\nscope: [\n"), vec!["node.yml:"]),
         (
             format!("{good}\ntags: text\n"),
@@ -164,12 +163,29 @@ async fn a_broken_file_changes_nothing() {
         ),
         (
             good.replace(&own, &format!("listen: \"{taken}\"")),
-            vec!["can not listen on", &taken],
+            vec!["can not listen on", taken],
         ),
-    ];
+    ]
+}
+
+/// Syntax, a wrong type, a certificate that is not there, a port that is taken: an error in the log,
+/// and nothing else. Then a file that is right again, with keys that wait for another start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_file_changes_nothing() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let mut cluster = TestCluster::formed(&etcd, &of(1)).await;
+    let before = undisturbed(&etcd, &cluster).await;
+    let node = cluster.node("n1");
+    let good = std::fs::read_to_string(node.yaml()).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let broken = broken_files(node, &good, &taken);
     for (text, words) in broken {
         assert_ne!(text, good, "{words:?}");
-        std::fs::write(node.yaml(), work_mem(&text)).unwrap();
+        std::fs::write(node.yaml(), text).unwrap();
         let skip = lines(node);
         node.signal_agent(Signal::HUP);
         let not = "the configuration was not reloaded, the one of before holds: ";

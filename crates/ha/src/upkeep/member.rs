@@ -109,15 +109,12 @@ pub(crate) fn describe(ctx: &Ctx<'_>, memory: &Memory) -> Member {
     member
 }
 
-/// From a failure to arm the guard until it is armed again; what lasts for moments is not told.
+/// From a failure to arm the guard until it is armed; what lasts for moments is not told.
 fn guard_missing(ctx: &Ctx<'_>) -> bool {
     let (settings, guard) = (&ctx.view.settings, &ctx.view.local.guard);
-    let wanted = settings.guard != GuardMode::Off
-        && !settings.pause
-        && matches!(ctx.lock, Lock::Mine { .. });
-    let own = ctx.cluster().and_then(|cluster| cluster.member(ctx.me()));
-    let told = own.is_some_and(|own| own.guard_missing);
-    wanted && guard.armed_for.is_none() && (guard.failed.is_some() || told)
+    let wanted = settings.guard != GuardMode::Off && !settings.pause;
+    let leads = matches!(ctx.lock, Lock::Mine { .. });
+    wanted && leads && guard.armed_for.is_none() && guard.failed.is_some()
 }
 
 fn state(ctx: &Ctx<'_>, memory: &Memory) -> PostgresState {
