@@ -141,14 +141,15 @@ fn the_password_of_a_key_reaches_every_program() {
         stop(&a).await;
         a.rewind(&source(&b), SOON).await.unwrap();
         follow(&a, &b).await;
-        let left: Vec<_> = std::fs::read_dir(&lab.home)
-            .unwrap()
-            .flatten()
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .filter(|name| name.ends_with("tmp"))
-            .collect();
-        assert_eq!(left, Vec::<String>::new());
+        assert_eq!(left_behind(&lab.home), Vec::<String>::new());
     });
+}
+
+/// Files that were made for one program only.
+fn left_behind(home: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(home).unwrap().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.ends_with("tmp")).collect()
 }
 
 /// The command line of a program that works below this directory.
