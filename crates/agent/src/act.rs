@@ -147,6 +147,18 @@ impl Agent {
                 tracing::info!("acquired the leader key");
                 Effect::Changed
             }
+            // A loop that repairs the key at once may not have seen it otherwise.
+            (
+                Op::PutConfig {
+                    expected: Some(_), ..
+                },
+                Ok(Answer::Done { .. }),
+            ) => {
+                tracing::warn!(
+                    "the key config in etcd is no JSON object, the settings of before hold: written back"
+                );
+                Effect::Changed
+            }
             (Op::ReleaseLeader { .. }, Ok(Answer::Done { .. })) => {
                 tracing::info!("Leader key released");
                 Effect::Changed
