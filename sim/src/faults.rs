@@ -4,6 +4,7 @@ use pgherd_model::{Span, Time};
 
 use crate::acts::Act;
 use crate::event::{ETCD, Event, NODES};
+use crate::rng::Rng;
 use crate::world::World;
 
 /// Number of kinds of faults that are drawn.
@@ -197,6 +198,20 @@ impl World {
             Some(_) => (Fault::Operator(Act::Configure), None),
             None => return None,
         })
+    }
+
+    /// `lease_ttl` was changed: now and then the link to etcd goes just when the lease of the new
+    /// life is granted, so that the lock stays under the one before. It has a generator of its own.
+    pub(crate) fn cut_after_grant(&mut self, node: usize) {
+        let mut rng = Rng::new(self.now.0);
+        if self.chaos.healed.is_some() || self.swarm.weights[CUT_OFF] == 0 || !rng.chance(400) {
+            return;
+        }
+        self.chaos.open += 1;
+        let (cut, end) = (rng.between(2, 12), rng.between(500, 30_000));
+        let link = |up| Event::Fault(Fault::Link(node, ETCD, up));
+        self.at(self.now + Span::from_millis(cut), link(false));
+        self.at(self.now + Span::from_millis(end), link(true));
     }
 
     /// Safety is promised with one of agent and guard dead or stopped, not both.

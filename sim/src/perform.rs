@@ -140,6 +140,18 @@ impl World {
         let (number, asked) = (self.number(), self.clock(node));
         let agent = &mut self.nodes[node].agent;
         if matches!(op, Op::AcquireLeader | Op::ReattachLeader { .. }) {
+            let held = agent.memory.held.map(|held| held.length / 5);
+            if let (Op::ReattachLeader { .. }, Some(limit)) = (&op, held) {
+                let (run, outcome) = (agent.run, None);
+                let given_up = Event::Performed {
+                    node,
+                    run,
+                    number,
+                    outcome,
+                };
+                self.at(self.now + limit, given_up);
+            }
+            let agent = &mut self.nodes[node].agent;
             agent.pending = Some((number, Pending::RenewFirst(op)));
             agent.for_order = false;
             if !agent.renewing.in_flight {

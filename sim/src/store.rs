@@ -142,6 +142,9 @@ impl World {
                     .get(&held)
                     .is_none_or(|it| it.granted == life);
                 if held == 0 || !fits {
+                    if !fits {
+                        self.cut_after_grant(node);
+                    }
                     let lease = self.etcd.grant(now, life);
                     self.expect(lease);
                     Reply::Lease(Some((lease, life)))
@@ -480,7 +483,11 @@ impl World {
     /// No request may keep the loop longer than the lease can bear.
     pub(crate) fn store_budget(&self, node: usize) -> Span {
         let settings = &self.nodes[node].settings;
-        let limit = settings.lease_ttl / 5;
+        let held = self.nodes[node].agent.memory.held;
+        let life = held.map_or(settings.lease_ttl, |held| {
+            settings.lease_ttl.min(held.length)
+        });
+        let limit = life / 5;
         let limit = limit.clamp(Span::from_millis(500), Span::from_secs(2));
         limit.min(settings.retry_timeout)
     }

@@ -119,7 +119,7 @@ impl Agent {
 
     async fn store(&mut self, op: Op) -> Effect {
         if matches!(op, Op::AcquireLeader | Op::ReattachLeader { .. })
-            && let Err(error) = self.renewal.renew_now().await
+            && let Err(error) = self.renewal.renew_now(self.patience(&op)).await
         {
             tracing::warn!("the lock cannot be taken: {error}");
             return Effect::Failed;
@@ -174,6 +174,16 @@ impl Agent {
         }
     }
 
+    /// How long a renewal may take that comes before this. A lock that is put under another lease
+    /// lives under the one before: the loop must see its deadlines.
+    fn patience(&self, op: &Op) -> Span {
+        let life = self.effective.settings.lease_ttl;
+        match (op, self.held) {
+            (Op::ReattachLeader { .. }, Some(held)) => (held.length / 5).min(life),
+            _ => life,
+        }
+    }
+
     /// No request may keep the loop longer than the lease can bear, and one that can wait for the
     /// next look even less.
     fn store_deadline(&self, op: &Op) -> Time {
@@ -183,7 +193,10 @@ impl Agent {
             Op::PutMember(_) | Op::PutStatus { .. } | Op::LookAtLease { .. }
         );
         let longest = Span::from_millis(if patient { 2000 } else { 500 });
-        let limit = (settings.lease_ttl / 5).clamp(Span::from_millis(400), longest);
+        let life = self.held.map_or(settings.lease_ttl, |held| {
+            settings.lease_ttl.min(held.length)
+        });
+        let limit = (life / 5).clamp(Span::from_millis(400), longest);
         clock::now() + limit.min(settings.retry_timeout)
     }
 

@@ -47,6 +47,8 @@ pub(crate) struct Agent {
     pub(crate) store: Store,
     pub(crate) picture: watch::Receiver<Picture>,
     pub(crate) renewal: Renewal,
+    /// The lease that the own lock lives under, as of the last decision.
+    pub(crate) held: Option<LeaseFact>,
     pub(crate) instance: Instance,
     pub(crate) peers: Peers,
     pub(crate) guarding: Guarding,
@@ -116,6 +118,7 @@ impl Agent {
             config_revision: None,
             picture: store.picture(),
             renewal,
+            held: None,
             peers,
             guarding: Guarding::new(instance.clone(), node.log.json, events.clone()),
             jobs: Jobs::new(instance.clone(), events.clone()),
@@ -374,6 +377,7 @@ impl Agent {
     /// Renewal, licence, guard and probes follow the decision.
     async fn look_after(&mut self, view: &View, decision: &Decision) {
         self.renewal.keep(decision.keep_lease);
+        self.held = decision.memory.held;
         let leader = view.cluster().and_then(|cluster| cluster.leader.as_ref());
         let own = leader.filter(|leader| leader.name == view.me);
         self.renewal.attached(own.map_or(0, |leader| leader.lease));

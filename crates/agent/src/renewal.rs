@@ -129,12 +129,11 @@ impl Renewal {
     /// Renews (or grants) now: before the lock is taken.
     ///
     /// # Errors
-    /// No confirmation came within L/5 per endpoint and L/2 in all.
-    pub(crate) async fn renew_now(&self) -> Result<LeaseFact, String> {
+    /// No confirmation came within L/5 per endpoint, L/2 in all, and this limit.
+    pub(crate) async fn renew_now(&self, limit: Span) -> Result<LeaseFact, String> {
         let gone = || "the renewal thread has ended".to_owned();
         let (answer, receiver) = oneshot::channel();
         self.requests.send(answer).map_err(|_| gone())?;
-        let limit = lock(&self.shared.settings).lease_ttl;
         match tokio::time::timeout(limit, receiver).await {
             Ok(answer) => answer.map_err(|_| gone())?,
             Err(_) => Err("no renewal was confirmed".to_owned()),
@@ -191,6 +190,10 @@ impl Worker {
     }
 
     async fn answer(&mut self, answer: Request) {
+        if answer.is_closed() {
+            // Nobody waits for it any more.
+            return;
+        }
         let budget = lock(&self.shared.settings).lease_ttl / 2;
         answer.send(self.renew(budget).await).ok();
     }
