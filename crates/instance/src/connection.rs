@@ -6,6 +6,7 @@ use crate::{Credentials, Error, Instance, Result, process, tls};
 use pgherd_model::{Timeline, WalPositions};
 use std::path::Path;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio_postgres::config::{ChannelBinding, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
@@ -39,7 +40,50 @@ pub(crate) struct Connections {
 
 /// One connection, made when it is needed.
 #[derive(Debug, Default)]
-pub(crate) struct Slot(tokio::sync::Mutex<Option<Connection>>);
+pub(crate) struct Slot(tokio::sync::Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    connection: Option<Connection>,
+    connecting: Option<Connecting>,
+}
+
+/// A login under way. It goes on when a look is given up: on a machine so busy that a login takes
+/// longer than a look may, no look would ever have an answer otherwise.
+#[derive(Debug)]
+struct Connecting {
+    /// Postmaster it is meant for.
+    pid: Option<u32>,
+    task: JoinHandle<Result<Connection>>,
+}
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Kept {
+    /// The connection to the postmaster `pid`: the login that is under way, or a new one.
+    async fn connect(&mut self, instance: &Instance, pid: Option<u32>) -> Result<Connection> {
+        if self.connecting.as_ref().is_some_and(|now| now.pid != pid) {
+            self.connecting = None;
+        }
+        let connecting = self.connecting.get_or_insert_with(|| {
+            let instance = instance.clone();
+            let task = tokio::spawn(async move { local(&instance, CONNECT_TIMEOUT).await });
+            Connecting { pid, task }
+        });
+        let made = (&mut connecting.task).await;
+        self.connecting = None;
+        made.unwrap_or_else(|ended| {
+            Err(Error::Unexpected {
+                what: "connecting to PostgreSQL",
+                reason: ended.to_string(),
+            })
+        })
+    }
+}
 
 /// A live connection and its place for errors.
 #[derive(Debug)]
@@ -289,30 +333,31 @@ impl Slot {
             let mut kept = self.0.lock().await;
             let now = process::handle(instance).await.map(|handle| handle.pid);
             if kept
+                .connection
                 .as_ref()
                 .is_some_and(|c| Some(c.pid) != now || c.client.is_closed())
             {
-                *kept = None;
+                kept.connection = None;
             }
-            let fresh = kept.is_none();
+            let fresh = kept.connection.is_none();
             // Taken out: a query that is given up half-way must not leave its answer to the next.
-            let connection = match kept.take() {
+            let connection = match kept.connection.take() {
                 Some(connection) => connection,
-                None => local(instance, limit).await?,
+                None => kept.connect(instance, now).await?,
             };
             let answer = connection.run(what, sql, limit).await;
             match &answer {
                 Err(e) if !fresh && is_lost(e) => {
-                    let connection = local(instance, limit).await?;
+                    let connection = kept.connect(instance, now).await?;
                     let answer = connection.run(what, sql, limit).await;
                     if answer.is_ok() {
-                        *kept = Some(connection);
+                        kept.connection = Some(connection);
                     }
                     return answer;
                 }
                 Err(Error::Timeout { .. }) => {}
                 Err(e) if is_lost(e) => {}
-                _ => *kept = Some(connection),
+                _ => kept.connection = Some(connection),
             }
             answer
         };
