@@ -51,6 +51,7 @@ pub(crate) fn build_pgherd(release: bool) -> Result<PathBuf> {
 
 /// `bench ha [arguments]`.
 pub(crate) fn bench(consent: Consent, rest: &[OsString]) -> Result<()> {
+    let (consent, rest) = with_late_consent(consent, rest);
     let Some((what, arguments)) = rest.split_first() else {
         bail!("say which benchmark: `cargo xtask bench ha`");
     };
@@ -77,6 +78,14 @@ pub(crate) fn bench(consent: Consent, rest: &[OsString]) -> Result<()> {
         setup::offer_patroni(&mut command)?;
     }
     run::shown(&mut command)
+}
+
+/// `--yes` counts wherever it stands: behind the benchmark's name it is not the benchmark's.
+fn with_late_consent(consent: Consent, rest: &[OsString]) -> (Consent, Vec<OsString>) {
+    let is_yes = |word: &&OsString| **word == *"--yes" || **word == *"-y";
+    let yes = consent.yes || rest.iter().any(|word| is_yes(&word));
+    let rest = rest.iter().filter(|word| !is_yes(word)).cloned().collect();
+    (Consent { yes }, rest)
 }
 
 /// The soak of the benchmark, short and with the programs of the tests: full load of cores and disk,
@@ -259,5 +268,15 @@ mod tests {
         assert!(!measured("--systems pgherd,hand"));
         assert!(!measured("--systems=pgherd"));
         assert!(!measured("--patroni /opt/bin/patroni"));
+    }
+
+    #[test]
+    fn consent_counts_behind_the_benchmark_too() {
+        let words: Vec<OsString> = ["ha", "--runs", "3", "--yes"].map(Into::into).to_vec();
+        let (consent, rest) = with_late_consent(Consent { yes: false }, &words);
+        assert!(consent.yes);
+        assert_eq!(rest, words[..3]);
+        let (consent, rest) = with_late_consent(Consent { yes: false }, &words[..3]);
+        assert!(!consent.yes && rest == words[..3]);
     }
 }
