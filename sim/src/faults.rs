@@ -1,6 +1,6 @@
 //! What goes wrong, when, and how it is healed.
 
-use pgherd_model::{Span, Time};
+use pgherd_model::{Span, SynchronousMode, Time};
 
 use crate::acts::Act;
 use crate::event::{ETCD, Event, NODES};
@@ -100,19 +100,31 @@ impl World {
         self.after(wait, Event::Chaos);
     }
 
-    /// Once, and for good: a node that stays a standby from then on, and nobody else waits for it.
+    /// Once, and for good: that node is a standby from then on, and nobody waits for it.
     fn break_guard(&mut self) {
         if !self.swarm.breaks_guard {
             return;
         }
         let picture = self.etcd.picture();
-        let leader = picture.leader_name().and_then(|name| self.node_of(name));
-        let standby = |node: &usize| self.nodes[*node].pg.in_recovery && leader != Some(*node);
-        if let Some(node) = (0..NODES).find(standby).filter(|_| leader.is_some()) {
+        let Some(leader) = picture.leader_name().and_then(|name| self.node_of(name)) else {
+            return;
+        };
+        // A primary goes for want of a guard only where any other node may follow it.
+        let standby = |node: &usize| *node != leader && self.nodes[*node].pg.in_recovery;
+        let anybody = self.swarm.nofailover.is_none()
+            && self.swarm.settings.synchronous_mode == SynchronousMode::Off
+            && (0..NODES).filter(standby).count() == NODES - 1;
+        let first = (0..NODES).find(standby);
+        let primary = anybody && self.rng.chance(500) && self.reserve(leader, 0);
+        let node = if primary { Some(leader) } else { first };
+        if let Some(node) = node {
             self.say(|| format!("{node} no guard can be armed any more"));
             self.swarm.breaks_guard = false;
             self.nodes[node].guard_broken = true;
             self.happened(BROKEN);
+            if node == leader {
+                self.kill_guard(node);
+            }
         }
     }
 

@@ -33,7 +33,7 @@ mod faults_of {
     //! Names that a run must have seen.
 
     /// The ladder's rules, first to last.
-    pub const RULES: [&str; 15] = [
+    pub const RULES: [&str; 16] = [
         "paused",
         "fence",
         "given_up",
@@ -43,6 +43,7 @@ mod faults_of {
         "bootstrap",
         "identity",
         "hang",
+        "unguarded",
         "switchover",
         "restart",
         "lock_held",

@@ -114,13 +114,13 @@ pub struct Former {
 pub struct Demotion {
     /// When it began.
     pub since: Time,
-    /// Revision of the request that it serves.
-    pub request: u64,
+    /// Revision of the request that it serves; `None`: nobody asked for it.
+    pub request: Option<u64>,
     /// To whom; `None`: whoever is best.
     pub candidate: Option<MemberName>,
     /// A manual failover: it may go to a member that is not synchronous.
     pub manual: bool,
-    /// `switchover` or `manual failover`.
+    /// `switchover`, `manual failover` or `no guard`.
     pub word: String,
     /// When the last process was found gone.
     pub down_since: Option<Time>,

@@ -15,6 +15,7 @@ mod rewind;
 mod shutdown;
 mod starting;
 mod switchover;
+mod unguarded;
 
 use crate::ctx::{Ctx, Verdict};
 use crate::memory::Memory;
@@ -32,6 +33,7 @@ pub(crate) const LADDER: &[(&str, Rule)] = &[
     ("bootstrap", bootstrap::rule),
     ("identity", identity::rule),
     ("hang", hang::rule),
+    ("unguarded", unguarded::rule),
     ("switchover", switchover::rule),
     ("restart", restart::rule),
     ("lock_held", lock_held::rule),

@@ -1,7 +1,7 @@
 //! Once everything is healed the cluster must be whole again within a bound: one primary with the
 //! lock, two standbys that stream from it.
 
-use pgherd_model::Span;
+use pgherd_model::{GuardMode, Span};
 
 use crate::event::NODES;
 use crate::world::World;
@@ -49,6 +49,10 @@ impl World {
                 "the leader {leader} is no primary{}",
                 self.why(leader)
             ));
+        }
+        let it = &self.nodes[leader];
+        if it.guard_broken && it.settings.guard == GuardMode::Required {
+            return Some(format!("the leader {leader} has no guard"));
         }
         for node in (0..NODES).filter(|node| *node != leader) {
             let pg = &self.nodes[node].pg;

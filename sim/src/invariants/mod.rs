@@ -44,7 +44,7 @@ pub(crate) struct Oracle {
     pub(crate) begun: BTreeSet<String>,
     /// The cluster was paused, and this node's agent has not looked after it since.
     pub(crate) hands_off: [bool; NODES],
-    /// A switchover has stopped PostgreSQL of this node.
+    /// A switchover, or the want of a guard, has stopped PostgreSQL of this node in order.
     pub(crate) stepped_down: [bool; NODES],
     pub(crate) idle: Option<idle_cluster::Before>,
 }

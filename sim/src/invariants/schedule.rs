@@ -2,7 +2,7 @@
 //! before, not long after, once at most. Nobody else touches it.
 
 use pgherd_ha::{Action, Decision, JobKind, View};
-use pgherd_model::{Cluster, Failover, Op, Schedule, Span, Stored};
+use pgherd_model::{Cluster, Failover, GuardMode, Op, Schedule, Span, Stored};
 
 use crate::world::World;
 
@@ -93,7 +93,8 @@ impl World {
         self.happened("schedule dropped");
     }
 
-    /// A leader steps down for a request that counts now, and for no other.
+    /// A leader steps down for a request that counts now, or because its required guard cannot be
+    /// armed, and for nothing else.
     pub(crate) fn check_demotion(&mut self, node: usize, view: &View, decision: &Decision) {
         let stops = decision.actions.iter().any(|action| {
             matches!(
@@ -104,13 +105,22 @@ impl World {
                 })
             )
         });
-        if decision.why.rule != "switchover" || !stops {
+        if !stops {
+            return;
+        }
+        self.oracle.stepped_down[node] = true;
+        if decision.why.rule == "unguarded" {
+            let required = view.settings.guard == GuardMode::Required;
+            if !required || view.local.guard.failed.is_none() {
+                self.fail(format!(
+                    "guard: {node} steps down, and its guard is no reason"
+                ));
+            }
             return;
         }
         let request = view.fresh().and_then(Cluster::failover_request);
         if request.is_none_or(|request| request.scheduled_at.is_some()) {
             self.fail(format!("schedule: {node} steps down for {request:?}"));
         }
-        self.oracle.stepped_down[node] = true;
     }
 }

@@ -1,7 +1,10 @@
-//! The guard where it cannot start: who is promoted, and where a missing protection is shown.
+//! The guard where it cannot start: who is promoted, who steps down, and where a missing protection is
+//! shown.
 
 use crate::common::{oracle, secs, stand_in, start_time, status, stays, text, three};
-use pgherd_tests::{ClusterOptions, Etcd, Kind, Node, Signal, TestCluster, binary, json};
+use pgherd_tests::{
+    ClusterOptions, Etcd, Kind, Node, Signal, TestCluster, Writer, binary, json, watcher,
+};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
@@ -127,4 +130,51 @@ async fn without_a_required_guard_nobody_is_promoted() {
     executable(&program, true);
     assert_eq!(cluster.wait_new_primary("n3", secs(60)).await.name(), "n2");
     assert!(bare.guard_pid().is_some());
+}
+
+/// `pgherd.guard: required`: a primary that loses its guard, and gets no other, hands over in order: no
+/// acknowledged row is missing, it follows as a standby, and it may be primary again with a guard.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_loses_its_required_guard_steps_down() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let options = three().dcs(json!({"pgherd": {"guard": "required"}}));
+    let (cluster, program) = with_own_program(&etcd, options, "n1");
+    cluster.node("n1").start();
+    cluster.wait_streaming(0, secs(60)).await;
+    cluster.node("n2").start();
+    cluster.node("n3").start();
+    let bare = cluster.wait_whole(secs(60)).await;
+    assert_eq!(bare.name(), "n1");
+    let writer = Writer::start(cluster.targets()).await;
+    writer.wait_acks(200, secs(30)).await;
+    lose_guard(&cluster, bare, &program).await;
+    writer.wait_moved("n1", secs(30)).await;
+    writer.wait_acks(200, secs(30)).await;
+    let new = cluster.wait_whole(secs(60)).await;
+    assert_ne!(new.name(), "n1");
+    let said = "the guard is required and cannot be armed any more: demoting myself";
+    assert!(bare.log().contains(said), "{}", bare.log_tail(20));
+    let report = writer.stop();
+    assert_eq!(report.missing(&new.target()).await.unwrap(), Vec::new());
+    assert_eq!(watcher::violations(&report.acks), Vec::<String>::new());
+    assert_eq!(status(bare).await.unwrap()["watchdog_failed"], true);
+    executable(&program, true);
+    cluster
+        .wait_for(
+            "n1 can be guarded again",
+            secs(30),
+            async || match status(bare).await?.get("watchdog_failed") {
+                None => Ok(()),
+                some => Err(format!("{some:?}")),
+            },
+        )
+        .await;
+    cluster.ctl(&["switchover", "--candidate", "n1", "--force"]);
+    assert_eq!(
+        cluster.wait_new_primary(new.name(), secs(30)).await.name(),
+        "n1"
+    );
 }

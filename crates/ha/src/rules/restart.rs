@@ -8,6 +8,7 @@ use pgherd_model::{ControlFile, ControlState, CrashHandover, Span};
 use crate::ctx::{Ctx, Verdict};
 use crate::decision::{Action, JobKind, StartAs};
 use crate::memory::Memory;
+use crate::upkeep::guard;
 use crate::view::Outcome;
 use crate::{race, rules::hang};
 
@@ -33,6 +34,10 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     };
     memory.crashed_at.get_or_insert(now);
     let standby = !was_primary(&control) || ctx.view.local.standby_signal;
+    if !standby && guard::is_unusable(ctx) && !ctx.view.settings.pause {
+        let reason = "released the lock: the guard is required and cannot be armed";
+        return hand_over(ctx, memory, term, reason.into()).error();
+    }
     if memory.start.failures > 0 || (!standby && wants_handover(ctx)) {
         let since = memory.crashed_at.unwrap_or(now);
         let questions = race::questions(ctx, memory, since);

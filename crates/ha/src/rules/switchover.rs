@@ -14,6 +14,7 @@ use crate::memory::{Demotion, Memory};
 use crate::race;
 use crate::rules::hang;
 use crate::schedule::{self, When};
+use crate::upkeep::guard;
 use crate::upkeep::request::clean;
 
 /// While the lock is held for it, the candidate is asked this often.
@@ -139,23 +140,26 @@ fn begin(ctx: &Ctx<'_>, memory: &mut Memory, request: &Failover, revision: u64) 
         let reason = format!("{word}: no healthy members found, the request is dropped");
         return Verdict::act(vec![clean(revision)], reason);
     }
-    memory.demotion = Some(Demotion {
+    let demotion = Demotion {
         since: ctx.now(),
-        request: revision,
+        request: Some(revision),
         candidate: request.member.clone(),
         manual: request.leader.is_none(),
         word: String::from(word),
         down_since: None,
-    });
+    };
+    demote(memory, demotion, format!("{word}: demoting myself"))
+}
+
+/// Begins a demotion in order: PostgreSQL is stopped, whoever then has all WAL gets the lock.
+pub(crate) fn demote(memory: &mut Memory, demotion: Demotion, reason: String) -> Verdict {
+    memory.demotion = Some(demotion);
     memory.rejoins = true;
     let stop = JobKind::Stop {
         mode: StopMode::Fast,
         checkpoint_first: true,
     };
-    Verdict::only(
-        vec![Action::StartJob(stop)],
-        format!("{word}: demoting myself"),
-    )
+    Verdict::only(vec![Action::StartJob(stop)], reason)
 }
 
 /// Candidates whose last answer is too old, or older than the request.
@@ -203,7 +207,7 @@ fn go_on(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, mut demotion: Demotion) 
     let Some(control) = shut_down else {
         return match down {
             // Killed half-way: where the WAL ends is not known, so nobody can be said to have it.
-            true => take_back(ctx, memory, &demotion),
+            true => take_back(ctx, memory, term, &demotion),
             false => stopping(ctx, &word),
         };
     };
@@ -216,13 +220,16 @@ fn go_on(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, mut demotion: Demotion) 
         scheduled_at: None,
     };
     match possible(ctx, &request, Lsn(control.checkpoint.0 + 1)).cloned() {
-        Some(name) if down => hand_over(ctx, memory, term, &name, &word),
+        Some(name) if down => {
+            let reason = format!("{word}: {name} has all WAL, Leader key released");
+            hand_over(ctx, memory, term, reason)
+        }
         // Only senders to other standbys are left, and they may wait for one that hangs.
         Some(name) => kill(
             ctx,
             format!("{word}: {name} has all WAL, ending what is left"),
         ),
-        None if down && now.since(since) >= PATIENCE => take_back(ctx, memory, &demotion),
+        None if down && now.since(since) >= PATIENCE => take_back(ctx, memory, term, &demotion),
         None if now.since(since) >= PATIENCE => kill(
             ctx,
             format!("{word}: nobody received all WAL, ending what is left"),
@@ -258,21 +265,14 @@ fn kill(ctx: &Ctx<'_>, reason: String) -> Verdict {
     Verdict::only(actions, reason)
 }
 
-/// PostgreSQL is down and the candidate has all of its WAL.
-fn hand_over(
-    ctx: &Ctx<'_>,
-    memory: &mut Memory,
-    term: u64,
-    name: &MemberName,
-    word: &str,
-) -> Verdict {
+/// PostgreSQL is down: somebody else goes on.
+fn hand_over(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, reason: String) -> Verdict {
     memory.demotion = None;
     memory.was_primary = false;
     memory.demoted = true;
     memory.rest_until = Some(ctx.now() + REST);
     memory.stand_back_until = Some(ctx.now() + STAND_BACK);
     let release = ctx.release(term, memory);
-    let reason = format!("{word}: {name} has all WAL, Leader key released");
     Verdict::only(vec![release], reason)
 }
 
@@ -305,15 +305,23 @@ fn ask(ctx: &Ctx<'_>, memory: &Memory, demotion: &Demotion, since: Time) -> Verd
     Verdict::only(actions, reason).wake(now + ASK_AGAIN)
 }
 
-/// Nobody has all WAL: a switchover must not lose rows, so this node goes on as primary.
-fn take_back(ctx: &Ctx<'_>, memory: &mut Memory, demotion: &Demotion) -> Verdict {
+/// Nobody has all WAL: a switchover must not lose rows, so this node goes on as primary, unless it
+/// may not be one.
+fn take_back(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, demotion: &Demotion) -> Verdict {
+    if guard::is_unusable(ctx) {
+        let word = &demotion.word;
+        let reason = format!(
+            "{word}: nobody received all WAL, and no primary may run here without guard; Leader key released"
+        );
+        return hand_over(ctx, memory, term, reason).error();
+    }
     memory.demotion = None;
-    memory.refused_request = Some(demotion.request);
+    memory.refused_request = demotion.request.or(memory.refused_request);
     let mut actions = vec![];
     // What was asked for meanwhile is another request.
     let stored = ctx.view.fresh().and_then(|it| it.failover.as_ref());
-    if stored.is_some_and(|stored| stored.revision == demotion.request) {
-        actions.push(clean(demotion.request));
+    if let Some(stored) = stored.filter(|stored| Some(stored.revision) == demotion.request) {
+        actions.push(clean(stored.revision));
     }
     actions.push(Action::StartJob(JobKind::Start(StartAs::Primary)));
     let word = &demotion.word;

@@ -1,7 +1,67 @@
 //! The leader, and whoever still thinks so: `paused`, `fence`, `shutdown`, `starting`, `hang`,
-//! `switchover`, `restart`, `lock_held`.
+//! `unguarded`, `switchover`, `restart`, `lock_held`.
 
-use super::check_all;
+use super::{check_all, decide, parse};
+use pgherd_model::{Span, Time};
+
+/// `unguarded`.
+#[test]
+fn without_its_required_guard_a_primary_gives_up_its_place() {
+    check_all(
+        r"
+        lock a guard_required | a* primary guardfailed 1s | b replica
+        => StopFast, because unguarded: the guard is required and cannot be armed any more: demoting myself
+
+        # Before arming has been tried once there is nothing to judge.
+        lock a guard_required | a* primary | b replica
+        => ArmGuard, because lock_held: no action. I am (a), the leader with the lock
+
+        lock a | a* primary guardfailed 1s | b replica
+        => nothing, because lock_held: no action. I am (a), the leader with the lock
+
+        lock a guard_required pause | a* primary guardfailed 1s | b replica
+        => nothing, because paused: PAUSE: no action. I am (a), the leader with the lock
+
+        # Nor is it started again without.
+        lock a guard_required | a* crashed guardfailed 1s | b replica
+        => ReleaseLeader, because restart: released the lock: the guard is required and cannot be armed
+        ",
+    );
+}
+
+/// `unguarded`, over several looks: whoever has all WAL gets the lock at once; where nobody does, it is
+/// released after a while, but no primary is started without guard.
+#[test]
+fn whoever_goes_for_want_of_a_guard_hands_over_in_order() {
+    let (view, memory) = parse("lock a guard_required | a* primary guardfailed 1s | b replica");
+    let begun = decide(&view, &memory);
+    let (mut down, _) =
+        parse("lock a guard_required | a* down lsn 50 guardfailed 1s | b replica lsn 51");
+    let given = decide(&down, &begun.memory);
+    let reason = "no guard: b has all WAL, Leader key released";
+    assert_eq!(given.why.reason, reason);
+    assert_eq!(given.memory.demotion, None);
+    for fact in down.peers.values_mut() {
+        fact.answer.as_mut().unwrap().received.0 = 40;
+    }
+    let waiting = decide(&down, &begun.memory);
+    assert_eq!(
+        waiting.why.reason,
+        "no guard: asking whether all WAL has arrived"
+    );
+    let after = |time: Time| time + Span::from_secs(5);
+    down.now = after(down.now);
+    if let Some(lease) = &mut down.lease {
+        lease.sent = after(lease.sent);
+    }
+    down.peers
+        .values_mut()
+        .for_each(|fact| fact.asked = after(fact.asked));
+    down.local.guard.failed = Some(down.now);
+    let released = decide(&down, &waiting.memory);
+    let orders: alloc::vec::Vec<_> = released.actions.iter().map(crate::Action::name).collect();
+    assert_eq!(orders, ["ReleaseLeader"], "{}", released.why);
+}
 
 /// `lock_held`.
 #[test]

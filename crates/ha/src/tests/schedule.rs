@@ -203,7 +203,7 @@ fn a_schedule_made_during_a_switchover_outlives_it() {
     let (view, mut memory) = parse(text);
     let demotion = |request| Demotion {
         since: view.now,
-        request,
+        request: Some(request),
         candidate: Some("b".into()),
         manual: false,
         word: "switchover".into(),

@@ -1,0 +1,34 @@
+//! A primary whose guard is required and cannot be armed any more gives up its place (architecture,
+//! Safety 3), in order: the lock is renewed by an agent that lives, so there is time for a switchover.
+
+use alloc::string::String;
+
+use crate::ctx::{Ctx, Lock, Verdict};
+use crate::memory::{Demotion, Memory};
+use crate::rules::switchover;
+use crate::upkeep::guard;
+
+pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
+    if !guard::is_unusable(ctx) {
+        return Verdict::pass("the guard is not required, or nothing is wrong with it");
+    }
+    if ctx.view.settings.pause {
+        return Verdict::pass("the cluster is paused");
+    }
+    if memory.demotion.is_some() {
+        return Verdict::pass("a demotion is under way");
+    }
+    if !matches!(ctx.lock, Lock::Mine { .. }) || !ctx.view.is_primary() {
+        return Verdict::pass("PostgreSQL is not primary");
+    }
+    let demotion = Demotion {
+        since: ctx.now(),
+        request: None,
+        candidate: None,
+        manual: false,
+        word: String::from("no guard"),
+        down_since: None,
+    };
+    let reason = "the guard is required and cannot be armed any more: demoting myself";
+    switchover::demote(memory, demotion, reason.into()).error()
+}
