@@ -6,7 +6,7 @@ use crate::ctx::{Ctx, Lock, Order, Verdict};
 use crate::decision::{Decision, JobKind, Rung, Severity, Why};
 use crate::memory::Memory;
 use crate::view::{LeaseFact, View};
-use crate::{race, rules, upkeep};
+use crate::{race, rules, schedule, upkeep};
 use pgherd_model::Time;
 
 /// What this node does now. Pure: the same view and memory give the same decision.
@@ -29,6 +29,9 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
                 sooner(&mut wake_at, at, name);
             }
         }
+    }
+    if let Some(at) = schedule::restart_due(&ctx, &memory) {
+        sooner(&mut wake_at, at, "scheduled restart");
     }
     if let Some(deadlines) = ctx.deadlines.filter(|_| memory.term.is_some()) {
         let next = [

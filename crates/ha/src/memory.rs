@@ -90,6 +90,38 @@ pub struct Memory {
     pub sync_from: Option<Lsn>,
     /// PostgreSQL was taken down by a switchover: it comes back as a standby, also in a pause.
     pub rejoins: bool,
+    /// People's orders up to this number were begun or dropped.
+    pub dealt_with: u64,
+    /// A restart under way.
+    pub restart: Option<Restarting>,
+    /// Number of the last restart that came to its end, and whether PostgreSQL runs again.
+    pub restarted: Option<(u64, bool)>,
+    /// The data are being copied anew because somebody asked for it.
+    pub reinitialize: Option<Reinitializing>,
+}
+
+/// A restart of PostgreSQL that somebody asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restarting {
+    /// Number of the order.
+    pub number: u64,
+    /// When it began.
+    pub since: Time,
+    /// How long the start may take; `None`: `primary_start_timeout`.
+    pub timeout: Option<Span>,
+    /// The stop was ordered; before that the node steps out of synchronous duty.
+    pub stopping: bool,
+    /// PostgreSQL was seen down.
+    pub down: bool,
+}
+
+/// A new copy of the data that somebody asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reinitializing {
+    /// Copied from the leader, whoever is tagged `clonefrom`.
+    pub from_leader: bool,
+    /// The old data were seen gone.
+    pub removed: bool,
 }
 
 /// The last other holder of the lock.

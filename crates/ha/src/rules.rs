@@ -10,7 +10,9 @@ mod identity;
 mod lock_free;
 mod lock_held;
 mod paused;
+mod reinitialize;
 mod restart;
+pub(crate) mod restart_order;
 mod rewind;
 mod shutdown;
 mod starting;
@@ -29,12 +31,14 @@ pub(crate) const LADDER: &[(&str, Rule)] = &[
     ("given_up", given_up::rule),
     ("detached", detached::rule),
     ("shutdown", shutdown::rule),
+    ("reinitialize", reinitialize::rule),
     ("starting", starting::rule),
     ("bootstrap", bootstrap::rule),
     ("identity", identity::rule),
     ("hang", hang::rule),
     ("unguarded", unguarded::rule),
     ("switchover", switchover::rule),
+    ("restart_order", restart_order::rule),
     ("restart", restart::rule),
     ("lock_held", lock_held::rule),
     ("lock_free", lock_free::rule),

@@ -36,6 +36,16 @@ pub(crate) fn when(ctx: &Ctx<'_>, schedule: &Schedule) -> When {
     }
 }
 
+/// When a scheduled restart that has not begun is due.
+pub(crate) fn restart_due(ctx: &Ctx<'_>, memory: &Memory) -> Option<Time> {
+    let order = ctx.view.orders.scheduled_restart.as_ref()?;
+    let scheduled = order.scheduled.as_ref()?;
+    match when(ctx, &scheduled.schedule) {
+        When::NotBefore(at) if order.number > memory.dealt_with => Some(at),
+        _ => None,
+    }
+}
+
 /// The request that counts while nobody holds the lock. A leader of ours strikes the time out
 /// before it stops. A genuine Patroni leaves it there: then it counts if the leader released the
 /// lock by itself at about that time.

@@ -7,6 +7,7 @@
 mod duties;
 mod leader;
 mod lock;
+mod orders;
 mod pause;
 mod race;
 mod rejoin;
@@ -190,6 +191,7 @@ fn parse(text: &str) -> (View, Memory) {
             shutdown: me.has("shutdown"),
             bootstrap_claim: me.has("claimed").then_some(3),
             bootstrapped: me.has("bootstrapped").then_some(SystemId(1)),
+            ..orders::of(me)
         },
     };
     if mine {
@@ -423,6 +425,7 @@ fn member(node: &Said) -> Member {
         guard_missing: false,
         pending_restart: false,
         pending_restart_reason: Vec::new(),
+        leaves_sync: false,
         scheduled_restart: None,
         pause: false,
         lease: 0,

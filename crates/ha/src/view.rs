@@ -5,7 +5,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use pgherd_model::{
     Cluster, ControlFile, DataDir, HistoryLine, LeaseSight, Look, Lsn, MemberName, PeerStatus,
-    Postmaster, Settings, Span, SystemId, Tags, Time, Timeline, Version, WallTime,
+    Postmaster, ReinitializeOrder, RestartOrder, Settings, Span, SystemId, Tags, Time, Timeline,
+    Version, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -202,6 +203,12 @@ pub struct Orders {
     pub bootstrap_claim: Option<u64>,
     /// System identifier that the bootstrap has produced and that is not published yet.
     pub bootstrapped: Option<SystemId>,
+    /// A restart of PostgreSQL that is due now.
+    pub restart: Option<RestartOrder>,
+    /// One that has a time.
+    pub scheduled_restart: Option<RestartOrder>,
+    /// A new copy of the data.
+    pub reinitialize: Option<ReinitializeOrder>,
 }
 
 impl View {

@@ -159,6 +159,9 @@ pub struct Member {
     pub pending_restart: bool,
     /// `pending_restart_reason`, by name: (value in force, new value).
     pub pending_restart_reason: Vec<(String, String, String)>,
+    /// It is about to restart and asks to be let out of synchronous duty first: it publishes
+    /// `nosync: true, sync_priority: 0`. Found as tags, not as a field.
+    pub leaves_sync: bool,
     /// `scheduled_restart` as JSON text.
     pub scheduled_restart: Option<String>,
     /// `pause`: this node has noticed the pause.

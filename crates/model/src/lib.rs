@@ -9,6 +9,7 @@ mod local;
 mod lsn;
 mod memory;
 mod names;
+mod order;
 mod peer;
 mod secret;
 mod settings;
@@ -28,6 +29,7 @@ pub use local::{
 pub use lsn::{Lsn, SystemId, Timeline};
 pub use memory::SharedMemory;
 pub use names::{MemberName, PostgresState, Role, slot_name};
+pub use order::{ReinitializeOrder, RestartCondition, RestartOrder, ScheduledRestart};
 pub use peer::PeerStatus;
 pub use secret::Secret;
 pub use settings::{CrashHandover, GuardMode, Settings, SynchronousMode};

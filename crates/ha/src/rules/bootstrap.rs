@@ -144,7 +144,8 @@ fn copy(ctx: &Ctx<'_>, memory: &mut Memory, leader: &MemberName) -> Verdict {
             None => verdict,
         };
     }
-    let Some(source) = source(ctx, leader) else {
+    let only = memory.reinitialize.is_some_and(|copy| copy.from_leader);
+    let Some(source) = source(ctx, leader, only) else {
         if let Some((severity, text)) = holder::trouble(ctx, memory) {
             return Verdict::stay(text).severity(severity);
         }
@@ -166,8 +167,8 @@ fn copy(ctx: &Ctx<'_>, memory: &mut Memory, leader: &MemberName) -> Verdict {
     Verdict::act(vec![Action::StartJob(job)], reason)
 }
 
-/// A running member tagged `clonefrom` (spread over them by time), else the leader.
-fn source<'a>(ctx: &Ctx<'a>, leader: &MemberName) -> Option<&'a Member> {
+/// A running member tagged `clonefrom` (spread over them by time), else the leader; `only`: the leader.
+fn source<'a>(ctx: &Ctx<'a>, leader: &MemberName, only: bool) -> Option<&'a Member> {
     let running = |member: &&Member| member.state == Some(PostgresState::Running);
     let primary = ctx.others().filter(running).find(|member| {
         member.name == *leader && matches!(member.role, Some(Role::Primary | Role::StandbyLeader))
@@ -177,7 +178,7 @@ fn source<'a>(ctx: &Ctx<'a>, leader: &MemberName) -> Option<&'a Member> {
         .filter(running)
         .filter(|member| member.tags.clonefrom && member.name != *leader)
         .collect();
-    if tagged.is_empty() {
+    if tagged.is_empty() || only {
         return Some(primary);
     }
     let pick = usize::try_from(ctx.now().as_millis()).unwrap_or(0) % tagged.len();

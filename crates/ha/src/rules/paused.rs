@@ -11,7 +11,7 @@ use pgherd_model::{Failover, Op};
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::Action;
 use crate::memory::Memory;
-use crate::rules::{detached, follow, identity};
+use crate::rules::{detached, follow, identity, restart_order};
 use crate::upkeep::request::clean;
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
@@ -24,6 +24,9 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             vec![Action::Exit { code: 0, message }],
             "PAUSE: the agent ends",
         );
+    }
+    if orders(ctx, memory) {
+        return Verdict::pass("somebody asked for a restart or a new copy");
     }
     if ctx.view.running_job().is_some() {
         return Verdict::stay("PAUSE: the job that runs is brought to its end");
@@ -38,6 +41,16 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         return verdict;
     }
     hands_off(ctx, memory)
+}
+
+/// What people ask of this node is done in a pause too, once begun to its end; not what they asked for
+/// at a time.
+fn orders(ctx: &Ctx<'_>, memory: &Memory) -> bool {
+    let copy = ctx.view.orders.reinitialize;
+    restart_order::open(ctx, memory).is_some()
+        || copy.is_some_and(|order| order.number > memory.dealt_with)
+        || memory.restart.is_some()
+        || memory.reinitialize.is_some()
 }
 
 /// The lock is for members of this cluster.

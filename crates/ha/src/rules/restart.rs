@@ -32,13 +32,16 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         let reason = String::from("released the lock: pg_control is unreadable");
         return hand_over(ctx, memory, term, reason).error();
     };
-    memory.crashed_at.get_or_insert(now);
+    let ordered = memory.restart.is_some();
+    if !ordered {
+        memory.crashed_at.get_or_insert(now);
+    }
     let standby = !was_primary(&control) || ctx.view.local.standby_signal;
     if !standby && guard::is_unusable(ctx) && !ctx.view.settings.pause {
         let reason = "released the lock: the guard is required and cannot be armed";
         return hand_over(ctx, memory, term, reason.into()).error();
     }
-    if memory.start.failures > 0 || (!standby && wants_handover(ctx)) {
+    if memory.start.failures > 0 || (!standby && !ordered && wants_handover(ctx)) {
         let since = memory.crashed_at.unwrap_or(now);
         let questions = race::questions(ctx, memory, since);
         if !questions.is_empty() && !ctx.view.asking {
@@ -63,6 +66,9 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         };
         let reason = "starting as a standby, to be promoted";
         return start_as(ctx, memory, start, reason);
+    }
+    if ordered {
+        return start_as(ctx, memory, StartAs::Primary, "starting PostgreSQL again");
     }
     let reason = "starting the crashed primary in place";
     start_as(ctx, memory, StartAs::Primary, reason).warning()

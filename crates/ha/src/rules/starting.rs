@@ -47,7 +47,8 @@ fn silent(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
 
 /// What takes longer than `primary_start_timeout` ends in a hand-over, if there is somebody.
 fn overlong(ctx: &Ctx<'_>, memory: &mut Memory, since: Time) -> Option<Verdict> {
-    let timeout = ctx.view.settings.primary_start_timeout;
+    let asked = memory.restart.as_ref().and_then(|restart| restart.timeout);
+    let timeout = asked.unwrap_or(ctx.view.settings.primary_start_timeout);
     if timeout.is_zero() {
         return None;
     }

@@ -10,6 +10,7 @@ use pgherd_model::{
 use crate::ctx::{Ctx, Lock};
 use crate::decision::{Action, JobKind, StartAs};
 use crate::memory::Memory;
+use crate::rules::restart_order;
 use crate::upkeep::{Duty, NOTHING, checkpoint};
 use crate::view::Outcome;
 
@@ -79,7 +80,8 @@ pub(crate) fn describe(ctx: &Ctx<'_>, memory: &Memory) -> Member {
         guard_missing: guard_missing(ctx),
         pending_restart: !pending.is_empty(),
         pending_restart_reason: pending,
-        scheduled_restart: None,
+        leaves_sync: restart_order::leaves_sync(ctx, memory),
+        scheduled_restart: scheduled_restart(ctx, memory),
         pause: view.settings.pause,
         lease: 0,
     };
@@ -109,6 +111,14 @@ pub(crate) fn describe(ctx: &Ctx<'_>, memory: &Memory) -> Member {
     member
 }
 
+/// What the key shows of a restart that has a time and is not begun.
+fn scheduled_restart(ctx: &Ctx<'_>, memory: &Memory) -> Option<String> {
+    let order = ctx.view.orders.scheduled_restart.as_ref()?;
+    let open = order.number > memory.dealt_with;
+    let scheduled = order.scheduled.as_ref().filter(|_| open)?;
+    Some(scheduled.document.clone())
+}
+
 /// From a failure to arm the guard until it is armed; what lasts for moments is not told.
 fn guard_missing(ctx: &Ctx<'_>) -> bool {
     let (settings, guard) = (&ctx.view.settings, &ctx.view.local.guard);
@@ -123,6 +133,9 @@ fn state(ctx: &Ctx<'_>, memory: &Memory) -> PostgresState {
         match &job.kind {
             JobKind::Bootstrap => return PostgresState::Initdb,
             JobKind::Clone { .. } => return PostgresState::CreatingReplica,
+            JobKind::Start(_) | JobKind::Stop { .. } if memory.restart.is_some() => {
+                return PostgresState::Restarting;
+            }
             JobKind::Start(_) => return PostgresState::Starting,
             JobKind::Stop {
                 mode: StopMode::Kill,
@@ -141,6 +154,7 @@ fn state(ctx: &Ctx<'_>, memory: &Memory) -> PostgresState {
         }
         Postmaster::Alive { .. } => PostgresState::Starting,
         Postmaster::Leftovers(_) => PostgresState::Crashed,
+        Postmaster::Down if memory.restart.is_some() => PostgresState::Restarting,
         Postmaster::Down => down(ctx),
     }
 }

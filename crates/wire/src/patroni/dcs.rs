@@ -17,6 +17,7 @@ mod member;
 mod tags;
 
 pub use member::{host_and_port, member_from_json, member_to_json};
+pub(crate) use tags::tags_in_force;
 pub use tags::{published_tags, tags_from_value};
 
 /// Reads `initialize`.

@@ -2,8 +2,8 @@
 
 use super::super::lenient::{as_u64, truthy};
 use super::super::rest::reasons;
-use super::{parse, tags_from_value};
-use pgherd_model::{Lsn, Member, MemberName, PostgresState, Role, Tags, Timeline, Version};
+use super::{parse, tags_from_value, tags_in_force};
+use pgherd_model::{Lsn, Member, MemberName, PostgresState, Role, Timeline, Version};
 use serde_json::{Map, Value, json};
 
 /// Reads a member's value. `name` is the last part of the key, `lease` the key's lease (0: not
@@ -53,6 +53,7 @@ fn member_from_value(name: MemberName, value: &Value, lease: i64) -> Member {
         guard_missing: value.get("guard").is_some_and(|guard| guard == "missing"),
         pending_restart: flag("pending_restart"),
         pending_restart_reason: reasons_from(value.get("pending_restart_reason")),
+        leaves_sync: false,
         scheduled_restart: document("scheduled_restart"),
         pause: flag("pause"),
         lease,
@@ -89,7 +90,8 @@ pub fn member_to_json(member: &Member) -> String {
     let version = member
         .version
         .map(|Version(a, b, c)| format!("{a}.{b}.{c}"));
-    let tags = (member.tags.json != Tags::default().json).then(|| parse(&member.tags.json));
+    let tags = tags_in_force(&member.tags, member.leaves_sync);
+    let tags = (!tags.is_empty()).then_some(Value::Object(tags));
     put("conn_url", Some(json!(member.conn_url)));
     put("api_url", Some(json!(member.api_url)));
     put("state", member.state.map(|state| json!(state.as_str())));

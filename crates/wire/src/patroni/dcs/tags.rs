@@ -47,6 +47,16 @@ pub fn published_tags(configured: &Map<String, Value>) -> Map<String, Value> {
         .collect()
 }
 
+/// The published tags, for a member that steps out of synchronous duty with those that say so.
+pub(crate) fn tags_in_force(tags: &Tags, leaves_sync: bool) -> Map<String, Value> {
+    let mut tags: Map<String, Value> = serde_json::from_str(&tags.json).unwrap_or_default();
+    if leaves_sync {
+        tags.insert("nosync".into(), Value::Bool(true));
+        tags.insert("sync_priority".into(), Value::from(0));
+    }
+    tags
+}
+
 /// (is excluded, priority)
 fn pair(tags: &Map<String, Value>, flag: &str, priority: &str) -> (bool, i64) {
     let given = tags.get(priority).and_then(as_i64);

@@ -1,6 +1,7 @@
 //! The status document: `GET /patroni` and the body of every health check
 //! (contract: patroni-rest, section 3).
 
+use crate::patroni::dcs::tags_in_force;
 use pgherd_model::{Look, PostgresState, Role, SystemId, Tags};
 use serde_json::{Map, Value, json};
 
@@ -156,11 +157,7 @@ fn put_cluster(document: &mut Map<String, Value>, input: &StatusInput<'_>) {
 }
 
 fn put_node(document: &mut Map<String, Value>, input: &StatusInput<'_>) {
-    let mut tags: Map<String, Value> = serde_json::from_str(&input.tags.json).unwrap_or_default();
-    if input.stepping_out_of_sync {
-        tags.insert("nosync".into(), json!(true));
-        tags.insert("sync_priority".into(), json!(0));
-    }
+    let tags = tags_in_force(input.tags, input.stepping_out_of_sync);
     if !tags.is_empty() {
         document.insert("tags".into(), Value::Object(tags));
     }

@@ -1,0 +1,250 @@
+//! `restart_order` and `reinitialize`: what people ask of one node.
+
+use super::*;
+use crate::{Action, Decision};
+
+/// `asked N`: a restart, number N; `asked_at N S`: at S seconds from now; with `only_pending`. `copy N`: a
+/// new copy, with `force`, `from_leader`.
+pub(super) fn of(me: &Said) -> Orders {
+    let order = |number: &str| RestartOrder {
+        number: number.parse().unwrap(),
+        condition: RestartCondition {
+            pending: me.has("only_pending"),
+            ..RestartCondition::default()
+        },
+        timeout: None,
+        scheduled: None,
+    };
+    let seconds = me.words.iter().position(|word| word == "asked_at");
+    let seconds = seconds.map(|at| me.words[at + 2].clone());
+    Orders {
+        restart: me.value("asked").map(order),
+        scheduled_restart: me.value("asked_at").map(order).map(|order| RestartOrder {
+            scheduled: seconds.map(|text| ScheduledRestart {
+                schedule: Schedule {
+                    at: text
+                        .parse()
+                        .ok()
+                        .map(|s: i64| WallTime(WALL.0 + s * 1_000_000)),
+                    text,
+                },
+                start_time: me.value("of").unwrap_or_default().into(),
+                document: "{}".into(),
+            }),
+            ..order
+        }),
+        reinitialize: me.value("copy").map(|number| ReinitializeOrder {
+            number: number.parse().unwrap(),
+            force: me.has("force"),
+            from_leader: me.has("from_leader"),
+        }),
+        ..Orders::default()
+    }
+}
+
+fn names(decision: &Decision) -> Vec<&'static str> {
+    let names = decision.actions.iter().map(Action::name);
+    names.filter(|name| !NOISE.contains(name)).collect()
+}
+
+/// A view that follows one with this memory.
+fn then(text: &str, memory: &Memory) -> Decision {
+    decide(&parse(text).0, memory)
+}
+
+/// The job that a decision orders has come to its end, or not, when the next view is taken.
+fn with_job(text: &str, memory: &Memory, failed: bool) -> Decision {
+    let (mut view, _) = parse(text);
+    view.local.job = Some(Job {
+        kind: JobKind::Stop {
+            mode: StopMode::Fast,
+            checkpoint_first: true,
+        },
+        since: view.now,
+        ended: Some(view.now),
+        outcome: Some(match failed {
+            true => Outcome::Failed("it still runs".into()),
+            false => Outcome::Done,
+        }),
+    });
+    decide(&view, memory)
+}
+
+/// `restart_order`, then `restart`: no crash, so no hand-over, whatever the settings say of crashes.
+#[test]
+fn a_primary_restarts_in_place_when_asked() {
+    let (view, memory) = parse("lock a handover | a* primary armed asked 1 | b replica");
+    let begun = decide(&view, &memory);
+    assert_eq!(names(&begun), ["StopFast"], "{}", begun.why);
+    assert_eq!(begun.memory.dealt_with, 1);
+    let down = "lock a handover | a* down asked 1 was_primary | b replica";
+    let started = with_job(down, &begun.memory, false);
+    assert_eq!(names(&started), ["StartPrimary"], "{}", started.why);
+    assert_eq!(started.why.reason, "starting PostgreSQL again");
+    let state = crate::describe(&parse(down).0, &started.memory).state;
+    assert_eq!(state, Some(PostgresState::Restarting));
+    let done = then(
+        "lock a handover | a* primary armed asked 1 | b replica",
+        &started.memory,
+    );
+    assert_eq!(done.memory.restarted, Some((1, true)), "{}", done.why);
+    assert_eq!(names(&done), Vec::<&str>::new());
+    assert_eq!(done.memory.restart, None);
+}
+
+/// `restart_order`: once, and a later order is another one.
+#[test]
+fn an_order_is_carried_out_once() {
+    let (view, mut memory) = parse("lock a | a* primary armed asked 4 | b replica");
+    memory.dealt_with = 4;
+    assert_eq!(names(&decide(&view, &memory)), Vec::<&str>::new());
+    memory.dealt_with = 3;
+    assert_eq!(names(&decide(&view, &memory)), ["StopFast"]);
+}
+
+/// `restart_order`, then `follow`.
+#[test]
+fn a_standby_restarts_and_follows_again() {
+    let (view, memory) = parse("lock b | a* replica from b asked 1 | b primary");
+    let begun = decide(&view, &memory);
+    assert_eq!(names(&begun), ["StopFast"], "{}", begun.why);
+    let down = with_job(
+        "lock b | a* crashed standby asked 1 | b primary",
+        &begun.memory,
+        false,
+    );
+    assert_eq!(names(&down), ["StartStandby"], "{}", down.why);
+    // The stop failed: said so, and nothing else is done about it.
+    let failed = with_job(
+        "lock b | a* silent asked 1 | b primary",
+        &begun.memory,
+        true,
+    );
+    let silent = failed.why.rule == "starting";
+    assert!(silent, "{}", failed.why);
+    let failed = with_job(
+        "lock b | a* replica from b asked 1 | b primary",
+        &begun.memory,
+        true,
+    );
+    assert_eq!(failed.memory.restarted, Some((1, false)), "{}", failed.why);
+}
+
+/// `restart_order`: a pause is no obstacle for what is asked for now.
+#[test]
+fn a_pause_does_not_keep_a_restart_from_its_end() {
+    let (view, memory) = parse("lock a pause | a* primary asked 1 | b replica");
+    let begun = decide(&view, &memory);
+    assert_eq!(names(&begun), ["StopFast"], "{}", begun.why);
+    let down = with_job(
+        "lock a pause | a* down was_primary asked 1 | b replica",
+        &begun.memory,
+        false,
+    );
+    assert_eq!(names(&down), ["StartPrimary"], "{}", down.why);
+    // One with a time waits for the end of the pause.
+    let (view, memory) = parse("lock a pause | a* primary asked_at 1 0 | b replica");
+    assert_eq!(names(&decide(&view, &memory)), Vec::<&str>::new());
+}
+
+/// `restart_order`: nobody's commit waits for a standby that is down.
+#[test]
+fn a_synchronous_standby_is_let_go_first() {
+    let sync = "lock b sync_mode sync b:a | a* replica from b asked 1 | b primary";
+    let (view, memory) = parse(sync);
+    let asking = decide(&view, &memory);
+    assert_eq!(names(&asking), Vec::<&str>::new(), "{}", asking.why);
+    assert!(crate::describe(&view, &asking.memory).leaves_sync);
+    assert!(asking.actions.iter().any(|it| it.name() == "PutMember"));
+    let free = "lock b sync_mode sync b: | a* replica from b asked 1 | b primary";
+    assert_eq!(names(&then(free, &asking.memory)), ["StopFast"]);
+    // The leader does not react: not for ever.
+    let (mut late, _) = parse(sync);
+    late.now = late.now + late.settings.loop_wait * 2;
+    assert_eq!(names(&decide(&late, &asking.memory)), ["StopFast"]);
+}
+
+/// `restart_order`: at its time, and only where its conditions hold then.
+#[test]
+fn a_scheduled_restart_waits_for_its_time() {
+    for (said, expected, dealt) in [
+        ("asked_at 1 30", vec![], 0),
+        ("asked_at 1 0", vec!["StopFast"], 1),
+        ("asked_at 1 -10", vec!["StopFast"], 1),
+        ("asked_at 1 -16", vec![], 1),
+        ("asked_at 1 someday", vec![], 1),
+        ("asked_at 1 0 only_pending", vec![], 1),
+        // It was started since.
+        ("asked_at 1 0 of yesterday", vec![], 1),
+    ] {
+        let (view, memory) = parse(&format!("lock a | a* primary armed {said} | b replica"));
+        let decision = decide(&view, &memory);
+        assert_eq!(names(&decision), expected, "{said}: {}", decision.why);
+        assert_eq!(decision.memory.dealt_with, dealt, "{said}");
+        let shown = crate::describe(&view, &decision.memory).scheduled_restart;
+        assert_eq!(shown.is_some(), dealt == 0, "{said}");
+    }
+    let (view, memory) = parse("lock a | a* primary armed asked_at 1 3 | b replica");
+    let wake = decide(&view, &memory).wake_at;
+    assert_eq!(
+        wake,
+        Some((view.now + Span::from_secs(3), "scheduled restart"))
+    );
+}
+
+/// `reinitialize`, then `bootstrap`: stopped, removed, copied, started.
+#[test]
+fn data_are_copied_anew_when_asked() {
+    let (view, memory) = parse("lock b | a* replica from b copy 1 | b primary");
+    let begun = decide(&view, &memory);
+    assert_eq!(names(&begun), ["StopImmediate"], "{}", begun.why);
+    let down = then("lock b | a* crashed copy 1 | b primary", &begun.memory);
+    assert_eq!(names(&down), ["RemoveData"], "{}", down.why);
+    let empty = then("lock b | a* empty copy 1 | b primary", &down.memory);
+    assert_eq!(names(&empty), ["Clone"], "{}", empty.why);
+    let copied = then(
+        "lock b | a* crashed standby copy 1 done clone | b primary",
+        &empty.memory,
+    );
+    assert_eq!(names(&copied), ["StartStandby"], "{}", copied.why);
+    assert!(copied.memory.reinitialize.is_some());
+    let runs = then(
+        "lock b | a* replica from b copy 1 | b primary",
+        &copied.memory,
+    );
+    assert_eq!(runs.memory.reinitialize, None, "{}", runs.why);
+}
+
+/// `reinitialize`: the last copy is never removed, whatever happens between two looks.
+#[test]
+fn nothing_is_removed_without_another_leader() {
+    for text in [
+        "lock - | a* replica copy 1 | b replica",
+        "lock a | a* primary armed copy 1 | b replica",
+    ] {
+        let (view, memory) = parse(text);
+        let decision = decide(&view, &memory);
+        assert_eq!(decision.memory.reinitialize, None, "{text}");
+        assert!(
+            !names(&decision).contains(&"StopImmediate"),
+            "{}",
+            decision.why
+        );
+    }
+    let (view, memory) = parse("lock b | a* replica from b copy 1 | b primary");
+    let begun = decide(&view, &memory);
+    let gone = then("lock - | a* crashed copy 1 | b down", &begun.memory);
+    assert_eq!(names(&gone), Vec::<&str>::new(), "{}", gone.why);
+    assert_eq!(gone.memory.reinitialize, None);
+}
+
+/// `reinitialize`: what runs goes on, unless force is asked for.
+#[test]
+fn force_gives_up_what_runs() {
+    let (view, memory) = parse("lock b | a* empty job clone copy 1 | b primary");
+    let decision = decide(&view, &memory);
+    assert_eq!(decision.memory.reinitialize, None, "{}", decision.why);
+    let (view, memory) = parse("lock b | a* empty job clone copy 1 force | b primary");
+    let decision = decide(&view, &memory);
+    assert_eq!(names(&decision), ["StopImmediate"], "{}", decision.why);
+}
