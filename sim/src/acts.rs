@@ -1,6 +1,9 @@
 //! What people do to a cluster: requests, pause, another configuration, a key deleted by hand.
 
-use pgherd_model::{Failover, PostgresState, Settings, Span};
+use pgherd_model::{
+    Failover, PostgresState, ReinitializeOrder, RestartCondition, RestartOrder, Schedule,
+    ScheduledRestart, Settings, Span, WallTime,
+};
 
 use crate::world::World;
 
@@ -11,6 +14,10 @@ pub(crate) enum Act {
     Switchover(Option<usize>),
     Failover(usize),
     EndAgent(usize),
+    /// A restart of PostgreSQL, now or soon.
+    Restart(usize),
+    /// A new copy of the data; whatever runs is given up for it.
+    Reinitialize(usize, bool),
     Pause(bool),
     /// Other lives of leases and another pause between looks.
     Configure,
@@ -23,6 +30,8 @@ impl Act {
             Act::Switchover(_) => "switchover asked for",
             Act::Failover(_) => "failover asked for",
             Act::EndAgent(_) => "agent told to end",
+            Act::Restart(_) => "restart asked for",
+            Act::Reinitialize(..) => "new copy asked for",
             Act::Pause(true) => "paused",
             Act::Pause(false) => "resumed from pause",
             Act::Configure => "configuration changed",
@@ -48,6 +57,17 @@ impl World {
                 self.nodes[node].agent.shutdown = true;
                 self.poke(node);
             }
+            Act::Restart(node) => self.order_restart(node),
+            Act::Reinitialize(node, force) => {
+                let number = self.number();
+                let orders = &mut self.nodes[node].agent.orders;
+                orders.reinitialize = Some(ReinitializeOrder {
+                    number,
+                    force,
+                    from_leader: force,
+                });
+                self.poke(node);
+            }
             Act::Pause(true) => {
                 self.paused();
                 self.change(|settings| settings.pause = true);
@@ -64,6 +84,34 @@ impl World {
                 });
             }
         }
+    }
+
+    fn order_restart(&mut self, node: usize) {
+        let number = self.number();
+        let seconds = self.rng.below(8);
+        let at = WallTime(self.wall(node).0 + i64::try_from(seconds).unwrap_or(0) * 1_000_000);
+        let scheduled = ScheduledRestart {
+            schedule: Schedule {
+                text: format!("{seconds} s later"),
+                at: Some(at),
+            },
+            start_time: String::new(),
+            document: "{}".into(),
+        };
+        let mut order = RestartOrder {
+            number,
+            condition: RestartCondition::default(),
+            timeout: None,
+            scheduled: None,
+        };
+        let orders = &mut self.nodes[node].agent.orders;
+        if seconds > 4 {
+            order.scheduled = Some(scheduled);
+            orders.scheduled_restart = Some(order);
+        } else {
+            orders.restart = Some(order);
+        }
+        self.poke(node);
     }
 
     pub(crate) fn resume(&mut self) {

@@ -124,6 +124,8 @@ pub(crate) struct Agent {
     next_probe: Time,
     member_alive: Time,
     pub(crate) shutdown: bool,
+    /// What people ask of it.
+    pub(crate) orders: Orders,
     was_primary: bool,
     pub(crate) job: Option<Job>,
     pub(crate) job_number: u64,
@@ -319,7 +321,7 @@ impl World {
         });
         match cluster {
             Some(cluster) if fresh => {
-                agent.dcs_fresh = Some(now);
+                agent.dcs_fresh = Some(agent.fresh_at);
                 Dcs::Fresh(cluster)
             }
             last => Dcs::Unreachable {
@@ -355,6 +357,7 @@ impl World {
                 shutdown: self.nodes[node].agent.shutdown,
                 bootstrap_claim: self.nodes[node].agent.claim,
                 bootstrapped: self.nodes[node].agent.bootstrapped,
+                ..self.nodes[node].agent.orders.clone()
             },
         })
     }

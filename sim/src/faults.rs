@@ -8,7 +8,7 @@ use crate::rng::Rng;
 use crate::world::World;
 
 /// Number of kinds of faults that are drawn.
-pub(crate) const KINDS: usize = 17;
+pub(crate) const KINDS: usize = 19;
 /// The first of them that are drawn apart.
 pub(crate) const LATER: usize = 15;
 /// Some of them by number.
@@ -207,7 +207,12 @@ impl World {
                 Fault::Operator(Act::Pause(true)),
                 Some(Fault::Operator(Act::Pause(false))),
             ),
-            Some(_) => (Fault::Operator(Act::Configure), None),
+            Some(16) => (Fault::Operator(Act::Configure), None),
+            Some(17) => (Fault::Operator(Act::Restart(node)), None),
+            Some(_) => {
+                let force = self.rng.chance(300);
+                (Fault::Operator(Act::Reinitialize(node, force)), None)
+            }
             None => return None,
         })
     }

@@ -33,18 +33,20 @@ mod faults_of {
     //! Names that a run must have seen.
 
     /// The ladder's rules, first to last.
-    pub const RULES: [&str; 16] = [
+    pub const RULES: [&str; 18] = [
         "paused",
         "fence",
         "given_up",
         "detached",
         "shutdown",
+        "reinitialize",
         "starting",
         "bootstrap",
         "identity",
         "hang",
         "unguarded",
         "switchover",
+        "restart_order",
         "restart",
         "lock_held",
         "lock_free",

@@ -66,7 +66,7 @@ impl Agent {
             && now.since(picture.fresh_at) < STALE.max(self.effective.settings.lease_ttl / 2);
         match picture.cluster {
             Some(cluster) if fresh => {
-                self.observer.dcs_fresh = Some(now);
+                self.observer.dcs_fresh = Some(picture.fresh_at);
                 Dcs::Fresh(cluster.as_ref().clone())
             }
             cluster => Dcs::Unreachable {

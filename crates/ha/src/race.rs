@@ -10,7 +10,7 @@ use crate::ctx::Ctx;
 use crate::decision::Ask;
 use crate::memory::{Former, Memory};
 use crate::schedule;
-use crate::view::PeerFact;
+use crate::view::{Dcs, PeerFact};
 
 /// How long a race waits for a former leader whose lease is over.
 const FORMER_TIMEOUT: Span = Span::from_millis(200);
@@ -33,9 +33,13 @@ pub(crate) enum Safety {
 /// Keeps what is known about the holder of the lock and its lease.
 pub(crate) fn remember_former(ctx: &Ctx<'_>, memory: &mut Memory) {
     let now = ctx.now();
-    let Some(cluster) = ctx.view.fresh() else {
-        memory.blind_since.get_or_insert(now);
-        return;
+    let cluster = match &ctx.view.dcs {
+        Dcs::Fresh(cluster) => cluster,
+        // From the last moment that is known, not from when its absence was noticed.
+        Dcs::Unreachable { since, .. } => {
+            memory.blind_since.get_or_insert(*since);
+            return;
+        }
     };
     forget_after_gap(ctx, memory);
     forget_unseen(ctx, memory);

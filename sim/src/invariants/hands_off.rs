@@ -25,7 +25,11 @@ impl World {
                 Action::StartJob(kind) => Some(kind.name()),
                 _ => None,
             });
-            let asked = self.operator_asked() || self.oracle.stepped_down[node];
+            let ordered = [&self.nodes[node].agent.memory, &decision.memory];
+            let ordered = ordered
+                .iter()
+                .any(|memory| memory.restart.is_some() || memory.reinitialize.is_some());
+            let asked = self.operator_asked() || self.oracle.stepped_down[node] || ordered;
             if let Some(job) = job.filter(|_| !asked) {
                 self.fail(format!("pause: {node} begins {job}: {}", decision.why));
             }

@@ -108,6 +108,12 @@ impl World {
         if !stops {
             return;
         }
+        if decision.why.rule == "restart_order" {
+            if decision.memory.restart.is_none() {
+                self.fail(format!("orders: {node} restarts, and nobody asked for it"));
+            }
+            return;
+        }
         self.oracle.stepped_down[node] = true;
         if decision.why.rule == "unguarded" {
             let required = view.settings.guard == GuardMode::Required;
