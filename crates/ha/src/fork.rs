@@ -22,7 +22,8 @@ pub(crate) enum Fork {
     Follow(Option<(MemberName, Timeline)>),
     /// They do not.
     Diverged(String),
-    /// They do not, and the timelines bear the same number: pg_rewind cannot tell them apart.
+    /// They do not, and pg_rewind cannot tell: the timelines bear the same number, or the fork lies
+    /// before the beginning of a timeline in between.
     Twins(String),
     /// The leader's history must be read first.
     Ask(Action),
@@ -122,16 +123,27 @@ fn compare(
     own: Timeline,
     end: Lsn,
 ) -> Fork {
-    match lines.iter().find(|(timeline, _)| *timeline == own) {
-        None => Fork::Diverged(format!(
+    let since_own = lines.iter().skip_while(|(timeline, _)| *timeline != own);
+    let Some((_, switch)) = since_own.clone().next() else {
+        return Fork::Diverged(format!(
             "timeline {own} is not in the history of {}",
             leader.name
-        )),
-        Some((_, switch)) if end > *switch => Fork::Diverged(format!(
-            "local WAL goes to {end} on timeline {own}, but timeline {theirs} forked off at {switch}"
-        )),
-        Some(_) => Fork::Follow(Some((leader.name.clone(), theirs))),
+        ));
+    };
+    // A standby that knew of a timeline and had not received its beginning when it was promoted forks
+    // off before that beginning: a later line then ends earlier than the ones before it.
+    let forked = since_own.map(|(_, end)| *end).min().unwrap_or(*switch);
+    if end <= forked {
+        return Fork::Follow(Some((leader.name.clone(), theirs)));
     }
+    let reason = format!(
+        "local WAL goes to {end} on timeline {own}, but timeline {theirs} forked off at {forked}"
+    );
+    if forked < *switch {
+        // pg_rewind compares the lines one by one and takes the later point for the fork.
+        return Fork::Twins(format!("{reason}, where pg_rewind does not see it"));
+    }
+    Fork::Diverged(reason)
 }
 
 fn end(ctx: &Ctx<'_>) -> End {

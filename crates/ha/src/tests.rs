@@ -170,13 +170,16 @@ fn parse(text: &str) -> (View, Memory) {
         asking: has("asking"),
         history: value("fork").map(|fork| {
             let (from, rest) = fork.split_once(':').unwrap();
-            let (ended, end) = rest.split_once('@').unwrap();
             let theirs = nodes
                 .iter()
                 .find(|node| node.name == from)
                 .unwrap()
                 .timeline;
-            let lines = vec![(Timeline(ended.parse().unwrap()), Lsn(end.parse().unwrap()))];
+            let line = |line: &str| {
+                let (ended, end) = line.split_once('@').unwrap();
+                (Timeline(ended.parse().unwrap()), Lsn(end.parse().unwrap()))
+            };
+            let lines = rest.split(',').map(line).collect();
             RemoteHistory {
                 from: from.into(),
                 asked: now,

@@ -43,8 +43,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             format!("reading the timeline history of {}", leader.name),
         ),
         Fork::Unclean => recover(ctx, memory, leader),
-        Fork::Twins(reason) => mend(ctx, memory, leader, &reason, false),
-        Fork::Diverged(reason) if !ctx.view.is_down() => {
+        Fork::Diverged(reason) | Fork::Twins(reason) if !ctx.view.is_down() => {
             let stop = JobKind::Stop {
                 mode: StopMode::Fast,
                 checkpoint_first: false,
@@ -54,6 +53,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
                 format!("{reason}: stopping to rewind"),
             )
         }
+        Fork::Twins(reason) => mend(ctx, memory, leader, &reason, false),
         Fork::Diverged(reason) => mend(ctx, memory, leader, &reason, true),
     }
 }

@@ -141,6 +141,20 @@ fn data_that_went_another_way_are_never_started() {
         lock b remove | a* down tl3 lsn 40 | b primary tl2
         => RemoveData, because rewind: own timeline 3 is not in the history of b (2): copying b anew
 
+        # A grandchild that forked off before its parent began: not past the earlier point, and where local
+        # WAL lies between the two pg_rewind takes it for no divergence at all.
+        lock b fork b:1@45,2@43 | a* replica lsn 43 from c | b primary tl3
+        => SetUpstream, because follow: following b from b:5432
+
+        lock b fork b:1@45,2@43 rewind remove | a* replica lsn 44 from c | b primary tl3
+        => StopFast, because rewind: local WAL goes to 0/2C on timeline 1, but timeline 3 forked off at 0/2B, where pg_rewind does not see it: stopping to rewind
+
+        lock b fork b:1@45,2@43 rewind remove | a* crashed standby lsn 44 | b primary tl3
+        => RemoveData, because rewind: local WAL goes to 0/2C on timeline 1, but timeline 3 forked off at 0/2B, where pg_rewind does not see it: copying b anew
+
+        lock b fork b:1@45,2@43 rewind | a* down lsn 45 tl2 | b primary tl3
+        => Rewind, because rewind: local WAL goes to 0/2E on timeline 2, but timeline 3 forked off at 0/2B: running pg_rewind from b
+
         lock b fork b:1@45 | a* replica lsn 46 from c | b primary tl2
         => StopFast, because rewind: local WAL goes to 0/2E on timeline 1, but timeline 2 forked off at 0/2D: stopping to rewind
 
