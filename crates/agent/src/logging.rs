@@ -22,6 +22,7 @@ use queue::{Item, Queue};
 use record::Record;
 use tap::Tap;
 use target::Target;
+use tracing::Level;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
@@ -98,19 +99,30 @@ pub(crate) fn change(prepared: Prepared) {
     let Some(logging) = LOGGING.get() else {
         return;
     };
-    let Prepared { log, output } = prepared;
-    logging.queue.limit(most(&log));
+    let Prepared {
+        log: settings,
+        output,
+    } = prepared;
+    logging.queue.limit(most(&settings));
     logging.queue.push(Item::Change(Box::new(output)));
     logging
         .form
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .clone_from(&log.form);
-    let tap = Tap::new(Filter::of(&log), logging.queue);
-    if let Err(error) = logging.tap.reload(tap) {
+        .clone_from(&settings.form);
+    let filter = Filter::of(&settings);
+    let most = filter.hint();
+    if let Err(error) = logging.tap.reload(Tap::new(filter, logging.queue)) {
         tracing::warn!("log: the levels cannot be changed: {error}");
     }
-    tell_of_names(&log);
+    // Libraries that use the crate log ask there; tracing sets it at the start only.
+    log::set_max_level(match most.into_level() {
+        Some(Level::DEBUG | Level::TRACE) => log::LevelFilter::Debug,
+        Some(Level::INFO) => log::LevelFilter::Info,
+        Some(Level::WARN) => log::LevelFilter::Warn,
+        Some(Level::ERROR) | None => log::LevelFilter::Error,
+    });
+    tell_of_names(&settings);
 }
 
 /// Waits a short while until everything is written: to be called before the process ends.
