@@ -120,7 +120,7 @@ impl Agent {
             renewal,
             held: None,
             peers,
-            guarding: Guarding::new(instance.clone(), node.log.json, events.clone()),
+            guarding: Guarding::new(instance.clone(), events.clone()),
             jobs: Jobs::new(instance.clone(), events.clone()),
             observer: Observer::default(),
             started: clock::now(),

@@ -9,14 +9,12 @@ use pgherd_instance::{Instance, PostmasterHandle};
 use pgherd_model::{GuardMode, Span, Time};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::clock;
 use crate::event::Event;
+use crate::{clock, logging};
 
 /// The guard process and what is known of it.
 pub(crate) struct Guarding {
     instance: Instance,
-    /// The log is JSON.
-    json: bool,
     events: UnboundedSender<Event>,
     guard: Option<Arc<Guard>>,
     armed_for: Option<u32>,
@@ -31,10 +29,9 @@ const AGAIN: Span = Span::from_secs(5);
 const TRIAL: Span = Span::from_secs(60);
 
 impl Guarding {
-    pub(crate) fn new(instance: Instance, json: bool, events: UnboundedSender<Event>) -> Guarding {
+    pub(crate) fn new(instance: Instance, events: UnboundedSender<Event>) -> Guarding {
         Guarding {
             instance,
-            json,
             events,
             guard: None,
             armed_for: None,
@@ -88,12 +85,12 @@ impl Guarding {
     }
 
     async fn spawn(&mut self) -> std::io::Result<()> {
-        let (instance, json) = (self.instance.clone(), self.json);
+        let instance = self.instance.clone();
         let guard = blocking(move || {
             let options = Options {
                 data_dir: instance.path().to_owned(),
                 programs: instance.server_programs(),
-                json,
+                form: logging::form_for_guard(),
             };
             Guard::spawn(Path::new(RUNNING_PROGRAM), options, clock::now)
         });

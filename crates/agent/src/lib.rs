@@ -20,5 +20,5 @@ pub mod snapshot;
 mod start;
 
 pub use clock::now;
-pub use logging::{json_stamp, stamp};
+pub use logging::guard_line;
 pub use start::run;

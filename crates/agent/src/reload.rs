@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::event::Event;
 use crate::{clock, logging, rest, settings};
 
-/// Longest read of the files: they may lie on a disk that hangs.
+/// Longest read of the files, and longest opening of the log's: they may lie on a disk that hangs.
 const READ: Duration = Duration::from_secs(10);
 
 /// Where a reload is asked for.
@@ -78,19 +78,21 @@ impl Reloader {
     /// First everything that can fail, then what cannot.
     async fn reload(&mut self) -> Result<()> {
         let source = self.source.clone();
-        let reading = tokio::task::spawn_blocking(move || source.load());
-        let reading = tokio::time::timeout(READ, reading).await;
-        let loaded = reading
-            .with_context(|| format!("it could not be read within {} s", READ.as_secs()))?
-            .context("reading it was interrupted")??;
+        let loaded = by_deadline(move || source.load(), "it could not be read").await??;
         let mut node = loaded.node;
         let fixed = keep_fixed(&self.node, &mut node);
         let peers = Peers::new(&PeerOptions::new(&node.ctl, true, clock::now))?;
         let store = settings::store(&node, &self.settings);
         Store::check(&store)?;
+        let log = node.log.clone();
+        let log = by_deadline(
+            move || logging::prepare(&log),
+            "log.dir: the file could not be opened",
+        );
+        let log = log.await?.map_err(anyhow::Error::msg)?;
         self.server.reload(&node.restapi, peers.clone()).await?;
         self.store.change(store)?;
-        logging::change(&node.log);
+        logging::change(log);
         for warning in &loaded.warnings {
             if !self.warnings.contains(warning) {
                 tracing::warn!("{warning}");
@@ -112,6 +114,16 @@ impl Reloader {
         self.events.send(Event::Reloaded(reloaded)).ok();
         Ok(())
     }
+}
+
+/// What may wait for a disk, which may hang.
+async fn by_deadline<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+    not: &'static str,
+) -> Result<T> {
+    let work = tokio::time::timeout(READ, tokio::task::spawn_blocking(work)).await;
+    work.with_context(|| format!("{not} within {} s", READ.as_secs()))?
+        .context("reading it was interrupted")
 }
 
 /// Puts back what does not change while the agent runs; one line for each such key that is another.

@@ -48,7 +48,10 @@ pub fn run(config: Option<&Path>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    logging::start(&loaded.node.log);
+    if let Err(error) = logging::start(&loaded.node.log) {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -63,13 +66,15 @@ pub fn run(config: Option<&Path>) -> ExitCode {
             runtime.shutdown_timeout(Duration::from_secs(1));
             result
         });
-    match result {
+    let code = match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
-    }
+    };
+    logging::finish();
+    code
 }
 
 async fn body(source: Source, loaded: Loaded) -> Result<u8> {

@@ -3,7 +3,7 @@
 //! hangs;
 //! `kill DATA_DIR` kills and tells the result.
 
-use pgherd_guard::{Guard, Options, RUNNING_PROGRAM, Stamps};
+use pgherd_guard::{Guard, Options, RUNNING_PROGRAM};
 use pgherd_model::{Span, Time};
 use rustix::time::{ClockId, clock_gettime};
 use std::error::Error;
@@ -20,12 +20,9 @@ fn now() -> Time {
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|word| word == "guard") {
-        let stamp = || now().to_string();
-        let stamps = Stamps {
-            text: stamp,
-            json: stamp,
-        };
-        return pgherd_guard::main(args, now, stamps);
+        return pgherd_guard::main(args, now, |_, level, what| {
+            format!("{} {level}: {what}\n", now())
+        });
     }
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     match play(&args) {

@@ -59,7 +59,7 @@ mod supersede;
 pub use handle::{Fired, Guard};
 pub use kill::{KillError, Killed, kill, kill_as_planned};
 pub use options::Options;
-pub use process::{Stamps, main};
+pub use process::{Compose, main};
 
 /// The program that runs now, also when its file has been replaced or removed since: what an agent
 /// starts its guard from, so that both are of one version.

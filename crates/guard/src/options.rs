@@ -10,7 +10,7 @@ pub(crate) const WORD: &str = "guard";
 
 const DATA_DIR: &str = "--data-dir=";
 const PROGRAM: &str = "--program=";
-const JSON: &str = "--log-json";
+const FORM: &str = "--log-form=";
 
 /// Whom a guard guards, and how it speaks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,8 +20,9 @@ pub struct Options {
     /// Names of its server program, besides the usual ones
     /// ([`pgherd_model::SERVER_PROGRAMS`]): file names, without directories.
     pub programs: Vec<String>,
-    /// Its lines are JSON, as the agent's are with `log.type: json`.
-    pub json: bool,
+    /// How its lines look, in words of the agent's that only [`Compose`](crate::Compose) knows.
+    /// `None`: as Patroni's look by default.
+    pub form: Option<String>,
 }
 
 impl Options {
@@ -35,7 +36,7 @@ impl Options {
                 .iter()
                 .map(|name| format!("{PROGRAM}{name}").into()),
         );
-        args.extend(self.json.then(|| JSON.into()));
+        args.extend(self.form.iter().map(|form| format!("{FORM}{form}").into()));
         args
     }
 
@@ -52,8 +53,8 @@ impl Options {
                 options.data_dir = path.into();
             } else if let Some(name) = after(&arg, PROGRAM) {
                 options.programs.push(name.into_string().ok()?);
-            } else if arg == JSON {
-                options.json = true;
+            } else if let Some(form) = after(&arg, FORM) {
+                options.form = Some(form.into_string().ok()?);
             } else {
                 return None;
             }
@@ -86,10 +87,10 @@ mod tests {
         let mut options = Options {
             data_dir: PathBuf::from(OsString::from_vec(b"/data/a b\xff".to_vec())),
             programs: vec!["postmaster".into(), "pg server".into()],
-            json: true,
+            form: None,
         };
-        for json in [true, false] {
-            options.json = json;
+        for form in [Some("{\"a b\": 1}".to_owned()), None] {
+            options.form = form;
             let args = options.to_args();
             assert_eq!(args[0], WORD);
             let read = Options::from_args(args[1..].to_vec());

@@ -16,7 +16,6 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
@@ -28,15 +27,9 @@ const ROUND: Span = Span::from_millis(300);
 /// How often a guard without agent looks whether leftovers of a dead postmaster are still there.
 const LEFTOVERS_EVERY: Span = Span::from_millis(50);
 
-/// The time as the agent's log lines give it. Neither may need a file after its first call: they
-/// are called when the disk may hang.
-#[derive(Clone, Copy, Debug)]
-pub struct Stamps {
-    /// At the beginning of a line.
-    pub text: fn() -> String,
-    /// In a line of JSON.
-    pub json: fn() -> String,
-}
+/// Makes a line of what the agent said of its form ([`Options::form`]), level and sentence. It may
+/// need no file after its first call: it is called when the disk may hang.
+pub type Compose = fn(form: Option<&str>, level: &str, sentence: &str) -> String;
 
 /// Body of the hidden subcommand `pgherd guard --data-dir=DIR`. `args`: what follows the word
 /// `guard`. `clock` reads CLOCK_BOOTTIME. Standard input must be the socket that
@@ -46,7 +39,7 @@ pub struct Stamps {
 pub fn main(
     args: impl IntoIterator<Item = OsString>,
     clock: fn() -> Time,
-    stamps: Stamps,
+    compose: Compose,
 ) -> ExitCode {
     harden::close_inherited();
     let Some(options) = Options::from_args(args) else {
@@ -55,7 +48,7 @@ pub fn main(
     };
     harden::stand_apart();
     rehearse(&options, clock);
-    let voice = Voice::new(options, stamps);
+    let voice = Voice::new(options, compose);
     let locked = harden::lock_memory();
     if let Err(why) = &locked {
         voice.say("WARNING", why);
@@ -306,12 +299,12 @@ fn ended(pidfd: &OwnedFd) -> bool {
 #[derive(Clone)]
 struct Voice {
     options: Options,
-    stamps: Stamps,
+    compose: Compose,
 }
 
 impl Voice {
-    fn new(options: Options, stamps: Stamps) -> Voice {
-        let voice = Voice { options, stamps };
+    fn new(options: Options, compose: Compose) -> Voice {
+        let voice = Voice { options, compose };
         // Whatever it has to read, it reads now.
         voice.line("INFO", "");
         voice
@@ -331,33 +324,8 @@ impl Voice {
     fn line(&self, level: &str, what: &str) -> String {
         let data_dir = self.options.data_dir.display();
         let message = format!("guard {} of {data_dir}: {what}", std::process::id());
-        if !self.options.json {
-            return format!("{} {level}: {message}\n", (self.stamps.text)());
-        }
-        // As the agent's JSON calls it.
-        let level = level.strip_suffix("ING").unwrap_or(level);
-        format!(
-            "{{\"timestamp\":\"{}\",\"level\":\"{level}\",\"fields\":{{\"message\":\"{}\"}},\
-             \"target\":\"pgherd_guard\"}}\n",
-            (self.stamps.json)(),
-            escaped(&message)
-        )
+        (self.compose)(self.options.form.as_deref(), level, &message)
     }
-}
-
-/// As the content of a string in JSON.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c < ' ' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -365,26 +333,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_begin_with_time_and_level_like_the_agents() {
-        let stamps = Stamps {
-            text: || "2026-11-21 00:21:27,566".to_owned(),
-            json: || "2026-11-20T23:21:27.566000Z".to_owned(),
-        };
-        let mut options = Options {
+    fn lines_name_the_process_and_its_directory() {
+        let options = Options {
             data_dir: "/data".into(),
+            form: Some("form".to_owned()),
             ..Options::default()
         };
+        let compose: Compose = |form, level, what| format!("{form:?} {level} {what}");
         let me = std::process::id();
-        let voice = Voice::new(options.clone(), stamps);
-        let expected = format!("2026-11-21 00:21:27,566 WARNING: guard {me} of /data: fired\n");
-        assert_eq!(voice.line("WARNING", "fired"), expected);
-        options.json = true;
-        let voice = Voice::new(options, stamps);
-        let expected = format!(
-            "{{\"timestamp\":\"2026-11-20T23:21:27.566000Z\",\"level\":\"WARN\",\"fields\":\
-             {{\"message\":\"guard {me} of /data: \\\"x\\\" \\\\ \\u000a\"}},\
-             \"target\":\"pgherd_guard\"}}\n"
+        let expected = format!("Some(\"form\") WARNING guard {me} of /data: fired");
+        assert_eq!(
+            Voice::new(options, compose).line("WARNING", "fired"),
+            expected
         );
-        assert_eq!(voice.line("WARNING", "\"x\" \\ \n"), expected);
     }
 }

@@ -90,7 +90,7 @@ fn options(data_dir: &Path, programs: &[&str]) -> Options {
     Options {
         data_dir: data_dir.to_owned(),
         programs: programs.iter().map(|name| name.to_string()).collect(),
-        json: false,
+        form: None,
     }
 }
 

@@ -27,11 +27,7 @@ fn main() -> ExitCode {
     // The guard comes first: it is small, and needs neither command line parser nor runtime.
     let mut args = std::env::args_os();
     if args.nth(1).is_some_and(|word| word == "guard") {
-        let stamps = pgherd_guard::Stamps {
-            text: pgherd_agent::stamp,
-            json: pgherd_agent::json_stamp,
-        };
-        return pgherd_guard::main(args, pgherd_agent::now, stamps);
+        return pgherd_guard::main(args, pgherd_agent::now, pgherd_agent::guard_line);
     }
     if rustls::crypto::ring::default_provider()
         .install_default()

@@ -444,7 +444,7 @@ async fn a_second_agent_of_the_same_name() {
         .arg(&path)
         .stdin(std::process::Stdio::null());
     command.stdin(std::process::Stdio::null());
-    let work = tokio::task::spawn_blocking(move || second.output().unwrap());
+    let work = tokio::task::spawn_blocking(move || process::output(&mut second).unwrap());
     let output = tokio::time::timeout(secs(30), work)
         .await
         .expect("it ends")

@@ -128,7 +128,7 @@ async fn mapped_names_are_let_in() {
     let run = |program: std::path::PathBuf, args: &[&str]| {
         let mut command = node.command(&program);
         command.args(args).stdin(std::process::Stdio::null());
-        command.output().unwrap()
+        pgherd_tests::process::output(&mut command).unwrap()
     };
     let me = run("/usr/bin/id".into(), &["-un"]).stdout;
     let me = String::from_utf8(me).unwrap().trim().to_owned();

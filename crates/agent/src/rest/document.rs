@@ -1,6 +1,7 @@
 //! Snapshots as the documents that `wire` writes.
 
 use super::health::Health;
+use crate::logging;
 use crate::snapshot::Snapshot;
 use pgherd_model::Cluster;
 use pgherd_wire::patroni::rest::{
@@ -14,6 +15,13 @@ pub(super) fn status(snapshot: &Snapshot, health: &Health<'_>) -> String {
     let mut extra = Map::new();
     if snapshot.guard_missing {
         extra.insert("guard".into(), "missing".into());
+    }
+    // As Patroni: two lines per loop are usual.
+    if let (waiting @ 3.., lost) = logging::backlog() {
+        extra.insert("logger_queue_size".into(), waiting.into());
+        if lost > 0 {
+            extra.insert("logger_records_lost".into(), lost.into());
+        }
     }
     python_json(&status_document(&StatusInput {
         state: snapshot.state,

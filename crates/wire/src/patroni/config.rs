@@ -9,11 +9,13 @@ mod effective;
 mod environment;
 mod error;
 mod load;
+mod log_form;
 mod node;
 mod parameters;
 mod read;
 mod read_bootstrap;
 mod read_etcd3;
+mod read_log;
 mod read_postgresql;
 mod scalar;
 mod section;
@@ -27,10 +29,11 @@ pub use effective::{
 };
 pub use error::ConfigError;
 pub use load::{load, load_ctl, load_environment};
+pub use log_form::{LogAttribute, LogForm, LogPiece, LogShape, LogSpec, LogValue};
 pub use node::{
     Authentication, Bootstrap, BootstrapMethod, Credentials, Ctl, CtlConfig, Etcd3, HostPort,
-    InitdbOption, Listen, Loaded, Log, LogLevel, Login, NodeConfig, Pgherd, Postgresql, RestApi,
-    ServerTokens, VerifyClient, Watchdog, WatchdogMode,
+    InitdbOption, Listen, Loaded, Log, LogDir, LogLevel, Login, NodeConfig, Pgherd, Postgresql,
+    RestApi, ServerTokens, VerifyClient, Watchdog, WatchdogMode,
 };
 pub use pgherd_model::Secret;
 

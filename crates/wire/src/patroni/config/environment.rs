@@ -230,6 +230,8 @@ fn set(
             mapping(value, &place)?
         }
         "hosts" | "allowlist" => list(value, &place),
+        // As Patroni tells them apart.
+        "format" if !value.contains("%(") => list(value, &place),
         _ => Data::Text(value.to_owned()),
     };
     let entry = |key: &str, data| Entry {
@@ -296,6 +298,21 @@ mod tests {
                 json!({"etcd3": {"hosts": expected}}),
                 "{value}"
             );
+        }
+        for (value, expected) in [
+            ("%(message)s, %(name)s", json!("%(message)s, %(name)s")),
+            (
+                "message, {levelname: level}",
+                json!(["message", {"levelname": "level"}]),
+            ),
+            (
+                "- message\n- levelname: level",
+                json!(["message", {"levelname": "level"}]),
+            ),
+        ] {
+            let env = BTreeMap::from([("PATRONI_LOG_FORMAT".to_owned(), value.to_owned())]);
+            let node = document(&env, &mut Vec::new()).unwrap();
+            assert_eq!(node.to_json(), json!({"log": {"format": expected}}));
         }
         for value in [
             "a: DEBUG, b: INFO",

@@ -4,7 +4,7 @@
 //! methods of making a replica, …) are in [`super::EffectivePostgres`]; here they are only kept
 //! as text of JSON.
 
-use super::Secret;
+use super::{LogForm, Secret};
 use pgherd_model::{CrashHandover, GuardMode, MemberName, Span, Tags};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -135,8 +135,8 @@ pub struct Login {
     pub password: Secret,
 }
 
-/// `log.level`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `log.level`, from many lines to few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// DEBUG
     Debug,
@@ -153,22 +153,40 @@ pub enum LogLevel {
 /// `log`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
-    /// `type` is `json`.
-    pub json: bool,
+    /// `type`, `format`, `dateformat` and `static_fields`.
+    pub form: LogForm,
     /// `level`, default INFO.
     pub level: LogLevel,
+    /// `loggers`: levels of their own, by name.
+    pub loggers: BTreeMap<String, LogLevel>,
     /// `dir`: write to `patroni.log` there instead of stderr.
-    pub dir: Option<PathBuf>,
-    /// `file_num`, default 4.
+    pub dir: Option<LogDir>,
+    /// `file_num`: older files that are kept, default 4; 0: the file is not rotated.
     pub file_num: u32,
-    /// `file_size`, bytes, default 25000000.
+    /// `file_size`, bytes, default 25000000; 0: the file is not rotated.
     pub file_size: u64,
     /// `mode` of the file; `None`: umask.
     pub mode: Option<u32>,
-    /// `static_fields`: added to each line of JSON.
-    pub static_fields: Map<String, Value>,
+    /// `max_queue_size`, lines, default 1000; 0: as many as memory has.
+    pub max_queue_size: usize,
     /// `deduplicate_heartbeat_logs`.
     pub deduplicate_heartbeat_logs: bool,
+}
+
+/// `log.dir`.
+#[derive(Clone, Debug)]
+pub struct LogDir {
+    /// The directory. Nobody makes it.
+    pub path: PathBuf,
+    /// Where that was written, for an error about it.
+    pub place: String,
+}
+
+impl PartialEq for LogDir {
+    /// A line that moved within its file changes nothing.
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
 }
 
 /// `restapi`.

@@ -4,6 +4,7 @@ use super::ConfigError;
 use super::node::*;
 use super::read_bootstrap::bootstrap;
 use super::read_etcd3::etcd3;
+use super::read_log::log;
 use super::read_postgresql::postgresql;
 use super::section::Section;
 use super::shape::PGHERD;
@@ -151,54 +152,6 @@ fn login(section: &Section<'_>) -> Result<Option<Login>> {
         (None, _) => Err(section.missing("username", "text")),
         (_, None) => Err(section.missing("password", "text")),
     }
-}
-
-fn log(section: &Section<'_>) -> Result<Log> {
-    const LINE: &str = "%(asctime)s %(levelname)s: %(message)s";
-    const LEVELS: &[&str] = &[
-        "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL",
-    ];
-    let level = match section.word("level", LEVELS)? {
-        Some("DEBUG") => LogLevel::Debug,
-        None | Some("INFO") => LogLevel::Info,
-        Some("WARN" | "WARNING") => LogLevel::Warning,
-        Some("ERROR") => LogLevel::Error,
-        Some(_) => LogLevel::Critical,
-    };
-    let static_fields = section.child("static_fields")?;
-    let json = |name: &str| Some((name.to_owned(), static_fields.node(name)?.to_json()));
-    let log = Log {
-        json: section.word("type", &["plain", "json"])? == Some("json"),
-        level,
-        dir: section.path("dir")?,
-        file_num: narrow(
-            section
-                .integer("file_num", 0, i64::from(u32::MAX))?
-                .unwrap_or(4),
-        ),
-        file_size: section
-            .integer("file_size", 1, i64::MAX)?
-            .map_or(25_000_000, i64::unsigned_abs),
-        mode: section.integer("mode", 0, 0o777)?.map(narrow),
-        static_fields: static_fields.keys().filter_map(json).collect(),
-        deduplicate_heartbeat_logs: section.flag("deduplicate_heartbeat_logs")?.unwrap_or(false),
-    };
-    for harmless in ["traceback_level", "max_queue_size"] {
-        section.node(harmless);
-    }
-    // The default is what our lines look like anyway.
-    if section.text("format").ok().flatten().as_deref() != Some(LINE) {
-        section.without_effect(&["format"]);
-    }
-    section.without_effect(&["dateformat", "loggers", "dir", "static_fields"]);
-    section.without_effect(&[
-        "file_num",
-        "file_size",
-        "mode",
-        "deduplicate_heartbeat_logs",
-    ]);
-    section.finish();
-    Ok(log)
 }
 
 fn restapi(section: &Section<'_>) -> Result<RestApi> {
@@ -370,6 +323,6 @@ pub(super) fn crash_handover(word: &str) -> CrashHandover {
 }
 
 /// The range was checked before.
-fn narrow(number: i64) -> u32 {
+pub(super) fn narrow(number: i64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

@@ -322,7 +322,7 @@ impl<'a> Section<'a> {
         ConfigError::new(self.place_of(key), format!("{key_path}: {problem}"))
     }
 
-    fn place_of(&self, key: &str) -> Place {
+    pub(super) fn place_of(&self, key: &str) -> Place {
         let entry = self.entries.iter().find(|entry| entry.key == key);
         entry.map_or(&self.place, |entry| &entry.place).clone()
     }

@@ -1,5 +1,6 @@
 //! Configurations as people write them, and what is said about broken ones.
 
+mod logs;
 mod mistakes;
 
 use super::*;
@@ -233,10 +234,6 @@ fn a_tls_sample_loads() {
     assert_eq!(
         loaded.warnings,
         [
-            "5: log.dir: has no effect yet",
-            "6: log.static_fields: has no effect yet",
-            "5: log.file_size: has no effect yet",
-            "5: log.mode: has no effect yet",
             "37: postgresql.callbacks: has no effect yet",
             "34: postgresql.create_replica_methods: methods other than basebackup have no effect \
              yet: replicas are made by pg_basebackup",
