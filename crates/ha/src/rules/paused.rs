@@ -11,7 +11,9 @@ use pgherd_model::{Failover, Op};
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::Action;
 use crate::memory::Memory;
-use crate::rules::{detached, follow, identity, restart_order};
+use crate::rules::{
+    bootstrap, detached, follow, identity, reinitialize, restart, restart_order, rewind, starting,
+};
 use crate::upkeep::request::clean;
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
@@ -25,8 +27,8 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             "PAUSE: the agent ends",
         );
     }
-    if orders(ctx, memory) {
-        return Verdict::pass("somebody asked for a restart or a new copy");
+    if is_ordered(ctx, memory) {
+        return ordered(ctx, memory);
     }
     if ctx.view.running_job().is_some() {
         return Verdict::stay("PAUSE: the job that runs is brought to its end");
@@ -45,12 +47,32 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
 
 /// What people ask of this node is done in a pause too, once begun to its end; not what they asked for
 /// at a time.
-fn orders(ctx: &Ctx<'_>, memory: &Memory) -> bool {
+fn is_ordered(ctx: &Ctx<'_>, memory: &Memory) -> bool {
     let copy = ctx.view.orders.reinitialize;
     restart_order::open(ctx, memory).is_some()
         || copy.is_some_and(|order| order.number > memory.dealt_with)
         || memory.restart.is_some()
         || memory.reinitialize.is_some()
+}
+
+/// By those rules that carry it out, and no other: nobody is demoted or promoted for it.
+fn ordered(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
+    let rules = [
+        reinitialize::rule,
+        starting::rule,
+        bootstrap::rule,
+        restart_order::rule,
+        restart::rule,
+        rewind::rule,
+        follow::rule,
+    ];
+    for rule in rules {
+        if let Verdict::Do(mut order) = rule(ctx, memory) {
+            order.reason = format!("PAUSE: {}", order.reason);
+            return Verdict::Do(order);
+        }
+    }
+    Verdict::stay("PAUSE: waiting for PostgreSQL")
 }
 
 /// The lock is for members of this cluster.

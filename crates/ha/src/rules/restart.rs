@@ -41,7 +41,8 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         let reason = "released the lock: the guard is required and cannot be armed";
         return hand_over(ctx, memory, term, reason.into()).error();
     }
-    if memory.start.failures > 0 || (!standby && !ordered && wants_handover(ctx)) {
+    let handover = memory.start.failures > 0 || (!standby && !ordered && wants_handover(ctx));
+    if handover && !ctx.view.settings.pause {
         let since = memory.crashed_at.unwrap_or(now);
         let questions = race::questions(ctx, memory, since);
         if !questions.is_empty() && !ctx.view.asking {

@@ -49,7 +49,7 @@ fn silent(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
 fn overlong(ctx: &Ctx<'_>, memory: &mut Memory, since: Time) -> Option<Verdict> {
     let asked = memory.restart.as_ref().and_then(|restart| restart.timeout);
     let timeout = asked.unwrap_or(ctx.view.settings.primary_start_timeout);
-    if timeout.is_zero() {
+    if timeout.is_zero() || ctx.view.settings.pause {
         return None;
     }
     let reason = "PostgreSQL does not answer and holds the lock";

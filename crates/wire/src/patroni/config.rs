@@ -21,6 +21,8 @@ mod scalar;
 mod section;
 mod shape;
 mod units;
+
+pub(crate) use units::seconds;
 mod yaml;
 
 pub use effective::{

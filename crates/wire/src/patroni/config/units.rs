@@ -69,7 +69,7 @@ pub(super) fn bytes(value: &Value) -> Option<i64> {
 }
 
 /// A time: a plain number of seconds, or with unit `us ms s min h d`. Negative ones are `None`.
-pub(super) fn seconds(value: &Value) -> Option<Span> {
+pub(crate) fn seconds(value: &Value) -> Option<Span> {
     let seconds = match value {
         Value::String(text) => {
             let (number, unit) = split_number(text.trim())?;

@@ -1,6 +1,7 @@
 //! The status document: `GET /patroni` and the body of every health check
 //! (contract: patroni-rest, section 3).
 
+use super::restart::shown_restart;
 use crate::patroni::dcs::tags_in_force;
 use pgherd_model::{Look, PostgresState, Role, SystemId, Tags};
 use serde_json::{Map, Value, json};
@@ -82,12 +83,17 @@ pub(crate) fn reasons(reasons: &[(String, String, String)]) -> Value {
     Value::Object(reasons.iter().map(reason).collect())
 }
 
+/// `role`: what PostgreSQL says, else the agent's idea.
+pub(super) fn shown_role(input: &StatusInput<'_>) -> Role {
+    match input.look {
+        Some(look) if !look.in_recovery => Role::Primary,
+        Some(_) if !input.standby_cluster => Role::Replica,
+        Some(_) | None => input.role,
+    }
+}
+
 fn put_look(document: &mut Map<String, Value>, input: &StatusInput<'_>, look: &Look) {
-    let role = match look.in_recovery {
-        false => Role::Primary,
-        true if input.standby_cluster => input.role,
-        true => Role::Replica,
-    };
+    let role = shown_role(input);
     let xlog = match look.in_recovery {
         false => json!({"location": look.wal.flushed.0}),
         true => {
@@ -174,8 +180,7 @@ fn put_node(document: &mut Map<String, Value>, input: &StatusInput<'_>) {
     }
     let agent = json!({"version": input.version, "scope": input.scope, "name": input.name});
     document.insert("patroni".into(), agent);
-    let restart = input.scheduled_restart.map(serde_json::from_str::<Value>);
-    if let Some(Ok(restart)) = restart {
+    if let Some(restart) = input.scheduled_restart.and_then(shown_restart) {
         document.insert("scheduled_restart".into(), restart);
     }
     if input.watchdog_failed {

@@ -613,3 +613,69 @@ fn times_are_read_leniently() {
     assert_eq!(status_timestamp(moment), "2026-11-21 00:21:11.967788+00:00");
     assert_eq!(iso_timestamp(now()), "2026-11-21T00:00:00+00:00");
 }
+
+/// The samples of a page by name, and that each has its two comments.
+fn samples(page: &str) -> std::collections::BTreeMap<String, String> {
+    let mut samples = std::collections::BTreeMap::new();
+    let mut described = String::new();
+    for line in page.lines() {
+        match line
+            .strip_prefix("# HELP ")
+            .or(line.strip_prefix("# TYPE "))
+        {
+            Some(rest) => described = rest.split(' ').next().unwrap().to_owned(),
+            None if line.starts_with("# Values: ") => {}
+            None => {
+                let (name, rest) = line.split_once('{').unwrap();
+                let (labels, value) = rest.split_once("} ").unwrap();
+                assert_eq!(
+                    (name, labels),
+                    (described.as_str(), r#"scope="demo",name="n1""#)
+                );
+                let name = name.strip_prefix("patroni_").unwrap();
+                assert!(samples.insert(name.to_owned(), value.to_owned()).is_none());
+            }
+        }
+    }
+    samples
+}
+
+#[test]
+fn metrics_have_every_name_of_the_contract() {
+    let (look, tags) = (look(), Tags::default());
+    let page = metrics(&input(Some(&look), &tags));
+    let found = samples(&page);
+    let expected = [
+        ("cluster_unlocked", "0"),
+        ("dcs_last_seen", "1795220471"),
+        ("failsafe_mode_is_active", "0"),
+        ("is_paused", "0"),
+        ("master", "0"),
+        ("pending_restart", "0"),
+        ("postgres_in_archive_recovery", "0"),
+        ("postgres_running", "1"),
+        ("postgres_server_version", "150018"),
+        ("postgres_state", "5"),
+        ("postgres_streaming", "1"),
+        ("postgres_timeline", "2"),
+        ("postmaster_start_time", "1795220471.967788"),
+        ("primary", "0"),
+        ("quorum_standby", "0"),
+        ("replica", "1"),
+        ("standby_leader", "0"),
+        ("sync_standby", "0"),
+        ("version", "040105"),
+        ("xlog_location", "0"),
+        ("xlog_paused", "0"),
+        ("xlog_received_location", "67108960"),
+        ("xlog_replayed_location", "67108900"),
+        ("xlog_replayed_timestamp", "0"),
+    ];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), expected);
+    assert!(page.contains("# TYPE patroni_xlog_location counter\n"));
+    assert!(page.contains("# Values: 0=initdb, 1=initdb_failed, "));
+    let silent = samples(&metrics(&input(None, &tags)));
+    assert_eq!(silent["postgres_state"], "-1");
+    assert!(!silent.contains_key("postgres_streaming"));
+}
