@@ -16,9 +16,10 @@ use pgherd_model::{
 };
 use pgherd_peer::Peers;
 use pgherd_wire::patroni::config::{Effective, NodeConfig};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::asked::Asked;
 use crate::event::Event;
 use crate::guarding::Guarding;
 use crate::jobs::Jobs;
@@ -26,7 +27,7 @@ use crate::notes::Notes;
 use crate::observe::Observer;
 use crate::reload::Reloaded;
 use crate::renewal::Renewal;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Order, Snapshot};
 use crate::{clock, settings};
 
 /// Looks in a row without rest.
@@ -69,6 +70,7 @@ pub(crate) struct Agent {
     pub(crate) next_probe: Time,
     pub(crate) member_alive: Time,
     pub(crate) shutdown: bool,
+    pub(crate) asked: Asked,
     pub(crate) exit: Option<u8>,
     pub(crate) notes: Notes,
     /// What each peer answered as the log tells it, and when that was.
@@ -137,6 +139,7 @@ impl Agent {
             next_probe: Time::ZERO,
             member_alive: clock::now(),
             shutdown: false,
+            asked: Asked::default(),
             exit: None,
             notes: Notes::default(),
             peer_words: BTreeMap::new(),
@@ -217,6 +220,7 @@ impl Agent {
             let decision = pgherd_ha::decide(&view, memory);
             self.note(&view, &decision);
             publish.send_replace(Arc::new(self.snapshot(&view, &decision)));
+            self.asked.settle(&decision.memory);
             self.look_after(&view, &decision).await;
             *memory = decision.memory;
             wake_at = view.now + OBSERVE;
@@ -485,8 +489,37 @@ impl Agent {
                 self.next_probe = clock::now() + Span::from_secs(1);
                 tracing::warn!("PostgreSQL did not commit a probe: {reason}");
             }
+            Event::Asked(order) => self.asked(*order),
             Event::Reloaded(reloaded) => self.reloaded(*reloaded),
             Event::Shutdown => self.shutdown = true,
+        }
+    }
+
+    fn asked(&mut self, order: Order) {
+        match order {
+            Order::Restart { request, answer } => {
+                let (end, ended) = oneshot::channel();
+                if self.asked.restart(request, end) {
+                    tokio::spawn(async move { answer.send(ended.await.ok()) });
+                } else {
+                    answer.send(None).ok();
+                }
+            }
+            Order::ScheduleRestart { request, answer } => {
+                answer.send(self.asked.schedule(request)).ok();
+            }
+            Order::ForgetRestart { answer } => {
+                answer.send(self.asked.forget()).ok();
+            }
+            Order::Reinitialize { request, answer } => {
+                self.asked.reinitialize(request);
+                answer.send(()).ok();
+            }
+            Order::WakeUp
+            | Order::Reload
+            | Order::ReadPositions { .. }
+            | Order::FreshCluster { .. }
+            | Order::Write { .. } => {}
         }
     }
 

@@ -4,6 +4,7 @@ use pgherd_ha::{Outcome, PeerFact, RemoteHistory};
 use pgherd_model::{MemberName, SystemId, Time};
 
 use crate::reload::Reloaded;
+use crate::snapshot::Order;
 
 /// Something that a task beside the loop has to tell.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(crate) enum Event {
     ProbeFailed(String),
     /// The configuration was read again.
     Reloaded(Box<Reloaded>),
+    /// Somebody asks for a restart or a new copy.
+    Asked(Box<Order>),
     /// SIGTERM or SIGINT.
     Shutdown,
 }

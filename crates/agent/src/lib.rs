@@ -3,6 +3,7 @@
 
 mod act;
 mod agent;
+pub mod asked;
 mod clock;
 mod event;
 mod guarding;

@@ -51,11 +51,12 @@ impl Agent {
             config: self.config.clone(),
             restore_command: settings::has_restore_command(&self.effective.postgresql),
             member_lease: self.store.member_lease_id(),
-            orders: Orders {
+            orders: self.asked.add_to(Orders {
                 shutdown: self.shutdown,
                 bootstrap_claim: self.bootstrap_claim,
                 bootstrapped: self.bootstrapped,
-            },
+                ..Orders::default()
+            }),
         }
     }
 

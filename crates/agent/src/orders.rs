@@ -42,6 +42,13 @@ pub(crate) async fn serve(
                 Order::FreshCluster { answer } => {
                     answer.send(fresh(&store, &store.picture()).await).ok();
                 }
+                // These concern the loop: it tells the brain of them at its next look.
+                order @ (Order::Restart { .. }
+                | Order::ScheduleRestart { .. }
+                | Order::ForgetRestart { .. }
+                | Order::Reinitialize { .. }) => {
+                    events.send(Event::Asked(Box::new(order))).ok();
+                }
                 Order::Write { op, answer } => {
                     let done = store.run(&op, clock::now() + STORE).await;
                     events.send(Event::WakeUp).ok();

@@ -54,9 +54,24 @@ impl Agent {
                 .unwrap_or_default(),
             watchdog_failed,
             guard_missing,
+            under_way: under_way(view, decision),
+            scheduled_restart: own.scheduled_restart,
+            leaves_sync: own.leaves_sync,
             has_restore_command: view.restore_command,
             explain: explain(decision),
         }
+    }
+}
+
+/// What a restart or a new copy would get in the way of.
+fn under_way(view: &View, decision: &Decision) -> Option<String> {
+    let memory = &decision.memory;
+    let job = view.running_job().map(|job| job.kind.words());
+    match (&memory.restart, &memory.reinitialize, &memory.demotion) {
+        (Some(_), ..) => Some("restart".into()),
+        (None, Some(_), _) => Some("reinitialize".into()),
+        (None, None, Some(demotion)) => Some(demotion.word.clone()),
+        (None, None, None) => job,
     }
 }
 

@@ -4,6 +4,7 @@
 //! health checks answer from it. What must be fresh, and every write, goes to the loop (or a task
 //! of its own beside it) as an [`Order`] with a place for the answer.
 
+use crate::asked::{ReinitializeRequest, RestartEnd, RestartRequest};
 use pgherd_dcs::Picture;
 use pgherd_model::{
     Answer, Cluster, Look, MemberName, Op, PostgresState, Role, Settings, SystemId, Tags, Time,
@@ -54,6 +55,13 @@ pub struct Snapshot {
     pub watchdog_failed: bool,
     /// `pgherd.guard` is not `off`, but the guard is not there.
     pub guard_missing: bool,
+    /// What is under way and in the way of a restart or a new copy, in Patroni's words where it has some:
+    /// `restart`, `reinitialize`.
+    pub under_way: Option<String>,
+    /// A restart that is scheduled, as the member key has it.
+    pub scheduled_restart: Option<String>,
+    /// The node steps out of synchronous duty: it restarts.
+    pub leaves_sync: bool,
     /// `restore_command` is set: a standby that does not stream is `in archive recovery`.
     pub has_restore_command: bool,
     /// The last decision for `GET /pgherd/explain`: an object with `decision` (one sentence) and
@@ -77,6 +85,32 @@ pub enum Order {
     FreshCluster {
         /// For the answer; `Err`: why there is none.
         answer: oneshot::Sender<Result<Cluster, String>>,
+    },
+    /// Restart PostgreSQL now.
+    Restart {
+        /// How.
+        request: RestartRequest,
+        /// For the end of it; `None`: another one is under way.
+        answer: oneshot::Sender<Option<RestartEnd>>,
+    },
+    /// Restart PostgreSQL at a time.
+    ScheduleRestart {
+        /// When and how.
+        request: RestartRequest,
+        /// For the answer; false: one is scheduled already.
+        answer: oneshot::Sender<bool>,
+    },
+    /// Forget the scheduled restart.
+    ForgetRestart {
+        /// For the answer; false: none was scheduled.
+        answer: oneshot::Sender<bool>,
+    },
+    /// Copy the data anew.
+    Reinitialize {
+        /// How.
+        request: ReinitializeRequest,
+        /// It was taken up.
+        answer: oneshot::Sender<()>,
     },
     /// Write one key on behalf of an operator (only [`Op::PutFailover`] and [`Op::PutConfig`]
     /// come) and tick at once.

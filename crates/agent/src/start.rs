@@ -298,6 +298,9 @@ fn blank(node: &NodeConfig, settings: &Settings) -> Snapshot {
         pending_restart: Vec::new(),
         watchdog_failed: false,
         guard_missing: false,
+        under_way: None,
+        scheduled_restart: None,
+        leaves_sync: false,
         has_restore_command: false,
         explain: serde_json::Value::Null,
     }

@@ -14,6 +14,11 @@ pub(crate) fn text(status: u16, text: impl Into<String>) -> Answer {
     build(status, "text/html", text.into())
 }
 
+/// Text that is no page: metrics.
+pub(crate) fn plain(text: String) -> Answer {
+    build(200, "text/plain", text)
+}
+
 /// A JSON document.
 pub(crate) fn json(status: u16, document: String) -> Answer {
     build(status, "application/json", document)

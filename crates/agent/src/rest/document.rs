@@ -11,6 +11,15 @@ use serde_json::{Map, Value};
 
 /// The status document: `GET /patroni` and the body of every health check.
 pub(super) fn status(snapshot: &Snapshot, health: &Health<'_>) -> String {
+    python_json(&status_document(&input(snapshot, health)))
+}
+
+/// `GET /metrics`.
+pub(super) fn metrics(snapshot: &Snapshot, health: &Health<'_>) -> String {
+    pgherd_wire::patroni::rest::metrics(&input(snapshot, health))
+}
+
+fn input<'a>(snapshot: &'a Snapshot, health: &Health<'a>) -> StatusInput<'a> {
     let (sync_standby, quorum_standby) = health.sync_duty();
     let mut extra = Map::new();
     if snapshot.guard_missing {
@@ -23,7 +32,7 @@ pub(super) fn status(snapshot: &Snapshot, health: &Health<'_>) -> String {
             extra.insert("logger_records_lost".into(), lost.into());
         }
     }
-    python_json(&status_document(&StatusInput {
+    StatusInput {
         state: snapshot.state,
         role: snapshot.role,
         look: health.look(),
@@ -38,17 +47,17 @@ pub(super) fn status(snapshot: &Snapshot, health: &Health<'_>) -> String {
         failsafe_active: snapshot.failsafe_active,
         dcs_last_seen: snapshot.dcs_last_seen,
         tags: &snapshot.tags,
-        stepping_out_of_sync: false,
+        stepping_out_of_sync: snapshot.leaves_sync,
         system_id: snapshot.system_id,
         pending_restart: !snapshot.pending_restart.is_empty(),
         pending_restart_reason: &snapshot.pending_restart,
         version: &snapshot.version,
         scope: &snapshot.scope,
         name: snapshot.name.as_str(),
-        scheduled_restart: None,
+        scheduled_restart: snapshot.scheduled_restart.as_deref(),
         watchdog_failed: snapshot.watchdog_failed,
         extra,
-    }))
+    }
 }
 
 /// `GET /cluster`.

@@ -2,14 +2,14 @@
 //! as soon as the outcome is seen (contract: patroni-rest, section 9).
 
 use super::answer::{self, Answer};
-use super::{App, document};
+use super::{App, document, refused};
 use crate::snapshot::Order;
 use axum::body::Bytes;
 use pgherd_model::{
     Answer as Stored, Cluster, Failover, MemberName, Op, PeerStatus, PostgresState, Role, Span,
 };
 use pgherd_wire::patroni::rest::{
-    Accepted, Action, Outcome, Refusal, Wish, failover_outcome, no_good_candidate, scheduled_text,
+    Accepted, Action, Outcome, Wish, failover_outcome, no_good_candidate, scheduled_text,
 };
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -103,13 +103,6 @@ pub(super) async fn delete(app: &App) -> Answer {
 
 fn name(member: Option<&MemberName>) -> &str {
     member.map_or("any", MemberName::as_str)
-}
-
-fn refused(refusal: &Refusal) -> Box<Answer> {
-    Box::new(match refusal.text.as_str() {
-        "" => answer::page(refusal.status),
-        text => answer::text(refusal.status, text),
-    })
 }
 
 /// Asks all at once and stops at the first that would do.

@@ -11,6 +11,7 @@ mod failover;
 mod health;
 mod listen;
 mod query;
+mod restart;
 mod tls;
 
 #[cfg(test)]
@@ -31,7 +32,7 @@ use health::Health;
 use pgherd_model::{Cluster, Look, PostgresState, Span, Time};
 use pgherd_peer::Peers;
 use pgherd_wire::patroni::config::{RestApi, ServerTokens};
-use pgherd_wire::patroni::rest::{Action, python_json};
+use pgherd_wire::patroni::rest::{Action, Refusal, python_json};
 use query::Query;
 use serde_json::{Map, Value};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -237,6 +238,7 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
         ("GET", "history") => history(app),
         ("GET", "config") => config::get(app).await,
         ("GET", "failsafe") => failsafe(app).await,
+        ("GET", "metrics") => metrics(app).await,
         ("GET", "pgherd") => explain(app, &path),
         ("GET", _) => health_check(app, &path, &query),
         ("PATCH", "config") => guarded(app, request, config::patch).await,
@@ -259,6 +261,22 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
         },
         ("DELETE", "switchover") => match admit(app, &request.into_parts().0).await {
             Ok(()) => failover::delete(app).await,
+            Err(answer) => *answer,
+        },
+        ("POST", "restart") => optional(app, request, restart::post).await,
+        ("DELETE", "restart") => match admit(app, &request.into_parts().0).await {
+            Ok(()) => restart::delete(app).await,
+            Err(answer) => *answer,
+        },
+        // Without the failsafe mode nobody is asked to vouch for a leader.
+        ("POST", "failsafe") => match admit(app, &request.into_parts().0).await {
+            Ok(()) => answer::page(502),
+            Err(answer) => *answer,
+        },
+        ("POST", "reinitialize") => optional(app, request, restart::reinitialize).await,
+        // As Patroni where no signal has to be faked: it is taken, and nothing happens.
+        ("POST", "sigterm") => match admit(app, &request.into_parts().0).await {
+            Ok(()) => answer::text(202, "shutdown scheduled"),
             Err(answer) => *answer,
         },
         (method, _) => answer::unsupported(method),
@@ -291,6 +309,21 @@ where
     }
 }
 
+/// As [`guarded`], for a handler that needs no body.
+async fn optional<F, R>(app: &Arc<App>, request: Request, handler: F) -> Answer
+where
+    F: FnOnce(Arc<App>, Bytes) -> R,
+    R: Future<Output = Answer>,
+{
+    match request.headers().contains_key(CONTENT_LENGTH) {
+        true => guarded(app, request, handler).await,
+        false => match admit(app, &request.into_parts().0).await {
+            Ok(()) => handler(app.clone(), Bytes::new()).await,
+            Err(answer) => *answer,
+        },
+    }
+}
+
 async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Box<Answer>> {
     if !headers.contains_key(CONTENT_LENGTH) {
         return Err(Box::new(answer::page(411)));
@@ -312,6 +345,19 @@ fn health_check(app: &App, path: &str, query: &Query) -> Answer {
     let health = Health::at(&snapshot, (app.clock)());
     let status = if health.check(path, query) { 200 } else { 503 };
     answer::json(status, document::status(&snapshot, &health))
+}
+
+fn refused(refusal: &Refusal) -> Box<Answer> {
+    Box::new(match refusal.text.as_str() {
+        "" => answer::page(refusal.status),
+        text => answer::text(refusal.status, text),
+    })
+}
+
+async fn metrics(app: &App) -> Answer {
+    let snapshot = app.looked_at().await;
+    let health = Health::at(&snapshot, (app.clock)());
+    answer::plain(document::metrics(&snapshot, &health))
 }
 
 /// Always 200; positions are of this moment.

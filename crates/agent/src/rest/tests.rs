@@ -5,8 +5,10 @@ mod failover;
 mod health;
 mod listener;
 mod requests;
+mod restart;
 
 use super::{App, Front, router};
+use crate::asked::{ReinitializeRequest, RestartEnd};
 use crate::snapshot::{Hooks, Order, Snapshot};
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
@@ -174,6 +176,9 @@ pub(super) fn primary() -> Snapshot {
         pending_restart: Vec::new(),
         watchdog_failed: false,
         guard_missing: false,
+        under_way: None,
+        scheduled_restart: None,
+        leaves_sync: false,
         has_restore_command: false,
         explain: json!({"decision": "lock_held: nothing to do", "ladder": []}),
     }
@@ -197,6 +202,8 @@ pub(super) struct Node {
     pub(super) reloads: Arc<AtomicUsize>,
     /// How often PostgreSQL gives no answer before it gives one.
     pub(super) silent: Arc<AtomicUsize>,
+    /// New copies that were ordered.
+    pub(super) reinitialized: Arc<Mutex<Vec<ReinitializeRequest>>>,
     router: axum::Router,
 }
 
@@ -223,6 +230,15 @@ impl Node {
     }
 
     pub(super) async fn with(snapshot: Snapshot, api: &RestApi) -> Node {
+        Node::ending(snapshot, api, Some(RestartEnd::Done)).await
+    }
+
+    /// One whose restarts end like that.
+    pub(super) async fn ending(
+        snapshot: Snapshot,
+        api: &RestApi,
+        ends: Option<RestartEnd>,
+    ) -> Node {
         let cluster = snapshot.cluster.as_deref().cloned().unwrap_or_default();
         let look = snapshot.look.clone();
         let store = Arc::new(Mutex::new(cluster));
@@ -235,8 +251,11 @@ impl Node {
         let counted = reloads.clone();
         let silent = Arc::<AtomicUsize>::default();
         let left = silent.clone();
+        let reinitialized = Arc::<Mutex<Vec<ReinitializeRequest>>>::default();
+        let copies = reinitialized.clone();
         tokio::spawn(async move {
             let _published = published;
+            let mut scheduled = None;
             while let Some(order) = received.recv().await {
                 match order {
                     Order::WakeUp => {}
@@ -248,6 +267,19 @@ impl Node {
                     }
                     Order::FreshCluster { answer } => {
                         drop(answer.send(Ok(keys.lock().unwrap().clone())));
+                    }
+                    Order::Restart { answer, .. } => drop(answer.send(ends)),
+                    Order::ScheduleRestart { request, answer } => {
+                        let fresh = scheduled.is_none();
+                        scheduled.get_or_insert(request);
+                        answer.send(fresh).ok();
+                    }
+                    Order::ForgetRestart { answer } => {
+                        answer.send(scheduled.take().is_some()).ok();
+                    }
+                    Order::Reinitialize { request, answer } => {
+                        copies.lock().unwrap().push(request);
+                        answer.send(()).ok();
                     }
                     Order::Write { op, answer } => {
                         let outcome = apply(&mut keys.lock().unwrap(), *op);
@@ -273,6 +305,7 @@ impl Node {
             router: router(app),
             reloads,
             silent,
+            reinitialized,
         }
     }
 
