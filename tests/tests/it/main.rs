@@ -24,6 +24,7 @@ mod protection;
 mod rejoin;
 mod reload;
 mod rest;
+mod restarts;
 mod run_with;
 mod scheduled;
 mod secrets;

@@ -1,0 +1,284 @@
+//! Restarts and new copies that people ask for: by REST, by genuine `patronictl`, now, with conditions, at a
+//! time, in a pause.
+
+use crate::common::{oracle, other, secs, stand_in, start_time, status, stored, text, three};
+use jiff::{SignedDuration, Timestamp};
+use pgherd_tests::{Etcd, Node, TestCluster, Writer, json, watcher};
+
+const DONE: (u16, &str) = (200, "restarted successfully");
+const UNMET: (u16, &str) = (503, "restart conditions are not satisfied");
+
+async fn post(node: &Node, path: &str, body: &str) -> (u16, String) {
+    let answer = node.request("POST", path, body).await.unwrap();
+    (answer.status, answer.body)
+}
+
+fn is(answer: &(u16, String), expected: (u16, &str)) {
+    assert_eq!((answer.0, answer.1.as_str()), expected);
+}
+
+async fn timeline(node: &Node) -> String {
+    let sql = "select timeline_id::text from pg_control_checkpoint()";
+    node.sql(sql).await.unwrap()
+}
+
+async fn streaming(cluster: &TestCluster, node: &Node) {
+    cluster
+        .wait_for(&format!("{} streams", node.name()), secs(60), async || {
+            let now = status(node).await?;
+            match now["replication_state"] == "streaming" && now["state"] == "running" {
+                true => Ok(()),
+                false => Err(now.to_string()),
+            }
+        })
+        .await;
+}
+
+/// Another postmaster, and everything else as before: lock, timeline, primary, rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_restarts_in_place() {
+    let etcd = Etcd::start(1).await;
+    let options = three().dcs(json!({"primary_start_timeout": 0}));
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let leader = cluster.primary().await.unwrap();
+    let writer = Writer::start(cluster.targets()).await;
+    writer.wait_acks(200, secs(30)).await;
+    let (started, before) = (start_time(leader).await, timeline(leader).await);
+    let lease = etcd.lease_of(&cluster.key("leader")).await;
+    is(&post(leader, "/restart", "{}").await, DONE);
+    assert_ne!(start_time(leader).await, started);
+    writer.wait_acks(200, secs(30)).await;
+    assert_eq!(cluster.wait_whole(secs(60)).await.name(), leader.name());
+    assert_eq!(timeline(leader).await, before);
+    if !stand_in() {
+        assert_eq!(etcd.lease_of(&cluster.key("leader")).await, lease);
+    }
+    let report = writer.stop();
+    assert_eq!(report.missing(&leader.target()).await.unwrap(), Vec::new());
+    assert_eq!(watcher::violations(&report.acks), Vec::<String>::new());
+}
+
+/// What waits for a restart is in force after it, and only who waits is restarted.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_waits_is_restarted_where_that_is_asked_for() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let leader = cluster.primary().await.unwrap();
+    let replica = other(&cluster, leader.name());
+    is(
+        &post(replica, "/restart", r#"{"restart_pending": true}"#).await,
+        UNMET,
+    );
+    is(
+        &post(replica, "/restart", r#"{"role": "primary"}"#).await,
+        UNMET,
+    );
+    let patch = json!({"postgresql": {"parameters": {"max_connections": 70}}}).to_string();
+    let answer = leader.request("PATCH", "/config", &patch).await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    // The leader first: a standby may not have less than its primary had.
+    for node in [leader, replica] {
+        cluster
+            .wait_for("a restart is pending", secs(30), async || {
+                let now = status(node).await?;
+                let reason = &now["pending_restart_reason"]["max_connections"]["new_value"];
+                match *reason == "70" {
+                    true => Ok(()),
+                    false => Err(now.to_string()),
+                }
+            })
+            .await;
+        let body = r#"{"restart_pending": true, "postgres_version": "99.0"}"#;
+        is(&post(node, "/restart", body).await, DONE);
+        assert_eq!(node.sql("show max_connections").await.unwrap(), "70");
+        cluster
+            .wait_for("nothing is pending", secs(30), async || {
+                match status(node).await?.get("pending_restart") {
+                    None => Ok(()),
+                    some => Err(format!("{some:?}")),
+                }
+            })
+            .await;
+    }
+    streaming(&cluster, replica).await;
+}
+
+/// Genuine `patronictl restart` and `reinit`.
+#[tokio::test(flavor = "multi_thread")]
+async fn patronictl_restarts_and_copies_anew() {
+    if !oracle() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let leader = cluster.primary().await.unwrap();
+    let replica = other(&cluster, leader.name());
+    let started = start_time(replica).await;
+    let said = text(&cluster.patronictl(&["restart", "{scope}", replica.name(), "--force"]));
+    let success = format!("Success: restart on member {}", replica.name());
+    assert!(said.contains(&success), "{said}");
+    assert_ne!(start_time(replica).await, started);
+    let marker = replica.data_dir().join("not-of-the-leader");
+    std::fs::write(&marker, "").unwrap();
+    let said =
+        text(&cluster.patronictl(&["reinit", "{scope}", replica.name(), "--force", "--wait"]));
+    let success = format!("Success: reinitialize for member {}", replica.name());
+    assert!(said.contains(&success), "{said}");
+    streaming(&cluster, replica).await;
+    assert!(!marker.exists(), "the old data are gone");
+    let said = text(&cluster.patronictl(&["reinit", "{scope}", leader.name(), "--force"]));
+    assert!(said.contains("No replica among provided members"), "{said}");
+    is(
+        &post(leader, "/reinitialize", "{}").await,
+        (503, "I am the leader, can not reinitialize"),
+    );
+    assert_eq!(cluster.wait_whole(secs(60)).await.name(), leader.name());
+}
+
+/// At its time and not before; shown meanwhile by the node and its key; deleted, it does not happen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_is_scheduled_shown_and_carried_out() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let leader = cluster.primary().await.unwrap();
+    let node = other(&cluster, leader.name());
+    let started = start_time(node).await;
+    let body = |at: &str| json!({"schedule": at, "role": "replica"}).to_string();
+    let far = "2130-01-01T00:00:00+00:00";
+    is(
+        &post(node, "/restart", &body(far)).await,
+        (202, "Restart scheduled"),
+    );
+    is(
+        &post(node, "/restart", &body(far)).await,
+        (409, "Another restart is already scheduled"),
+    );
+    let key = format!("members/{}", node.name());
+    cluster
+        .wait_for("it is shown", secs(30), async || {
+            let shown = status(node).await?["scheduled_restart"].clone();
+            let member = stored(&etcd, &cluster, &key).await.unwrap_or_default();
+            let in_key = &member["scheduled_restart"];
+            let good = shown == json!({"schedule": far, "role": "replica"})
+                && in_key["schedule"] == far
+                && in_key["postmaster_start_time"].is_string();
+            match good {
+                true => Ok(()),
+                false => Err(format!("{shown} {member}")),
+            }
+        })
+        .await;
+    let delete = node.request("DELETE", "/restart", "").await.unwrap();
+    assert_eq!(
+        (delete.status, delete.body.as_str()),
+        (200, "scheduled restart deleted")
+    );
+    let at = Timestamp::now() + SignedDuration::from_secs(4);
+    let at = Timestamp::from_second(at.as_second()).unwrap();
+    let written = at.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string();
+    is(
+        &post(node, "/restart", &body(&written)).await,
+        (202, "Restart scheduled"),
+    );
+    cluster
+        .wait_for("it was restarted", secs(60), async || {
+            let now = status(node).await?["postmaster_start_time"].to_string();
+            match now.contains(&started) || now == "null" {
+                true => Err(now),
+                false => Ok(()),
+            }
+        })
+        .await;
+    assert!(Timestamp::now() >= at, "not before its time");
+    streaming(&cluster, node).await;
+    assert_eq!(status(node).await.unwrap().get("scheduled_restart"), None);
+}
+
+/// In a pause PostgreSQL restarts where it is asked for, and nobody else takes over meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_does_not_keep_anybody_from_a_restart() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let leader = cluster.primary().await.unwrap();
+    let pause = json!({"pause": true}).to_string();
+    leader.request("PATCH", "/config", &pause).await.unwrap();
+    for node in cluster.nodes() {
+        cluster
+            .wait_for("the pause is noticed", secs(30), async || {
+                match status(node).await?["pause"] == true {
+                    true => Ok(()),
+                    false => Err("not yet".into()),
+                }
+            })
+            .await;
+        let started = start_time(node).await;
+        is(&post(node, "/restart", "{}").await, DONE);
+        assert_ne!(start_time(node).await, started);
+    }
+    assert_eq!(cluster.primary().await.unwrap().name(), leader.name());
+    for node in cluster
+        .nodes()
+        .iter()
+        .filter(|node| node.name() != leader.name())
+    {
+        streaming(&cluster, node).await;
+    }
+    is(
+        &post(
+            leader,
+            "/restart",
+            r#"{"schedule": "2130-01-01T00:00:00Z"}"#,
+        )
+        .await,
+        (500, "Can't schedule restart in the paused state"),
+    );
+}
+
+/// Commits do not wait for a synchronous standby that somebody restarts: it is let go first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_synchronous_standby_steps_out_before_it_restarts() {
+    let etcd = Etcd::start(1).await;
+    let options = three().dcs(json!({"synchronous_mode": true}));
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let named = async || {
+        let sync = stored(&etcd, &cluster, "sync").await.unwrap_or_default();
+        sync["sync_standby"].as_str().unwrap_or_default().to_owned()
+    };
+    let first = cluster
+        .wait_for("somebody is synchronous", secs(60), async || {
+            match named().await {
+                name if name.is_empty() => Err("nobody".into()),
+                name => Ok(name),
+            }
+        })
+        .await;
+    let node = cluster.node(&first);
+    is(&post(node, "/restart", "{}").await, DONE);
+    if !stand_in() {
+        let log = node.log();
+        let asked = log.find("asking to be let out of synchronous duty first");
+        let stopped = log.find("restart: stopping PostgreSQL");
+        assert!(asked.is_some() && asked < stopped, "{}", node.log_tail(30));
+    }
+    streaming(&cluster, node).await;
+    cluster
+        .wait_for(
+            "it is synchronous or replaced",
+            secs(60),
+            async || match named().await.is_empty() {
+                true => Err("nobody".into()),
+                false => Ok(()),
+            },
+        )
+        .await;
+    cluster
+        .wait_for("its tags are its own again", secs(30), async || {
+            let member = stored(&etcd, &cluster, &format!("members/{first}")).await;
+            let member = member.unwrap_or_default();
+            match member["tags"]["nosync"].is_null() {
+                true => Ok(()),
+                false => Err(member.to_string()),
+            }
+        })
+        .await;
+}
