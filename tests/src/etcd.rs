@@ -403,6 +403,13 @@ impl Etcd {
         answer.kvs().first().map(etcd_client::KeyValue::lease)
     }
 
+    /// Revisions of the creation and of the last change of a key.
+    pub async fn revisions(&self, key: &str) -> Option<(i64, i64)> {
+        let answer = self.with(async |c| c.get(key, None).await).await;
+        let kv = answer.kvs().first();
+        kv.map(|kv| (kv.create_revision(), kv.mod_revision()))
+    }
+
     /// Keys and values below a prefix.
     pub async fn list(&self, prefix: &str) -> Vec<(String, String)> {
         let answer = self

@@ -28,6 +28,7 @@ use crate::observe::Observer;
 use crate::reload::Reloaded;
 use crate::renewal::Renewal;
 use crate::snapshot::{Order, Snapshot};
+use crate::upgrade::Handover;
 use crate::{clock, settings};
 
 /// Looks in a row without rest.
@@ -36,6 +37,14 @@ const ROUNDS: usize = 8;
 const OBSERVE: Span = Span::from_secs(1);
 /// While a short job runs, its effects are looked for this often.
 const DURING_JOB: Span = Span::from_millis(100);
+
+/// How the loop ends.
+pub(crate) enum End {
+    /// The agent ends, with this status.
+    Exit(u8),
+    /// Another program takes over.
+    Upgrade(Handover),
+}
 
 /// One node: its hands, and what they have told.
 pub(crate) struct Agent {
@@ -71,6 +80,8 @@ pub(crate) struct Agent {
     pub(crate) member_alive: Time,
     pub(crate) shutdown: bool,
     pub(crate) asked: Asked,
+    /// Another program is to take over as soon as nothing long runs.
+    pub(crate) upgrade: bool,
     pub(crate) exit: Option<u8>,
     pub(crate) notes: Notes,
     /// What each peer answered as the log tells it, and when that was.
@@ -140,6 +151,7 @@ impl Agent {
             member_alive: clock::now(),
             shutdown: false,
             asked: Asked::default(),
+            upgrade: false,
             exit: None,
             notes: Notes::default(),
             peer_words: BTreeMap::new(),
@@ -156,12 +168,12 @@ impl Agent {
         }
     }
 
-    /// Runs until the brain or a signal ends it; the exit status.
+    /// Runs until the brain or a signal ends it, or another program is to take over.
     pub(crate) async fn run(
         mut self,
         mut events: mpsc::UnboundedReceiver<Event>,
         publish: watch::Sender<Arc<Snapshot>>,
-    ) -> u8 {
+    ) -> End {
         let mut memory = Memory::default();
         let mut lease = self.renewal.changes();
         self.guarding.prepare(self.effective.settings.guard).await;
@@ -172,11 +184,30 @@ impl Agent {
                 if code == 0 {
                     self.guarding.disarm().await;
                 }
-                return code;
+                return End::Exit(code);
+            }
+            if self.upgrade && !self.is_busy(&memory) {
+                return End::Upgrade(self.handover());
             }
             if !self.rest(wake_at, &mut events, &mut lease).await {
-                return 1;
+                return End::Exit(1);
             }
+        }
+    }
+
+    /// Something runs that would be lost with this program.
+    fn is_busy(&self, memory: &Memory) -> bool {
+        let job = self.jobs.last.as_ref();
+        let planned =
+            memory.demotion.is_some() || memory.restart.is_some() || memory.reinitialize.is_some();
+        let writing = self.writing.as_ref().is_some_and(|it| !it.is_finished());
+        planned || writing || job.is_some_and(|job| job.outcome.is_none())
+    }
+
+    fn handover(&self) -> Handover {
+        Handover {
+            leases: self.store.leases(),
+            guard: self.guarding.guard().map(|guard| guard.pid()),
         }
     }
 
@@ -491,6 +522,7 @@ impl Agent {
             }
             Event::Asked(order) => self.asked(*order),
             Event::Reloaded(reloaded) => self.reloaded(*reloaded),
+            Event::Upgrade => self.upgrade = true,
             Event::Shutdown => self.shutdown = true,
         }
     }
@@ -519,6 +551,7 @@ impl Agent {
             | Order::Reload
             | Order::ReadPositions { .. }
             | Order::FreshCluster { .. }
+            | Order::Upgrade { .. }
             | Order::Write { .. } => {}
         }
     }

@@ -38,6 +38,8 @@ pub(crate) enum Event {
     Reloaded(Box<Reloaded>),
     /// Somebody asks for a restart or a new copy.
     Asked(Box<Order>),
+    /// Another program is to take over, and was found to run.
+    Upgrade,
     /// SIGTERM or SIGINT.
     Shutdown,
 }

@@ -19,6 +19,7 @@ pub mod rest;
 mod settings;
 pub mod snapshot;
 mod start;
+mod upgrade;
 
 pub use clock::now;
 pub use logging::guard_line;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use pgherd_dcs::{Picture, Store};
 use pgherd_instance::Instance;
 use pgherd_model::{Cluster, Op, Span};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::event::Event;
 use crate::snapshot::Order;
-use crate::{clock, reload};
+use crate::{clock, reload, upgrade};
 
 /// Longest read of positions.
 const LOOK: Duration = Duration::from_secs(1);
@@ -49,6 +49,7 @@ pub(crate) async fn serve(
                 | Order::Reinitialize { .. }) => {
                     events.send(Event::Asked(Box::new(order))).ok();
                 }
+                Order::Upgrade { answer } => upgrade(answer, &events).await,
                 Order::Write { op, answer } => {
                     let done = store.run(&op, clock::now() + STORE).await;
                     events.send(Event::WakeUp).ok();
@@ -68,4 +69,22 @@ async fn fresh(store: &Store, picture: &watch::Receiver<Picture>) -> Result<Clus
     cluster
         .map(|cluster| cluster.as_ref().clone())
         .ok_or_else(|| "nothing was read yet".to_owned())
+}
+
+/// The program is tried before the loop ends for it.
+async fn upgrade(
+    answer: oneshot::Sender<Result<String, String>>,
+    events: &mpsc::UnboundedSender<Event>,
+) {
+    match upgrade::check().await {
+        Ok(version) => {
+            answer.send(Ok(version)).ok();
+            events.send(Event::Upgrade).ok();
+        }
+        Err(error) => {
+            let reason = format!("{error:#}");
+            tracing::error!("this agent goes on: {reason}");
+            answer.send(Err(reason)).ok();
+        }
+    }
 }

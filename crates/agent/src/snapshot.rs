@@ -112,6 +112,11 @@ pub enum Order {
         /// It was taken up.
         answer: oneshot::Sender<()>,
     },
+    /// Let the program that has replaced this one's file take over.
+    Upgrade {
+        /// For the answer, before it happens: the version that takes over, or why nothing does.
+        answer: oneshot::Sender<Result<String, String>>,
+    },
     /// Write one key on behalf of an operator (only [`Op::PutFailover`] and [`Op::PutConfig`]
     /// come) and tick at once.
     Write {

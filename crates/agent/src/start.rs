@@ -17,21 +17,24 @@ use pgherd_peer::{PeerOptions, Peers};
 use pgherd_wire::patroni::config::{Effective, Loaded, NodeConfig};
 use rustix::fs::Access;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::agent::{Agent, Parts};
+use crate::agent::{Agent, End, Parts};
 use crate::event::Event;
 use crate::reload::{Reloader, Source};
 use crate::renewal::Renewal;
 use crate::rest;
-use crate::snapshot::{Hooks, Snapshot};
+use crate::snapshot::{Hooks, Order, Snapshot};
+use crate::upgrade::{self, Handover};
 use crate::{clock, logging, orders, reload, settings};
 
 /// Patroni says this every five seconds until etcd can be read.
 const WAITING: Duration = Duration::from_secs(5);
 
-/// Runs the agent in the foreground; `config`: the YAML file or directory, `None`: environment.
-pub fn run(config: Option<&Path>) -> ExitCode {
+/// Runs the agent in the foreground; `config`: the YAML file or directory, `None`: environment;
+/// `handover`: what the program said whose place this one takes.
+pub fn run(config: Option<&Path>, handover: Option<&str>) -> ExitCode {
+    let handover = handover.map(Handover::read);
     // Others may hold what is no text.
     let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let env: BTreeMap<String, String> = std::env::vars_os()
@@ -61,13 +64,19 @@ pub fn run(config: Option<&Path>) -> ExitCode {
     let result = runtime
         .context("cannot start the runtime")
         .and_then(|runtime| {
-            let result = runtime.block_on(body(source, loaded));
+            let result = runtime.block_on(body(source, loaded, handover));
             // What still runs beside the loop must not hold up the end.
             runtime.shutdown_timeout(Duration::from_secs(1));
             result
         });
     let code = match result {
-        Ok(code) => ExitCode::from(code),
+        Ok(End::Exit(code)) => ExitCode::from(code),
+        Ok(End::Upgrade(handover)) => {
+            tracing::info!("the program that has replaced this one takes over");
+            logging::finish();
+            drop(upgrade::exec(&handover));
+            ExitCode::FAILURE
+        }
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
@@ -77,10 +86,11 @@ pub fn run(config: Option<&Path>) -> ExitCode {
     code
 }
 
-async fn body(source: Source, loaded: Loaded) -> Result<u8> {
+async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Result<End> {
     let (events, mut received) = mpsc::unbounded_channel();
     let (reload, reloads) = mpsc::unbounded_channel();
-    watch_signals(&events, &reload)?;
+    let (order, ordered) = mpsc::channel(64);
+    watch_signals(&events, &reload, order.clone())?;
     let node = loaded.node;
     let config = settings::kept_config(&node);
     let first = settings::effective(&node, &config);
@@ -91,10 +101,11 @@ async fn body(source: Source, loaded: Loaded) -> Result<u8> {
     let peers = Peers::new(&PeerOptions::new(&node.ctl, true, clock::now))?;
     // The port is taken before anything else, so that two agents of one file cannot both go on.
     let bound = rest::bind(&node.restapi, clock::now).await?;
-    let store = Store::start(settings::store(&node, &first.settings))?;
+    let mut options = settings::store(&node, &first.settings);
+    options.leases = handover.unwrap_or_default().leases;
+    let store = Store::start(options)?;
     let mut picture = store.picture();
     let (publish, snapshot) = watch::channel(Arc::new(blank(&node, &first.settings)));
-    let (order, ordered) = mpsc::channel(64);
     tokio::spawn(orders::serve(
         ordered,
         store.clone(),
@@ -119,7 +130,7 @@ async fn body(source: Source, loaded: Loaded) -> Result<u8> {
     };
     tokio::spawn(reloader.run(reloads));
     if !wait_for_store(&mut picture, &mut received, &events).await {
-        return Ok(0);
+        return Ok(End::Exit(0));
     }
     if let Some(place) = namesake(&node, &peers, &picture).await {
         tracing::error!(
@@ -127,9 +138,12 @@ async fn body(source: Source, loaded: Loaded) -> Result<u8> {
             "Can't start; there is already a node named '{}' running (it answers at {place}); give this node another name",
             node.name,
         );
-        return Ok(1);
+        return Ok(End::Exit(1));
     }
     let renewal = Renewal::start(store.leader_lease(), first.settings.clone())?;
+    if let Some(handover) = handover {
+        take_over(handover, &renewal).await;
+    }
     let agent = Agent::new(Parts {
         node,
         first,
@@ -141,6 +155,21 @@ async fn body(source: Source, loaded: Loaded) -> Result<u8> {
         events,
     });
     Ok(agent.run(received, publish).await)
+}
+
+/// Goes on where the program of before ended: its lease is renewed before the first look, so that the
+/// lock is this node's from there.
+async fn take_over(handover: Handover, renewal: &Renewal) {
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!("took over from the program that ran before, as pgherd {version}");
+    if let Some(guard) = handover.guard {
+        upgrade::reap(guard);
+    }
+    if let Some(lease) = handover.leases.leader
+        && let Err(error) = renewal.renew_now(lease.life / 5).await
+    {
+        tracing::warn!("the lease of before is not renewed: {error}");
+    }
 }
 
 /// The local PostgreSQL, if it can be run at all.
@@ -208,8 +237,27 @@ fn warn_of_pgpass(node: &NodeConfig) {
     }
 }
 
-fn watch_signals(events: &mpsc::UnboundedSender<Event>, reload: &reload::Requests) -> Result<()> {
-    let cannot = "cannot watch for signals";
+const CANNOT_WATCH: &str = "cannot watch for signals";
+
+/// SIGUSR2: as `POST /pgherd/upgrade`.
+fn watch_upgrades(orders: mpsc::Sender<Order>) -> Result<()> {
+    let mut signals = signal(SignalKind::user_defined2()).context(CANNOT_WATCH)?;
+    tokio::spawn(async move {
+        while signals.recv().await.is_some() {
+            // What comes of it is in the log.
+            let answer = oneshot::channel().0;
+            orders.send(Order::Upgrade { answer }).await.ok();
+        }
+    });
+    Ok(())
+}
+
+fn watch_signals(
+    events: &mpsc::UnboundedSender<Event>,
+    reload: &reload::Requests,
+    orders: mpsc::Sender<Order>,
+) -> Result<()> {
+    let cannot = CANNOT_WATCH;
     let mut hangups = signal(SignalKind::hangup()).context(cannot)?;
     let reload = reload.clone();
     tokio::spawn(async move {
@@ -217,6 +265,7 @@ fn watch_signals(events: &mpsc::UnboundedSender<Event>, reload: &reload::Request
             reload.send(()).ok();
         }
     });
+    watch_upgrades(orders)?;
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let mut signals = signal(kind).context(cannot)?;
         let events = events.clone();

@@ -3,6 +3,7 @@
 use crate::RenewError;
 use crate::call::{Caller, Failure, Kind, Limits};
 use crate::endpoints::{Endpoints, Pool};
+use crate::options::Held;
 use crate::terms::{Header, Terms};
 use etcd_client::Client;
 use pgherd_model::{Span, Time};
@@ -48,9 +49,14 @@ pub(crate) struct LeaseSlot {
 }
 
 impl LeaseSlot {
-    pub(crate) fn new(name: &'static str, ttl: Span) -> LeaseSlot {
+    pub(crate) fn new(name: &'static str, ttl: Span, held: Option<Held>) -> LeaseSlot {
+        let lease = held.map(|held| Granted {
+            id: held.id,
+            asked: held.life,
+            granted: held.life,
+        });
         LeaseSlot {
-            slot: Mutex::new(Slot { ttl, lease: None }),
+            slot: Mutex::new(Slot { ttl, lease }),
             granting: tokio::sync::Mutex::default(),
             name,
         }
@@ -233,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_changed_life_asks_for_another_lease() {
-        let slot = LeaseSlot::new("leader", Span::from_secs(5));
+        let slot = LeaseSlot::new("leader", Span::from_secs(5), None);
         let lease = Granted {
             id: 7,
             asked: Span::from_secs(5),

@@ -23,7 +23,7 @@ mod terms;
 
 pub use error::{Error, RenewError};
 pub use lease::{LeaderLease, Renewed};
-pub use options::{Options, Protocol};
+pub use options::{Held, Leases, Options, Protocol};
 pub use pgherd_model::Secret;
 pub use picture::Picture;
 pub use store::Store;

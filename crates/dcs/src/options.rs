@@ -24,6 +24,24 @@ impl Protocol {
     }
 }
 
+/// A lease that somebody else took for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its id.
+    pub id: i64,
+    /// The life that was asked for.
+    pub life: Span,
+}
+
+/// The leases that this process takes over from the program that ran in it before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leases {
+    /// Of the lock.
+    pub leader: Option<Held>,
+    /// Of the member key.
+    pub member: Option<Held>,
+}
+
 /// What a [`Store`](crate::Store) needs to know. Certificates are read from their files at each
 /// new connection, so renewed ones are taken up.
 #[derive(Clone, Debug)]
@@ -52,6 +70,8 @@ pub struct Options {
     pub ttl: Span,
     /// Life of the leader lease, L.
     pub lease_ttl: Span,
+    /// Leases to go on with.
+    pub leases: Leases,
     /// The body's clock (CLOCK_BOOTTIME).
     pub clock: fn() -> Time,
 }
@@ -85,6 +105,7 @@ impl Options {
             me,
             ttl,
             lease_ttl,
+            leases: Leases::default(),
             clock,
         }
     }

@@ -6,6 +6,7 @@ use crate::image::Raw;
 use crate::keeper::{Board, Keeper, refresh};
 use crate::lease::{LeaseSlot, keep_alive};
 use crate::ops::{Context, Plan, needs_leader_lease, needs_member_lease, plan};
+use crate::options::{Held, Leases};
 use crate::terms::{Header, Terms};
 use crate::{Error, LeaderLease, Options, Picture};
 use etcd_client::{Client, TxnOpResponse};
@@ -41,6 +42,7 @@ impl Store {
     /// [`Error::Settings`] if the options cannot work.
     pub fn start(options: Options) -> Result<Store, Error> {
         let (ttl, lease_ttl) = (options.ttl, options.lease_ttl);
+        let leases = options.leases;
         let prefix = options.prefix.clone();
         let endpoints = Arc::new(Endpoints::new(options)?);
         let terms = Arc::new(Terms::new(ttl.max(Span::from_secs(10))));
@@ -68,8 +70,8 @@ impl Store {
             endpoints,
             board,
             picture,
-            member: Arc::new(LeaseSlot::new("member", ttl)),
-            leader: Arc::new(LeaseSlot::new("leader", lease_ttl)),
+            member: Arc::new(LeaseSlot::new("member", ttl, leases.member)),
+            leader: Arc::new(LeaseSlot::new("leader", lease_ttl, leases.leader)),
             _alive: Arc::new(alive),
         })
     }
@@ -144,6 +146,20 @@ impl Store {
         self.leader.present().map_or(0, |lease| lease.id)
     }
 
+    /// Both leases, for a program that takes this one's place.
+    pub fn leases(&self) -> Leases {
+        let held = |slot: &LeaseSlot| {
+            slot.fitting().map(|lease| Held {
+                id: lease.id,
+                life: lease.asked,
+            })
+        };
+        Leases {
+            leader: held(&self.leader),
+            member: held(&self.member),
+        }
+    }
+
     /// Our present member lease, 0 if there is none: to compare with our member key's.
     pub fn member_lease_id(&self) -> i64 {
         self.member.fitting().map_or(0, |lease| lease.id)
@@ -178,6 +194,7 @@ impl Store {
             me: present.me.clone(),
             ttl: present.ttl,
             lease_ttl: present.lease_ttl,
+            leases: present.leases,
             clock: present.clock,
             ..options
         });

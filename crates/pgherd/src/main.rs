@@ -18,6 +18,9 @@ enum Command {
     Agent {
         /// YAML file (or directory of them); without: PATRONI_* variables.
         config: Option<PathBuf>,
+        /// Said by the program whose place this one takes.
+        #[arg(long, hide = true)]
+        handover: Option<String>,
     },
     /// Look at a cluster and operate it.
     Ctl(pgherd_ctl::CtlArgs),
@@ -36,7 +39,9 @@ fn main() -> ExitCode {
         eprintln!("pgherd: the TLS provider is set already");
     }
     match Cli::parse().command {
-        Command::Agent { config } => pgherd_agent::run(config.as_deref()),
+        Command::Agent { config, handover } => {
+            pgherd_agent::run(config.as_deref(), handover.as_deref())
+        }
         Command::Ctl(args) => pgherd_ctl::run(args),
     }
 }

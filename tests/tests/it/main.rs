@@ -29,3 +29,4 @@ mod run_with;
 mod scheduled;
 mod secrets;
 mod switchover;
+mod upgrade;

@@ -34,7 +34,7 @@ use pgherd_peer::Peers;
 use pgherd_wire::patroni::config::{RestApi, ServerTokens};
 use pgherd_wire::patroni::rest::{Action, Refusal, python_json};
 use query::Query;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -55,6 +55,8 @@ const ASK_AGAIN: Span = Span::from_millis(100);
 pub(crate) struct App {
     hooks: Hooks,
     clock: fn() -> Time,
+    /// Tells this program from one that took its place in the same process.
+    started: Time,
     front: RwLock<Arc<Front>>,
 }
 
@@ -111,6 +113,7 @@ impl App {
     pub(crate) fn new(front: Front, clock: fn() -> Time, hooks: Hooks) -> Arc<App> {
         Arc::new(App {
             hooks,
+            started: clock(),
             clock,
             front: RwLock::new(Arc::new(front)),
         })
@@ -275,6 +278,12 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
         },
         ("POST", "reinitialize") => optional(app, request, restart::reinitialize).await,
         // As Patroni where no signal has to be faked: it is taken, and nothing happens.
+        ("POST", "pgherd") if path.trim_matches('/') == "pgherd/upgrade" => {
+            match admit(app, &request.into_parts().0).await {
+                Ok(()) => upgrade(app).await,
+                Err(answer) => *answer,
+            }
+        }
         ("POST", "sigterm") => match admit(app, &request.into_parts().0).await {
             Ok(()) => answer::text(202, "shutdown scheduled"),
             Err(answer) => *answer,
@@ -416,6 +425,15 @@ async fn reload(app: &App) -> Answer {
     }
 }
 
+/// `POST /pgherd/upgrade`: the program that has replaced this one's file takes over, soon.
+async fn upgrade(app: &App) -> Answer {
+    match app.ask(|answer| Order::Upgrade { answer }).await {
+        Some(Ok(version)) => answer::text(202, format!("{version} takes over")),
+        Some(Err(reason)) => answer::text(503, reason),
+        None => answer::page(503),
+    }
+}
+
 /// `GET /pgherd/explain`: what the last decision was, and which rules were asked.
 fn explain(app: &App, path: &str) -> Answer {
     if path.trim_matches('/') != "pgherd/explain" {
@@ -426,6 +444,9 @@ fn explain(app: &App, path: &str) -> Answer {
     let mut object = Map::new();
     object.insert("member".into(), snapshot.name.as_str().into());
     object.insert("scope".into(), snapshot.scope.as_str().into());
+    let running = json!({"pid": std::process::id(), "version": env!("CARGO_PKG_VERSION"),
+        "started_ms": app.started.as_millis()});
+    object.insert("agent".into(), running);
     let age = now.since(snapshot.tick).as_millis();
     object.insert(
         "age_ms".into(),

@@ -217,6 +217,7 @@ pub(crate) fn options(endpoints: Vec<String>, name: &str) -> Options {
         me: MemberName::from(name),
         ttl: Span::from_secs(30),
         lease_ttl: Span::from_secs(5),
+        leases: pgherd_dcs::Leases::default(),
         clock,
     }
 }

@@ -1,0 +1,152 @@
+//! Another program takes the agent's place in the same process: PostgreSQL, the lock and its lease do not
+//! notice, and there is a guard all the time.
+
+use crate::common::{secs, stand_in, start_time, three, wait_health};
+use pgherd_tests::{
+    ClusterOptions, Etcd, Kind, Node, Signal, TestCluster, Writer, binary, process, watcher,
+};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// n1 runs a copy of the program that can be replaced.
+fn with_own_program(etcd: &Etcd, mut options: ClusterOptions) -> (TestCluster, PathBuf) {
+    options.pgherd = Some(binary::pgherd());
+    let mut cluster = TestCluster::new(etcd, &options);
+    let own = cluster.dir().join("own-program");
+    std::fs::copy(binary::pgherd(), &own).unwrap();
+    let words = vec![own.to_string_lossy().into_owned(), "agent".to_owned()];
+    cluster.node_mut("n1").set_kind(Kind::Command(words));
+    (cluster, own)
+}
+
+/// As a package manager does it: another file under the same name.
+fn replace(program: &Path, content: &[u8]) {
+    let new = program.with_extension("new");
+    let mut file = std::fs::File::create(&new).unwrap();
+    file.write_all(content).unwrap();
+    drop(file);
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::rename(&new, program).unwrap();
+}
+
+/// When the program that answers began.
+async fn began(node: &Node) -> Result<String, String> {
+    let answer = node.get("/pgherd/explain").await?;
+    let explain: pgherd_tests::Value =
+        serde_json::from_str(&answer.body).map_err(|error| error.to_string())?;
+    Ok(explain["agent"]["started_ms"].to_string())
+}
+
+async fn wait_taken_over(cluster: &TestCluster, node: &Node, before: &str) {
+    cluster
+        .wait_for("another program answers", secs(30), async || {
+            match began(node).await? {
+                now if now != before => Ok(()),
+                now => Err(now),
+            }
+        })
+        .await;
+}
+
+fn guards(node: &Node) -> Vec<i32> {
+    let dir = node.data_dir().to_string_lossy().into_owned();
+    let all = process::all().into_iter();
+    all.filter(|p| p.state != 'Z' && p.cmdline.contains(" guard ") && p.cmdline.contains(&dir))
+        .map(|p| p.pid)
+        .collect()
+}
+
+/// Of the leader, by the file that replaced its program; then once more by a signal.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_notices_that_the_leaders_agent_is_another_program() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let (cluster, program) = with_own_program(&etcd, three());
+    cluster.node("n1").start();
+    let node = cluster.wait_streaming(0, secs(60)).await;
+    cluster.node("n2").start();
+    cluster.node("n3").start();
+    cluster.wait_whole(secs(60)).await;
+    let writer = Writer::start(cluster.targets()).await;
+    writer.wait_acks(200, secs(30)).await;
+    let (pid, started) = (node.agent_pid(), start_time(node).await);
+    let lock = etcd.revisions(&cluster.key("leader")).await;
+    let lease = etcd.lease_of(&cluster.key("leader")).await;
+    for round in 0..2 {
+        let (before, guard) = (began(node).await.unwrap(), guards(node));
+        if round == 0 {
+            let mut content = std::fs::read(&program).unwrap();
+            content.extend_from_slice(b"another build");
+            replace(&program, &content);
+            let answer = node.request("POST", "/pgherd/upgrade", "").await.unwrap();
+            assert_eq!(answer.status, 202, "{answer:?}");
+            assert!(answer.body.starts_with("pgherd "), "{answer:?}");
+        } else {
+            node.signal_agent(Signal::USR2);
+        }
+        wait_taken_over(&cluster, node, &before).await;
+        wait_health(&cluster, node, "/primary", 200).await;
+        cluster
+            .wait_for(
+                "one guard, of the new program",
+                secs(20),
+                async || match guards(node).as_slice() {
+                    [one] if !guard.contains(one) => Ok(()),
+                    other => Err(format!("{other:?}")),
+                },
+            )
+            .await;
+    }
+    writer.wait_acks(500, secs(30)).await;
+    assert_eq!(node.agent_pid(), pid, "the same process");
+    assert_eq!(start_time(node).await, started, "the same PostgreSQL");
+    assert_eq!(
+        etcd.revisions(&cluster.key("leader")).await,
+        lock,
+        "the lock was not touched"
+    );
+    assert_eq!(etcd.lease_of(&cluster.key("leader")).await, lease);
+    let zombies = process::all()
+        .into_iter()
+        .filter(|p| p.state == 'Z' && Some(p.ppid) == pid);
+    assert_eq!(zombies.count(), 0);
+    let report = writer.stop();
+    assert_eq!(report.missing(&node.target()).await.unwrap(), Vec::new());
+    assert_eq!(watcher::violations(&report.acks), Vec::<String>::new());
+    // It keeps its lock as any other does, and gives it away.
+    cluster.ctl(&["switchover", "--leader", "n1", "--force"]);
+    cluster.wait_new_primary("n1", secs(30)).await;
+    cluster.wait_whole(secs(60)).await;
+}
+
+/// A program that does not run takes over from nobody, and says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_program_does_not_take_over() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let mut options = three();
+    options.nodes.truncate(1);
+    let (cluster, program) = with_own_program(&etcd, options);
+    cluster.start_all();
+    let node = cluster.wait_streaming(0, secs(60)).await;
+    let (before, started) = (began(node).await.unwrap(), start_time(node).await);
+    for content in [&b"#!/bin/false\n"[..], b"\x7fELF of another world"] {
+        replace(&program, content);
+        let answer = node.request("POST", "/pgherd/upgrade", "").await.unwrap();
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert!(answer.body.contains("own-program"), "{answer:?}");
+        assert_eq!(began(node).await.unwrap(), before);
+    }
+    assert!(
+        node.log().contains("this agent goes on"),
+        "{}",
+        node.log_tail(5)
+    );
+    assert_eq!(start_time(node).await, started);
+    wait_health(&cluster, node, "/primary", 200).await;
+}
