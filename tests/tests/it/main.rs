@@ -24,6 +24,7 @@ mod protection;
 mod rejoin;
 mod reload;
 mod rest;
+mod rest_load;
 mod restarts;
 mod run_with;
 mod scheduled;

@@ -1,9 +1,11 @@
 //! Opens the port, plain or TLS, serves until the agent ends, and moves when the settings do.
 
+use super::quarters::{Bounded, Entrance, Quarters};
 use super::tls::{self, Acceptor};
 use super::{App, Front};
 use crate::snapshot::Hooks;
 use axum_server::Handle;
+use axum_server::accept::DefaultAcceptor;
 use axum_server::tls_rustls::RustlsConfig;
 use hyper_util::rt::TokioTimer;
 use pgherd_model::{Span, Time};
@@ -108,13 +110,15 @@ async fn open(api: &RestApi) -> Result<Vec<TcpListener>, RestError> {
 }
 
 impl Bound {
-    /// Serves from now on, on the runtime of the caller.
+    /// Serves from now on, on a thread of its own.
     ///
     /// # Errors
     /// [`RestError::Settings`] for headers that can not be sent, [`RestError::Ended`].
     pub async fn serve(self, hooks: Hooks, peers: Peers) -> Result<Server, RestError> {
         let front = Front::new(&self.api, &hooks.last().version, peers).await?;
         let mut server = Server {
+            quarters: Quarters::open().map_err(RestError::Ended)?,
+            entrance: Entrance::new(),
             app: App::new(front, self.clock, hooks),
             api: self.api,
             sockets: self.sockets,
@@ -128,6 +132,8 @@ impl Bound {
 
 /// The REST server; it ends when this is dropped.
 pub struct Server {
+    quarters: Quarters,
+    entrance: Entrance,
     app: Arc<App>,
     api: RestApi,
     sockets: Vec<TcpListener>,
@@ -219,6 +225,8 @@ impl Server {
     fn serve(&mut self, tls: Option<Arc<ServerConfig>>) -> Result<(), RestError> {
         self.tls = tls.map(RustlsConfig::from_config);
         let router = super::router(self.app.clone());
+        let runtime = &self.quarters.runtime;
+        let _there = runtime.enter();
         for socket in &self.sockets {
             let socket = socket.try_clone().map_err(RestError::Ended)?;
             let service = router
@@ -228,11 +236,15 @@ impl Server {
                 .map_err(RestError::Ended)?
                 .handle(self.handle.clone());
             limits(server.http_builder());
+            let entrance = self.entrance.clone();
             match self.tls.clone() {
-                None => tokio::spawn(watched(server.serve(service))),
+                None => {
+                    let acceptor = Bounded::new(DefaultAcceptor::new(), entrance);
+                    runtime.spawn(watched(server.acceptor(acceptor).serve(service)))
+                }
                 Some(tls) => {
-                    let server = server.acceptor(Acceptor::new(tls));
-                    tokio::spawn(watched(server.serve(service)))
+                    let acceptor = Bounded::new(Acceptor::new(tls), entrance);
+                    runtime.spawn(watched(server.acceptor(acceptor).serve(service)))
                 }
             };
         }

@@ -10,6 +10,7 @@ mod document;
 mod failover;
 mod health;
 mod listen;
+mod quarters;
 mod query;
 mod restart;
 mod tls;

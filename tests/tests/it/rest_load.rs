@@ -1,0 +1,129 @@
+//! Clients that mean harm, or do not know better: thousands of connections, slow ones, malformed and
+//! oversized requests. Neither the loop nor the lease notices.
+
+use crate::common::{secs, stand_in, start_time, three};
+use pgherd_tests::{Etcd, Node, TestCluster, Value, Writer, json, watcher};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// Longer than the lease of five seconds.
+const SIEGE: Duration = Duration::from_secs(8);
+/// Connections that only stay.
+const IDLE: usize = 2000;
+/// Requests that come a byte at a time.
+const SLOW: usize = 200;
+
+async fn connect(node: &Node) -> std::io::Result<TcpStream> {
+    let (host, port) = node.rest_address();
+    TcpStream::connect((host.as_str(), port)).await
+}
+
+/// Sends this and reads until the server has had enough, or the siege is over.
+async fn say(node: &Node, words: &[u8]) -> String {
+    let mut answer = Vec::new();
+    let talk = async {
+        let mut stream = connect(node).await?;
+        stream.write_all(words).await?;
+        stream.read_to_end(&mut answer).await
+    };
+    // How it ends is up to the server.
+    let _ = tokio::time::timeout(SIEGE, talk).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+async fn drip(mut stream: TcpStream) {
+    for byte in b"GET /primary HTTP/1.1\r\nhost: somewhere\r\nx: "
+        .iter()
+        .cycle()
+    {
+        if stream.write_all(&[*byte]).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// How old the loop's last look is, by its own account, over a new connection.
+async fn age(node: &Node) -> Result<u64, String> {
+    let answer = node.get("/pgherd/explain").await?;
+    let explain: Value = serde_json::from_str(&answer.body).map_err(|error| error.to_string())?;
+    explain["age_ms"].as_u64().ok_or(answer.body)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_loop_nor_lease_notices_a_siege() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let options = three().dcs(json!({"pgherd": {"lease_ttl": 5}}));
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let leader = cluster.primary().await.unwrap();
+    let writer = Writer::start(cluster.targets()).await;
+    writer.wait_acks(200, secs(30)).await;
+    let lock = etcd.revisions(&cluster.key("leader")).await;
+    let started = start_time(leader).await;
+    let mut idle = Vec::new();
+    for _ in 0..IDLE {
+        idle.push(connect(leader).await.unwrap());
+    }
+    let mut slow = JoinSet::new();
+    for _ in 0..SLOW {
+        slow.spawn(drip(connect(leader).await.unwrap()));
+    }
+    let huge_header = [b"GET / HTTP/1.1\r\nx: ", vec![b'a'; 200_000].as_slice()].concat();
+    let huge_body = [
+        b"PATCH /config HTTP/1.1\r\nhost: x\r\ncontent-length: 3000000\r\n\r\n".as_slice(),
+        vec![b'{'; 3_000_000].as_slice(),
+    ]
+    .concat();
+    let endless = b"PATCH /config HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n{";
+    let end = Instant::now() + SIEGE;
+    let mut oldest = 0;
+    while Instant::now() < end {
+        say(
+            leader,
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 no plain text\r\n\r\n",
+        )
+        .await;
+        let answer = say(leader, b"GET /primary HTTP/9.9\r\n\r\n").await;
+        assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
+        say(
+            leader,
+            b"POST /switchover HTTP/1.1\r\ncontent-length: -5\r\n\r\n",
+        )
+        .await;
+        let answer = say(leader, &huge_header).await;
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
+            "{answer}"
+        );
+        let answer = say(leader, &huge_body).await;
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
+            "{answer}"
+        );
+        let half = connect(leader).await.unwrap();
+        idle.push(half);
+        idle.last_mut().unwrap().write_all(endless).await.unwrap();
+        oldest = oldest.max(age(leader).await.unwrap());
+        assert_eq!(leader.get("/primary").await.unwrap().status, 200);
+    }
+    // It looks at least once a second.
+    assert!(oldest < 3000, "the loop's last look was {oldest} ms old");
+    assert_eq!(etcd.revisions(&cluster.key("leader")).await, lock);
+    assert_eq!(start_time(leader).await, started);
+    drop(idle);
+    slow.shutdown().await;
+    writer.wait_acks(200, secs(30)).await;
+    let report = writer.stop();
+    assert_eq!(report.missing(&leader.target()).await.unwrap(), Vec::new());
+    assert_eq!(watcher::violations(&report.acks), Vec::<String>::new());
+    assert!(
+        !leader.log().contains("demoting"),
+        "{}",
+        leader.log_tail(20)
+    );
+}
