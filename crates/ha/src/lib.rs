@@ -11,6 +11,7 @@ mod act;
 mod ctx;
 mod decide;
 mod decision;
+pub mod election;
 pub mod fence;
 mod fork;
 mod holder;
