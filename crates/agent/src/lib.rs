@@ -4,6 +4,7 @@
 mod act;
 mod agent;
 mod clock;
+mod election;
 mod event;
 mod guarding;
 mod jobs;

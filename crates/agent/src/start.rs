@@ -124,7 +124,11 @@ async fn body(source: Source, loaded: Loaded) -> Result<u8> {
         );
         return Ok(1);
     }
-    let renewal = Renewal::start(store.leader_lease(), first.settings.clone())?;
+    let renewal = Renewal::start(
+        store.leader_lease(),
+        store.raft_states(),
+        first.settings.clone(),
+    )?;
     let agent = Agent::new(Parts {
         node,
         first,

@@ -11,7 +11,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use pgherd_model::{Span, Time};
+use pgherd_model::{RaftAnswer, Span, Time};
 
 use crate::lease::Lease;
 
@@ -20,19 +20,6 @@ use crate::lease::Lease;
 const LONGEST: Span = Span::from_secs(60);
 /// So many terms are remembered per member; forgetting older ones only proves less.
 const TERMS: usize = 16;
-
-/// What a member of etcd has told of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RaftAnswer {
-    /// Its id.
-    pub member: u64,
-    /// Its raft term, at some moment between the two that follow.
-    pub term: u64,
-    /// When the question was sent; taken before that.
-    pub asked: Time,
-    /// When the answer came.
-    pub answered: Time,
-}
 
 /// What the members of etcd have told since the last confirmed renewal.
 #[derive(Clone, Debug, Default)]

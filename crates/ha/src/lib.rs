@@ -32,5 +32,6 @@ pub use decision::{Action, Ask, Decision, JobKind, Rung, Severity, StartAs, Why}
 pub use memory::{Backoff, Demotion, Former, Memory};
 pub use upkeep::describe;
 pub use view::{
-    Dcs, GuardFact, Identity, Job, LeaseFact, Local, Orders, Outcome, PeerFact, RemoteHistory, View,
+    Dcs, GuardFact, Identity, Job, LeaseFact, Local, Orders, Outcome, PeerFact, RemoteHistory,
+    Tenure, View,
 };

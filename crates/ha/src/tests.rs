@@ -26,7 +26,7 @@ use pgherd_model::*;
 use crate::decision::{JobKind, StartAs};
 use crate::{
     Dcs, Former, GuardFact, Identity, Job, LeaseFact, Local, Memory, Orders, Outcome, PeerFact,
-    RemoteHistory, View, decide,
+    RemoteHistory, Tenure, View, decide,
 };
 
 const PID: u32 = 4711;
@@ -157,6 +157,10 @@ fn parse(text: &str) -> (View, Memory) {
             }
         } else {
             Dcs::Fresh(cluster)
+        },
+        tenure: Tenure {
+            since: now - Span::from_secs(value("elected").map_or(90, |it| number(Some(it)))),
+            proved: now - Span::from_secs(value("proved").map_or(0, |it| number(Some(it)))),
         },
         lease: (mine && !me.has("reborn")).then(|| LeaseFact {
             lease: if me.has("newlease") { 8 } else { 7 },

@@ -31,5 +31,5 @@ pub use names::{MemberName, PostgresState, Role, slot_name};
 pub use peer::PeerStatus;
 pub use secret::Secret;
 pub use settings::{CrashHandover, GuardMode, Settings, SynchronousMode};
-pub use store::{Answer, LeaseSight, Op};
+pub use store::{Answer, LeaseSight, Op, RaftAnswer};
 pub use time::{Span, Time, WallTime};

@@ -9,9 +9,9 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use pgherd_model::{Span, Time};
+use pgherd_model::{RaftAnswer, Span, Time};
 
-use super::{Elections, RaftAnswer, nth_greatest};
+use super::{Elections, nth_greatest};
 use crate::lease::Lease;
 
 const STEP: u64 = 10;
@@ -397,12 +397,13 @@ impl World {
         let (now, holder) = (self.now, self.holder());
         let it = &mut self.members[member];
         match (it.role, it.lead) {
-            (Role::Leader, _) => {
-                if it.expires.is_some_and(|at| now < at) && newest == Some(it.term) {
-                    it.expires = Some(now + LIFE);
-                    self.send(member, holder, Message::Renewed { sent });
-                }
+            (Role::Leader, _)
+                if it.expires.is_some_and(|at| now < at) && newest == Some(it.term) =>
+            {
+                it.expires = Some(now + LIFE);
+                self.send(member, holder, Message::Renewed { sent });
             }
+            (Role::Leader, _) => {}
             (_, Some(lead)) if !passed_on => {
                 let passed_on = true;
                 self.send(member, lead, Message::Renew { sent, passed_on });

@@ -155,6 +155,23 @@ fn not_before_the_former_leader_is_known_not_to_write() {
         lock - former c deleted 95 free 3 | a* replica lsn 50 | b replica lsn 40 | c down words mute
         => nothing, because lock_free: the lock of c vanished early and it may still be writable
 
+        # An election of etcd, on which whoever cannot renew may have counted, begins the wait anew.
+        lock - former c free 20 elected 3 | a* replica lsn 50 | b replica lsn 40 | c primary mute
+        => nothing, because lock_free: the lock of c vanished early and it may still be writable
+
+        lock - former c free 30 elected 20 | a* replica lsn 50 | b replica lsn 40 | c primary mute
+        => AcquireLeader, because lock_free: a full lease has passed since the lock of c vanished; healthiest of 3
+
+        # And there must have been none until it was too late for one.
+        lock - former c free 20 proved 6 | a* replica lsn 50 | b replica lsn 40 | c primary mute
+        => nothing, because lock_free: the lock of c vanished early and it may still be writable
+
+        lock - former c free 20 proved 5 | a* replica lsn 50 | b replica lsn 40 | c primary mute
+        => AcquireLeader, because lock_free: a full lease has passed since the lock of c vanished; healthiest of 3
+
+        lock - up 30 elected 3 | a* replica lsn 50 | b replica lsn 40 mute
+        => nothing, because lock_free: b may have held the lock before this agent started
+
         lock - up 3 | a* replica lsn 50 | b replica lsn 40 mute
         => nothing, because lock_free: b may have held the lock before this agent started
 
