@@ -20,6 +20,8 @@ const MEMBERS: usize = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Begin,
+    /// The leader is lost.
+    Lose,
     /// A member stands for election.
     Stand,
     /// The former leader is back before anybody was elected.
@@ -112,7 +114,8 @@ impl World {
             return;
         }
         match step {
-            Step::Begin => self.lose_leader(),
+            Step::Begin => self.begin_election(),
+            Step::Lose => self.lose_leader(),
             Step::Stand => self.stand(),
             Step::Back if self.quorum.under_way.is_some() && !self.quorum.deposed() => {
                 self.quorum.under_way = None;
@@ -127,26 +130,34 @@ impl World {
         }
     }
 
-    fn lose_leader(&mut self) {
+    fn begin_election(&mut self) {
         let holder = self.etcd.picture();
         let holder = holder.leader_name().and_then(|name| self.node_of(name));
         let (Some(holder), false) = (holder, self.etcd.down) else {
             self.next_election();
             return;
         };
+        self.quorum.left -= 1;
+        if self.quorum.deaf.is_some() || !self.quorum.rng.chance(400) {
+            self.lose_leader();
+            return;
+        }
+        // Early enough for the others to notice what becomes of the lock.
+        self.deafen(holder);
+        let wait = self.quorum.rng.between(0, 1_500);
+        self.step_election(wait, Step::Lose);
+    }
+
+    fn lose_leader(&mut self) {
         let length = match self.quorum.rng.below(3) {
             0 => self.quorum.rng.between(200, 2_500),
             1 => self.quorum.rng.between(2_000, 6_000),
             _ => self.quorum.rng.between(4_000, 15_000),
         };
-        if self.quorum.rng.chance(400) && self.quorum.deaf.is_none() {
-            self.deafen(holder, length);
-        }
         let rng = &mut self.quorum.rng;
         let (dead, first) = (rng.chance(700), rng.between(100, 2_000));
         let back = rng.chance(200).then(|| rng.between(100, 4_000));
         let lead = self.quorum.lead;
-        self.quorum.left -= 1;
         self.quorum.under_way = Some(UnderWay {
             ends: self.now + Span::from_millis(length),
             away: Some(lead),
@@ -162,15 +173,25 @@ impl World {
         }
     }
 
-    /// Only questions for terms of the holder of the lock are answered from now on; the lock may vanish.
-    fn deafen(&mut self, holder: usize, length: u64) {
+    /// Only questions for terms of the holder of the lock are answered from now on; its lock may vanish,
+    /// or its lease with it.
+    fn deafen(&mut self, holder: usize) {
         let rng = &mut self.quorum.rng;
-        let (hears, vanishes) = (rng.between(100, length + 8_000), rng.chance(400));
+        let (hears, vanishes, lease) = (rng.between(100, 20_000), rng.chance(600), rng.chance(700));
         self.quorum.deaf = Some(holder);
         self.chaos.open += 1;
         self.say(|| format!("{holder} is deaf for {hears} ms"));
         self.step_election(hears, Step::Hears);
-        if vanishes && self.pending().is_none() {
+        if !vanishes || self.pending().is_some() {
+            return;
+        }
+        let picture = self.etcd.picture();
+        if let Some(leader) = picture.leader.as_ref().filter(|_| lease) {
+            self.say(|| format!("lease {} is revoked", leader.lease));
+            self.etcd.revoke(leader.lease);
+            self.chaos.vanished = Some(self.now);
+            self.announce();
+        } else {
             self.on_act(Act::DeleteLeader);
         }
     }

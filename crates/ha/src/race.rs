@@ -185,9 +185,9 @@ fn known_former(ctx: &Ctx<'_>, former: &Former) -> Safety {
     )
 }
 
-/// The same leader of etcd was in charge from then until three quarters of a lease later. A holder of
-/// the lock whose renewals are not answered may have counted on an election (`election`), which
-/// none that was over by then allows: who waits for a full lease waits anew after each.
+/// The leader of etcd that is known since `from`, or before, was still in charge three quarters of a lease
+/// later. A former holder of the lock may count on an election that took place after `from`
+/// (`election`), but only on one that began while its lease lasted: there was none.
 fn one_tenure(ctx: &Ctx<'_>, from: Time, length: Span) -> bool {
     ctx.view.tenure.proved >= from + length * 75 / 100
 }
