@@ -79,16 +79,18 @@ pub(crate) fn remember_former(ctx: &Ctx<'_>, memory: &mut Memory) {
     }
 }
 
-/// In a gap as long as a lease the lock may have been somebody else's for a while.
+/// In a gap as long as a lease the lock may have been somebody else's for a while: etcd could not be read,
+/// or this agent was stopped and did not notice that.
 fn forget_after_gap(ctx: &Ctx<'_>, memory: &mut Memory) {
-    let Some(blind) = memory.blind_since.take() else {
-        return;
-    };
+    let proved = ctx.view.tenure.proved;
+    let before = memory.proved.replace(proved).unwrap_or(proved);
+    let blind = memory.blind_since.take().unwrap_or(ctx.now());
+    let gap = ctx.now().since(blind).max(proved.since(before));
     let length = memory
         .former
         .as_ref()
         .map_or(ctx.view.settings.lease_ttl, |former| former.length);
-    if ctx.now().since(blind) >= length * 9 / 10 {
+    if gap >= length * 9 / 10 {
         memory.former = None;
         memory.first_fresh = None;
         memory.free_since = None;

@@ -1,6 +1,7 @@
 //! Who takes a free lock, and when (contract: patroni-ha-rules, sections 2 and 6; Safety 4).
 
 use super::check_all;
+use pgherd_model::Span;
 
 /// `lock_free`: position, priority, tags, lag, timeline, sync.
 #[test]
@@ -179,4 +180,24 @@ fn not_before_the_former_leader_is_known_not_to_write() {
         => AcquireLeader, because lock_free: a full lease has passed without a lock; healthiest of 2
         ",
     );
+}
+
+/// Whoever has seen nothing for as long as a lease lives, without having noticed it, does not know
+/// who led last: what the last one known says does not count.
+#[test]
+fn an_agent_that_was_stopped_does_not_know_the_former_leader() {
+    let text =
+        "lock - former c deleted 80 | a* replica lsn 50 | b replica lsn 40 mute | c down words";
+    for (seconds, known) in [(17, true), (18, false)] {
+        let (view, mut memory) = super::parse(text);
+        memory.proved = Some(view.now - Span::from_secs(seconds));
+        let decision = crate::decide(&view, &memory);
+        assert_eq!(decision.memory.former.is_some(), known, "{seconds} s");
+        assert_eq!(decision.memory.proved, Some(view.now));
+        let takes = decision
+            .actions
+            .iter()
+            .any(|it| it.name() == "AcquireLeader");
+        assert_eq!(takes, known, "{seconds} s");
+    }
 }
