@@ -158,10 +158,7 @@ fn parse(text: &str) -> (View, Memory) {
         } else {
             Dcs::Fresh(cluster)
         },
-        tenure: Tenure {
-            since: now - Span::from_secs(value("elected").map_or(90, |it| number(Some(it)))),
-            proved: now - Span::from_secs(value("proved").map_or(0, |it| number(Some(it)))),
-        },
+        tenure: tenure(now, &value),
         lease: (mine && !me.has("reborn")).then(|| LeaseFact {
             lease: if me.has("newlease") { 8 } else { 7 },
             sent: now - Span::from_secs(ago),
@@ -203,6 +200,14 @@ fn parse(text: &str) -> (View, Memory) {
         memory.was_primary = me.state == "primary" || me.has("was_primary");
     }
     (view, memory)
+}
+
+fn tenure<'a>(now: Time, value: &impl Fn(&str) -> Option<&'a str>) -> Tenure {
+    let ago = |word: &str, or: u64| Span::from_secs(value(word).map_or(or, |it| number(Some(it))));
+    Tenure {
+        since: now - ago("elected", 90),
+        proved: now - ago("proved", 0),
+    }
 }
 
 fn memory<'a>(now: Time, me: &Said, value: &impl Fn(&str) -> Option<&'a str>) -> Memory {
