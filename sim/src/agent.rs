@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use pgherd_ha::election::Elections;
 use pgherd_ha::lease::Excuse;
 use pgherd_ha::{
     Dcs, GuardFact, Identity, Job, JobKind, LeaseFact, Local, Memory, Orders, PeerFact,
-    RemoteHistory, Sequence, StartAs, View,
+    RemoteHistory, Sequence, StartAs, Tenure, View,
 };
 use pgherd_model::{
     Cluster, ControlState, DataDir, LeaseSight, Look, Member, MemberName, Op, Postmaster, Span,
@@ -67,6 +68,12 @@ pub(crate) struct Renewing {
     pub(crate) primary_since: Time,
     pub(crate) excuse: Option<Excuse>,
     pub(crate) last_try: Option<Time>,
+    /// When the last confirmed renewal was sent.
+    pub(crate) confirmed: Time,
+    pub(crate) elections: Elections,
+    /// No renewal has been answered since the last one that was; etcd's members are asked.
+    pub(crate) unanswered: bool,
+    pub(crate) watching: bool,
     pub(crate) in_flight: bool,
     pub(crate) number: u64,
     /// Lease under which the lock lives, as the loop last saw it; 0: not this node's.
@@ -92,6 +99,9 @@ pub(crate) struct Agent {
     pub(crate) picture: Option<Rc<Cluster>>,
     pub(crate) leader_deleted: Option<u64>,
     pub(crate) fresh_at: Time,
+    /// The highest term of etcd seen, and when that was first seen.
+    pub(crate) term: u64,
+    pub(crate) elected_by: Time,
     pub(crate) problem: bool,
     pub(crate) missed: u32,
     pub(crate) dcs_fresh: Option<Time>,
@@ -343,6 +353,10 @@ impl World {
             me: self.nodes[node].name.clone(),
             identity: self.identity(node),
             dcs: self.dcs_fact(node, now),
+            tenure: Tenure {
+                since: self.nodes[node].agent.elected_by,
+                proved: self.nodes[node].agent.fresh_at,
+            },
             lease: self.nodes[node].agent.renewing.fact,
             sight: self.nodes[node].agent.sight,
             local,

@@ -128,11 +128,11 @@ impl Etcd {
         });
     }
 
-    /// After a new leader of etcd was elected every lease has its full life again, and more.
-    pub(crate) fn prolong(&mut self, now: Time) -> Vec<(i64, Time)> {
+    /// After a new leader of etcd was elected every lease has its full life again, and so much more.
+    pub(crate) fn prolong(&mut self, now: Time, more: Span) -> Vec<(i64, Time)> {
         let mut all = Vec::new();
         for (id, lease) in &mut self.leases {
-            lease.expires = now + lease.granted + Span::from_secs(1);
+            lease.expires = now + lease.granted + more;
             all.push((*id, lease.expires));
         }
         all

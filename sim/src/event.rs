@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
-use pgherd_model::{Cluster, Op, Span, Time};
+use pgherd_model::{Cluster, Op, RaftAnswer, Span, Time};
 
+use crate::election::Step;
 use crate::faults::Fault;
 
 /// Number of nodes.
@@ -67,6 +68,8 @@ pub(crate) enum Event {
         id: u64,
         reply: Reply,
         picture: Rc<Cluster>,
+        /// The term in which etcd answered.
+        term: u64,
     },
     /// No answer came in time.
     NoAnswer { node: usize, run: u64, id: u64 },
@@ -78,6 +81,23 @@ pub(crate) enum Event {
     },
     /// The keeper reads to prove its picture.
     Keeper { node: usize, run: u64 },
+    /// An election of etcd goes on.
+    Election(Step),
+    /// The renewal thread asks etcd's members for their terms.
+    Raft { node: usize, run: u64 },
+    /// Such a question arrives.
+    RaftAsked {
+        node: usize,
+        run: u64,
+        member: usize,
+        asked: Time,
+    },
+    /// Its answer arrives.
+    RaftTold {
+        node: usize,
+        run: u64,
+        answer: RaftAnswer,
+    },
     /// A lease may be over.
     Lease { id: i64, expires: Time },
     /// It is deleted.

@@ -326,7 +326,8 @@ impl World {
     fn etcd_up(&mut self) {
         if std::mem::take(&mut self.etcd.down) {
             let now = self.now;
-            for (id, expires) in self.etcd.prolong(now) {
+            self.quorum.restarted();
+            for (id, expires) in self.etcd.prolong(now, Span::from_secs(1)) {
                 self.at(expires, Event::Lease { id, expires });
             }
         }
@@ -336,6 +337,7 @@ impl World {
     fn heal(&mut self) {
         self.say(|| "everything is healed".into());
         self.etcd_up();
+        self.end_elections();
         self.chaos.dark = [false; NODES];
         self.links = [[true; NODES + 1]; NODES + 1];
         for node in 0..NODES {

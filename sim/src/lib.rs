@@ -7,6 +7,7 @@ mod acts;
 mod agent;
 mod calendar;
 mod client;
+mod election;
 mod etcd;
 mod event;
 mod faults;
@@ -75,13 +76,16 @@ pub const ACTIONS: [&str; 16] = [
     "Exit",
 ];
 
-/// What people schedule, and what becomes of it.
-pub const DEEDS: [&str; 5] = [
+/// What people schedule, what becomes of it, and what etcd's elections do.
+pub const DEEDS: [&str; 8] = [
     "switchover scheduled",
     "schedule withdrawn",
     "schedule carried out",
     "schedule dropped",
     "clock set",
+    "election of etcd",
+    "lease prolonged by an election",
+    "election outlived",
 ];
 
 /// How often something was seen, by name.

@@ -61,8 +61,13 @@ impl World {
                 id,
                 reply,
                 picture,
+                term,
                 ..
             } => {
+                // Answers to renewals carry no term.
+                if !matches!(reply, Reply::Lease(_)) {
+                    self.note_term(node, term);
+                }
                 self.on_answer(node, id, reply, picture);
             }
             Event::NoAnswer { node, id, .. } => self.on_no_answer(node, id),
@@ -79,6 +84,14 @@ impl World {
         }
     }
 
+    fn note_term(&mut self, node: usize, term: u64) {
+        let now = self.clock(node);
+        let agent = &mut self.nodes[node].agent;
+        if term > agent.term {
+            (agent.term, agent.elected_by) = (term, now);
+        }
+    }
+
     /// It was not renewed since.
     fn same_lease(&self, id: i64, expires: Time) -> bool {
         self.etcd
@@ -88,7 +101,8 @@ impl World {
     }
 
     fn revoke(&mut self, id: i64, expires: Time) {
-        if self.same_lease(id, expires) && self.etcd.revoke(id) {
+        let deposed = self.quorum.deposed();
+        if !deposed && self.same_lease(id, expires) && self.etcd.revoke(id) {
             self.say(|| format!("etcd deletes lease {id}"));
             self.announce();
         }
@@ -163,7 +177,7 @@ impl World {
             }
             Call::Store(op) => self.carry_out(node, op),
         };
-        let picture = self.etcd.picture();
+        let (picture, term) = (self.etcd.picture(), self.quorum.term);
         let wait = self.delay();
         self.after(
             wait,
@@ -173,6 +187,7 @@ impl World {
                 id,
                 reply,
                 picture,
+                term,
             },
         );
     }
@@ -411,6 +426,7 @@ impl World {
         match lease::renewal(
             now,
             &held,
+            renewing.confirmed,
             renewing.last_try,
             &licence,
             &self.nodes[node].settings,
@@ -430,10 +446,13 @@ impl World {
         let renewing = &mut self.nodes[node].agent.renewing;
         renewing.in_flight = true;
         renewing.last_try = Some(now);
+        renewing.unanswered = true;
         self.call(node, Call::Renew, Asked::Renewal { sent: now }, budget);
+        self.watch_elections(node);
     }
 
     fn renewed(&mut self, node: usize, sent: Time, lease: Option<(i64, Span)>) {
+        let now = self.clock(node);
         let agent = &mut self.nodes[node].agent;
         agent.renewing.in_flight = false;
         let Some((lease, length)) = lease else {
@@ -443,7 +462,14 @@ impl World {
             self.renew_ended(node, false);
             return;
         };
-        let news = agent.renewing.fact.is_none_or(|old| old.lease != lease);
+        let before = agent.renewing.fact.filter(|old| old.lease == lease);
+        let news = before.is_none();
+        let outlived =
+            before.is_some_and(|old| now >= agent.renewing.confirmed + old.length * 6 / 10);
+        agent.renewing.unanswered = false;
+        agent.renewing.elections.forget();
+        agent.renewing.confirmed = sent;
+        let sent = before.map_or(sent, |old| old.sent.max(sent));
         let attached = agent.renewing.attached;
         agent.leader_lease = lease;
         agent.renewing.fact = Some(LeaseFact {
@@ -452,6 +478,9 @@ impl World {
             length,
         });
         let deadline = Lease { sent, life: length }.deadlines().guard;
+        if outlived && before.is_some_and(|old| now < old.deadlines().demote_fast) {
+            self.happened("election outlived");
+        }
         // Only renewals of the lease under which the lock lives move the guard's deadline.
         if attached == lease {
             self.extend_guard(node, deadline);

@@ -9,6 +9,7 @@ use pgherd_model::{MemberName, Settings, Span, Time, WallTime};
 use crate::agent::Agent;
 use crate::calendar::Calendar;
 use crate::client::Client;
+use crate::election::Quorum;
 use crate::etcd::Etcd;
 use crate::event::{ETCD, Event, NODES};
 use crate::faults::Chaos;
@@ -65,6 +66,7 @@ pub(crate) struct World {
     numbers: u64,
     pub(crate) nodes: Vec<Node>,
     pub(crate) etcd: Etcd,
+    pub(crate) quorum: Quorum,
     pub(crate) clients: Vec<Client>,
     /// A packet gets through.
     pub(crate) links: [[bool; NODES + 1]; NODES + 1],
@@ -109,6 +111,7 @@ impl World {
             numbers: 0,
             nodes,
             etcd: Etcd::new(),
+            quorum: Quorum::draw(seed),
             clients,
             links: [[true; NODES + 1]; NODES + 1],
             configs: vec![swarm.settings.clone()],
@@ -133,6 +136,7 @@ impl World {
         let quiet = world.swarm.quiet_ms;
         world.after(quiet, Event::Chaos);
         world.next_deed();
+        world.next_election();
         world
     }
 
@@ -179,7 +183,8 @@ impl World {
     /// Packets get through between the two.
     pub(crate) fn linked(&self, a: usize, b: usize) -> bool {
         let etcd = a == ETCD || b == ETCD;
-        a == b || (self.links[a][b] && !(etcd && self.etcd.down))
+        let silent = etcd && (self.etcd.down || !self.quorum.answers(a.min(b)));
+        a == b || (self.links[a][b] && !silent)
     }
 
     /// Milliseconds a packet takes; now and then many.
@@ -231,10 +236,14 @@ impl World {
             | Event::Keeper { .. }
             | Event::Lease { .. }
             | Event::Revoke { .. } => self.on_store(event),
+            Event::Election(step) => self.on_election(step),
             Event::Wake { .. }
             | Event::Decide { .. }
             | Event::Performed { .. }
             | Event::Renewal { .. }
+            | Event::Raft { .. }
+            | Event::RaftAsked { .. }
+            | Event::RaftTold { .. }
             | Event::Question { .. }
             | Event::PeerAnswer { .. }
             | Event::History { .. }
@@ -260,6 +269,8 @@ impl World {
             | Event::Decide { node, run }
             | Event::Performed { node, run, .. }
             | Event::Renewal { node, run, .. }
+            | Event::Raft { node, run }
+            | Event::RaftTold { node, run, .. }
             | Event::PeerAnswer { node, run, .. }
             | Event::History { node, run, .. }
             | Event::Probe { node, run, .. }
@@ -283,6 +294,14 @@ impl World {
                 self.on_performed(node, number, outcome);
             }
             Event::Renewal { node, number, .. } => self.on_renewal(node, number),
+            Event::Raft { node, .. } => self.on_raft(node),
+            Event::RaftAsked {
+                node,
+                run,
+                member,
+                asked,
+            } => self.on_raft_asked(node, run, member, asked),
+            Event::RaftTold { node, answer, .. } => self.on_raft_told(node, answer),
             Event::Question { from, run, to, ask } => self.on_question(from, run, to, ask),
             Event::PeerAnswer {
                 node, ask, answer, ..

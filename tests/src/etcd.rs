@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// What kind of etcd.
 #[derive(Clone, Debug)]
@@ -408,6 +409,39 @@ impl Etcd {
         let answer = self.with(async |c| c.get(key, None).await).await;
         let kv = answer.kvs().first();
         kv.map(|kv| (kv.create_revision(), kv.mod_revision()))
+    }
+
+    /// Revision at which a key was made; 0: there is none.
+    pub async fn created(&self, key: &str) -> i64 {
+        let answer = self.with(async |c| c.get(key, None).await).await;
+        answer
+            .kvs()
+            .first()
+            .map_or(0, etcd_client::KeyValue::create_revision)
+    }
+
+    /// Raft term of a member, as it tells itself, with or without a leader.
+    ///
+    /// # Errors
+    /// A text; after 1 s at the latest.
+    pub async fn term(&self, index: usize) -> Result<u64, String> {
+        let host = self.hosts().swap_remove(index);
+        let work = async {
+            let mut stream = tokio::net::TcpStream::connect(&host).await?;
+            let request = format!("GET /debug/vars HTTP/1.0\r\nHost: {host}\r\n\r\n");
+            stream.write_all(request.as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            std::io::Result::Ok(answer)
+        };
+        let answer = tokio::time::timeout(Duration::from_secs(1), work)
+            .await
+            .map_err(|_| format!("{host}: no answer"))?
+            .map_err(|e| format!("{host}: {e}"))?;
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let vars: serde_json::Value = serde_json::from_str(body).map_err(|e| e.to_string())?;
+        let term = vars["raft.status"]["term"].as_u64();
+        term.ok_or_else(|| format!("{host}: no term"))
     }
 
     /// Keys and values below a prefix.

@@ -5,6 +5,7 @@ mod act;
 mod agent;
 pub mod asked;
 mod clock;
+mod election;
 mod event;
 mod guarding;
 mod jobs;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgherd_ha::{Dcs, Local, Orders, View};
+use pgherd_ha::{Dcs, Local, Orders, Tenure, View};
 use pgherd_model::{
     ControlFile, ControlState, DataDir, HistoryLine, Look, Lsn, MemberName, Postmaster, Time,
     Timeline,
@@ -35,12 +35,14 @@ impl Agent {
     pub(crate) async fn observe(&mut self) -> View {
         let (local, peers) = (self.local().await, self.peer_facts.clone());
         let dcs = self.dcs_fact();
+        let tenure = self.tenure();
         View {
             now: clock::now(),
             wall: clock::wall(),
             me: self.node.name.clone(),
             identity: self.identity.clone(),
             dcs,
+            tenure,
             lease: self.renewal.fact(),
             sight: self.sight,
             local,
@@ -74,6 +76,15 @@ impl Agent {
                 since: self.observer.dcs_fresh.unwrap_or(self.started),
                 last: cluster.map(|cluster| cluster.as_ref().clone()),
             },
+        }
+    }
+
+    /// First the proof, then the term: one that is seen in between only makes the tenure younger.
+    fn tenure(&self) -> Tenure {
+        let proved = self.picture.borrow().fresh_at;
+        Tenure {
+            since: self.store.elected_by(),
+            proved,
         }
     }
 

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pgherd_dcs::{LeaderLease, RenewError};
+use pgherd_dcs::{LeaderLease, RaftStates, RenewError};
 use pgherd_guard::Guard;
 use pgherd_ha::LeaseFact;
 use pgherd_ha::lease::{self, Excuse, Lease, Licence, Renewal as Next};
@@ -12,6 +12,7 @@ use pgherd_model::{Settings, Span, Time};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock;
+use crate::election::Watch;
 
 /// What the loop and the renewal thread share.
 struct Shared {
@@ -37,7 +38,11 @@ pub(crate) struct Renewal {
 
 impl Renewal {
     /// Starts the thread.
-    pub(crate) fn start(lease: LeaderLease, settings: Settings) -> std::io::Result<Renewal> {
+    pub(crate) fn start(
+        lease: LeaderLease,
+        states: RaftStates,
+        settings: Settings,
+    ) -> std::io::Result<Renewal> {
         let now = clock::now().0;
         let shared = Arc::new(Shared {
             keep: AtomicBool::new(false),
@@ -60,6 +65,8 @@ impl Renewal {
             lease,
             publish,
             last_try: None,
+            confirmed: Time::ZERO,
+            watch: Watch::new(states),
             failing: false,
         };
         std::thread::Builder::new()
@@ -146,6 +153,9 @@ struct Worker {
     lease: LeaderLease,
     publish: watch::Sender<Option<LeaseFact>>,
     last_try: Option<Time>,
+    /// When the last confirmed renewal was sent; what is published may count from later on.
+    confirmed: Time,
+    watch: Watch,
     failing: bool,
 }
 
@@ -221,7 +231,8 @@ impl Worker {
             life: fact.length,
         };
         let licence = self.licence();
-        match lease::renewal(now, &lease, self.last_try, &licence, &settings) {
+        let (confirmed, last_try) = (self.confirmed, self.last_try);
+        match lease::renewal(now, &lease, confirmed, last_try, &licence, &settings) {
             // Once more: who comes back after an outage may still find its lease alive.
             Next::Expired => {
                 let pause = self.last_try.map_or(now, |at| at + settings.lease_ttl / 10);
@@ -251,7 +262,13 @@ impl Worker {
 
     async fn renew(&mut self, budget: Span) -> Result<LeaseFact, String> {
         self.last_try = Some(clock::now());
-        match self.lease.renew(budget).await {
+        let (shared, publish) = (&self.shared, &self.publish);
+        let outcome = tokio::select! {
+            biased;
+            outcome = self.lease.renew(budget) => outcome,
+            never = self.watch.unanswered(publish, |fact| shared.extend_guard(fact)) => match never {},
+        };
+        match outcome {
             Ok(renewed) => {
                 if std::mem::take(&mut self.failing) {
                     tracing::info!("the leader lease is renewed again");
@@ -261,20 +278,8 @@ impl Worker {
                     sent: renewed.sent,
                     length: renewed.ttl,
                 };
-                let attached = self.shared.attached.load(Ordering::Relaxed) == fact.lease;
-                if let Some(guard) = lock(&self.shared.guard).as_ref().filter(|_| attached) {
-                    // A guard that cannot be reached is noticed by the loop through its pidfd.
-                    guard.extend(fact.deadlines().guard).ok();
-                }
-                let news = self
-                    .publish
-                    .borrow()
-                    .is_none_or(|old| old.lease != fact.lease);
-                self.publish.send_if_modified(|slot| {
-                    *slot = Some(fact);
-                    news
-                });
-                Ok(fact)
+                self.watch.answered();
+                Ok(self.publish_confirmed(fact))
             }
             Err(error) => {
                 // Once per outage: tries follow each other quickly.
@@ -286,6 +291,33 @@ impl Worker {
                 }
                 Err(error.to_string())
             }
+        }
+    }
+
+    /// Publishes a confirmed renewal; what is in force then, which never counts from an earlier moment
+    /// than before.
+    fn publish_confirmed(&mut self, mut fact: LeaseFact) -> LeaseFact {
+        self.confirmed = fact.sent;
+        let before = self.publish.borrow().filter(|old| old.lease == fact.lease);
+        if let Some(before) = before {
+            fact.sent = fact.sent.max(before.sent);
+        }
+        self.shared.extend_guard(&fact);
+        self.publish.send_if_modified(|slot| {
+            *slot = Some(fact);
+            before.is_none()
+        });
+        fact
+    }
+}
+
+impl Shared {
+    /// Moves the guard's deadline, if the lock lives under this lease.
+    fn extend_guard(&self, fact: &LeaseFact) {
+        let attached = self.attached.load(Ordering::Relaxed) == fact.lease;
+        if let Some(guard) = lock(&self.guard).as_ref().filter(|_| attached) {
+            // A guard that cannot be reached is noticed by the loop through its pidfd.
+            guard.extend(fact.deadlines().guard).ok();
         }
     }
 }

@@ -140,7 +140,11 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
         );
         return Ok(End::Exit(1));
     }
-    let renewal = Renewal::start(store.leader_lease(), first.settings.clone())?;
+    let renewal = Renewal::start(
+        store.leader_lease(),
+        store.raft_states(),
+        first.settings.clone(),
+    )?;
     if let Some(handover) = handover {
         take_over(handover, &renewal).await;
     }

@@ -64,7 +64,13 @@ impl Endpoints {
         self.changes.subscribe()
     }
 
-    fn list(&self) -> Vec<String> {
+    /// How often the options were changed.
+    pub(crate) fn version(&self) -> u64 {
+        *self.changes.borrow()
+    }
+
+    /// All of them, the configured ones first.
+    pub(crate) fn list(&self) -> Vec<String> {
         let mut list = self.options().endpoints.clone();
         for endpoint in lock(&self.discovered).iter() {
             if !list.contains(endpoint) {
@@ -165,8 +171,17 @@ fn pem(path: &Path, setting: &str, part: &str) -> Result<Vec<u8>, Error> {
     }
 }
 
-fn tls(options: &Options) -> Result<TlsOptions, Error> {
-    let cas = match &options.cacert {
+/// What the files of a connection with TLS hold, in PEM format.
+pub(crate) struct Papers {
+    pub(crate) ca: Vec<u8>,
+    /// Client certificate with its chain, and its key.
+    pub(crate) identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// # Errors
+/// [`Error::Settings`] when a certificate file cannot be read.
+pub(crate) fn papers(options: &Options) -> Result<Papers, Error> {
+    let ca = match &options.cacert {
         Some(path) => pem(path, "cacert", "CERTIFICATE")?,
         None => SYSTEM_CAS
             .iter()
@@ -175,8 +190,7 @@ fn tls(options: &Options) -> Result<TlsOptions, Error> {
                 Error::Settings("no CA certificates on this system; set etcd3.cacert".into())
             })?,
     };
-    let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(cas));
-    match (&options.cert, &options.key) {
+    let identity = match (&options.cert, &options.key) {
         (Some(cert), key) => {
             let chain = pem(cert, "cert", "CERTIFICATE")?;
             // Patroni allows one file with both.
@@ -184,16 +198,25 @@ fn tls(options: &Options) -> Result<TlsOptions, Error> {
                 Some(key) => (key, "key"),
                 None => (cert, "cert"),
             };
-            tls = tls.identity(Identity::from_pem(chain, pem(key, setting, "PRIVATE KEY")?));
+            Some((chain, pem(key, setting, "PRIVATE KEY")?))
         }
         (None, Some(_)) => {
             return Err(Error::Settings(
                 "etcd3.key is set without etcd3.cert".into(),
             ));
         }
-        (None, None) => {}
-    }
-    Ok(tls)
+        (None, None) => None,
+    };
+    Ok(Papers { ca, identity })
+}
+
+fn tls(options: &Options) -> Result<TlsOptions, Error> {
+    let papers = papers(options)?;
+    let tls = TlsOptions::new().ca_certificate(Certificate::from_pem(papers.ca));
+    Ok(match papers.identity {
+        Some((chain, key)) => tls.identity(Identity::from_pem(chain, key)),
+        None => tls,
+    })
 }
 
 /// The clients of one user of etcd, one per endpoint, and the order in which it asks them.

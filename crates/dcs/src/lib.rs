@@ -4,6 +4,8 @@
 //!   reads) and carries out [`Op`](pgherd_model::Op)s.
 //! - [`LeaderLease`] renews the lease of the `leader` key on connections of its own, from
 //!   whatever thread the body likes, so that a busy loop cannot delay it.
+//! - [`RaftStates`] asks every member of etcd how far it is in an election, for as long as it has no
+//!   leader.
 //!
 //! There is one etcd client per endpoint, in an order of our own, each try with a deadline:
 //! a client that balances over endpoints fails when one of them hangs.
@@ -18,6 +20,7 @@ mod lease;
 mod ops;
 mod options;
 mod picture;
+mod raft;
 mod store;
 mod terms;
 
@@ -26,6 +29,7 @@ pub use lease::{LeaderLease, Renewed};
 pub use options::{Held, Leases, Options, Protocol};
 pub use pgherd_model::Secret;
 pub use picture::Picture;
+pub use raft::RaftStates;
 pub use store::Store;
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use crate::lease::{LeaseSlot, keep_alive};
 use crate::ops::{Context, Plan, needs_leader_lease, needs_member_lease, plan};
 use crate::options::{Held, Leases};
 use crate::terms::{Header, Terms};
-use crate::{Error, LeaderLease, Options, Picture};
-use etcd_client::{Client, TxnOpResponse};
+use crate::{Error, LeaderLease, Options, Picture, RaftStates};
+use etcd_client::{Client, GetOptions, ResponseHeader, TxnOpResponse};
 use pgherd_model::{Answer, LeaseSight, Op, Span, Time};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +17,9 @@ use tokio::sync::watch;
 
 /// How long the watch may take to show our own write before it is read.
 const ECHO: Span = Span::from_millis(50);
+
+/// How often a look at a lease is tried where several members answer at one address.
+const LOOKS: u32 = 4;
 
 /// Keys of a refused transaction, or that it went through.
 type Outcome = Result<(), BTreeMap<String, Raw>>;
@@ -81,6 +84,12 @@ impl Store {
         self.picture.clone()
     }
 
+    /// When an answer of etcd's present raft term, the highest seen, first came: its leader had been
+    /// elected by then.
+    pub fn elected_by(&self) -> Time {
+        self.caller.terms.since()
+    }
+
     /// Carries out one operation; each is one etcd transaction with the guard its documentation
     /// names. Returns when the picture shows its outcome (after `Done`: the write; after
     /// `Refused`: what stood in the way), or at `deadline`.
@@ -139,6 +148,11 @@ impl Store {
             self.caller.terms.clone(),
             self.leader.clone(),
         )
+    }
+
+    /// Asks etcd's members for their raft states, with connections of its own as [`Store::leader_lease`].
+    pub fn raft_states(&self) -> RaftStates {
+        RaftStates::new(self.endpoints.clone(), self.caller.terms.clone())
     }
 
     /// Our present leader lease, 0 if there is none: to compare with the `leader` key's.
@@ -315,23 +329,44 @@ impl Store {
         Ok(answer)
     }
 
+    /// The life of a lease, as etcd's leader counts it, and never one that was no leader any more when
+    /// the question was sent: it may not know that its successor has given the lease more life. So
+    /// the member that is asked first answers a linearizable read: it knows of the leader who
+    /// answered that one, and passes the question on to that one or a later one.
     async fn look_at_lease(&self, lease: i64, deadline: Time) -> Result<Answer, Error> {
+        let prefix = self.endpoints.options().prefix.clone();
+        let member = |header: Option<&ResponseHeader>| header.map_or(0, ResponseHeader::member_id);
         let request = async |client: Client| {
+            let count = GetOptions::new().with_count_only();
+            let read = client.kv_client().get(prefix.as_str(), Some(count)).await?;
             let answer = client.lease_client().time_to_live(lease, None).await?;
             let life = (answer.granted_ttl(), answer.ttl());
-            Ok((life, Header::of(answer.header())))
+            // Behind one address there may be several members.
+            let one = member(read.header()) == member(answer.header());
+            Ok((one.then_some(life), Header::of(answer.header())))
         };
-        let reply = match self.caller.ask(reading(deadline), request).await {
-            Ok(reply) => reply,
-            Err(failure) => return Err(failure.error(format!("look at lease {lease:x}"))),
+        let what = || format!("look at lease {lease:x}");
+        let mut answers = 0;
+        let (reply, life) = loop {
+            let asked = self.caller.ask(reading(deadline), request).await;
+            let reply = asked.map_err(|failure| failure.error(what()))?;
+            answers += 1;
+            match reply.value {
+                Some(life) => break (reply, life),
+                None if answers < LOOKS => {}
+                None => {
+                    let last = format!("{}: two members answer there", reply.endpoint);
+                    return Err(Error::Unavailable { what: what(), last });
+                }
+            }
         };
         let seconds = |count: i64| Span::from_secs(u64::try_from(count).unwrap_or(0));
-        let granted = seconds(reply.value.0);
+        let granted = seconds(life.0);
         Ok(Answer::Lease(LeaseSight {
             lease,
             granted,
             // A leader that just took over may say more: no lease was renewed in the future.
-            remaining: seconds(reply.value.1).min(granted),
+            remaining: seconds(life.1).min(granted),
             asked: reply.sent,
             answered: reply.answered,
         }))

@@ -30,6 +30,8 @@ struct State {
     cluster: u64,
     term: u64,
     epoch: u64,
+    /// When an answer of this term was first seen.
+    since: Time,
     refused_since: Option<Time>,
 }
 
@@ -52,7 +54,13 @@ impl Terms {
         }
     }
 
-    /// The epoch that the answer belongs to, or why it is refused.
+    /// When the highest term was first seen, by an answer that had come by then.
+    pub(crate) fn since(&self) -> Time {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.since
+    }
+
+    /// The epoch that the answer, which came `now`, belongs to, or why it is refused.
     pub(crate) fn check(&self, header: Header, now: Time) -> Result<u64, String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if header.cluster == 0 {
@@ -64,6 +72,9 @@ impl Terms {
         }
         let foreign = header.cluster != state.cluster;
         if !foreign && header.term >= state.term {
+            if header.term > state.term {
+                state.since = now;
+            }
             state.term = header.term;
             state.refused_since = None;
             return Ok(state.epoch);
@@ -93,6 +104,7 @@ impl Terms {
             cluster: header.cluster,
             term: header.term,
             epoch: state.epoch + 1,
+            since: now,
             refused_since: None,
         };
         Ok(state.epoch)
@@ -116,6 +128,7 @@ mod tests {
         let terms = Terms::new(Span::from_secs(30));
         let at = |s: u64| Time::from_millis(s * 1000);
         assert_eq!(terms.check(answer(7, 3), at(0)), Ok(0));
+        assert_eq!(terms.since(), at(0));
         assert!(terms.check(answer(7, 2), at(1)).is_err());
         assert!(terms.check(answer(8, 9), at(2)).is_err());
         assert_eq!(
@@ -123,6 +136,8 @@ mod tests {
             Ok(0),
             "a better one resets the wait"
         );
+        assert_eq!(terms.check(answer(7, 4), at(4)), Ok(0));
+        assert_eq!(terms.since(), at(3), "the term is the same");
         assert!(terms.check(answer(7, 3), at(32)).is_err());
         assert!(terms.check(answer(7, 3), at(61)).is_err());
         assert_eq!(
@@ -131,5 +146,6 @@ mod tests {
             "restored snapshot"
         );
         assert_eq!(terms.check(answer(7, 3), at(63)), Ok(1));
+        assert_eq!(terms.since(), at(62));
     }
 }

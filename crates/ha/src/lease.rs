@@ -201,11 +201,14 @@ pub enum Renewal {
     Expired,
 }
 
-/// What the renewal task does now. `last_try`: when the last try (confirmed or not) was sent;
-/// the next one follows at once when it failed, but not more often than every L/50.
+/// What the renewal task does now. `confirmed`: when the last confirmed renewal was sent; `lease` may
+/// count from later on, by a [proof](crate::election), which is no reason to wait with the next try.
+/// `last_try`: when the last try (confirmed or not) was sent; the next one follows at once when it
+/// failed, but not more often than every L/50.
 pub fn renewal(
     now: Time,
     lease: &Lease,
+    confirmed: Time,
     last_try: Option<Time>,
     licence: &Licence,
     settings: &Settings,
@@ -221,7 +224,11 @@ pub fn renewal(
             silent: now.since(end.since),
         });
     }
-    let mut due = lease.renewal_due();
+    let renewed = Lease {
+        sent: confirmed,
+        ..*lease
+    };
+    let mut due = renewed.renewal_due();
     if let Some(last) = last_try {
         due = due.max(last + lease.life / 50);
     }
@@ -291,7 +298,7 @@ mod tests {
         assert_eq!(renewed.with_failsafe(Time::from_millis(9_000)), renewed);
     }
 
-    /// `now 100.0 sent 99.0 [try T] tick T probe T|- since T [start|recovery|pause|job T]`, in
+    /// `now 100.0 sent 99.0 [proved T] [try T] tick T probe T|- since T [start|recovery|pause|job T]`, in
     /// seconds; L 5, loop_wait 10, retry_timeout 10, hang_timeout 5.
     fn answer(line: &str) -> String {
         let seconds = |word: &str| {
@@ -305,6 +312,7 @@ mod tests {
         };
         let mut now = Time::ZERO;
         let mut held = lease(0, 5);
+        let mut confirmed = Time::ZERO;
         let mut last_try = None;
         let mut licence = Licence {
             tick_finished: Time::ZERO,
@@ -317,7 +325,11 @@ mod tests {
             let mut time = || seconds(words.next().unwrap());
             match word {
                 "now" => now = time(),
-                "sent" => held.sent = time(),
+                "sent" => {
+                    confirmed = time();
+                    held.sent = confirmed;
+                }
+                "proved" => held.sent = time(),
                 "try" => last_try = Some(time()),
                 "tick" => licence.tick_finished = time(),
                 "probe" => licence.probe_sent = Some(time()),
@@ -329,7 +341,7 @@ mod tests {
                 other => panic!("{other}"),
             }
         }
-        match renewal(now, &held, last_try, &licence, &settings) {
+        match renewal(now, &held, confirmed, last_try, &licence, &settings) {
             Renewal::Renew { until } => format!("renew until {until}"),
             Renewal::Wait(until) => format!("wait until {until}"),
             Renewal::LicenceOver(why) => format!("over: {why}"),
@@ -356,6 +368,11 @@ mod tests {
                 "renew until 105.000s",
             ),
             ("now 105 sent 100 tick 99 probe 104", "expired"),
+            // A proof gives more time, but no rest.
+            (
+                "now 105 sent 100 proved 104.9 try 104.9 tick 99 probe 104",
+                "renew until 106.000s",
+            ),
             // PostgreSQL: hang_timeout after the sending of the last probe that was answered.
             (
                 "now 104 sent 103.8 tick 100 probe 99.25",

@@ -11,6 +11,7 @@ mod act;
 mod ctx;
 mod decide;
 mod decision;
+pub mod election;
 pub mod fence;
 mod fork;
 mod holder;
@@ -31,5 +32,6 @@ pub use decision::{Action, Ask, Decision, JobKind, Rung, Severity, StartAs, Why}
 pub use memory::{Backoff, Demotion, Former, Memory, Reinitializing, Restarting};
 pub use upkeep::describe;
 pub use view::{
-    Dcs, GuardFact, Identity, Job, LeaseFact, Local, Orders, Outcome, PeerFact, RemoteHistory, View,
+    Dcs, GuardFact, Identity, Job, LeaseFact, Local, Orders, Outcome, PeerFact, RemoteHistory,
+    Tenure, View,
 };

@@ -32,6 +32,8 @@ pub struct Memory {
     pub leader_deleted: Option<u64>,
     /// Since when the lock service has not been readable.
     pub blind_since: Option<Time>,
+    /// The moment for which the picture was proven current at the last look that could read it.
+    pub proved: Option<Time>,
     /// Revision of the last `failover` request, and when it was first seen.
     pub request_seen: Option<(u64, Time)>,
     /// Revision of a `failover` request that was tried and could not be served.

@@ -16,6 +16,8 @@ use crate::view::{Dcs, PeerFact};
 const FORMER_TIMEOUT: Span = Span::from_millis(200);
 /// How long it waits for anybody else.
 const PEER_TIMEOUT: Span = Span::from_secs(2);
+/// How soon to look again for a read that proves who leads etcd.
+const PROOF: Span = Span::from_millis(100);
 /// An answer older than this says nothing about a candidate.
 pub(crate) const ANSWER_AGE: Span = Span::from_secs(1);
 /// Somebody who did not answer is not asked again within this.
@@ -81,16 +83,18 @@ pub(crate) fn remember_former(ctx: &Ctx<'_>, memory: &mut Memory) {
     }
 }
 
-/// In a gap as long as a lease the lock may have been somebody else's for a while.
+/// In a gap as long as a lease the lock may have been somebody else's for a while: etcd could not be read,
+/// or this agent was stopped and did not notice that.
 fn forget_after_gap(ctx: &Ctx<'_>, memory: &mut Memory) {
-    let Some(blind) = memory.blind_since.take() else {
-        return;
-    };
+    let proved = ctx.view.tenure.proved;
+    let before = memory.proved.replace(proved).unwrap_or(proved);
+    let blind = memory.blind_since.take().unwrap_or(ctx.now());
+    let gap = ctx.now().since(blind).max(proved.since(before));
     let length = memory
         .former
         .as_ref()
         .map_or(ctx.view.settings.lease_ttl, |former| former.length);
-    if ctx.now().since(blind) >= length * 9 / 10 {
+    if gap >= length * 9 / 10 {
         memory.former = None;
         memory.first_fresh = None;
         memory.free_since = None;
@@ -164,26 +168,34 @@ fn known_former(ctx: &Ctx<'_>, former: &Former) -> Safety {
         );
         return Safety::NotBefore(gone, reason);
     }
-    let mut at = vanished + former.length;
+    let from = vanished.max(ctx.view.tenure.since);
+    let mut at = from + former.length;
     // A key that was deleted while its lease lives: whoever renews it may still write.
     if let Some(sight) = ctx.view.sight.filter(|sight| {
         sight.lease == former.lease && sight.asked >= vanished && !sight.granted.is_zero()
     }) {
         at = at.max(sight.answered + sight.remaining + Span::from_secs(1));
     }
-    if at <= ctx.now() {
+    if at <= ctx.now() && one_tenure(ctx, from, former.length) {
         return Safety::Safe(format!(
             "a full lease has passed since the lock of {} vanished",
             former.name
         ));
     }
     Safety::NotBefore(
-        at,
+        at.max(ctx.now() + PROOF),
         format!(
             "the lock of {} vanished early and it may still be writable",
             former.name
         ),
     )
+}
+
+/// The leader of etcd that is known since `from`, or before, was still in charge three quarters of a lease
+/// later. A former holder of the lock may count on an election that took place after `from`
+/// (`election`), but only on one that began while its lease lasted: there was none.
+fn one_tenure(ctx: &Ctx<'_>, from: Time, length: Span) -> bool {
+    ctx.view.tenure.proved >= from + length * 75 / 100
 }
 
 /// The former leader has given up the lock by itself: it says so, or its agent lives and answers
@@ -228,19 +240,21 @@ fn unknown_former(ctx: &Ctx<'_>, memory: &Memory) -> Safety {
         .others()
         .filter(|member| !answered_not_writable(ctx, &member.name, since))
         .collect();
-    let Some(first) = open.first() else {
+    let Some(member) = open.first() else {
         return Safety::Safe(String::from("no other member is writable"));
     };
     let longest = ctx.view.settings.ttl.max(ctx.view.settings.lease_ttl);
-    let at = memory.first_fresh.unwrap_or(ctx.now()) + longest;
-    if at <= ctx.now() {
+    let first = memory.first_fresh.unwrap_or(ctx.now());
+    let from = first.max(ctx.view.tenure.since);
+    let at = from + longest;
+    if at <= ctx.now() && one_tenure(ctx, from, longest) {
         return Safety::Safe(String::from("a full lease has passed without a lock"));
     }
     Safety::NotBefore(
-        at,
+        at.max(ctx.now() + PROOF),
         format!(
             "{} may have held the lock before this agent started",
-            first.name
+            member.name
         ),
     )
 }

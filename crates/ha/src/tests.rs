@@ -27,7 +27,7 @@ use pgherd_model::*;
 use crate::decision::{JobKind, StartAs};
 use crate::{
     Dcs, Former, GuardFact, Identity, Job, LeaseFact, Local, Memory, Orders, Outcome, PeerFact,
-    RemoteHistory, View, decide,
+    RemoteHistory, Tenure, View, decide,
 };
 
 const PID: u32 = 4711;
@@ -159,6 +159,7 @@ fn parse(text: &str) -> (View, Memory) {
         } else {
             Dcs::Fresh(cluster)
         },
+        tenure: tenure(now, &value),
         lease: (mine && !me.has("reborn")).then(|| LeaseFact {
             lease: if me.has("newlease") { 8 } else { 7 },
             sent: now - Span::from_secs(ago),
@@ -204,6 +205,14 @@ fn parse(text: &str) -> (View, Memory) {
         memory.was_primary = me.state == "primary" || me.has("was_primary");
     }
     (view, memory)
+}
+
+fn tenure<'a>(now: Time, value: &impl Fn(&str) -> Option<&'a str>) -> Tenure {
+    let ago = |word: &str, or: u64| Span::from_secs(value(word).map_or(or, |it| number(Some(it))));
+    Tenure {
+        since: now - ago("elected", 90),
+        proved: now - ago("proved", 0),
+    }
 }
 
 fn memory<'a>(now: Time, me: &Said, value: &impl Fn(&str) -> Option<&'a str>) -> Memory {

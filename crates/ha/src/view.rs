@@ -26,7 +26,9 @@ pub struct View {
     pub identity: Identity,
     /// The lock service.
     pub dcs: Dcs,
-    /// Own leader lease, as last confirmed.
+    /// Who leads the lock service, as far as this node can tell.
+    pub tenure: Tenure,
+    /// Own leader lease, as last confirmed, or proved to live on.
     pub lease: Option<LeaseFact>,
     /// The lease of somebody else's lock, as last looked at.
     pub sight: Option<LeaseSight>,
@@ -88,12 +90,21 @@ pub enum Dcs {
     },
 }
 
+/// The time for which one leader of etcd is known to have been in charge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tenure {
+    /// When this node first saw an answer of the present raft term, the highest seen.
+    pub since: Time,
+    /// When the last linearizable read was sent that was answered: later than `since`, in that term.
+    pub proved: Time,
+}
+
 /// The own leader lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseFact {
     /// Its id.
     pub lease: i64,
-    /// When the last confirmed renewal was sent.
+    /// When the last confirmed renewal was sent, or what a [proof](crate::election) puts in its place.
     pub sent: Time,
     /// L, as asked for.
     pub length: Span,

@@ -139,3 +139,16 @@ impl LeaseSight {
         self.answered + self.remaining + Span::from_secs(1) - self.granted
     }
 }
+
+/// What a member of etcd has told of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RaftAnswer {
+    /// Its id.
+    pub member: u64,
+    /// Its raft term, at some moment between the two that follow.
+    pub term: u64,
+    /// When the question was sent; taken before that.
+    pub asked: Time,
+    /// When the answer came.
+    pub answered: Time,
+}

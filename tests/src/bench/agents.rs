@@ -8,7 +8,7 @@ use super::report::System;
 use anyhow::{Context as _, Result, anyhow, bail};
 use pgherd_tests::{ClusterOptions, Etcd, Kind, Network, Node, TestCluster, json, process};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -24,7 +24,7 @@ pub(crate) struct Common {
     /// Data directories are made below this one.
     pub(crate) disk: PathBuf,
     /// The lock service on the loopback.
-    pub(crate) etcd: Etcd,
+    pub(crate) etcd: Arc<Etcd>,
     /// Patroni's command, without the node file.
     pub(crate) patroni: Option<Vec<String>>,
     /// The product, if it takes part.
@@ -72,7 +72,7 @@ impl Agents {
             .config(json!({"postgresql": {"pg_hba": hba}}));
         options.base_dir = Some(common.disk.clone());
         options.pgherd = common.pgherd.clone();
-        let mut etcd = &common.etcd;
+        let mut etcd: &Etcd = &common.etcd;
         if plugged {
             let (network, outside) = common.network.as_ref().context("no private network")?;
             options.network = Some(network.clone());

@@ -31,6 +31,7 @@ use plan::{EVENTS, Entrant, Event};
 use report::{Figures, Sample, Section, System};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long one run of one event may take.
@@ -130,7 +131,7 @@ async fn all(args: &Args, network: bool) -> Result<bool> {
     });
     let common = Common {
         disk: dir.dir().to_owned(),
-        etcd: Etcd::start(3).await,
+        etcd: Arc::new(Etcd::start(3).await),
         patroni,
         pgherd,
         logs: args.logs.clone(),

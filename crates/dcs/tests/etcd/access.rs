@@ -158,6 +158,10 @@ async fn tls_needs_the_right_ca_and_a_client_certificate() {
     done(&a, Op::Refresh).await;
     acquire(&a).await;
     assert!(cluster(&a).leader.is_some());
+    // Over HTTP the same certificates count.
+    let told = crate::raft::tell(&a, 1).await;
+    assert_eq!(crate::raft::voters(&a.raft_states(), 1).await.len(), 1);
+    assert!(told.values().all(|told| told.term > 0), "{told:?}");
 
     let stranger = Papers::make();
     let wrong_ca = Options {

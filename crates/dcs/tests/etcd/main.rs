@@ -9,3 +9,4 @@ mod guards;
 mod harness;
 mod leases;
 mod limits;
+mod raft;

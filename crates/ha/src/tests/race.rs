@@ -1,6 +1,7 @@
 //! Who takes a free lock, and when (contract: patroni-ha-rules, sections 2 and 6; Safety 4).
 
 use super::check_all;
+use pgherd_model::Span;
 
 /// `lock_free`: position, priority, tags, lag, timeline, sync.
 #[test]
@@ -155,6 +156,23 @@ fn not_before_the_former_leader_is_known_not_to_write() {
         lock - former c deleted 95 free 3 | a* replica lsn 50 | b replica lsn 40 | c down words mute
         => nothing, because lock_free: the lock of c vanished early and it may still be writable
 
+        # An election of etcd, on which whoever cannot renew may have counted, begins the wait anew.
+        lock - former c free 20 elected 3 | a* replica lsn 50 | b replica lsn 40 | c primary mute
+        => nothing, because lock_free: the lock of c vanished early and it may still be writable
+
+        lock - former c free 30 elected 20 | a* replica lsn 50 | b replica lsn 40 | c primary mute
+        => AcquireLeader, because lock_free: a full lease has passed since the lock of c vanished; healthiest of 3
+
+        # And there must have been none until it was too late for one.
+        lock - former c free 20 proved 6 | a* replica lsn 50 | b replica lsn 40 | c primary mute
+        => nothing, because lock_free: the lock of c vanished early and it may still be writable
+
+        lock - former c free 20 proved 5 | a* replica lsn 50 | b replica lsn 40 | c primary mute
+        => AcquireLeader, because lock_free: a full lease has passed since the lock of c vanished; healthiest of 3
+
+        lock - up 30 elected 3 | a* replica lsn 50 | b replica lsn 40 mute
+        => nothing, because lock_free: b may have held the lock before this agent started
+
         lock - up 3 | a* replica lsn 50 | b replica lsn 40 mute
         => nothing, because lock_free: b may have held the lock before this agent started
 
@@ -162,4 +180,24 @@ fn not_before_the_former_leader_is_known_not_to_write() {
         => AcquireLeader, because lock_free: a full lease has passed without a lock; healthiest of 2
         ",
     );
+}
+
+/// Whoever has seen nothing for as long as a lease lives, without having noticed it, does not know
+/// who led last: what the last one known says does not count.
+#[test]
+fn an_agent_that_was_stopped_does_not_know_the_former_leader() {
+    let text =
+        "lock - former c deleted 80 | a* replica lsn 50 | b replica lsn 40 mute | c down words";
+    for (seconds, known) in [(17, true), (18, false)] {
+        let (view, mut memory) = super::parse(text);
+        memory.proved = Some(view.now - Span::from_secs(seconds));
+        let decision = crate::decide(&view, &memory);
+        assert_eq!(decision.memory.former.is_some(), known, "{seconds} s");
+        assert_eq!(decision.memory.proved, Some(view.now));
+        let takes = decision
+            .actions
+            .iter()
+            .any(|it| it.name() == "AcquireLeader");
+        assert_eq!(takes, known, "{seconds} s");
+    }
 }
