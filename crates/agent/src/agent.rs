@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use crate::event::Event;
 use crate::guarding::Guarding;
 use crate::jobs::Jobs;
+use crate::journal::Journal;
 use crate::notes::Notes;
 use crate::observe::Observer;
 use crate::reload::Reloaded;
@@ -71,6 +72,7 @@ pub(crate) struct Agent {
     pub(crate) shutdown: bool,
     pub(crate) exit: Option<u8>,
     pub(crate) notes: Notes,
+    pub(crate) journal: Journal,
     /// What each peer answered as the log tells it, and when that was.
     pub(crate) peer_words: BTreeMap<MemberName, (String, Time)>,
     /// The node's own configuration or the dynamic one has changed and not taken effect yet.
@@ -96,6 +98,7 @@ pub(crate) struct Parts {
     pub(crate) instance: Instance,
     pub(crate) peers: Peers,
     pub(crate) events: mpsc::UnboundedSender<Event>,
+    pub(crate) journal: Journal,
 }
 
 impl Agent {
@@ -110,6 +113,7 @@ impl Agent {
             instance,
             peers,
             events,
+            journal,
         } = parts;
         Agent {
             identity: settings::identity(&node),
@@ -139,6 +143,7 @@ impl Agent {
             shutdown: false,
             exit: None,
             notes: Notes::default(),
+            journal,
             peer_words: BTreeMap::new(),
             unwritten: None,
             writing: None,
@@ -216,7 +221,9 @@ impl Agent {
             let view = self.observe().await;
             let decision = pgherd_ha::decide(&view, memory);
             self.note(&view, &decision);
-            publish.send_replace(Arc::new(self.snapshot(&view, &decision)));
+            let snapshot = self.snapshot(&view, &decision);
+            self.journal.decision(&view, &decision, &snapshot);
+            publish.send_replace(Arc::new(snapshot));
             self.look_after(&view, &decision).await;
             *memory = decision.memory;
             wake_at = view.now + OBSERVE;
@@ -465,6 +472,7 @@ impl Agent {
             Event::JobEnded { number, outcome } => self.job_ended(number, outcome),
             Event::Bootstrapped(id) => self.bootstrapped = Some(id),
             Event::Peer(name, fact, words) => {
+                self.journal.answer(&name, &fact);
                 self.note_answer(&name, words);
                 self.peer_facts.insert(name, fact);
             }
@@ -473,8 +481,14 @@ impl Agent {
                 self.asking_history = false;
                 self.history = Some(history);
             }
-            Event::PostmasterGone(pid) => tracing::info!("postmaster {pid} has ended"),
-            Event::GuardGone => tracing::warn!("the guard process has ended"),
+            Event::PostmasterGone(pid) => {
+                self.journal.noticed("postmaster_gone", &pid.to_string());
+                tracing::info!("postmaster {pid} has ended");
+            }
+            Event::GuardGone => {
+                self.journal.noticed("guard_gone", "");
+                tracing::warn!("the guard process has ended");
+            }
             Event::Probed(sent) => {
                 self.probing = false;
                 self.probed = self.probed.max(Some(sent));
@@ -483,10 +497,14 @@ impl Agent {
             Event::ProbeFailed(reason) => {
                 self.probing = false;
                 self.next_probe = clock::now() + Span::from_secs(1);
+                self.journal.noticed("probe_failed", &reason);
                 tracing::warn!("PostgreSQL did not commit a probe: {reason}");
             }
             Event::Reloaded(reloaded) => self.reloaded(*reloaded),
-            Event::Shutdown => self.shutdown = true,
+            Event::Shutdown => {
+                self.journal.noticed("shutdown", "");
+                self.shutdown = true;
+            }
         }
     }
 
@@ -499,6 +517,9 @@ impl Agent {
     }
 
     fn job_ended(&mut self, number: u64, outcome: Outcome) {
-        self.jobs.ended(number, outcome);
+        if let Some(job) = self.jobs.ended(number, outcome.clone()) {
+            let took = clock::now().since(job.since);
+            self.journal.job_ended(&job.kind, &outcome, took);
+        }
     }
 }

@@ -7,6 +7,7 @@ mod clock;
 mod event;
 mod guarding;
 mod jobs;
+mod journal;
 mod logging;
 mod notes;
 mod observe;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use pgherd_dcs::Store;
 use pgherd_model::Settings;
 use pgherd_peer::{PeerOptions, Peers};
-use pgherd_wire::patroni::config::{self, ConfigError, Loaded, NodeConfig};
+use pgherd_wire::patroni::config::{self, ConfigError, Journal, Loaded, NodeConfig};
 use tokio::sync::mpsc;
 
 use crate::event::Event;
@@ -174,6 +174,9 @@ fn keep_fixed(old: &NodeConfig, new: &mut NodeConfig) -> Vec<String> {
         String::clone,
         &mut told,
     );
+    let key = "pgherd.journal";
+    let (was, is) = (&old.pgherd.journal, &mut new.pgherd.journal);
+    keep(key, was, is, Journal::to_string, &mut told);
     told
 }
 

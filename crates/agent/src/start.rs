@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::agent::{Agent, Parts};
 use crate::event::Event;
+use crate::journal::Journal;
 use crate::reload::{Reloader, Source};
 use crate::renewal::Renewal;
 use crate::rest;
@@ -101,6 +102,7 @@ async fn body(source: Source, loaded: Loaded) -> Result<u8> {
         snapshot,
         picture: store.picture(),
         orders: order,
+        journal: node.journal_path(),
     };
     // The REST API answers from now on, also while etcd is being waited for.
     let reloader = Reloader {
@@ -124,6 +126,7 @@ async fn body(source: Source, loaded: Loaded) -> Result<u8> {
         );
         return Ok(1);
     }
+    let journal = Journal::start(node.journal_path(), &node.name);
     let renewal = Renewal::start(store.leader_lease(), first.settings.clone())?;
     let agent = Agent::new(Parts {
         node,
@@ -134,6 +137,7 @@ async fn body(source: Source, loaded: Loaded) -> Result<u8> {
         instance,
         peers,
         events,
+        journal,
     });
     Ok(agent.run(received, publish).await)
 }

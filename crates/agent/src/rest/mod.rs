@@ -9,6 +9,7 @@ mod config;
 mod document;
 mod failover;
 mod health;
+mod journal;
 mod listen;
 mod query;
 mod tls;
@@ -35,7 +36,7 @@ use pgherd_wire::patroni::rest::{Action, python_json};
 use query::Query;
 use serde_json::{Map, Value};
 use std::sync::{Arc, PoisonError, RwLock};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 /// Largest body that is read; the largest sensible one is a configuration.
@@ -55,6 +56,8 @@ pub(crate) struct App {
     hooks: Hooks,
     clock: fn() -> Time,
     front: RwLock<Arc<Front>>,
+    /// One journal is read at a time: an answer may take 2 MB.
+    reading: Arc<Semaphore>,
 }
 
 /// What the settings say, until they are read again.
@@ -112,6 +115,7 @@ impl App {
             hooks,
             clock,
             front: RwLock::new(Arc::new(front)),
+            reading: Arc::new(Semaphore::new(1)),
         })
     }
 
@@ -238,6 +242,11 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
         ("GET", "config") => config::get(app).await,
         ("GET", "failsafe") => failsafe(app).await,
         ("GET", "pgherd") => explain(app, &path),
+        // It tells more than a health check does: whoever may change something may read it.
+        ("GET", "journal") => match admit(app, &request.into_parts().0).await {
+            Ok(()) => journal::get(app, &query).await,
+            Err(answer) => *answer,
+        },
         ("GET", _) => health_check(app, &path, &query),
         ("PATCH", "config") => guarded(app, request, config::patch).await,
         ("PUT", "config") => guarded(app, request, config::put).await,

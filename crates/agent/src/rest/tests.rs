@@ -3,6 +3,7 @@
 
 mod failover;
 mod health;
+mod journal;
 mod listener;
 mod requests;
 
@@ -197,6 +198,8 @@ pub(super) struct Node {
     pub(super) reloads: Arc<AtomicUsize>,
     /// How often PostgreSQL gives no answer before it gives one.
     pub(super) silent: Arc<AtomicUsize>,
+    /// Holds the file `journal`.
+    pub(super) dir: tempfile::TempDir,
     router: axum::Router,
 }
 
@@ -258,10 +261,12 @@ impl Node {
                 }
             }
         });
+        let dir = tempfile::tempdir().unwrap();
         let hooks = Hooks {
             snapshot,
             orders,
             picture: picture_seen,
+            journal: Some(dir.path().join("journal")),
         };
         let front = Front::new(api, &hooks.last().version, peers())
             .await
@@ -273,6 +278,7 @@ impl Node {
             router: router(app),
             reloads,
             silent,
+            dir,
         }
     }
 

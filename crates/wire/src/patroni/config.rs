@@ -29,8 +29,8 @@ pub use error::ConfigError;
 pub use load::{load, load_ctl, load_environment};
 pub use node::{
     Authentication, Bootstrap, BootstrapMethod, Credentials, Ctl, CtlConfig, Etcd3, HostPort,
-    InitdbOption, Listen, Loaded, Log, LogLevel, Login, NodeConfig, Pgherd, Postgresql, RestApi,
-    ServerTokens, VerifyClient, Watchdog, WatchdogMode,
+    InitdbOption, Journal, Listen, Loaded, Log, LogLevel, Login, NodeConfig, Pgherd, Postgresql,
+    RestApi, ServerTokens, VerifyClient, Watchdog, WatchdogMode,
 };
 pub use pgherd_model::Secret;
 

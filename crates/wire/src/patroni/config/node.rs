@@ -81,6 +81,21 @@ impl NodeConfig {
         format!("{scheme}://{}/patroni", self.restapi.connect_address)
     }
 
+    /// Where the journal is written; `None`: it is not. By default beside the data directory, which
+    /// a new copy or a person may remove as a whole.
+    pub fn journal_path(&self) -> Option<PathBuf> {
+        match &self.pgherd.journal {
+            Journal::Off => None,
+            Journal::At(path) => Some(path.clone()),
+            Journal::Beside => {
+                let data = &self.postgresql.data_dir;
+                let mut name = data.file_name()?.to_owned();
+                name.push(".pgherd-journal");
+                Some(data.with_file_name(name))
+            }
+        }
+    }
+
     fn database_url(&self, address: &HostPort) -> String {
         format!("postgres://{address}/{}", self.postgresql.database)
     }
@@ -413,7 +428,7 @@ pub struct Watchdog {
 }
 
 /// `pgherd`: our own settings, as given locally. What holds is in `model::Settings`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pgherd {
     /// `lease_ttl`, whole seconds, 2 or more.
     pub lease_ttl: Option<Span>,
@@ -423,4 +438,28 @@ pub struct Pgherd {
     pub guard: Option<GuardMode>,
     /// `crash_handover`.
     pub crash_handover: Option<CrashHandover>,
+    /// `journal`: only in the node's own configuration.
+    pub journal: Journal,
+}
+
+/// `pgherd.journal`: where this node keeps its last decisions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Journal {
+    /// `DATA_DIR.pgherd-journal`.
+    #[default]
+    Beside,
+    /// Nowhere.
+    Off,
+    /// In this file.
+    At(PathBuf),
+}
+
+impl fmt::Display for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Journal::Beside => f.write_str("the default"),
+            Journal::Off => f.write_str("off"),
+            Journal::At(path) => path.display().fmt(f),
+        }
+    }
 }
