@@ -26,6 +26,8 @@ enum Effect {
     Quiet,
     /// It did not work: what follows was decided on a world that is not. With the reason.
     Failed(String),
+    /// It did not work, but nothing that follows depends on it; whether to look again, and the reason.
+    InVain(bool, String),
 }
 
 impl Agent {
@@ -46,6 +48,10 @@ impl Agent {
                 Effect::Failed(reason) => {
                     self.journal.action(order, Some(&reason));
                     sequence.failed();
+                }
+                Effect::InVain(changed, reason) => {
+                    self.journal.action(order, Some(&reason));
+                    sequence.done(changed);
                 }
             }
         }
@@ -79,10 +85,7 @@ impl Agent {
                     Effect::Changed
                 }
                 // The next look knows, and so do the others.
-                Err(error) => {
-                    self.journal.noticed("guard_failed", &error.to_string());
-                    Effect::Quiet
-                }
+                Err(error) => Effect::InVain(false, error.to_string()),
             },
             Action::DisarmGuard => {
                 self.guarding.disarm().await;
@@ -312,10 +315,10 @@ impl Agent {
         let armed = self.guarding.arm(pid, &fact, no_later).await;
         self.renewal.guard(self.guarding.guard());
         // Failed or not: the next look knows, and what follows depends on the settings.
-        if let Err(error) = armed {
-            self.journal.noticed("guard_failed", &error.to_string());
+        match armed {
+            Ok(()) => Effect::Changed,
+            Err(error) => Effect::InVain(true, error.to_string()),
         }
-        Effect::Changed
     }
 
     fn checkpoint(&mut self) -> Effect {
@@ -344,7 +347,7 @@ fn done(name: &str, result: pgherd_instance::Result<()>) -> Effect {
 fn quiet(effect: Effect) -> Effect {
     match effect {
         Effect::Changed | Effect::Quiet => Effect::Quiet,
-        Effect::Failed(reason) => Effect::Failed(reason),
+        in_vain @ (Effect::Failed(_) | Effect::InVain(..)) => in_vain,
     }
 }
 

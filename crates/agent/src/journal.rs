@@ -236,7 +236,8 @@ impl Done {
         Done {
             name: action.name(),
             detail: detail(action),
-            routine: is_routine(action),
+            // A job tells of itself.
+            routine: is_routine(action) || matches!(action, Action::StartJob(_)),
             begun: clock::now(),
         }
     }
