@@ -226,7 +226,7 @@ postgresql:
             .replace("demo", "other")
             .replace("n1", "n2")
             .replace("/d\n", "/e\n  config_base_name: pg\n")
-            + "namespace: /x\ntags: {nofailover: true}\n";
+            + "namespace: /x\ntags: {nofailover: true}\npgherd: {journal: /j}\n";
         let mut new = node(&text);
         let told = keep_fixed(&old, &mut new);
         let line = |key: &str, after: &str, before: &str| {
@@ -242,6 +242,7 @@ postgresql:
                 line("namespace", "/x", "/service"),
                 line("postgresql.data_dir", "/e", "/d"),
                 line("postgresql.config_base_name", "pg", "postgresql"),
+                line("pgherd.journal", "/j", "the default"),
             ]
         );
         assert_eq!(changed(&old, &new), ["tags"]);

@@ -207,8 +207,9 @@ impl Collected {
     fn lines(&mut self, name: &str, text: &str) {
         let (entries, unreadable) = read(text);
         if unreadable > 0 {
+            let lines = if unreadable == 1 { "line" } else { "lines" };
             self.notes.push(format!(
-                "{name}: {unreadable} lines cannot be read (torn by a crash, or no journal)"
+                "{name}: {unreadable} {lines} cannot be read (torn by a crash, or no journal)"
             ));
         }
         self.journals.push(Source {

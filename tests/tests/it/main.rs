@@ -18,6 +18,7 @@ mod hazards;
 mod mixed;
 mod node_loss;
 mod parameters;
+mod post_mortem;
 mod programs;
 mod protection;
 mod rejoin;

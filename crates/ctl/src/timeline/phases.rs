@@ -9,6 +9,10 @@ use pgherd_wire::journal::{Seen, What};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What was noticed longer before the lock was free has nothing to do with it: no lease lives that
+/// long without being renewed.
+const LATE_MS: i64 = 300_000;
+
 /// One change of the leader.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Handover {
@@ -121,8 +125,11 @@ fn terms(moments: &[Moment]) -> Vec<(u64, (&str, usize, bool))> {
 
 fn handover(term: &Term<'_>) -> Handover {
     let cause = term.former.and_then(|former| cause(term.before, former));
-    let noticed = term.former.and_then(|former| noticed(term.before, former));
     let free = free(term, cause.map_or(i64::MIN, |moment| moment.at));
+    let over = free.as_ref().map_or(term.taken, |free| free.at);
+    let noticed = term
+        .former
+        .and_then(|former| noticed(term.before, former, over));
     let mut marks: Vec<Mark> = Vec::new();
     let begun = [
         cause.map(|moment| moment.at),
@@ -187,24 +194,26 @@ fn phases(begun: i64, marks: &[Mark]) -> Vec<Phase> {
 fn cause<'a>(before: &'a [Moment], former: &str) -> Option<&'a Moment> {
     let own = || before.iter().filter(|moment| moment.entry.member == former);
     let well = own()
-        .filter(|moment| match &moment.entry.what {
+        .rfind(|moment| match &moment.entry.what {
             What::Decision { rule, view, .. } => rule == "lock_held" && view.blind_ms.is_none(),
             _ => false,
         })
-        .last()
         .map_or(i64::MIN, |moment| moment.at);
     own().find(|moment| {
         let tells = match &moment.entry.what {
             What::Decision { rule, view, .. } => rule != "lock_held" || view.blind_ms.is_some(),
-            What::Noticed { .. } => true,
+            What::Noticed { event, .. } => {
+                matches!(event.as_str(), "postmaster_gone" | "shutdown")
+            }
             _ => false,
         };
         tells && moment.at > well
     })
 }
 
-/// Who saw first that the former leader's stream broke, or that it did not renew its lease.
-fn noticed(before: &[Moment], former: &str) -> Option<Mark> {
+/// Who saw first that the former leader's stream broke, or that it did not renew its lease. One that
+/// had not streamed for long when the lock was free had another trouble.
+fn noticed(before: &[Moment], former: &str, free: i64) -> Option<Mark> {
     let mut since: BTreeMap<&str, Option<i64>> = BTreeMap::new();
     for moment in before.iter().filter(|moment| moment.entry.member != former) {
         let member = moment.entry.member.as_str();
@@ -223,7 +232,8 @@ fn noticed(before: &[Moment], former: &str) -> Option<Mark> {
     }
     let first = since
         .into_iter()
-        .filter_map(|(member, at)| Some((at?, member)));
+        .filter_map(|(member, at)| Some((at?, member)))
+        .filter(|(at, _)| (free - LATE_MS..=free).contains(at));
     first.min().map(|(at, member)| Mark {
         until: "noticed",
         member: member.to_owned(),

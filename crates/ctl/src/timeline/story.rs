@@ -119,13 +119,7 @@ impl Teller {
                 error,
                 took_ms,
                 ..
-            } => {
-                let took = seconds(i64::try_from(*took_ms).unwrap_or(i64::MAX));
-                texts.push(match outcome.as_str() {
-                    "done" => format!("done after {took} s: {words}"),
-                    _ => format!("failed after {took} s: {words}: {error}"),
-                });
-            }
+            } => texts.push(job_ended(words, outcome, error, *took_ms)),
             What::Answer(heard) => texts.push(answer(heard)),
             What::Noticed { event, detail } => texts.push(noticed(event, detail)),
             What::Unknown => {}
@@ -228,6 +222,14 @@ fn action(name: &str, detail: &str, outcome: &str, error: &str, term: u64) -> Op
         (other, "refused") => format!("{other} was refused: somebody else changed the key"),
         (other, _) => format!("{other} {detail} failed: {error}").replace("  ", " "),
     })
+}
+
+fn job_ended(words: &str, outcome: &str, error: &str, took_ms: u64) -> String {
+    let took = seconds(i64::try_from(took_ms).unwrap_or(i64::MAX));
+    match outcome {
+        "done" => format!("done after {took} s: {words}"),
+        _ => format!("failed after {took} s: {words}: {error}"),
+    }
 }
 
 fn answer(heard: &Heard) -> String {

@@ -463,3 +463,38 @@ impl fmt::Display for Journal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::load_environment;
+    use super::*;
+
+    /// The journal lies beside the data, wherever they are, or where it is told to.
+    #[test]
+    fn the_journal_lies_beside_the_data() {
+        let path = |data_dir: &str, more: &str| {
+            let text = format!(
+                "scope: demo\nname: n1\nrestapi: {{listen: '127.0.0.1:8008'}}\n\
+                 etcd3: {{hosts: '127.0.0.1:2379'}}\npostgresql:\n  listen: 127.0.0.1:5432\n  \
+                 data_dir: {data_dir}\n  authentication: {{superuser: {{username: p}}, \
+                 replication: {{username: r}}}}\n{more}"
+            );
+            let env = [("PATRONI_CONFIGURATION".to_owned(), text)];
+            let loaded = load_environment(&BTreeMap::from(env)).unwrap();
+            let path = loaded.node.journal_path();
+            path.map(|path| path.display().to_string())
+        };
+        let beside = |path: &str| Some(format!("{path}.pgherd-journal"));
+        assert_eq!(
+            path("/var/lib/pg/15/main", ""),
+            beside("/var/lib/pg/15/main")
+        );
+        assert_eq!(path("/pg/data/", ""), beside("/pg/data"));
+        assert_eq!(path("data/n1", ""), beside("data/n1"));
+        for off in ["off", "false", "'off'"] {
+            assert_eq!(path("/d", &format!("pgherd: {{journal: {off}}}\n")), None);
+        }
+        let at = path("/d", "pgherd: {journal: /var/log/j, lease_ttl: 5}\n");
+        assert_eq!(at.as_deref(), Some("/var/log/j"));
+    }
+}
