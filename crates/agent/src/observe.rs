@@ -35,6 +35,9 @@ impl Agent {
     pub(crate) async fn observe(&mut self) -> View {
         let (local, peers) = (self.local().await, self.peer_facts.clone());
         let dcs = self.dcs_fact();
+        if let Some(killed) = self.guarding.take_fired() {
+            self.journal.noticed("guard_fired", &killed.to_string());
+        }
         View {
             now: clock::now(),
             wall: clock::wall(),

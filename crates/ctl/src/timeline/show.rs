@@ -33,7 +33,7 @@ pub(super) fn pretty(told: &Told) -> String {
         finish(&mut out, Some(late));
     }
     if told.handovers.is_empty() {
-        out.push_str("\nno failover or switchover in these journals\n");
+        out.push_str("\nno failover or switchover in what is shown\n");
     }
     for note in &told.notes {
         out.push_str(&format!("\nNote: {note}"));

@@ -253,6 +253,9 @@ fn answer(heard: &Heard) -> String {
 fn noticed(event: &str, detail: &str) -> String {
     match event {
         "postmaster_gone" => format!("PostgreSQL has ended (postmaster {detail})"),
+        "guard_fired" => {
+            format!("the guard has fired: it killed {detail} processes of PostgreSQL")
+        }
         "guard_gone" => "the guard process has ended".into(),
         "probe_failed" => format!("PostgreSQL did not commit a probe: {detail}"),
         "shutdown" => "the agent is told to end".into(),
