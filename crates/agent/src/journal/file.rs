@@ -1,8 +1,8 @@
 //! The file of the journal: two segments of bounded size, written by a thread of its own.
 //!
 //! Nobody who decides or renews ever waits for this disk: entries go through a bounded queue, and
-//! what does not fit into it is counted and lost. Nothing is synced: a killed agent loses nothing,
-//! a machine that loses its power at most the last lines.
+//! what does not fit into it is counted and lost. Nothing is synced: a killed agent loses what
+//! still waits in the queue, a machine that loses its power the last lines too.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom, Write};
