@@ -11,6 +11,7 @@ use crate::agent::Agent;
 use crate::clock;
 use crate::event::Event;
 use crate::jobs::{Sources, source};
+use crate::journal::{Done, REFUSED};
 
 /// A receiver that does not go away by then is looked at again.
 const STOP_RECEIVING: Duration = Duration::from_secs(5);
@@ -23,8 +24,10 @@ enum Effect {
     Changed,
     /// Nothing the next look would show at once.
     Quiet,
-    /// It did not work: what follows was decided on a world that is not.
-    Failed,
+    /// It did not work: what follows was decided on a world that is not. With the reason.
+    Failed(String),
+    /// It did not work, but nothing that follows depends on it; whether to look again, and the reason.
+    InVain(bool, String),
 }
 
 impl Agent {
@@ -32,10 +35,24 @@ impl Agent {
     pub(crate) async fn act(&mut self, actions: Vec<Action>) -> bool {
         let mut sequence = Sequence::new(actions);
         while let Some(action) = sequence.next_action() {
+            let order = Done::begin(&action);
             match self.perform(action).await {
-                Effect::Changed => sequence.done(true),
-                Effect::Quiet => sequence.done(false),
-                Effect::Failed => sequence.failed(),
+                Effect::Changed => {
+                    self.journal.action(order, None);
+                    sequence.done(true);
+                }
+                Effect::Quiet => {
+                    self.journal.action(order, None);
+                    sequence.done(false);
+                }
+                Effect::Failed(reason) => {
+                    self.journal.action(order, Some(&reason));
+                    sequence.failed();
+                }
+                Effect::InVain(changed, reason) => {
+                    self.journal.action(order, Some(&reason));
+                    sequence.done(changed);
+                }
             }
         }
         sequence.is_changed()
@@ -68,7 +85,7 @@ impl Agent {
                     Effect::Changed
                 }
                 // The next look knows, and so do the others.
-                Err(_) => Effect::Quiet,
+                Err(error) => Effect::InVain(false, error.to_string()),
             },
             Action::DisarmGuard => {
                 self.guarding.disarm().await;
@@ -122,9 +139,13 @@ impl Agent {
             && let Err(error) = self.renewal.renew_now(self.patience(&op)).await
         {
             tracing::warn!("the lock cannot be taken: {error}");
-            return Effect::Failed;
+            return Effect::Failed(error);
         }
+        let sent = clock::now();
         let answer = self.store.run(&op, self.store_deadline(&op)).await;
+        if let Ok(Answer::Done { revision }) = answer {
+            self.journal.wrote(revision, sent);
+        }
         match (&op, answer) {
             (Op::LookAtLease { .. }, Ok(Answer::Lease(sight))) => {
                 self.sight = Some(sight);
@@ -132,7 +153,7 @@ impl Agent {
             }
             (_, Ok(Answer::Refused)) => {
                 tracing::info!("{} was refused: somebody else changed the key", short(&op));
-                Effect::Failed
+                Effect::Failed(REFUSED.to_owned())
             }
             (
                 Op::PutInitialize {
@@ -169,7 +190,7 @@ impl Agent {
             (_, Ok(_)) => Effect::Changed,
             (_, Err(error)) => {
                 tracing::warn!("{error}");
-                Effect::Failed
+                Effect::Failed(error.to_string())
             }
         }
     }
@@ -282,19 +303,22 @@ impl Agent {
                 .map(|(host, port)| (name.clone(), host, port));
         }
         tracing::debug!("begin: {}", kind.words());
+        self.journal.job_begun(&kind);
         self.jobs.start(kind, sources, &self.effective.settings);
         Effect::Changed
     }
 
     async fn arm(&mut self, pid: u32, no_later: Option<Time>) -> Effect {
         let Some(fact) = self.renewal.fact() else {
-            return Effect::Failed;
+            return Effect::Failed("there is no lease to arm it with".to_owned());
         };
         let armed = self.guarding.arm(pid, &fact, no_later).await;
         self.renewal.guard(self.guarding.guard());
         // Failed or not: the next look knows, and what follows depends on the settings.
-        drop(armed);
-        Effect::Changed
+        match armed {
+            Ok(()) => Effect::Changed,
+            Err(error) => Effect::InVain(true, error.to_string()),
+        }
     }
 
     fn checkpoint(&mut self) -> Effect {
@@ -314,7 +338,7 @@ fn done(name: &str, result: pgherd_instance::Result<()>) -> Effect {
         Ok(()) => Effect::Changed,
         Err(error) => {
             tracing::warn!("{name}: {error}");
-            Effect::Failed
+            Effect::Failed(error.to_string())
         }
     }
 }
@@ -323,7 +347,7 @@ fn done(name: &str, result: pgherd_instance::Result<()>) -> Effect {
 fn quiet(effect: Effect) -> Effect {
     match effect {
         Effect::Changed | Effect::Quiet => Effect::Quiet,
-        Effect::Failed => Effect::Failed,
+        in_vain @ (Effect::Failed(_) | Effect::InVain(..)) => in_vain,
     }
 }
 

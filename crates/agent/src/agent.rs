@@ -23,6 +23,7 @@ use crate::asked::Asked;
 use crate::event::Event;
 use crate::guarding::Guarding;
 use crate::jobs::Jobs;
+use crate::journal::Journal;
 use crate::notes::Notes;
 use crate::observe::Observer;
 use crate::reload::Reloaded;
@@ -84,6 +85,7 @@ pub(crate) struct Agent {
     pub(crate) upgrade: bool,
     pub(crate) exit: Option<u8>,
     pub(crate) notes: Notes,
+    pub(crate) journal: Journal,
     /// What each peer answered as the log tells it, and when that was.
     pub(crate) peer_words: BTreeMap<MemberName, (String, Time)>,
     /// The node's own configuration or the dynamic one has changed and not taken effect yet.
@@ -109,6 +111,7 @@ pub(crate) struct Parts {
     pub(crate) instance: Instance,
     pub(crate) peers: Peers,
     pub(crate) events: mpsc::UnboundedSender<Event>,
+    pub(crate) journal: Journal,
 }
 
 impl Agent {
@@ -123,6 +126,7 @@ impl Agent {
             instance,
             peers,
             events,
+            journal,
         } = parts;
         Agent {
             identity: settings::identity(&node),
@@ -154,6 +158,7 @@ impl Agent {
             upgrade: false,
             exit: None,
             notes: Notes::default(),
+            journal,
             peer_words: BTreeMap::new(),
             unwritten: None,
             writing: None,
@@ -250,7 +255,9 @@ impl Agent {
             let view = self.observe().await;
             let decision = pgherd_ha::decide(&view, memory);
             self.note(&view, &decision);
-            publish.send_replace(Arc::new(self.snapshot(&view, &decision)));
+            let snapshot = self.snapshot(&view, &decision);
+            self.journal.decision(&view, &decision, &snapshot);
+            publish.send_replace(Arc::new(snapshot));
             self.asked.settle(&decision.memory);
             self.look_after(&view, &decision).await;
             *memory = decision.memory;
@@ -500,6 +507,7 @@ impl Agent {
             Event::JobEnded { number, outcome } => self.job_ended(number, outcome),
             Event::Bootstrapped(id) => self.bootstrapped = Some(id),
             Event::Peer(name, fact, words) => {
+                self.journal.answer(&name, &fact);
                 self.note_answer(&name, words);
                 self.peer_facts.insert(name, fact);
             }
@@ -508,8 +516,14 @@ impl Agent {
                 self.asking_history = false;
                 self.history = Some(history);
             }
-            Event::PostmasterGone(pid) => tracing::info!("postmaster {pid} has ended"),
-            Event::GuardGone => tracing::warn!("the guard process has ended"),
+            Event::PostmasterGone(pid) => {
+                self.journal.noticed("postmaster_gone", &pid.to_string());
+                tracing::info!("postmaster {pid} has ended");
+            }
+            Event::GuardGone => {
+                self.journal.noticed("guard_gone", "");
+                tracing::warn!("the guard process has ended");
+            }
             Event::Probed(sent) => {
                 self.probing = false;
                 self.probed = self.probed.max(Some(sent));
@@ -518,12 +532,16 @@ impl Agent {
             Event::ProbeFailed(reason) => {
                 self.probing = false;
                 self.next_probe = clock::now() + Span::from_secs(1);
+                self.journal.noticed("probe_failed", &reason);
                 tracing::warn!("PostgreSQL did not commit a probe: {reason}");
             }
             Event::Asked(order) => self.asked(*order),
             Event::Reloaded(reloaded) => self.reloaded(*reloaded),
             Event::Upgrade => self.upgrade = true,
-            Event::Shutdown => self.shutdown = true,
+            Event::Shutdown => {
+                self.journal.noticed("shutdown", "");
+                self.shutdown = true;
+            }
         }
     }
 
@@ -565,6 +583,9 @@ impl Agent {
     }
 
     fn job_ended(&mut self, number: u64, outcome: Outcome) {
-        self.jobs.ended(number, outcome);
+        if let Some(job) = self.jobs.ended(number, outcome.clone()) {
+            let took = clock::now().since(job.since);
+            self.journal.job_ended(&job.kind, &outcome, took);
+        }
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Guarding {
     armed_by: Option<LeaseFact>,
     failed_at: Option<Time>,
     superseded: bool,
+    /// It has fired and killed that many processes; told of once.
+    fired: Option<u32>,
 }
 
 /// After a failure the process is started again no sooner than this.
@@ -38,6 +40,7 @@ impl Guarding {
             armed_by: None,
             failed_at: None,
             superseded: false,
+            fired: None,
         }
     }
 
@@ -52,6 +55,7 @@ impl Guarding {
                     "the guard fired and killed {} processes of PostgreSQL",
                     fired.killed
                 );
+                self.fired = Some(fired.killed);
             }
             self.armed_for = None;
         }
@@ -61,6 +65,11 @@ impl Guarding {
             armed_by: self.armed_by.filter(|_| self.armed_for.is_some()),
             failed: self.failed_at,
         }
+    }
+
+    /// Whether it has fired since the last call: how many processes it killed.
+    pub(crate) fn take_fired(&mut self) -> Option<u32> {
+        self.fired.take()
     }
 
     /// The process, for the renewal thread.

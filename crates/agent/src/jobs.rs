@@ -83,15 +83,15 @@ impl Jobs {
     }
 
     /// Notes the end of a job; one that was replaced says nothing any more.
-    pub(crate) fn ended(&mut self, number: u64, outcome: Outcome) {
+    pub(crate) fn ended(&mut self, number: u64, outcome: Outcome) -> Option<&Job> {
         if number != self.number {
-            return;
+            return None;
         }
         self.running = None;
-        if let Some(job) = &mut self.last {
-            job.outcome = Some(outcome);
-            job.ended = Some(clock::now());
-        }
+        let job = self.last.as_mut()?;
+        job.outcome = Some(outcome);
+        job.ended = Some(clock::now());
+        Some(job)
     }
 }
 

@@ -9,6 +9,7 @@ mod election;
 mod event;
 mod guarding;
 mod jobs;
+mod journal;
 mod logging;
 mod notes;
 mod observe;

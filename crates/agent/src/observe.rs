@@ -36,6 +36,9 @@ impl Agent {
         let (local, peers) = (self.local().await, self.peer_facts.clone());
         let dcs = self.dcs_fact();
         let tenure = self.tenure();
+        if let Some(killed) = self.guarding.take_fired() {
+            self.journal.noticed("guard_fired", &killed.to_string());
+        }
         View {
             now: clock::now(),
             wall: clock::wall(),

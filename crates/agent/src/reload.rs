@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use pgherd_dcs::Store;
 use pgherd_model::Settings;
 use pgherd_peer::{PeerOptions, Peers};
-use pgherd_wire::patroni::config::{self, ConfigError, Loaded, NodeConfig};
+use pgherd_wire::patroni::config::{self, ConfigError, Journal, Loaded, NodeConfig};
 use tokio::sync::mpsc;
 
 use crate::event::Event;
@@ -186,6 +186,9 @@ fn keep_fixed(old: &NodeConfig, new: &mut NodeConfig) -> Vec<String> {
         String::clone,
         &mut told,
     );
+    let key = "pgherd.journal";
+    let (was, is) = (&old.pgherd.journal, &mut new.pgherd.journal);
+    keep(key, was, is, Journal::to_string, &mut told);
     told
 }
 
@@ -235,7 +238,7 @@ postgresql:
             .replace("demo", "other")
             .replace("n1", "n2")
             .replace("/d\n", "/e\n  config_base_name: pg\n")
-            + "namespace: /x\ntags: {nofailover: true}\n";
+            + "namespace: /x\ntags: {nofailover: true}\npgherd: {journal: /j}\n";
         let mut new = node(&text);
         let told = keep_fixed(&old, &mut new);
         let line = |key: &str, after: &str, before: &str| {
@@ -251,6 +254,7 @@ postgresql:
                 line("namespace", "/x", "/service"),
                 line("postgresql.data_dir", "/e", "/d"),
                 line("postgresql.config_base_name", "pg", "postgresql"),
+                line("pgherd.journal", "/j", "the default"),
             ]
         );
         assert_eq!(changed(&old, &new), ["tags"]);

@@ -10,6 +10,7 @@ use pgherd_model::{
     Answer, Cluster, Look, MemberName, Op, PostgresState, Role, Settings, SystemId, Tags, Time,
 };
 use serde_json::Value;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -137,6 +138,8 @@ pub struct Hooks {
     pub picture: watch::Receiver<Picture>,
     /// Orders to the loop.
     pub orders: mpsc::Sender<Order>,
+    /// File of the journal; `None`: none is kept.
+    pub journal: Option<PathBuf>,
 }
 
 impl Hooks {

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::agent::{Agent, End, Parts};
 use crate::event::Event;
+use crate::journal::Journal;
 use crate::reload::{Reloader, Source};
 use crate::renewal::Renewal;
 use crate::rest;
@@ -117,6 +118,7 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
         snapshot,
         picture: store.picture(),
         orders: order,
+        journal: node.journal_path(),
     };
     // The REST API answers from now on, also while etcd is being waited for.
     let reloader = Reloader {
@@ -148,6 +150,7 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
     if let Some(handover) = handover {
         take_over(handover, &renewal).await;
     }
+    let journal = Journal::start(node.journal_path(), &node.name);
     let agent = Agent::new(Parts {
         node,
         first,
@@ -157,6 +160,7 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
         instance,
         peers,
         events,
+        journal,
     });
     Ok(agent.run(received, publish).await)
 }

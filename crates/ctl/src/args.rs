@@ -44,6 +44,8 @@ pub enum Command {
     Failover(FailoverArgs),
     /// Say why a member does or does not act: the ladder of its rules
     Explain(ExplainArgs),
+    /// Tell what happened, from the journals of all members: the last failover or switchover
+    Timeline(TimelineArgs),
 }
 
 /// Forms of output.
@@ -138,6 +140,36 @@ pub enum ExplainFormat {
     /// One line for each rule
     #[default]
     Text,
+    /// JSON on one line
+    Json,
+}
+
+/// `timeline`.
+#[derive(Clone, Debug, Args)]
+pub struct TimelineArgs {
+    /// Cluster (default: scope of the configuration)
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: Option<String>,
+    /// Everything since then: how long ago (10m, 2h) or a time (2026-11-21T00:21:27Z)
+    #[arg(long = "since", value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only the last events of it
+    #[arg(long = "last", value_name = "EVENTS")]
+    pub last: Option<usize>,
+    /// Journal of a member that does not answer, also more than once
+    #[arg(long = "file", value_name = "PATH")]
+    pub files: Vec<PathBuf>,
+    /// Output
+    #[arg(short = 'f', long = "format", value_enum, default_value_t = TimelineFormat::Pretty)]
+    pub format: TimelineFormat,
+}
+
+/// Forms of output of `timeline`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TimelineFormat {
+    /// One line for each event, and a table of the phases
+    #[default]
+    Pretty,
     /// JSON on one line
     Json,
 }

@@ -11,10 +11,12 @@ mod list;
 mod prompt;
 mod session;
 mod table;
+mod timeline;
 mod yaml;
 
 pub use args::{
     Command, CtlArgs, ExplainArgs, ExplainFormat, FailoverArgs, Format, ListArgs, SwitchoverArgs,
+    TimelineArgs, TimelineFormat,
 };
 
 use error::CtlError;
@@ -45,11 +47,16 @@ pub fn run(args: CtlArgs) -> ExitCode {
 }
 
 async fn execute(args: CtlArgs) -> Result<(), CtlError> {
-    let session = Session::new(&args)?;
+    let session = Session::new(&args);
+    if let Command::Timeline(wanted) = &args.command {
+        return timeline::run(session, wanted).await;
+    }
+    let session = session?;
     match &args.command {
         Command::List(list) => list::run(&session, list).await,
         Command::Switchover(wanted) => failover::switchover(&session, wanted).await,
         Command::Failover(wanted) => failover::failover(&session, wanted).await,
         Command::Explain(wanted) => explain::run(&session, wanted).await,
+        Command::Timeline(wanted) => timeline::run(Ok(session), wanted).await,
     }
 }

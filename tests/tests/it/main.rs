@@ -19,6 +19,7 @@ mod logs;
 mod mixed;
 mod node_loss;
 mod parameters;
+mod post_mortem;
 mod programs;
 mod protection;
 mod rejoin;

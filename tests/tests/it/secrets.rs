@@ -126,5 +126,8 @@ async fn secrets_stay_secret() {
         let log = node.log();
         let line = log.lines().find(|line| betrays(line, &cluster));
         assert_eq!(line, None, "a password in the log of {}", node.name());
+        let journal = std::fs::read_to_string(node.dir().join("data.pgherd-journal")).unwrap();
+        let line = journal.lines().find(|line| betrays(line, &cluster));
+        assert_eq!(line, None, "a password in the journal of {}", node.name());
     }
 }

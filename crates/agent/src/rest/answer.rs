@@ -24,6 +24,11 @@ pub(crate) fn json(status: u16, document: String) -> Answer {
     build(status, "application/json", document)
 }
 
+/// JSON documents, one a line.
+pub(crate) fn lines(status: u16, lines: String) -> Answer {
+    build(status, "application/x-ndjson", lines)
+}
+
 /// Only a status line: all that a health checker reads.
 pub(crate) fn status_only(healthy: bool) -> Answer {
     let status = if healthy {

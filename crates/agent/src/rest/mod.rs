@@ -9,6 +9,7 @@ mod config;
 mod document;
 mod failover;
 mod health;
+mod journal;
 mod listen;
 mod quarters;
 mod query;
@@ -37,7 +38,7 @@ use pgherd_wire::patroni::rest::{Action, Refusal, python_json};
 use query::Query;
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, PoisonError, RwLock};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 /// Largest body that is read; the largest sensible one is a configuration.
@@ -59,6 +60,8 @@ pub(crate) struct App {
     /// Tells this program from one that took its place in the same process.
     started: Time,
     front: RwLock<Arc<Front>>,
+    /// One journal is read at a time: an answer may take 2 MB.
+    reading: Arc<Semaphore>,
 }
 
 /// What the settings say, until they are read again.
@@ -117,6 +120,7 @@ impl App {
             started: clock(),
             clock,
             front: RwLock::new(Arc::new(front)),
+            reading: Arc::new(Semaphore::new(1)),
         })
     }
 
@@ -244,6 +248,11 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
         ("GET", "failsafe") => failsafe(app).await,
         ("GET", "metrics") => metrics(app).await,
         ("GET", "pgherd") => explain(app, &path),
+        // It tells more than a health check does: whoever may change something may read it.
+        ("GET", "journal") => match admit(app, &request.into_parts().0).await {
+            Ok(()) => journal::get(app, &query).await,
+            Err(answer) => *answer,
+        },
         ("GET", _) => health_check(app, &path, &query),
         ("PATCH", "config") => guarded(app, request, config::patch).await,
         ("PUT", "config") => guarded(app, request, config::put).await,

@@ -3,6 +3,7 @@
 
 mod failover;
 mod health;
+mod journal;
 mod listener;
 mod requests;
 mod restart;
@@ -204,6 +205,8 @@ pub(super) struct Node {
     pub(super) silent: Arc<AtomicUsize>,
     /// New copies that were ordered.
     pub(super) reinitialized: Arc<Mutex<Vec<ReinitializeRequest>>>,
+    /// Holds the file `journal`.
+    pub(super) dir: tempfile::TempDir,
     router: axum::Router,
 }
 
@@ -293,10 +296,12 @@ impl Node {
                 }
             }
         });
+        let dir = tempfile::tempdir().unwrap();
         let hooks = Hooks {
             snapshot,
             orders,
             picture: picture_seen,
+            journal: Some(dir.path().join("journal")),
         };
         let front = Front::new(api, &hooks.last().version, peers())
             .await
@@ -309,6 +314,7 @@ impl Node {
             reloads,
             silent,
             reinitialized,
+            dir,
         }
     }
 

@@ -34,8 +34,8 @@ pub use load::{load, load_ctl, load_environment};
 pub use log_form::{LogAttribute, LogForm, LogPiece, LogShape, LogSpec, LogValue};
 pub use node::{
     Authentication, Bootstrap, BootstrapMethod, Credentials, Ctl, CtlConfig, Etcd3, HostPort,
-    InitdbOption, Listen, Loaded, Log, LogDir, LogLevel, Login, NodeConfig, Pgherd, Postgresql,
-    RestApi, ServerTokens, VerifyClient, Watchdog, WatchdogMode,
+    InitdbOption, Journal, Listen, Loaded, Log, LogDir, LogLevel, Login, NodeConfig, Pgherd,
+    Postgresql, RestApi, ServerTokens, VerifyClient, Watchdog, WatchdogMode,
 };
 pub use pgherd_model::Secret;
 

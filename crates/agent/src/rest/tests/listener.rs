@@ -187,6 +187,7 @@ async fn served(settings: &RestApi) -> Server {
         snapshot,
         orders,
         picture,
+        journal: None,
     };
     bound.serve(hooks, peers()).await.unwrap()
 }

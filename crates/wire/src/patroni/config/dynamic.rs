@@ -225,7 +225,7 @@ fn times(dynamic: &mut Dynamic<'_>) -> Times {
 
 /// `pgherd`: the local value, else the dynamic one, else what follows from Patroni's times.
 fn ours(dynamic: &mut Dynamic<'_>, node: &NodeConfig, times: &Times) -> Settings {
-    let local = node.pgherd;
+    let local = &node.pgherd;
     let empty = Map::new();
     let section = dynamic.section("pgherd").unwrap_or(&empty);
     let span = |key: &str| section.get(key).and_then(units::seconds);

@@ -81,6 +81,21 @@ impl NodeConfig {
         format!("{scheme}://{}/patroni", self.restapi.connect_address)
     }
 
+    /// Where the journal is written; `None`: it is not. By default beside the data directory, which
+    /// a new copy or a person may remove as a whole.
+    pub fn journal_path(&self) -> Option<PathBuf> {
+        match &self.pgherd.journal {
+            Journal::Off => None,
+            Journal::At(path) => Some(path.clone()),
+            Journal::Beside => {
+                let data = &self.postgresql.data_dir;
+                let mut name = data.file_name()?.to_owned();
+                name.push(".pgherd-journal");
+                Some(data.with_file_name(name))
+            }
+        }
+    }
+
     fn database_url(&self, address: &HostPort) -> String {
         format!("postgres://{address}/{}", self.postgresql.database)
     }
@@ -431,7 +446,7 @@ pub struct Watchdog {
 }
 
 /// `pgherd`: our own settings, as given locally. What holds is in `model::Settings`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pgherd {
     /// `lease_ttl`, whole seconds, 2 or more.
     pub lease_ttl: Option<Span>,
@@ -441,4 +456,63 @@ pub struct Pgherd {
     pub guard: Option<GuardMode>,
     /// `crash_handover`.
     pub crash_handover: Option<CrashHandover>,
+    /// `journal`: only in the node's own configuration.
+    pub journal: Journal,
+}
+
+/// `pgherd.journal`: where this node keeps its last decisions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Journal {
+    /// `DATA_DIR.pgherd-journal`.
+    #[default]
+    Beside,
+    /// Nowhere.
+    Off,
+    /// In this file.
+    At(PathBuf),
+}
+
+impl fmt::Display for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Journal::Beside => f.write_str("the default"),
+            Journal::Off => f.write_str("off"),
+            Journal::At(path) => path.display().fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load_environment;
+    use super::*;
+
+    /// The journal lies beside the data, wherever they are, or where it is told to.
+    #[test]
+    fn the_journal_lies_beside_the_data() {
+        let path = |data_dir: &str, more: &str| {
+            let text = format!(
+                "scope: demo\nname: n1\nrestapi: {{listen: '127.0.0.1:8008'}}\n\
+                 etcd3: {{hosts: '127.0.0.1:2379'}}\npostgresql:\n  listen: 127.0.0.1:5432\n  \
+                 data_dir: {data_dir}\n  authentication: {{superuser: {{username: p}}, \
+                 replication: {{username: r}}}}\n{more}"
+            );
+            let env = [("PATRONI_CONFIGURATION".to_owned(), text)];
+            let loaded = load_environment(&BTreeMap::from(env)).unwrap();
+            let path = loaded.node.journal_path();
+            path.map(|path| path.display().to_string())
+        };
+        let beside = |path: &str| Some(format!("{path}.pgherd-journal"));
+        assert_eq!(
+            path("/var/lib/pg/15/main", ""),
+            beside("/var/lib/pg/15/main")
+        );
+        assert_eq!(path("/pg/data/", ""), beside("/pg/data"));
+        assert_eq!(path("data/n1", ""), beside("data/n1"));
+        for off in ["off", "false", "'off'"] {
+            assert_eq!(path("/d", &format!("pgherd: {{journal: {off}}}\n")), None);
+        }
+        let at = path("/d", "pgherd: {journal: /var/log/j, lease_ttl: 5}\n");
+        assert_eq!(at.as_deref(), Some("/var/log/j"));
+    }
 }

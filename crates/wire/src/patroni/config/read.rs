@@ -34,7 +34,7 @@ pub(super) fn node_config(root: &Node, warnings: &RefCell<Vec<String>>) -> Resul
         postgresql: postgresql(&root.child("postgresql")?)?,
         tags: tags(&root.child("tags")?)?,
         watchdog: watchdog(&root.child("watchdog")?)?,
-        pgherd: pgherd(&root.child("pgherd")?)?,
+        pgherd: local_pgherd(&root.child("pgherd")?)?,
         restapi,
     };
     // Ours needs no pool of threads, so these are satisfied by being ignored.
@@ -285,6 +285,31 @@ fn watchdog(section: &Section<'_>) -> Result<Watchdog> {
     Ok(watchdog)
 }
 
+/// What stands in the node's own configuration.
+fn local_pgherd(section: &Section<'_>) -> Result<Pgherd> {
+    let journal = journal(section)?;
+    Ok(Pgherd {
+        journal,
+        ..pgherd(section)?
+    })
+}
+
+/// A path, or `off`.
+fn journal(section: &Section<'_>) -> Result<Journal> {
+    const KEY: &str = "journal";
+    let expected = "an absolute path, or off";
+    match section.node(KEY).map(|node| &node.data) {
+        None => Ok(Journal::Beside),
+        Some(Data::Bool(false)) => Ok(Journal::Off),
+        Some(Data::Text(text)) if text.eq_ignore_ascii_case("off") => Ok(Journal::Off),
+        Some(Data::Text(text)) if text.starts_with('/') => Ok(Journal::At(text.into())),
+        Some(Data::Text(text)) => {
+            Err(section.error(KEY, format!("expected {expected}, found {text:?}")))
+        }
+        Some(_) => Err(section.wrong(KEY, expected)),
+    }
+}
+
 /// Local, and in `bootstrap.dcs`.
 pub(super) fn pgherd(section: &Section<'_>) -> Result<Pgherd> {
     for (key, shape) in PGHERD {
@@ -302,6 +327,7 @@ pub(super) fn pgherd(section: &Section<'_>) -> Result<Pgherd> {
         hang_timeout: section.span("hang_timeout", Span::ZERO)?,
         guard: guard.map(guard_mode),
         crash_handover: handover.map(crash_handover),
+        journal: Journal::Beside,
     };
     section.finish();
     Ok(pgherd)

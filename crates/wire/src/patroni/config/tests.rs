@@ -510,6 +510,16 @@ fn errors_name_values_out_of_range() {
             "pgherd: {lease_ttl: soon}\ntags:\n",
             "n.yml:64: pgherd.lease_ttl: expected a time of 2 s or more, found \"soon\"",
         ),
+        (
+            "tags:\n",
+            "pgherd: {journal: here}\ntags:\n",
+            "n.yml:64: pgherd.journal: expected an absolute path, or off, found \"here\"",
+        ),
+        (
+            "tags:\n",
+            "pgherd: {journal: [x]}\ntags:\n",
+            "n.yml:64: pgherd.journal: expected an absolute path, or off, found a list",
+        ),
     ]);
 }
 

@@ -1,0 +1,317 @@
+//! The file of the journal: two segments of bounded size, written by a thread of its own.
+//!
+//! Nobody who decides or renews ever waits for this disk: entries go through a bounded queue, and
+//! what does not fit into it is counted and lost. Nothing is synced: a killed agent loses what
+//! still waits in the queue, a machine that loses its power the last lines too.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use pgherd_wire::journal::Entry;
+use rustix::fs::OFlags;
+
+/// Largest segment; there are two, the one that is written and the one before.
+const SEGMENT_BYTES: u64 = 2 * 1024 * 1024;
+/// Entries that wait for the disk. A failover of a large cluster has a few hundred.
+const QUEUE: usize = 1024;
+/// Longest line. A larger one is a mistake of ours; the limit keeps the segments bounded.
+const LINE_BYTES: usize = 64 * 1024;
+/// How long the end of the agent waits for the last lines.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// The queue before the thread. Dropped, it waits a moment until the last lines are written.
+pub(crate) struct Queue {
+    sender: Option<SyncSender<Entry>>,
+    ended: Receiver<()>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Queue {
+    /// Starts the thread; the file is opened there.
+    pub(crate) fn start(path: PathBuf) -> Result<Queue> {
+        Queue::with_size(path, SEGMENT_BYTES)
+    }
+
+    fn with_size(path: PathBuf, size: u64) -> Result<Queue> {
+        let (sender, entries) = sync_channel::<Entry>(QUEUE);
+        let (end, ended) = sync_channel::<()>(1);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let mut writer = Writer {
+            path,
+            size,
+            file: None,
+            bytes: 0,
+            torn: false,
+            failing: false,
+            lost: 0,
+            dropped: dropped.clone(),
+        };
+        std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || {
+                for entry in entries {
+                    writer.take(entry);
+                }
+                drop(end);
+            })?;
+        Ok(Queue {
+            sender: Some(sender),
+            ended,
+            dropped,
+        })
+    }
+
+    /// Never waits.
+    pub(crate) fn push(&self, entry: Entry) {
+        let full = |sender: &SyncSender<Entry>| sender.try_send(entry).is_err();
+        if self.sender.as_ref().is_none_or(full) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.sender.take();
+        // An error is what is waited for: the thread has dropped its end.
+        self.ended.recv_timeout(LAST_WORDS).ok();
+    }
+}
+
+/// The segment before the present one.
+pub(crate) fn before(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".1");
+    PathBuf::from(name)
+}
+
+struct Writer {
+    path: PathBuf,
+    size: u64,
+    file: Option<File>,
+    bytes: u64,
+    /// The file may end within a line.
+    torn: bool,
+    failing: bool,
+    /// Entries that could not be written.
+    lost: u64,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Writer {
+    fn take(&mut self, mut entry: Entry) {
+        let missed = self.lost + self.dropped.swap(0, Ordering::Relaxed);
+        entry.dropped = missed;
+        let written = match entry.to_line() {
+            Ok(line) if line.len() <= LINE_BYTES => self.append(&line),
+            Ok(line) => Err(Error::other(format!("a line of {} bytes", line.len()))),
+            Err(error) => Err(Error::other(error)),
+        };
+        match written {
+            Ok(()) => {
+                self.lost = 0;
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!("the journal {} is written again", self.path.display());
+                }
+            }
+            Err(error) => {
+                self.lost = missed + 1;
+                self.file = None;
+                // Once per outage: entries follow each other quickly when there is much to tell.
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::warn!(
+                        "the journal {} cannot be written: {error}; `pgherd ctl timeline` will know \
+                         nothing of this node: give its directory to the agent's user, or name \
+                         another file in pgherd.journal (off: none)",
+                        self.path.display()
+                    );
+                }
+            }
+        }
+    }
+
+    fn append(&mut self, line: &str) -> Result<()> {
+        if self.file.is_none() {
+            self.open()?;
+        }
+        if self.bytes > 0 && self.bytes + line.len() as u64 > self.size {
+            self.rotate()?;
+        }
+        let none = || Error::other("it is not open");
+        let file = self.file.as_mut().ok_or_else(none)?;
+        // In one write, so that a crash tears the last line at most.
+        let text = match self.torn {
+            true => format!("\n{line}"),
+            false => line.to_owned(),
+        };
+        self.torn = true;
+        file.write_all(text.as_bytes())?;
+        self.torn = false;
+        self.bytes += text.len() as u64;
+        Ok(())
+    }
+
+    fn open(&mut self) -> Result<()> {
+        // A link may lead anywhere, and a pipe would wait for its reader.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(i32::try_from(flags.bits()).unwrap_or(0))
+            .open(&self.path)?;
+        let about = file.metadata()?;
+        if !about.is_file() {
+            return Err(Error::new(ErrorKind::InvalidInput, "it is no plain file"));
+        }
+        if about.permissions().mode() & 0o077 != 0 {
+            file.set_permissions(PermissionsExt::from_mode(0o600))?;
+        }
+        self.bytes = about.len();
+        self.torn = ends_within_a_line(&mut file)?;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// The present segment becomes the one before, in one step; that one goes.
+    fn rotate(&mut self) -> Result<()> {
+        if std::fs::rename(&self.path, before(&self.path)).is_err() {
+            // Its bound counts more than its content.
+            if let Some(file) = &self.file {
+                file.set_len(0)?;
+            }
+            (self.bytes, self.torn) = (0, false);
+            return Ok(());
+        }
+        self.file = None;
+        self.open()
+    }
+}
+
+fn ends_within_a_line(file: &mut File) -> Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgherd_wire::journal::{What, read};
+
+    fn entry(seq: u64) -> Entry {
+        Entry {
+            member: "n1".into(),
+            seq,
+            what: What::Start {
+                version: "x".repeat(100),
+            },
+            ..Entry::default()
+        }
+    }
+
+    fn seqs(path: &Path) -> (Vec<u64>, usize) {
+        let (entries, unreadable) = read(&std::fs::read_to_string(path).unwrap());
+        (entries.iter().map(|entry| entry.seq).collect(), unreadable)
+    }
+
+    #[test]
+    fn two_segments_hold_the_last_entries_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let queue = Queue::with_size(path.clone(), 4000).unwrap();
+        for seq in 0..1000 {
+            queue.push(entry(seq));
+            if seq % 100 == 0 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        drop(queue);
+        for file in [path.clone(), before(&path)] {
+            let about = std::fs::metadata(&file).unwrap();
+            assert!(about.len() <= 4000, "{}", about.len());
+            assert_eq!(about.permissions().mode() & 0o777, 0o600);
+        }
+        let (mut all, torn) = seqs(&before(&path));
+        let (last, torn_too) = seqs(&path);
+        all.extend(last);
+        assert_eq!((torn, torn_too), (0, 0));
+        assert_eq!(all.last(), Some(&999));
+        assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "{all:?}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_torn_line_stays_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        drop({
+            let queue = Queue::start(path.clone()).unwrap();
+            queue.push(entry(1));
+            queue
+        });
+        let whole = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{whole}{}", &whole[..30])).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+        let queue = Queue::start(path.clone()).unwrap();
+        queue.push(entry(2));
+        drop(queue);
+        assert_eq!(seqs(&path), (vec![1, 2], 1));
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "what was open to others is closed");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted_in_the_next_line_that_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("later/journal");
+        let queue = Queue::start(path.clone()).unwrap();
+        queue.push(entry(1));
+        queue.push(entry(2));
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        // The thread takes them one by one; a third one is lost as well until the directory is there.
+        let mut seq = 3;
+        while !path.exists() {
+            assert!(std::time::Instant::now() < deadline);
+            std::fs::create_dir_all(dir.path().join("later")).unwrap();
+            queue.push(entry(seq));
+            seq += 1;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        drop(queue);
+        let (entries, _) = read(&std::fs::read_to_string(&path).unwrap());
+        let first = entries.first().unwrap();
+        assert_eq!(first.dropped, first.seq - 1, "{first:?}");
+    }
+
+    #[test]
+    fn neither_links_nor_pipes_are_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("target");
+        std::fs::write(&target, "").unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let pipe = dir.path().join("pipe");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        for path in [link, pipe, dir.path().to_owned()] {
+            let queue = Queue::start(path).unwrap();
+            queue.push(entry(1));
+            let begun = std::time::Instant::now();
+            drop(queue);
+            assert!(begun.elapsed() < LAST_WORDS, "the thread waits");
+        }
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "");
+    }
+}
