@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use pgherd_dcs::Store;
+use pgherd_dcs::{Leases, Store};
 use pgherd_model::Settings;
 use pgherd_peer::{PeerOptions, Peers};
 use pgherd_wire::patroni::config::{self, ConfigError, Journal, Loaded, NodeConfig};
@@ -82,7 +82,7 @@ impl Reloader {
         let mut node = loaded.node;
         let fixed = keep_fixed(&self.node, &mut node);
         let peers = Peers::new(&PeerOptions::new(&node.ctl, true, clock::now))?;
-        let store = settings::store(&node, &self.settings);
+        let store = settings::store(&node, &self.settings, Leases::default());
         Store::check(&store)?;
         let log = node.log.clone();
         let log = by_deadline(

@@ -51,10 +51,11 @@ pub(crate) fn has_restore_command(postgres: &EffectivePostgres) -> bool {
 }
 
 /// For the lock service.
-pub(crate) fn store(node: &NodeConfig, settings: &Settings) -> dcs::Options {
+pub(crate) fn store(node: &NodeConfig, settings: &Settings, leases: dcs::Leases) -> dcs::Options {
     let prefix = keys::prefix(&node.namespace, &node.scope);
     let lives = (settings.ttl, settings.lease_ttl);
-    dcs::Options::new(&node.etcd3, prefix, node.name.clone(), lives, clock::now)
+    let options = dcs::Options::new(&node.etcd3, prefix, node.name.clone(), lives, clock::now);
+    dcs::Options { leases, ..options }
 }
 
 /// What does not change about the local PostgreSQL.

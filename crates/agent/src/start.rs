@@ -95,16 +95,13 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
     let node = loaded.node;
     let config = settings::kept_config(&node);
     let first = settings::effective(&node, &config);
-    for warning in &first.warnings {
-        tracing::warn!("{warning}");
-    }
+    first.warnings.iter().for_each(|it| tracing::warn!("{it}"));
     let instance = postgres(&node, &first).await?;
     let peers = Peers::new(&PeerOptions::new(&node.ctl, true, clock::now))?;
     // The port is taken before anything else, so that two agents of one file cannot both go on.
     let bound = rest::bind(&node.restapi, clock::now).await?;
-    let mut options = settings::store(&node, &first.settings);
-    options.leases = handover.unwrap_or_default().leases;
-    let store = Store::start(options)?;
+    let leases = handover.unwrap_or_default().leases;
+    let store = Store::start(settings::store(&node, &first.settings, leases))?;
     let mut picture = store.picture();
     let (publish, snapshot) = watch::channel(Arc::new(blank(&node, &first.settings)));
     tokio::spawn(orders::serve(
@@ -134,12 +131,7 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
     if !wait_for_store(&mut picture, &mut received, &events).await {
         return Ok(End::Exit(0));
     }
-    if let Some(place) = namesake(&node, &peers, &picture).await {
-        tracing::error!(
-            target: logging::CRITICAL,
-            "Can't start; there is already a node named '{}' running (it answers at {place}); give this node another name",
-            node.name,
-        );
+    if is_namesake(&node, &peers, &picture).await {
         return Ok(End::Exit(1));
     }
     let renewal = Renewal::start(
@@ -318,6 +310,19 @@ async fn wait_for_store(
             }
         }
     }
+}
+
+/// Whether a second node of the same name runs; said at once.
+async fn is_namesake(node: &NodeConfig, peers: &Peers, picture: &watch::Receiver<Picture>) -> bool {
+    let Some(place) = namesake(node, peers, picture).await else {
+        return false;
+    };
+    tracing::error!(
+        target: logging::CRITICAL,
+        "Can't start; there is already a node named '{}' running (it answers at {place}); give this node another name",
+        node.name,
+    );
+    true
 }
 
 /// Where a second node of the same name answers: it would share the lock.

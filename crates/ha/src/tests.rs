@@ -169,24 +169,7 @@ fn parse(text: &str) -> (View, Memory) {
         local: local(now, me, &nodes),
         peers: peers(now, &nodes),
         asking: has("asking"),
-        history: value("fork").map(|fork| {
-            let (from, rest) = fork.split_once(':').unwrap();
-            let theirs = nodes
-                .iter()
-                .find(|node| node.name == from)
-                .unwrap()
-                .timeline;
-            let line = |line: &str| {
-                let (ended, end) = line.split_once('@').unwrap();
-                (Timeline(ended.parse().unwrap()), Lsn(end.parse().unwrap()))
-            };
-            let lines = rest.split(',').map(line).collect();
-            RemoteHistory {
-                from: from.into(),
-                asked: now,
-                lines: Some((Timeline(theirs), lines)),
-            }
-        }),
+        history: value("fork").map(|fork| remote_history(now, fork, &nodes)),
         settings: settings(&has),
         config: "{}".into(),
         restore_command: has("archive"),
@@ -212,6 +195,22 @@ fn tenure<'a>(now: Time, value: &impl Fn(&str) -> Option<&'a str>) -> Tenure {
     Tenure {
         since: now - ago("elected", 90),
         proved: now - ago("proved", 0),
+    }
+}
+
+/// `b:1@45,2@50`: of b; timeline 1 ended at 45, 2 at 50.
+fn remote_history(now: Time, text: &str, nodes: &[Said]) -> RemoteHistory {
+    let (from, lines) = text.split_once(':').unwrap();
+    let theirs = nodes.iter().find(|node| node.name == from).unwrap();
+    let line = |line: &str| {
+        let (ended, end) = line.split_once('@').unwrap();
+        (Timeline(ended.parse().unwrap()), Lsn(end.parse().unwrap()))
+    };
+    let lines = lines.split(',').map(line).collect();
+    RemoteHistory {
+        from: from.into(),
+        asked: now,
+        lines: Some((Timeline(theirs.timeline), lines)),
     }
 }
 

@@ -243,59 +243,31 @@ impl Node {
         ends: Option<RestartEnd>,
     ) -> Node {
         let cluster = snapshot.cluster.as_deref().cloned().unwrap_or_default();
-        let look = snapshot.look.clone();
-        let store = Arc::new(Mutex::new(cluster));
         let (picture, picture_seen) = watch::channel(Picture::default());
-        let picture = Arc::new(picture);
-        let (orders, mut received) = mpsc::channel(8);
+        let (orders, received) = mpsc::channel(8);
+        let stand_in = StandIn {
+            look: snapshot.look.clone(),
+            ends,
+            store: Arc::new(Mutex::new(cluster)),
+            picture: Arc::new(picture),
+            reloads: Arc::default(),
+            silent: Arc::default(),
+            reinitialized: Arc::default(),
+        };
         let (published, snapshot) = watch::channel(Arc::new(snapshot));
-        let (keys, shown) = (store.clone(), picture.clone());
-        let reloads = Arc::<AtomicUsize>::default();
-        let counted = reloads.clone();
-        let silent = Arc::<AtomicUsize>::default();
-        let left = silent.clone();
-        let reinitialized = Arc::<Mutex<Vec<ReinitializeRequest>>>::default();
-        let copies = reinitialized.clone();
+        let serving = stand_in.clone();
         tokio::spawn(async move {
             let _published = published;
-            let mut scheduled = None;
-            while let Some(order) = received.recv().await {
-                match order {
-                    Order::WakeUp => {}
-                    Order::Reload => drop(counted.fetch_add(1, Ordering::SeqCst)),
-                    Order::ReadPositions { answer } => {
-                        let fewer = |left: usize| left.checked_sub(1);
-                        let silent = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer);
-                        drop(answer.send(look.clone().filter(|_| silent.is_err())));
-                    }
-                    Order::FreshCluster { answer } => {
-                        drop(answer.send(Ok(keys.lock().unwrap().clone())));
-                    }
-                    Order::Restart { answer, .. } => drop(answer.send(ends)),
-                    Order::ScheduleRestart { request, answer } => {
-                        let fresh = scheduled.is_none();
-                        scheduled.get_or_insert(request);
-                        answer.send(fresh).ok();
-                    }
-                    Order::ForgetRestart { answer } => {
-                        answer.send(scheduled.take().is_some()).ok();
-                    }
-                    Order::Upgrade { answer } => {
-                        answer.send(Ok("pgherd 9".into())).ok();
-                    }
-                    Order::Reinitialize { request, answer } => {
-                        copies.lock().unwrap().push(request);
-                        answer.send(()).ok();
-                    }
-                    Order::Write { op, answer } => {
-                        let outcome = apply(&mut keys.lock().unwrap(), *op);
-                        let cluster = Some(Arc::new(keys.lock().unwrap().clone()));
-                        shown.send_modify(|picture| picture.cluster = cluster);
-                        drop(answer.send(Ok(outcome)));
-                    }
-                }
-            }
+            serving.serve(received).await;
         });
+        let StandIn {
+            store,
+            picture,
+            reloads,
+            silent,
+            reinitialized,
+            ..
+        } = stand_in;
         let dir = tempfile::tempdir().unwrap();
         let hooks = Hooks {
             snapshot,
@@ -352,6 +324,64 @@ impl Node {
             .header("authorization", "Basic YWRtaW46czNjcmV0")
             .body(Body::from(body.to_owned()));
         self.send(request.unwrap()).await
+    }
+}
+
+/// The loop, as far as REST sees it.
+#[derive(Clone)]
+struct StandIn {
+    look: Option<Look>,
+    ends: Option<RestartEnd>,
+    store: Arc<Mutex<Cluster>>,
+    picture: Arc<watch::Sender<Picture>>,
+    reloads: Arc<AtomicUsize>,
+    silent: Arc<AtomicUsize>,
+    reinitialized: Arc<Mutex<Vec<ReinitializeRequest>>>,
+}
+
+impl StandIn {
+    async fn serve(self, mut received: mpsc::Receiver<Order>) {
+        let mut scheduled = None;
+        while let Some(order) = received.recv().await {
+            match order {
+                Order::WakeUp => {}
+                Order::Reload => drop(self.reloads.fetch_add(1, Ordering::SeqCst)),
+                Order::ReadPositions { answer } => {
+                    let fewer = |left: usize| left.checked_sub(1);
+                    let left = &self.silent;
+                    let silent = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer);
+                    drop(answer.send(self.look.clone().filter(|_| silent.is_err())));
+                }
+                Order::FreshCluster { answer } => {
+                    drop(answer.send(Ok(self.store.lock().unwrap().clone())));
+                }
+                Order::Restart { answer, .. } => drop(answer.send(self.ends)),
+                Order::ScheduleRestart { request, answer } => {
+                    let fresh = scheduled.is_none();
+                    scheduled.get_or_insert(request);
+                    answer.send(fresh).ok();
+                }
+                Order::ForgetRestart { answer } => {
+                    answer.send(scheduled.take().is_some()).ok();
+                }
+                Order::Upgrade { answer } => {
+                    answer.send(Ok("pgherd 9".into())).ok();
+                }
+                Order::Reinitialize { request, answer } => {
+                    self.reinitialized.lock().unwrap().push(request);
+                    answer.send(()).ok();
+                }
+                Order::Write { op, answer } => {
+                    let mut keys = self.store.lock().unwrap();
+                    let outcome = apply(&mut keys, *op);
+                    let cluster = Some(Arc::new(keys.clone()));
+                    drop(keys);
+                    self.picture
+                        .send_modify(|picture| picture.cluster = cluster);
+                    drop(answer.send(Ok(outcome)));
+                }
+            }
+        }
     }
 }
 
