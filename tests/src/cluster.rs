@@ -8,7 +8,7 @@ use crate::sql::Target;
 use crate::{binary, oracle, ports, process, yaml};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
 /// A cluster of its own scope below one directory; everything ends when it is dropped.
@@ -333,9 +333,13 @@ impl TestCluster {
 
     fn run(&self, mut command: std::process::Command, args: &[&str]) -> Output {
         command.args(args.iter().map(|a| a.replace("{scope}", &self.scope)));
-        command.stdin(std::process::Stdio::null());
         command
-            .output()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        // As one of our own: the reaper of orphans takes every other `pgherd` and `patronictl`.
+        process::spawn(&mut command)
+            .and_then(Child::wait_with_output)
             .unwrap_or_else(|e| panic!("{command:?}: {e}"))
     }
 
