@@ -58,8 +58,13 @@ fn still(output: &Output) -> String {
         .filter(|line| !line.starts_with("| ") && !line.starts_with("+-"));
     let mut out = format!("{:?}\n", output.status.code());
     for line in kept {
-        // A title is as wide as the table.
+        // A title is as wide as the table; the example of a time is an hour from now.
         let line = line.trim_end_matches(['-', '+']);
+        let example = line.split_once("(e.g. 20").and_then(|(begin, rest)| {
+            let (_, rest) = rest.split_once(')')?;
+            Some(format!("{begin}{rest}"))
+        });
+        let line = example.as_deref().unwrap_or(line);
         let digit = |at: usize| line.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
         let stamped = line.starts_with("20") && digit(3) && line.get(4..5) == Some("-");
         let line = if stamped {
