@@ -1,4 +1,5 @@
-//! Command line of `pgherd ctl`, word for word as patronictl has it.
+//! Command line of `pgherd ctl`, word for word as patronictl has it. The first three options stand before
+//! the command, as there: behind it some of the letters mean something else.
 
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -11,8 +12,7 @@ pub struct CtlArgs {
         short = 'c',
         long = "config-file",
         value_name = "FILE",
-        env = "PATRONICTL_CONFIG_FILE",
-        global = true
+        env = "PATRONICTL_CONFIG_FILE"
     )]
     pub config_file: Option<PathBuf>,
     /// The DCS connect url, such as etcd3://127.0.0.1:2379/service
@@ -21,12 +21,11 @@ pub struct CtlArgs {
         long = "dcs-url",
         visible_alias = "dcs",
         value_name = "URL",
-        env = "DCS_URL",
-        global = true
+        env = "DCS_URL"
     )]
     pub dcs_url: Option<String>,
     /// Allow connections to SSL sites without certs
-    #[arg(short = 'k', long = "insecure", global = true)]
+    #[arg(short = 'k', long = "insecure")]
     pub insecure: bool,
     /// What to do
     #[command(subcommand)]
@@ -38,6 +37,32 @@ pub struct CtlArgs {
 pub enum Command {
     /// List the members of a cluster
     List(ListArgs),
+    /// Draw who replicates from whom
+    Topology(TopologyArgs),
+    /// Print host and port of a member
+    Dsn(DsnArgs),
+    /// Send SQL to a member's PostgreSQL
+    Query(QueryArgs),
+    /// Show past failovers and switchovers
+    History(HistoryArgs),
+    /// Show the dynamic configuration
+    ShowConfig(ClusterArgs),
+    /// Change the dynamic configuration
+    EditConfig(EditConfigArgs),
+    /// Say where the settings of a node come from
+    ExplainConfig(ExplainConfigArgs),
+    /// Switch automatic failover off
+    Pause(PauseArgs),
+    /// Switch automatic failover on again
+    Resume(PauseArgs),
+    /// Make members read their configuration again
+    Reload(MembersArgs),
+    /// Restart PostgreSQL of members, now or later
+    Restart(RestartArgs),
+    /// Make replicas anew from a copy of the leader
+    Reinit(ReinitArgs),
+    /// Discard what is scheduled
+    Flush(FlushArgs),
     /// Switch over to another member of a healthy cluster
     Switchover(SwitchoverArgs),
     /// Fail over to a chosen member, also without a leader
@@ -46,6 +71,28 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Tell what happened, from the journals of all members: the last failover or switchover
     Timeline(TimelineArgs),
+    /// Delete everything about a cluster from the lock service
+    Remove(RemoveArgs),
+    /// Print the version of this program and of members
+    Version(VersionArgs),
+}
+
+/// Which members are meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum RoleArg {
+    /// Whoever holds the lock
+    Leader,
+    /// The leader, of a cluster that is no standby cluster
+    Primary,
+    /// The leader of a standby cluster
+    StandbyLeader,
+    /// Everybody but the leader
+    Replica,
+    /// The same as replica
+    Standby,
+    /// Everybody
+    #[default]
+    Any,
 }
 
 /// Forms of output.
@@ -172,4 +219,258 @@ pub enum TimelineFormat {
     Pretty,
     /// JSON on one line
     Json,
+}
+
+/// `topology`.
+#[derive(Clone, Debug, Args)]
+pub struct TopologyArgs {
+    /// Clusters (default: scope of the configuration)
+    #[arg(value_name = "CLUSTER_NAMES")]
+    pub clusters: Vec<String>,
+    /// Auto update the screen every 2 seconds
+    #[arg(short = 'W')]
+    pub watch2: bool,
+    /// Auto update the screen every X seconds
+    #[arg(short = 'w', long = "watch", value_name = "SECONDS")]
+    pub watch: Option<f64>,
+}
+
+/// `dsn`.
+#[derive(Clone, Debug, Args)]
+pub struct DsnArgs {
+    /// Cluster (default: scope of the configuration)
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: Option<String>,
+    /// Only members with this role
+    #[arg(short = 'r', long = "role", value_enum)]
+    pub role: Option<RoleArg>,
+    /// This member
+    #[arg(short = 'm', long = "member")]
+    pub member: Option<String>,
+}
+
+/// `query`.
+#[derive(Clone, Debug, Args)]
+pub struct QueryArgs {
+    /// Cluster (default: scope of the configuration)
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: Option<String>,
+    /// Output
+    #[arg(long = "format", value_enum, default_value_t = Format::Tsv)]
+    pub format: Format,
+    /// Execute the SQL of this file; `-`: of standard input
+    #[arg(short = 'f', long = "file", value_name = "FILENAME")]
+    pub file: Option<PathBuf>,
+    /// Ask for the password
+    #[arg(long = "password")]
+    pub password: bool,
+    /// Database user
+    #[arg(short = 'U', long = "username")]
+    pub username: Option<String>,
+    /// Auto update the screen every 2 seconds
+    #[arg(short = 'W')]
+    pub watch2: bool,
+    /// Auto update the screen every X seconds
+    #[arg(short = 'w', long = "watch", value_name = "SECONDS")]
+    pub watch: Option<f64>,
+    /// Only members with this role
+    #[arg(short = 'r', long = "role", value_enum)]
+    pub role: Option<RoleArg>,
+    /// This member
+    #[arg(short = 'm', long = "member")]
+    pub member: Option<String>,
+    /// Between columns
+    #[arg(long = "delimiter", default_value = "\t")]
+    pub delimiter: String,
+    /// The SQL to execute
+    #[arg(short = 'c', long = "command", value_name = "SQL")]
+    pub command: Option<String>,
+    /// Database
+    #[arg(short = 'd', long = "dbname")]
+    pub dbname: Option<String>,
+}
+
+/// `history`.
+#[derive(Clone, Debug, Args)]
+pub struct HistoryArgs {
+    /// Cluster (default: scope of the configuration)
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: Option<String>,
+    /// Output
+    #[arg(short = 'f', long = "format", value_enum, default_value_t = Format::Pretty)]
+    pub format: Format,
+}
+
+/// `show-config`.
+#[derive(Clone, Debug, Args)]
+pub struct ClusterArgs {
+    /// Cluster (default: scope of the configuration)
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: Option<String>,
+}
+
+/// `edit-config`.
+#[derive(Clone, Debug, Args)]
+pub struct EditConfigArgs {
+    /// Cluster (default: scope of the configuration)
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: Option<String>,
+    /// Do not show changes
+    #[arg(short = 'q', long = "quiet")]
+    pub quiet: bool,
+    /// Set a value: `ttl=30`, `postgresql.use_slots=true`; `null` removes it
+    #[arg(short = 's', long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Set a parameter of PostgreSQL: short for `-s postgresql.parameters.NAME=VALUE`
+    #[arg(short = 'p', long = "pg", value_name = "NAME=VALUE")]
+    pub pg: Vec<String>,
+    /// Merge this YAML file into the configuration; `-`: standard input
+    #[arg(long = "apply", value_name = "FILE")]
+    pub apply: Option<String>,
+    /// Replace the configuration by this YAML file; `-`: standard input
+    #[arg(long = "replace", value_name = "FILE")]
+    pub replace: Option<String>,
+    /// Do not ask for confirmation at any point
+    #[arg(long = "force")]
+    pub force: bool,
+}
+
+/// `explain-config`.
+#[derive(Clone, Debug, Args)]
+pub struct ExplainConfigArgs {
+    /// Setting, such as `ttl`, or parameter of PostgreSQL (default: everything that is set)
+    #[arg(value_name = "PARAMETER")]
+    pub parameter: Option<String>,
+    /// Output
+    #[arg(short = 'f', long = "format", value_enum, default_value_t = ExplainConfigFormat::Pretty)]
+    pub format: ExplainConfigFormat,
+}
+
+/// Forms of output of `explain-config`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExplainConfigFormat {
+    /// For people
+    #[default]
+    Pretty,
+    /// JSON on one line
+    Json,
+}
+
+/// `pause` and `resume`.
+#[derive(Clone, Debug, Args)]
+pub struct PauseArgs {
+    /// Cluster (default: scope of the configuration)
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: Option<String>,
+    /// Wait until all members have noticed
+    #[arg(long = "wait")]
+    pub wait: bool,
+}
+
+/// `reload`.
+#[derive(Clone, Debug, Args)]
+pub struct MembersArgs {
+    /// Cluster
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: String,
+    /// Members (default: all of the role)
+    #[arg(value_name = "MEMBER_NAMES")]
+    pub members: Vec<String>,
+    /// Only members with this role
+    #[arg(short = 'r', long = "role", value_enum)]
+    pub role: Option<RoleArg>,
+    /// Do not ask for confirmation at any point
+    #[arg(long = "force")]
+    pub force: bool,
+}
+
+/// `restart`.
+#[derive(Clone, Debug, Args)]
+pub struct RestartArgs {
+    /// Cluster
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: String,
+    /// Members (default: all of the role)
+    #[arg(value_name = "MEMBER_NAMES")]
+    pub members: Vec<String>,
+    /// Only members with this role
+    #[arg(short = 'r', long = "role", value_enum)]
+    pub role: Option<RoleArg>,
+    /// Restart a single member only
+    #[arg(long = "any")]
+    pub any: bool,
+    /// Time in an unambiguous format (e.g. ISO 8601)
+    #[arg(long = "scheduled", value_name = "TIMESTAMP")]
+    pub scheduled: Option<String>,
+    /// Only if PostgreSQL's version is less than this (e.g. 9.5.2)
+    #[arg(long = "pg-version", value_name = "VERSION")]
+    pub pg_version: Option<String>,
+    /// Only if a restart is pending
+    #[arg(long = "pending")]
+    pub pending: bool,
+    /// Return an error, and fail over if necessary, when it takes longer than this
+    #[arg(long = "timeout", allow_hyphen_values = true)]
+    pub timeout: Option<String>,
+    /// Do not ask for confirmation at any point
+    #[arg(long = "force")]
+    pub force: bool,
+}
+
+/// `reinit`.
+#[derive(Clone, Debug, Args)]
+pub struct ReinitArgs {
+    /// Cluster
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: String,
+    /// Members (asked for where none is given)
+    #[arg(value_name = "MEMBER_NAMES")]
+    pub members: Vec<String>,
+    /// Do not ask for confirmation at any point
+    #[arg(long = "force")]
+    pub force: bool,
+    /// Copy from the leader
+    #[arg(long = "from-leader")]
+    pub from_leader: bool,
+    /// Wait until it is done
+    #[arg(long = "wait")]
+    pub wait: bool,
+}
+
+/// `flush`.
+#[derive(Clone, Debug, Args)]
+pub struct FlushArgs {
+    /// Cluster
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: String,
+    /// Members (default: all of the role), then what: `restart` or `switchover`
+    #[arg(value_name = "[MEMBER_NAMES]... restart|switchover", required = true)]
+    pub words: Vec<String>,
+    /// Only members with this role
+    #[arg(short = 'r', long = "role", value_enum)]
+    pub role: Option<RoleArg>,
+    /// Do not ask for confirmation at any point
+    #[arg(long = "force")]
+    pub force: bool,
+}
+
+/// `remove`.
+#[derive(Clone, Debug, Args)]
+pub struct RemoveArgs {
+    /// Cluster
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: String,
+    /// Output
+    #[arg(short = 'f', long = "format", value_enum, default_value_t = Format::Pretty)]
+    pub format: Format,
+}
+
+/// `version`.
+#[derive(Clone, Debug, Args)]
+pub struct VersionArgs {
+    /// Cluster
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: Option<String>,
+    /// Members (default: all)
+    #[arg(value_name = "MEMBER_NAMES")]
+    pub members: Vec<String>,
 }

@@ -5,8 +5,12 @@
 pub(crate) enum CtlError {
     /// Shown as `Error: ...`.
     Told(String),
+    /// The command line is wrong; shown as [`CtlError::Told`], ends with 2.
+    Usage(String),
     /// The cluster said no; that was printed already.
     Refused,
+    /// It did not work for somebody; that was printed already.
+    Failed,
     /// A question was not answered.
     Aborted,
 }

@@ -3,7 +3,8 @@
 
 use crate::args::{FailoverArgs, Format, SwitchoverArgs};
 use crate::error::CtlError;
-use crate::list::{show, timestamp};
+use crate::list::show;
+use crate::output::{say, timestamp};
 use crate::prompt::{ask, confirm};
 use crate::session::{Seen, Session};
 use jiff::tz::TimeZone;
@@ -11,7 +12,6 @@ use pgherd_model::{Cluster, Failover, MemberName, Schedule, Span};
 use pgherd_peer::{PeerError, endpoint};
 use pgherd_wire::patroni::rest::{Action, BadSchedule, parse_schedule, stored_schedule};
 use serde_json::{Map, Value};
-use std::io::Write;
 
 const NO_CANDIDATE: &str = "Failover could be performed only to a specific candidate";
 
@@ -49,8 +49,7 @@ pub(crate) async fn switchover(session: &Session, args: &SwitchoverArgs) -> Resu
         Some(schedule) => schedule,
         None if args.force => None,
         None => {
-            let hour = jiff::Zoned::now().saturating_add(jiff::Span::new().hours(1));
-            let example = hour.strftime("%Y-%m-%dT%H:%M");
+            let example = an_hour_from_now();
             let question = format!("When should the switchover take place (e.g. {example} ) ");
             let answer = schedule(&ask(&question, "now")?)?;
             judge_schedule(Some(&answer), seen.mode().paused)?;
@@ -100,12 +99,6 @@ async fn read(session: &Session, cluster: Option<&str>) -> Result<Seen, CtlError
 fn show_topology(seen: &Seen) -> Result<(), CtlError> {
     let table = show(seen, false, Format::Pretty);
     say(&format!("Current cluster topology\n{table}"))
-}
-
-fn say(text: &str) -> Result<(), CtlError> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
 }
 
 fn leader_name(cluster: &Cluster) -> Option<&str> {
@@ -211,8 +204,14 @@ fn is_asynchronous(seen: &Seen, candidate: &str) -> bool {
         })
 }
 
+/// An example of a time, without zone.
+pub(crate) fn an_hour_from_now() -> String {
+    let hour = jiff::Zoned::now().saturating_add(jiff::Span::new().hours(1));
+    hour.strftime("%Y-%m-%dT%H:%M").to_string()
+}
+
 /// The time as it is sent; `None`: at once. A time without zone is of this machine's.
-fn schedule(text: &str) -> Result<Option<Schedule>, CtlError> {
+pub(crate) fn schedule(text: &str) -> Result<Option<Schedule>, CtlError> {
     if text.is_empty() || text == "now" {
         return Ok(None);
     }

@@ -2,14 +2,16 @@
 
 use crate::args::{Format, ListArgs};
 use crate::error::CtlError;
+use crate::output::timestamp;
 use crate::session::{Seen, Session};
 use crate::table::{Column, draw};
+use crate::topology::tree;
+use crate::watch::Watch;
 use crate::yaml;
-use pgherd_model::{Cluster, Initialize, Span};
+use pgherd_model::{Cluster, Initialize};
 use pgherd_wire::patroni::lenient::truthy;
 use pgherd_wire::patroni::rest::{Mode, cluster_document, python_json};
 use serde_json::{Map, Value};
-use std::io::{IsTerminal, Write};
 
 /// A reason for a restart that is longer than this is hidden in the table.
 const REASON_WIDTH: usize = 50;
@@ -36,8 +38,20 @@ const COLUMNS: [&str; 15] = [
 
 /// Runs the command.
 pub(crate) async fn run(session: &Session, args: &ListArgs) -> Result<(), CtlError> {
-    let every = pause(args)?;
-    let named: Result<Vec<String>, CtlError> = match args.clusters.as_slice() {
+    let watch = Watch::new(args.watch2, args.watch)?;
+    let shown = |seen: &Seen| show(seen, args.extended, args.format);
+    looks(session, &args.clusters, &watch, args.timestamp, shown).await
+}
+
+/// Shows clusters, once or again and again.
+pub(crate) async fn looks(
+    session: &Session,
+    clusters: &[String],
+    watch: &Watch,
+    with_time: bool,
+    shown: impl Fn(&Seen) -> String,
+) -> Result<(), CtlError> {
+    let named: Result<Vec<String>, CtlError> = match clusters {
         [] => session.scope(None).map(|scope| vec![scope]),
         named => named.iter().map(|name| session.scope(Some(name))).collect(),
     };
@@ -45,7 +59,7 @@ pub(crate) async fn run(session: &Session, args: &ListArgs) -> Result<(), CtlErr
     let mut seen: Vec<Seen> = Vec::new();
     loop {
         let mut out = String::new();
-        if args.timestamp {
+        if with_time {
             out.push_str(&format!("{}\n", timestamp(0)));
         }
         for (at, scope) in scopes.iter().enumerate() {
@@ -53,64 +67,44 @@ pub(crate) async fn run(session: &Session, args: &ListArgs) -> Result<(), CtlErr
                 Some(before) => before.again().await?,
                 None => session.see(scope).await?,
             };
-            out.push_str(&show(&now, args.extended, args.format));
+            out.push_str(&shown(&now));
             match seen.get_mut(at) {
                 Some(before) => *before = now,
                 None => seen.push(now),
             }
         }
-        print(&out, every.is_some())?;
-        match every {
-            None => return Ok(()),
-            Some(every) => tokio::time::sleep(every).await,
+        if !watch.show(&out).await? {
+            return Ok(());
         }
     }
 }
 
-/// Between two looks; `None`: one look.
-fn pause(args: &ListArgs) -> Result<Option<Span>, CtlError> {
-    let Some(seconds) = args.watch else {
-        return Ok(args.watch2.then_some(Span::from_secs(2)));
-    };
-    match Span::try_from_secs_f64(seconds) {
-        Ok(span) if !span.is_zero() => Ok(Some(span)),
-        _ => Err(CtlError::told(format!(
-            "-w: expected a number of seconds above 0, found {seconds}"
-        ))),
-    }
-}
-
-/// `2026-11-21 03:15:43` and so many digits of the second, at most 6.
-pub(crate) fn timestamp(digits: usize) -> String {
-    let text = jiff::Zoned::now()
-        .strftime("%Y-%m-%d %H:%M:%S%.6f")
-        .to_string();
-    let cut = if digits == 0 { 7 } else { 6 - digits.min(6) };
-    text.get(..text.len() - cut).unwrap_or(&text).to_owned()
-}
-
-fn print(text: &str, clear: bool) -> Result<(), CtlError> {
-    let mut out = std::io::stdout().lock();
-    if clear && out.is_terminal() {
-        out.write_all(b"\x1b[2J\x1b[1;1H")?;
-    }
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
+/// What is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Members by name.
+    List {
+        /// Every column.
+        extended: bool,
+        /// Form of output.
+        format: Format,
+    },
+    /// Who replicates from whom.
+    Tree,
 }
 
 /// The cluster in the given form, as text that ends with a line break.
 pub(crate) fn show(seen: &Seen, extended: bool, format: Format) -> String {
-    render(&seen.cluster, &seen.scope, seen.mode(), extended, format)
+    let shape = Shape::List { extended, format };
+    render(&seen.cluster, &seen.scope, seen.mode(), shape)
 }
 
-/// See [`show`].
-pub(crate) fn render(
-    cluster: &Cluster,
-    scope: &str,
-    mode: Mode,
-    extended: bool,
-    format: Format,
-) -> String {
+/// As text that ends with a line break.
+pub(crate) fn render(cluster: &Cluster, scope: &str, mode: Mode, shape: Shape) -> String {
+    let (extended, format) = match shape {
+        Shape::List { extended, format } => (extended, format),
+        Shape::Tree => (false, Format::Pretty),
+    };
     let document = cluster_document(cluster, scope, mode);
     let members: Vec<&Map<String, Value>> = document["members"]
         .as_array()
@@ -131,15 +125,19 @@ pub(crate) fn render(
         .map(|(_, name)| name)
         .collect();
     let ports = shows_ports(&members);
-    let rows: Vec<Vec<Value>> = members
-        .iter()
-        .map(|member| {
-            columns
-                .iter()
-                .map(|column| cell(member, column, scope, ports, pretty))
-                .collect()
-        })
-        .collect();
+    let row = |member: &Map<String, Value>| -> Vec<Value> {
+        let cells = columns.iter();
+        cells
+            .map(|column| cell(member, column, scope, ports, pretty))
+            .collect()
+    };
+    let rows: Vec<Vec<Value>> = match shape {
+        Shape::List { .. } => members.into_iter().map(row).collect(),
+        Shape::Tree => tree(&members)
+            .into_iter()
+            .map(|(mark, member)| branch(&columns, row(member), &mark))
+            .collect(),
+    };
     match format {
         Format::Pretty => {
             let title = format!(" Cluster: {scope} ({}) ", identity(cluster));
@@ -156,6 +154,18 @@ pub(crate) fn render(
         Format::Json => python_json(&elements(&columns, &rows)) + "\n",
         Format::Yaml => yaml::block(&elements(&columns, &rows)) + "\n",
     }
+}
+
+/// A row of the tree: a mark before the name, tags on one line.
+fn branch(columns: &[&str], mut row: Vec<Value>, mark: &str) -> Vec<Value> {
+    for (column, value) in columns.iter().zip(&mut row) {
+        match *column {
+            "Member" => *value = format!("{mark}{}", yaml::flow(value)).into(),
+            "Tags" => *value = yaml::flow(value).into(),
+            _ => {}
+        }
+    }
+    row
 }
 
 fn key(column: &str) -> String {

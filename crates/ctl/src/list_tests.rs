@@ -1,7 +1,7 @@
 //! Output of `list` compared with that of the genuine patronictl 4.1.5, captured from an etcd that
 //! held the keys of `golden/clusters.json`.
 
-use super::render;
+use super::{Shape, render};
 use crate::args::Format;
 use pgherd_model::{Cluster, Leader, Stored};
 use pgherd_wire::patroni::dcs;
@@ -53,6 +53,10 @@ fn cluster(keys: &Value) -> (Cluster, Value) {
     (cluster, keys.get("config").cloned().unwrap_or(Value::Null))
 }
 
+fn list(extended: bool, format: Format) -> Shape {
+    Shape::List { extended, format }
+}
+
 #[test]
 fn every_form_is_as_patronictl_has_it() {
     let clusters: Value = serde_json::from_str(KEYS).unwrap();
@@ -68,7 +72,12 @@ fn every_form_is_as_patronictl_has_it() {
             _ => Format::Yaml,
         };
         let extended = words.contains(&"-e");
-        let shown = render(&cluster, words[0], Mode::of(&dynamic), extended, format);
+        let shown = render(
+            &cluster,
+            words[0],
+            Mode::of(&dynamic),
+            Shape::List { extended, format },
+        );
         assert!(
             shown == expected,
             "{command}\n--- shown\n{shown}--- patronictl\n{expected}"
@@ -88,7 +97,12 @@ fn a_missing_guard_has_a_column_of_its_own() {
     let (name, leader) = (name.clone(), keys["leader"].as_str().unwrap().to_owned());
     let row = |keys: &Value| {
         let (cluster, dynamic) = cluster(keys);
-        let text = render(&cluster, &name, Mode::of(&dynamic), true, Format::Json);
+        let text = render(
+            &cluster,
+            &name,
+            Mode::of(&dynamic),
+            list(true, Format::Json),
+        );
         let rows: Value = serde_json::from_str(&text).unwrap();
         let mut rows = rows.as_array().unwrap().iter();
         rows.find(|row| row["Member"] == leader.as_str()).unwrap()["Guard"].clone()
@@ -97,9 +111,53 @@ fn a_missing_guard_has_a_column_of_its_own() {
     keys[format!("members/{leader}")]["guard"] = "missing".into();
     assert_eq!(row(keys), "missing");
     let (cluster, dynamic) = cluster(keys);
-    let table = render(&cluster, &name, Mode::of(&dynamic), false, Format::Pretty);
+    let table = render(
+        &cluster,
+        &name,
+        Mode::of(&dynamic),
+        list(false, Format::Pretty),
+    );
     assert!(
         table.contains(" Guard ") && table.contains(" missing "),
         "{table}"
     );
+}
+
+#[test]
+fn the_tree_is_as_patronictl_draws_it() {
+    let trees = include_str!("../golden/topology.txt");
+    let keys: Value = serde_json::from_str(include_str!("../golden/topology.json")).unwrap();
+    let mut compared = 0;
+    for section in trees.split("## ").skip(1) {
+        let (leader, expected) = section.split_once('\n').unwrap();
+        let mut keys = keys.clone();
+        if leader != "nobody" {
+            keys["leader"] = leader.into();
+        }
+        let (cluster, dynamic) = cluster(&keys);
+        let shown = render(&cluster, "topo", Mode::of(&dynamic), Shape::Tree);
+        assert!(
+            shown == expected,
+            "{leader}\n--- shown\n{shown}--- patronictl\n{expected}"
+        );
+        compared += 1;
+    }
+    assert_eq!(compared, 3);
+}
+
+#[test]
+fn members_that_replicate_in_a_circle_are_drawn_too() {
+    let member = serde_json::json!({"conn_url": "postgres://h:5432/postgres", "role": "replica"});
+    let with = |from: &str| {
+        let mut member = member.clone();
+        member["tags"] = serde_json::json!({"replicatefrom": from});
+        member
+    };
+    let keys = serde_json::json!({"leader": "a", "members/a": member, "members/g": with("h"),
+        "members/h": with("g")});
+    let (cluster, dynamic) = cluster(&keys);
+    let shown = render(&cluster, "topo", Mode::of(&dynamic), Shape::Tree);
+    for name in ["| a ", "| + g ", "|   + h "] {
+        assert_eq!(shown.matches(name).count(), 1, "{shown}");
+    }
 }

@@ -1,5 +1,6 @@
 //! What every command needs: configuration, the lock service, the members' REST API.
 
+use crate::Persona;
 use crate::args::CtlArgs;
 use crate::clock;
 use crate::error::CtlError;
@@ -19,6 +20,12 @@ const DCS_TIMEOUT: Span = Span::from_secs(10);
 
 /// What the command line and the configuration say.
 pub(crate) struct Session {
+    /// Under which name the program was called.
+    pub(crate) persona: Persona,
+    /// The file that was read, if any.
+    pub(crate) file: Option<PathBuf>,
+    /// `PATRONI_*` variables.
+    pub(crate) env: BTreeMap<String, String>,
     config: CtlConfig,
     insecure: bool,
 }
@@ -36,18 +43,21 @@ pub(crate) struct Seen {
 
 impl Session {
     /// Reads the configuration.
-    pub(crate) fn new(args: &CtlArgs) -> Result<Session, CtlError> {
+    pub(crate) fn new(args: &CtlArgs, persona: Persona) -> Result<Session, CtlError> {
         let env: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, _)| name.starts_with("PATRONI_"))
             .collect();
         let dcs = args.dcs_url.as_deref().map(parse_dcs_url).transpose()?;
         let path = args.config_file.clone().or_else(default_file);
-        let (config, warnings) = load(path.as_deref(), env, dcs)?;
+        let (config, warnings) = load(path.as_deref(), env.clone(), dcs)?;
         for warning in warnings {
             eprintln!("Warning: {warning}");
         }
         Ok(Session {
+            persona,
+            file: path,
+            env,
             insecure: args.insecure || config.ctl.insecure,
             config,
         })
@@ -154,6 +164,25 @@ impl Seen {
             .await
             .map_err(CtlError::told)?;
         Ok(matches!(answer, pgherd_model::Answer::Done { .. }))
+    }
+
+    /// Writes `config`, unless somebody else changed it since. `false`: somebody did.
+    pub(crate) async fn write_config(&self, config: &Value) -> Result<bool, CtlError> {
+        let op = Op::PutConfig {
+            text: config.to_string(),
+            expected: self.cluster.config.as_ref().map(|stored| stored.revision),
+        };
+        let deadline = clock::now() + DCS_TIMEOUT;
+        let answer = self.store.run(&op, deadline).await;
+        let answer = answer.map_err(CtlError::told)?;
+        Ok(matches!(answer, pgherd_model::Answer::Done { .. }))
+    }
+
+    /// Deletes every key of the cluster.
+    pub(crate) async fn remove(&self) -> Result<(), CtlError> {
+        let deadline = clock::now() + DCS_TIMEOUT;
+        let removed = self.store.remove_cluster(deadline).await;
+        removed.map_err(CtlError::told)
     }
 
     /// What the dynamic configuration says about the cluster as a whole.

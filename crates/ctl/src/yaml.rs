@@ -1,7 +1,10 @@
 //! Values as PyYAML's `safe_dump` writes them: keys sorted, scalars plain where they stay what
-//! they are. Long texts are not folded.
+//! they are, texts without escapes folded behind column 200 as `patronictl` has it.
 
 use serde_json::Value;
+
+/// Texts are folded at the first single space behind it.
+const WIDTH: usize = 200;
 
 /// Block style, with a line break at the end.
 pub(crate) fn block(value: &Value) -> String {
@@ -55,7 +58,10 @@ fn push_block(out: &mut String, value: &Value, indent: usize) {
                         out.push('\n');
                         push_block(out, value, indent + 2);
                     }
-                    other => out.push_str(&format!(" {}\n", inline(other, indent + 2))),
+                    other => {
+                        out.push(' ');
+                        push_scalar(out, other, indent + 2);
+                    }
                 }
             }
         }
@@ -70,11 +76,43 @@ fn push_block(out: &mut String, value: &Value, indent: usize) {
                 match item {
                     Value::Array(inner) if !inner.is_empty() => push_block(out, item, indent + 2),
                     Value::Object(inner) if !inner.is_empty() => push_block(out, item, indent + 2),
-                    other => out.push_str(&format!("{}\n", inline(other, indent + 2))),
+                    other => push_scalar(out, other, indent + 2),
                 }
             }
         }
         other => out.push_str(&format!("{}\n", inline(other, indent))),
+    }
+}
+
+/// Behind a key or dash, to the end of the line, and further lines where it is long.
+fn push_scalar(out: &mut String, value: &Value, indent: usize) {
+    let written = inline(value, indent);
+    let column = out.rsplit('\n').next().unwrap_or_default().chars().count();
+    match value {
+        Value::String(_) if !written.contains('\n') && !written.starts_with('"') => {
+            fold(out, &written, column, indent);
+        }
+        _ => out.push_str(&written),
+    }
+    out.push('\n');
+}
+
+fn fold(out: &mut String, written: &str, mut column: usize, indent: usize) {
+    let quoted = written.starts_with('\'');
+    let letters: Vec<char> = written.chars().collect();
+    for (at, letter) in letters.iter().enumerate() {
+        let blank = |at: Option<usize>| at.and_then(|at| letters.get(at)) == Some(&' ');
+        let single = *letter == ' ' && !blank(at.checked_sub(1)) && !blank(Some(at + 1));
+        // A blank behind or before the quote has to stay what it is.
+        let edge = quoted && (at == 1 || at + 2 == letters.len());
+        if single && !edge && column > WIDTH {
+            out.push('\n');
+            out.push_str(&" ".repeat(indent));
+            column = indent;
+        } else {
+            out.push(*letter);
+            column += 1;
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::ops::{Context, Plan, needs_leader_lease, needs_member_lease, plan};
 use crate::options::{Held, Leases};
 use crate::terms::{Header, Terms};
 use crate::{Error, LeaderLease, Options, Picture, RaftStates};
-use etcd_client::{Client, GetOptions, ResponseHeader, TxnOpResponse};
+use etcd_client::{Client, DeleteOptions, GetOptions, ResponseHeader, TxnOpResponse};
 use pgherd_model::{Answer, LeaseSight, Op, Span, Time};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -117,6 +117,32 @@ impl Store {
             }
             Op::LookAtLease { lease } => self.look_at_lease(*lease, deadline).await,
             _ => self.write(op, deadline).await,
+        }
+    }
+
+    /// Deletes every key of the cluster: for a person who gives it up. No agent does this. Can be
+    /// repeated.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no endpoint answered; the keys may be gone or not.
+    pub async fn remove_cluster(&self, deadline: Time) -> Result<(), Error> {
+        let prefix = self.endpoints.options().prefix.clone();
+        let limits = Limits {
+            deadline,
+            per_try: None,
+            read_only: false,
+        };
+        let request = async |client: Client| {
+            let all = DeleteOptions::new().with_prefix();
+            let answer = client
+                .kv_client()
+                .delete(prefix.as_str(), Some(all))
+                .await?;
+            Ok(((), Header::of(answer.header())))
+        };
+        match self.caller.ask(limits, request).await {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(failure.error(format!("delete {prefix}"))),
         }
     }
 

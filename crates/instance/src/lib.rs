@@ -49,6 +49,7 @@ pub use process::{PostmasterHandle, Readiness};
 pub use quote::{conninfo, conninfo_value, identifier, literal, parse_conninfo};
 pub use remote::{RemoteFacts, Source};
 pub use start::StartCommand;
+pub use tls::{connector as tls_connector, mode as tls_mode};
 pub use wal::ShutdownPoint;
 
 /// Answer of every fallible operation here.

@@ -25,7 +25,7 @@ enum Trust {
 }
 
 /// `sslmode` for tokio-postgres. `allow` becomes `prefer`: encrypted where possible.
-pub(crate) fn mode(role: &Credentials) -> SslMode {
+pub fn mode(role: &Credentials) -> SslMode {
     match role.settings.get("sslmode").map(String::as_str) {
         Some("disable") => SslMode::Disable,
         Some("require" | "verify-ca" | "verify-full") => SslMode::Require,
@@ -34,7 +34,10 @@ pub(crate) fn mode(role: &Credentials) -> SslMode {
 }
 
 /// Builds the connector for a role's settings. Reads the certificate files.
-pub(crate) fn connector(role: &Credentials) -> Result<MakeRustlsConnect> {
+///
+/// # Errors
+/// Names the setting that can not be used.
+pub fn connector(role: &Credentials) -> Result<MakeRustlsConnect> {
     let provider = Arc::new(ring::default_provider());
     let setting = |key: &str| role.settings.get(key).filter(|value| !value.is_empty());
     let roots = setting("sslrootcert");

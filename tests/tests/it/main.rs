@@ -12,6 +12,7 @@ mod bad_keys;
 mod config;
 mod contract;
 mod crash;
+mod ctl;
 mod etcd_loss;
 mod forming;
 mod hazards;

@@ -31,7 +31,7 @@ const TABLE: &[(&str, u64, &[&str])] = &[
         &["instance", "pooler", "backup", "peer", "wire", "model"],
     ),
     ("server", 3, &["fleet", "wire", "model"]),
-    ("ctl", 3, &["dcs", "peer", "wire", "model"]),
+    ("ctl", 3, &["dcs", "instance", "peer", "wire", "model"]),
     ("pgherd", 4, &["agent", "ctl", "guard", "host", "server"]),
     // They drive programs from outside.
     ("tests", 0, &[]),

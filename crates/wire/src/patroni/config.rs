@@ -30,13 +30,14 @@ pub use effective::{
     merge_patch,
 };
 pub use error::ConfigError;
-pub use load::{load, load_ctl, load_environment};
+pub use load::{Given, givens, load, load_ctl, load_environment, read_document};
 pub use log_form::{LogAttribute, LogForm, LogPiece, LogShape, LogSpec, LogValue};
 pub use node::{
     Authentication, Bootstrap, BootstrapMethod, Credentials, Ctl, CtlConfig, Etcd3, HostPort,
     InitdbOption, Journal, Listen, Loaded, Log, LogDir, LogLevel, Login, NodeConfig, Pgherd,
     Postgresql, RestApi, ServerTokens, VerifyClient, Watchdog, WatchdogMode,
 };
+pub use parameters::{is_fixed, owned_default};
 pub use pgherd_model::Secret;
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 use super::yaml::{Data, Node, Place, parse};
 use super::{ConfigError, CtlConfig, Loaded, environment, read};
+use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -48,6 +50,81 @@ pub fn load_ctl(
     Ok((config, warnings.into_inner()))
 }
 
+/// Reads one YAML document that is no configuration of a node: what a person gave to a command.
+/// `source` names it in errors. An empty one is null.
+///
+/// # Errors
+/// Syntax, with its line.
+pub fn read_document(text: &str, source: &str) -> Result<Value, ConfigError> {
+    let place = Place {
+        source: source.into(),
+        line: Some(1),
+    };
+    Ok(parse(text, &place, &mut Vec::new())?.to_json())
+}
+
+/// One value that a node's own configuration gives: lists and empty mappings are one value.
+#[derive(Clone, PartialEq)]
+pub struct Given {
+    /// Keys from the outermost inwards.
+    pub path: Vec<String>,
+    /// The value; `null` deletes what an earlier file says. May be a secret: not for output unless
+    /// the path says that it is none.
+    pub value: Value,
+    /// `FILE:LINE`, or `environment variable NAME`.
+    pub place: String,
+    /// It is from the environment.
+    pub from_environment: bool,
+}
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Given")
+            .field("path", &self.path)
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Every value of a node's file(s), then of its environment, in the order in which they are laid
+/// over each other: the last one of a path counts.
+///
+/// # Errors
+/// As [`load`], of the syntax alone.
+pub fn givens(path: &Path, env: &BTreeMap<String, String>) -> Result<Vec<Given>, ConfigError> {
+    let mut found = Vec::new();
+    for file in files(path)? {
+        let node = file_document(&file, &mut Vec::new())?;
+        flatten(&node, &mut Vec::new(), false, &mut found);
+    }
+    let node = environment::document(env, &mut Vec::new())?;
+    flatten(&node, &mut Vec::new(), true, &mut found);
+    Ok(found)
+}
+
+fn flatten(node: &Node, path: &mut Vec<String>, from_environment: bool, found: &mut Vec<Given>) {
+    match &node.data {
+        Data::Map(entries) if !entries.is_empty() || path.is_empty() => {
+            for entry in entries {
+                path.push(entry.key.clone());
+                // The key stands where a person looks, not the value below it.
+                let inner = Node {
+                    data: entry.node.data.clone(),
+                    place: entry.place.clone(),
+                };
+                flatten(&inner, path, from_environment, found);
+                path.pop();
+            }
+        }
+        _ => found.push(Given {
+            path: path.clone(),
+            value: node.to_json(),
+            place: node.place.to_string(),
+            from_environment,
+        }),
+    }
+}
+
 fn finish(document: &Node, warnings: Vec<String>) -> Result<Loaded, ConfigError> {
     let warnings = RefCell::new(warnings);
     let node = read::node_config(document, &warnings)?;
@@ -65,13 +142,7 @@ fn document(
 ) -> Result<Node, ConfigError> {
     let mut document: Option<Node> = None;
     for file in files(path)? {
-        let place = Place {
-            source: file.display().to_string().into(),
-            line: Some(1),
-        };
-        let text = fs::read_to_string(&file)
-            .map_err(|error| ConfigError::new(&place.source, format!("cannot be read: {error}")))?;
-        let node = parse(&text, &place, warnings)?;
+        let node = file_document(&file, warnings)?;
         if !matches!(node.data, Data::Map(_)) {
             let problem = format!("expected a mapping of sections, found {}", node.kind());
             return Err(ConfigError::new(&node.place, problem));
@@ -87,6 +158,16 @@ fn document(
     };
     document.overlay(environment::document(env, warnings)?);
     Ok(document)
+}
+
+fn file_document(file: &Path, warnings: &mut Vec<String>) -> Result<Node, ConfigError> {
+    let place = Place {
+        source: file.display().to_string().into(),
+        line: Some(1),
+    };
+    let text = fs::read_to_string(file)
+        .map_err(|error| ConfigError::new(&place.source, format!("cannot be read: {error}")))?;
+    parse(&text, &place, warnings)
 }
 
 fn files(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {

@@ -44,6 +44,17 @@ pub fn is_owned(parameter: &str) -> bool {
         || OWNED.iter().any(|(name, _, _)| *name == parameter)
 }
 
+/// Is this a parameter that nobody can set, because it follows from the node's own configuration?
+pub fn is_fixed(parameter: &str) -> bool {
+    FIXED.contains(&parameter)
+}
+
+/// Default of a parameter that the agent owns.
+pub fn owned_default(parameter: &str) -> Option<&'static str> {
+    let found = OWNED.iter().find(|(name, _, _)| *name == parameter);
+    found.map(|(_, default, _)| *default)
+}
+
 /// Dynamic values, local ones over them, then the owned ones.
 pub(super) fn merged(
     node: &NodeConfig,

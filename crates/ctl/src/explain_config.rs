@@ -1,0 +1,188 @@
+//! `explain-config`: where the settings of a node come from, what they override, and why a restart is
+//! pending. Judges the node's own file and environment as this program sees them, the dynamic
+//! configuration in etcd, and what the member says of itself; does not ask PostgreSQL.
+
+use crate::args::{ExplainConfigArgs, ExplainConfigFormat};
+use crate::error::CtlError;
+use crate::members::ask;
+use crate::origin::{Origins, Pending, Story};
+use crate::output::say;
+use crate::session::{Seen, Session};
+use crate::table::{Column, draw};
+use pgherd_model::{Member, MemberName, Span};
+use pgherd_wire::patroni::config::{givens, load};
+use pgherd_wire::patroni::keys::{Key, prefix};
+use pgherd_wire::patroni::rest::python_json;
+use serde_json::{Value, json};
+
+/// How long the member may take.
+const LIMIT: Span = Span::from_secs(5);
+
+/// Runs the command.
+pub(crate) async fn run(session: &Session, args: &ExplainConfigArgs) -> Result<(), CtlError> {
+    let Some(file) = &session.file else {
+        return Err(CtlError::told(
+            "explain-config reads the file of the node itself: name it with -c before the command",
+        ));
+    };
+    let loaded = load(file, &session.env).map_err(CtlError::told)?;
+    let node = loaded.node;
+    let seen = session.see(&session.scope(Some(&node.scope))?).await?;
+    let origins = Origins {
+        givens: givens(file, &session.env).map_err(CtlError::told)?,
+        dynamic: seen.dynamic.clone(),
+        etcd: format!(
+            "etcd key {}{}",
+            prefix(&node.namespace, &node.scope),
+            Key::Config.path()
+        ),
+        pending: pending(session, &seen, &node.name).await?,
+        leads: seen.cluster.leader_name() == Some(&node.name),
+        node,
+    };
+    let stories = match &args.parameter {
+        Some(name) => vec![origins.story(name)],
+        None => origins.all(),
+    };
+    match (args.format, &args.parameter) {
+        (ExplainConfigFormat::Json, _) => {
+            let stories = stories.iter().map(to_json).collect();
+            say(&(python_json(&Value::Array(stories)) + "\n"))
+        }
+        (ExplainConfigFormat::Pretty, Some(_)) => {
+            say(&stories.iter().map(in_full).collect::<String>())
+        }
+        (ExplainConfigFormat::Pretty, None) => say(&overview(&origins, &stories)),
+    }
+}
+
+/// What the member says about a pending restart, else what its key says.
+async fn pending(
+    session: &Session,
+    seen: &Seen,
+    name: &MemberName,
+) -> Result<Vec<Pending>, CtlError> {
+    let Some(member) = seen.cluster.member(name) else {
+        eprintln!("{name} is not in the cluster at present: what its PostgreSQL has is not known");
+        return Ok(Vec::new());
+    };
+    match ask(&session.peers()?, member, ("GET", "patroni"), None, LIMIT).await {
+        Ok(answer) => {
+            let status = serde_json::from_str(&answer.text).unwrap_or(Value::Null);
+            Ok(reasons(&status))
+        }
+        Err(cause) => {
+            eprintln!("{cause}: its key in etcd tells about pending restarts");
+            Ok(of_key(member))
+        }
+    }
+}
+
+fn reasons(status: &Value) -> Vec<Pending> {
+    let reasons = status.get("pending_restart_reason");
+    let reasons = reasons.and_then(Value::as_object).into_iter().flatten();
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let pending = |(name, value): (&String, &Value)| Pending {
+        name: name.clone(),
+        old: text(value, "old_value"),
+        new: text(value, "new_value"),
+    };
+    reasons.map(pending).collect()
+}
+
+fn of_key(member: &Member) -> Vec<Pending> {
+    let reasons = member.pending_restart_reason.iter();
+    let pending = |(name, old, new): &(String, String, String)| Pending {
+        name: name.clone(),
+        old: old.clone(),
+        new: new.clone(),
+    };
+    reasons.map(pending).collect()
+}
+
+fn overview(origins: &Origins, stories: &[Story]) -> String {
+    let column = |name: &str| Column {
+        name: name.to_owned(),
+        right: false,
+    };
+    let names = [
+        "Setting",
+        "In force",
+        "From",
+        "Overrides",
+        "Restart pending",
+    ];
+    let rows: Vec<Vec<String>> = stories
+        .iter()
+        .map(|story| {
+            let overrides: Vec<String> = story.overrides.iter().map(|layer| layer.told()).collect();
+            vec![
+                story.name.clone(),
+                short(&story.in_force()),
+                story.source.clone(),
+                short(&overrides.join(", ")),
+                story
+                    .pending
+                    .as_ref()
+                    .map(Pending::told)
+                    .unwrap_or_default(),
+            ]
+        })
+        .collect();
+    let title = format!(" {} of {} ", origins.node.name, origins.node.scope);
+    draw(&title, &names.map(column), &rows)
+}
+
+/// Cells stay on one line; all of a value is shown when it is asked for alone.
+fn short(text: &str) -> String {
+    const MOST: usize = 40;
+    let line = text.lines().next().unwrap_or_default();
+    let whole = line.chars().count() <= MOST && line.len() == text.len();
+    match whole {
+        true => text.to_owned(),
+        false => format!("{}...", line.chars().take(MOST - 3).collect::<String>()),
+    }
+}
+
+fn in_full(story: &Story) -> String {
+    let mut out = format!("{} = {}\n", story.name, story.in_force());
+    let mut push = |key: &str, text: &str| out.push_str(&format!("  {key}: {text}\n"));
+    push("from", &story.source);
+    for layer in &story.overrides {
+        push("overrides", &layer.told());
+    }
+    for (layer, why) in &story.ignored {
+        push("ignored", &format!("{}: {why}", layer.told()));
+    }
+    if let Some(pending) = &story.pending {
+        push("restart pending", &pending.told());
+    }
+    for note in &story.notes {
+        push("note", note);
+    }
+    out
+}
+
+fn to_json(story: &Story) -> Value {
+    let layer =
+        |layer: &crate::origin::Layer| json!({"source": layer.source, "value": layer.value});
+    let ignored = story.ignored.iter().map(|(ignored, why)| {
+        let mut ignored = layer(ignored);
+        ignored["why"] = why.as_str().into();
+        ignored
+    });
+    let pending = story
+        .pending
+        .as_ref()
+        .map(|pending| json!({"old_value": pending.old, "new_value": pending.new}));
+    json!({
+        "name": story.name,
+        "in_force": story.in_force_value(),
+        "value": story.value,
+        "source": story.source,
+        "overrides": story.overrides.iter().map(layer).collect::<Vec<_>>(),
+        "ignored": ignored.collect::<Vec<_>>(),
+        "pending_restart": pending,
+        "notes": story.notes,
+    })
+}

@@ -1,0 +1,162 @@
+//! Stories of a node's settings: one file, one dynamic configuration, one environment variable.
+
+use super::*;
+use pgherd_wire::patroni::config::{givens, load};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+const FILE: &str = "\
+scope: demo
+name: n1
+ttl: 60
+restapi: {listen: 127.0.0.1:8008, connect_address: 127.0.0.1:8008}
+etcd3: {hosts: 127.0.0.1:2379}
+pgherd:
+  guard: required
+bootstrap:
+  dcs:
+    loop_wait: 7
+postgresql:
+  listen: 127.0.0.1:5432
+  connect_address: 127.0.0.1:5432
+  data_dir: /data
+  use_pg_rewind: true
+  authentication:
+    superuser: {username: postgres, password: verysecret}
+    replication: {username: rep, password: verysecret}
+  parameters:
+    work_mem: 8MB
+    max_connections: 200
+    port: 1
+    primary_conninfo: password=verysecret
+";
+
+fn origins() -> Origins {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("n1.yml");
+    std::fs::write(&path, FILE).unwrap();
+    let env = BTreeMap::from([(
+        "PATRONI_RESTAPI_LISTEN".to_owned(),
+        "127.0.0.1:8009".to_owned(),
+    )]);
+    let mut found = givens(&path, &env).unwrap();
+    // Directories of tests have other names every time.
+    for given in &mut found {
+        given.place = given.place.replace(&path.display().to_string(), "n1.yml");
+    }
+    let pending = |name: &str, old: &str, new: &str| Pending {
+        name: name.into(),
+        old: old.into(),
+        new: new.into(),
+    };
+    Origins {
+        givens: found,
+        node: load(&path, &env).unwrap().node,
+        dynamic: json!({"ttl": 5, "postgresql": {"use_pg_rewind": false,
+            "parameters": {"max_connections": 50, "work_mem": "4MB"}}}),
+        etcd: "etcd".into(),
+        pending: vec![pending("max_connections", "100", "50")],
+        leads: false,
+    }
+}
+
+fn told(layers: &[Layer]) -> Vec<String> {
+    layers.iter().map(Layer::told).collect()
+}
+
+fn ignored(story: &Story) -> Vec<String> {
+    let ignored = story.ignored.iter();
+    ignored.map(|(layer, _)| layer.told()).collect()
+}
+
+#[test]
+fn the_file_wins_over_the_dynamic_configuration() {
+    let story = origins().story("work_mem");
+    assert_eq!(
+        (story.in_force().as_str(), story.source.as_str()),
+        ("8MB", "n1.yml:20")
+    );
+    assert_eq!(told(&story.overrides), ["etcd (4MB)"]);
+    let story = origins().story("postgresql.use_pg_rewind");
+    assert_eq!(story.source, "n1.yml:15");
+    assert_eq!(told(&story.overrides), ["etcd (off)", "default (off)"]);
+    let story = origins().story("pgherd.guard");
+    assert_eq!(
+        (story.in_force().as_str(), story.source.as_str()),
+        ("required", "n1.yml:7")
+    );
+}
+
+#[test]
+fn what_the_agent_owns_comes_from_the_dynamic_configuration() {
+    let story = origins().story("postgresql.parameters.max_connections");
+    assert_eq!(
+        (story.in_force().as_str(), &story.value),
+        ("100", &json!("50"))
+    );
+    assert_eq!(story.source, "etcd");
+    assert_eq!(told(&story.overrides), ["default (100)"]);
+    assert_eq!(ignored(&story), ["n1.yml:21 (200)"]);
+    assert_eq!(story.pending.as_ref().unwrap().told(), "100 -> 50");
+    assert!(story.notes[0].starts_with("a standby must not have less"));
+    let story = origins().story("port");
+    assert_eq!(
+        (story.in_force().as_str(), story.source.as_str()),
+        ("5432", "n1.yml:12 (postgresql.listen)")
+    );
+    assert_eq!(ignored(&story), ["n1.yml:22 (1)"]);
+    let story = origins().story("max_wal_senders");
+    assert_eq!(
+        (story.in_force().as_str(), story.source.as_str()),
+        ("10", "default")
+    );
+}
+
+#[test]
+fn what_is_adjusted_is_told() {
+    let story = origins().story("ttl");
+    assert_eq!(
+        (story.in_force().as_str(), story.source.as_str()),
+        ("20", "etcd")
+    );
+    assert_eq!(ignored(&story), ["n1.yml:3 (60)"]);
+    assert!(
+        story.notes[0].starts_with("ttl=5 can't be smaller than 20"),
+        "{:?}",
+        story.notes
+    );
+    let story = origins().story("loop_wait");
+    assert_eq!(ignored(&story), ["n1.yml:10 (7)"]);
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let story = origins().story("restapi.listen");
+    assert_eq!(story.source, "environment variable PATRONI_RESTAPI_LISTEN");
+    assert_eq!(told(&story.overrides), ["n1.yml:4 (127.0.0.1:8008)"]);
+}
+
+#[test]
+fn secrets_are_hidden() {
+    let origins = origins();
+    let mut stories = origins.all();
+    for name in [
+        "postgresql.authentication.superuser.password",
+        "postgresql.authentication.superuser",
+        "postgresql.authentication",
+        "postgresql",
+        "primary_conninfo",
+    ] {
+        stories.push(origins.story(name));
+    }
+    let shown = format!("{stories:?}");
+    assert!(!shown.contains("verysecret"), "{shown}");
+    assert!(shown.contains(HIDDEN));
+}
+
+#[test]
+fn what_nobody_set_is_postgresqls() {
+    let story = origins().story("Random_Page_Cost");
+    assert_eq!(story.in_force(), "not set");
+    assert!(story.source.starts_with("PostgreSQL"), "{}", story.source);
+}
