@@ -18,7 +18,9 @@ pub mod rest;
 mod settings;
 pub mod snapshot;
 mod start;
+mod validate;
 
 pub use clock::now;
 pub use logging::{json_stamp, stamp};
 pub use start::run;
+pub use validate::{ValidateOptions, validate};

@@ -32,15 +32,7 @@ const WAITING: Duration = Duration::from_secs(5);
 
 /// Runs the agent in the foreground; `config`: the YAML file or directory, `None`: environment.
 pub fn run(config: Option<&Path>) -> ExitCode {
-    // Others may hold what is no text.
-    let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-    let env: BTreeMap<String, String> = std::env::vars_os()
-        .map(|(name, value)| (lossy(name), lossy(value)))
-        .collect();
-    let source = Source {
-        path: config.map(Path::to_owned),
-        env,
-    };
+    let source = source(config);
     let loaded = match source.load() {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -69,6 +61,19 @@ pub fn run(config: Option<&Path>) -> ExitCode {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The file or directory, and the environment as it is now.
+pub(crate) fn source(config: Option<&Path>) -> Source {
+    // Others may hold what is no text.
+    let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    let env: BTreeMap<String, String> = std::env::vars_os()
+        .map(|(name, value)| (lossy(name), lossy(value)))
+        .collect();
+    Source {
+        path: config.map(Path::to_owned),
+        env,
     }
 }
 

@@ -15,12 +15,36 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the agent of one node, beside its PostgreSQL.
-    Agent {
-        /// YAML file (or directory of them); without: PATRONI_* variables.
-        config: Option<PathBuf>,
-    },
+    Agent(AgentArgs),
     /// Look at a cluster and operate it.
     Ctl(pgherd_ctl::CtlArgs),
+}
+
+#[derive(clap::Args)]
+struct AgentArgs {
+    /// YAML file (or directory of them); without: PATRONI_* variables.
+    config: Option<PathBuf>,
+    /// Check the configuration and exit: one line for each problem and status 1, or silence and 0.
+    #[arg(long)]
+    validate_config: bool,
+    /// A port of `listen` that is in use is no problem.
+    #[arg(long, short, requires = "validate_config")]
+    ignore_listen_port: bool,
+    /// Print the configuration with what the environment changes in it, passwords hidden.
+    #[arg(long, short, requires = "validate_config")]
+    print: bool,
+}
+
+fn agent(args: &AgentArgs) -> ExitCode {
+    let config = args.config.as_deref();
+    if args.validate_config {
+        let options = pgherd_agent::ValidateOptions {
+            ignore_listen_port: args.ignore_listen_port,
+            print: args.print,
+        };
+        return pgherd_agent::validate(config, options);
+    }
+    pgherd_agent::run(config)
 }
 
 fn main() -> ExitCode {
@@ -40,7 +64,7 @@ fn main() -> ExitCode {
         eprintln!("pgherd: the TLS provider is set already");
     }
     match Cli::parse().command {
-        Command::Agent { config } => pgherd_agent::run(config.as_deref()),
+        Command::Agent(args) => agent(&args),
         Command::Ctl(args) => pgherd_ctl::run(args),
     }
 }

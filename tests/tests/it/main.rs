@@ -27,3 +27,4 @@ mod run_with;
 mod scheduled;
 mod secrets;
 mod switchover;
+mod validate;

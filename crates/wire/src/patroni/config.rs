@@ -6,6 +6,7 @@
 
 mod dynamic;
 mod effective;
+mod emit;
 mod environment;
 mod error;
 mod load;
@@ -19,12 +20,14 @@ mod scalar;
 mod section;
 mod shape;
 mod units;
+mod validate;
 mod yaml;
 
 pub use effective::{
     Basebackup, Callbacks, Effective, EffectivePostgres, PhysicalSlot, effective, is_owned,
     merge_patch,
 };
+pub use emit::to_yaml;
 pub use error::ConfigError;
 pub use load::{load, load_ctl, load_environment};
 pub use node::{
@@ -33,6 +36,10 @@ pub use node::{
     ServerTokens, VerifyClient, Watchdog, WatchdogMode,
 };
 pub use pgherd_model::Secret;
+pub use validate::{Probe, Strictness, Validated, validate};
+
+/// Stands where a person has to put a value of their own (as Patroni's generated files have it).
+pub const PLACEHOLDER: &str = "#FIXME";
 
 #[cfg(test)]
 mod tests;

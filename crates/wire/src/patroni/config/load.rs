@@ -39,13 +39,22 @@ pub fn load_ctl(
     env: &BTreeMap<String, String>,
 ) -> Result<(CtlConfig, Vec<String>), ConfigError> {
     let mut warnings = Vec::new();
-    let document = match path {
-        Some(path) => document(path, env, &mut warnings)?,
-        None => environment_alone(env, &mut warnings)?,
-    };
+    let document = any_document(path, env, &mut warnings)?;
     let warnings = RefCell::new(warnings);
     let config = read::ctl_config(&document, &warnings)?;
     Ok((config, warnings.into_inner()))
+}
+
+/// Files and variables, or the variables alone; not looked at yet.
+pub(super) fn any_document(
+    path: Option<&Path>,
+    env: &BTreeMap<String, String>,
+    warnings: &mut Vec<String>,
+) -> Result<Node, ConfigError> {
+    match path {
+        Some(path) => document(path, env, warnings),
+        None => environment_alone(env, warnings),
+    }
 }
 
 fn finish(document: &Node, warnings: Vec<String>) -> Result<Loaded, ConfigError> {
