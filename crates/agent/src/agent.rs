@@ -26,6 +26,7 @@ use crate::notes::Notes;
 use crate::observe::Observer;
 use crate::reload::Reloaded;
 use crate::renewal::Renewal;
+use crate::service::Service;
 use crate::snapshot::Snapshot;
 use crate::{clock, settings};
 
@@ -55,6 +56,7 @@ pub(crate) struct Agent {
     pub(crate) jobs: Jobs,
     pub(crate) observer: Observer,
     pub(crate) events: mpsc::UnboundedSender<Event>,
+    pub(crate) service: Service,
     pub(crate) started: Time,
     pub(crate) dcs_last_seen: i64,
     pub(crate) sight: Option<LeaseSight>,
@@ -96,6 +98,7 @@ pub(crate) struct Parts {
     pub(crate) instance: Instance,
     pub(crate) peers: Peers,
     pub(crate) events: mpsc::UnboundedSender<Event>,
+    pub(crate) service: Service,
 }
 
 impl Agent {
@@ -110,6 +113,7 @@ impl Agent {
             instance,
             peers,
             events,
+            service,
         } = parts;
         Agent {
             identity: settings::identity(&node),
@@ -149,6 +153,7 @@ impl Agent {
             store,
             instance,
             events,
+            service,
             node,
         }
     }
@@ -211,6 +216,7 @@ impl Agent {
     async fn tick(&mut self, memory: &mut Memory, publish: &watch::Sender<Arc<Snapshot>>) -> Time {
         let mut wake_at = clock::now() + OBSERVE;
         for _ in 0..ROUNDS {
+            self.service.looks();
             self.configure().await;
             self.give_sync_names_back().await;
             let view = self.observe().await;
@@ -347,6 +353,7 @@ impl Agent {
         if !self.notes.is_news(view.now, leader, why, pause) {
             return;
         }
+        self.service.status(&why.reason);
         if why.severity == Severity::Routine {
             let owner = leader.map_or("None", |name| name.as_str());
             tracing::info!("Lock owner: {owner}; I am {}", view.me);

@@ -24,6 +24,7 @@ use crate::event::Event;
 use crate::reload::{Reloader, Source};
 use crate::renewal::Renewal;
 use crate::rest;
+use crate::service::Service;
 use crate::snapshot::{Hooks, Snapshot};
 use crate::{clock, logging, orders, reload, settings};
 
@@ -80,7 +81,8 @@ pub(crate) fn source(config: Option<&Path>) -> Source {
 async fn body(source: Source, loaded: Loaded) -> Result<u8> {
     let (events, mut received) = mpsc::unbounded_channel();
     let (reload, reloads) = mpsc::unbounded_channel();
-    watch_signals(&events, &reload)?;
+    let service = Service::start();
+    watch_signals(&events, &reload, &service)?;
     let node = loaded.node;
     let config = settings::kept_config(&node);
     let first = settings::effective(&node, &config);
@@ -116,8 +118,12 @@ async fn body(source: Source, loaded: Loaded) -> Result<u8> {
         server: bound.serve(hooks, peers.clone()).await?,
         store: store.clone(),
         events: events.clone(),
+        service: service.clone(),
     };
     tokio::spawn(reloader.run(reloads));
+    service.ready();
+    service.status("waiting for etcd");
+    service.feed_watchdog();
     if !wait_for_store(&mut picture, &mut received, &events).await {
         return Ok(0);
     }
@@ -139,6 +145,7 @@ async fn body(source: Source, loaded: Loaded) -> Result<u8> {
         instance,
         peers,
         events,
+        service,
     });
     Ok(agent.run(received, publish).await)
 }
@@ -208,7 +215,11 @@ fn warn_of_pgpass(node: &NodeConfig) {
     }
 }
 
-fn watch_signals(events: &mpsc::UnboundedSender<Event>, reload: &reload::Requests) -> Result<()> {
+fn watch_signals(
+    events: &mpsc::UnboundedSender<Event>,
+    reload: &reload::Requests,
+    service: &Service,
+) -> Result<()> {
     let cannot = "cannot watch for signals";
     let mut hangups = signal(SignalKind::hangup()).context(cannot)?;
     let reload = reload.clone();
@@ -219,9 +230,10 @@ fn watch_signals(events: &mpsc::UnboundedSender<Event>, reload: &reload::Request
     });
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let mut signals = signal(kind).context(cannot)?;
-        let events = events.clone();
+        let (events, service) = (events.clone(), service.clone());
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
+                service.stopping();
                 events.send(Event::Shutdown).ok();
             }
         });

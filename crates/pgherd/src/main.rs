@@ -18,6 +18,49 @@ enum Command {
     Agent(AgentArgs),
     /// Look at a cluster and operate it.
     Ctl(pgherd_ctl::CtlArgs),
+    /// Have a service manager run something.
+    #[command(subcommand)]
+    Install(Install),
+}
+
+#[derive(Subcommand)]
+enum Install {
+    /// Write a systemd unit for the agent of one node; nothing is started without --now.
+    Agent(InstallArgs),
+}
+
+#[derive(clap::Args)]
+struct InstallArgs {
+    /// The node's YAML file (or directory of them).
+    config: PathBuf,
+    /// Print the unit and write nothing.
+    #[arg(long)]
+    print: bool,
+    /// Where the unit is written.
+    #[arg(long, value_name = "DIR", default_value = pgherd_agent::UNIT_DIR)]
+    unit_dir: PathBuf,
+    /// Who runs the agent and PostgreSQL; without: the owner of the data directory, else postgres.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Overwrite a unit that differs, and write one that would not start.
+    #[arg(long)]
+    force: bool,
+    /// Start it, now and at every boot.
+    #[arg(long, conflicts_with = "print")]
+    now: bool,
+}
+
+impl From<InstallArgs> for pgherd_agent::InstallOptions {
+    fn from(args: InstallArgs) -> Self {
+        pgherd_agent::InstallOptions {
+            config: args.config,
+            print: args.print,
+            unit_dir: args.unit_dir,
+            user: args.user,
+            force: args.force,
+            now: args.now,
+        }
+    }
 }
 
 #[derive(clap::Args)]
@@ -66,5 +109,6 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Agent(args) => agent(&args),
         Command::Ctl(args) => pgherd_ctl::run(args),
+        Command::Install(Install::Agent(args)) => pgherd_agent::install(&args.into()),
     }
 }

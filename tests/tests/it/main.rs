@@ -15,6 +15,7 @@ mod crash;
 mod etcd_loss;
 mod forming;
 mod hazards;
+mod install;
 mod mixed;
 mod node_loss;
 mod parameters;
