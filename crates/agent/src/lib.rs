@@ -5,6 +5,7 @@ mod act;
 mod agent;
 mod clock;
 mod event;
+mod generate;
 mod guarding;
 mod install;
 mod jobs;
@@ -23,6 +24,7 @@ mod start;
 mod validate;
 
 pub use clock::now;
+pub use generate::{Origin, generate};
 pub use install::{InstallOptions, UNIT_DIR, install};
 pub use logging::{json_stamp, stamp};
 pub use start::run;

@@ -57,6 +57,13 @@ impl Service {
     }
 
     /// The REST API answers: the start is over, also when etcd is still being waited for.
+    pub(crate) fn is_up(&self) {
+        self.ready();
+        self.status("waiting for etcd");
+        self.feed_watchdog();
+    }
+
+    /// What was begun is over: the start, or a reload.
     pub(crate) fn ready(&self) {
         self.tell(Message::Ready);
     }
@@ -84,7 +91,7 @@ impl Service {
     }
 
     /// Feeds the watchdog (`WatchdogSec`), as long as this runtime turns and the loop looks.
-    pub(crate) fn feed_watchdog(&self) {
+    fn feed_watchdog(&self) {
         let Some(limit) = sd_notify::watchdog_enabled().filter(|_| self.thread.is_some()) else {
             return;
         };

@@ -121,9 +121,7 @@ async fn body(source: Source, loaded: Loaded) -> Result<u8> {
         service: service.clone(),
     };
     tokio::spawn(reloader.run(reloads));
-    service.ready();
-    service.status("waiting for etcd");
-    service.feed_watchdog();
+    service.is_up();
     if !wait_for_store(&mut picture, &mut received, &events).await {
         return Ok(0);
     }

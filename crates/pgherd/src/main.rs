@@ -65,8 +65,20 @@ impl From<InstallArgs> for pgherd_agent::InstallOptions {
 
 #[derive(clap::Args)]
 struct AgentArgs {
-    /// YAML file (or directory of them); without: PATRONI_* variables.
+    /// YAML file (or directory of them); without: PATRONI_* variables. With --generate-...: the
+    /// file to be made; without: standard output, and no passwords in it.
     config: Option<PathBuf>,
+    /// Write a configuration for a running PostgreSQL, which is only read, and exit. PATRONI_*
+    /// variables are taken over; passwords are asked for at a terminal.
+    #[arg(long, conflicts_with = "validate_config")]
+    generate_config: bool,
+    /// Where that PostgreSQL is, and a superuser; without: PGHOST, PGPORT, PGUSER, PGPASSWORD and
+    /// the usual places.
+    #[arg(long, requires = "generate_config")]
+    dsn: Option<String>,
+    /// Write a configuration for a new cluster, and exit.
+    #[arg(long, conflicts_with_all = ["validate_config", "generate_config"])]
+    generate_sample_config: bool,
     /// Check the configuration and exit: one line for each problem and status 1, or silence and 0.
     #[arg(long)]
     validate_config: bool,
@@ -86,6 +98,13 @@ fn agent(args: &AgentArgs) -> ExitCode {
             print: args.print,
         };
         return pgherd_agent::validate(config, options);
+    }
+    if args.generate_sample_config {
+        return pgherd_agent::generate(config, &pgherd_agent::Origin::Sample);
+    }
+    if args.generate_config {
+        let running = pgherd_agent::Origin::Running(args.dsn.clone());
+        return pgherd_agent::generate(config, &running);
     }
     pgherd_agent::run(config)
 }

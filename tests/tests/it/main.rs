@@ -14,6 +14,7 @@ mod contract;
 mod crash;
 mod etcd_loss;
 mod forming;
+mod generate;
 mod hazards;
 mod install;
 mod mixed;

@@ -9,6 +9,7 @@ mod effective;
 mod emit;
 mod environment;
 mod error;
+mod generate;
 mod load;
 mod node;
 mod parameters;
@@ -29,6 +30,7 @@ pub use effective::{
 };
 pub use emit::to_yaml;
 pub use error::ConfigError;
+pub use generate::{Found, generate, owned_parameters, placeholders};
 pub use load::{load, load_ctl, load_environment};
 pub use node::{
     Authentication, Bootstrap, BootstrapMethod, Credentials, Ctl, CtlConfig, Etcd3, HostPort,

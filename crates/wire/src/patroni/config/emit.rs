@@ -14,7 +14,6 @@ pub fn to_yaml(value: &Value) -> String {
 }
 
 /// The same, indented by `depth` levels.
-#[allow(dead_code)]
 pub(super) fn indented(value: &Value, depth: usize) -> String {
     let mut out = String::new();
     block(&mut out, value, depth);
