@@ -89,6 +89,12 @@ fn variables(etcd: &Etcd, cluster: &TestCluster, node: &Node) -> Vec<(String, St
         .into()
 }
 
+/// Pairs as a command wants them.
+fn borrowed(env: &[(String, String)]) -> Vec<(&str, &str)> {
+    let pairs = env.iter();
+    pairs.map(|(n, v)| (n.as_str(), v.as_str())).collect()
+}
+
 /// From a plain server to a cluster of two, without a restart and without losing anything.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_postgresql_becomes_a_cluster() {
@@ -99,7 +105,6 @@ async fn a_running_postgresql_becomes_a_cluster() {
     let mut options = three();
     options.nodes.truncate(2);
     let mut cluster = TestCluster::new(&etcd, &options);
-    let program = cluster.dir().join("pgherd");
     let node = cluster.node("n1");
     let file = node.yaml();
     std::fs::remove_file(&file).unwrap();
@@ -109,25 +114,48 @@ async fn a_running_postgresql_becomes_a_cluster() {
         "create role follower login replication password '{}'",
         REPLICATION.replace('\'', "''")
     );
-    note_sql(node, &role).await;
+    let client = pgherd_tests::sql::connect(&node.target(), secs(5)).await;
+    client.unwrap().batch_execute(&role).await.unwrap();
     let started = start_time(node).await;
+    generated(&etcd, &cluster);
 
-    let password = node.target().password;
-    let mut env = variables(&etcd, &cluster, node);
+    node.start();
+    cluster.wait_streaming(0, secs(40)).await;
+    let node = cluster.node("n1");
+    assert_eq!(noted(node, "before").await, Ok(1));
+    assert_eq!(start_time(node).await, started, "it was not restarted");
+
+    // The second member: the same file, with what differs.
+    std::fs::copy(&file, cluster.node("n2").yaml()).unwrap();
+    let data = cluster.node("n2").data_dir();
+    let mut words = vec!["/usr/bin/env".to_owned()];
+    let different = variables(&etcd, &cluster, cluster.node("n2"));
+    let different = different.iter();
+    words.extend(different.map(|(name, value)| format!("{name}={value}")));
+    words.push(format!("PATRONI_POSTGRESQL_DATA_DIR={}", data.display()));
+    let program = cluster.dir().join("pgherd");
+    words.extend([program.display().to_string(), "agent".to_owned()]);
+    cluster.node_mut("n2").set_kind(Kind::Command(words));
+    cluster.node("n2").start();
+    cluster.wait_whole(secs(60)).await;
+    assert_eq!(noted(cluster.node("n2"), "before").await, Ok(1));
+    assert_eq!(start_time(cluster.node("n1")).await, started);
+}
+
+/// Generates the file of n1, and looks at it from all sides.
+fn generated(etcd: &Etcd, cluster: &TestCluster) {
+    let (node, program) = (cluster.node("n1"), cluster.dir().join("pgherd"));
+    let (file, password) = (node.yaml(), node.target().password);
+    let mut env = variables(etcd, cluster, node);
     env.push(("PGPASSWORD".to_owned(), password.clone()));
     env.push((
         "PATRONI_REPLICATION_PASSWORD".to_owned(),
         REPLICATION.to_owned(),
     ));
-    let env: Vec<(&str, &str)> = env.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    let env = borrowed(&env);
     let dsn = format!("host=127.0.0.1 port={} user=postgres", node.pg_address().1);
-    let args = [
-        "agent",
-        "--generate-config",
-        "--dsn",
-        &dsn,
-        file.to_str().unwrap(),
-    ];
+    let name = file.to_str().unwrap();
+    let args = ["agent", "--generate-config", "--dsn", &dsn, name];
     let output = run(node, &program, &args, &env);
     succeeds(&output);
     let said = text(&output);
@@ -150,11 +178,8 @@ async fn a_running_postgresql_becomes_a_cluster() {
     assert_eq!(mode & 0o777, 0o600);
     let again = run(node, &program, &args, &env);
     assert_eq!(again.status.code(), Some(1));
-    assert!(
-        text(&again).contains("is there already: it is not overwritten"),
-        "{}",
-        text(&again)
-    );
+    let refused = "is there already: it is not overwritten";
+    assert!(text(&again).contains(refused), "{}", text(&again));
     let shown = run(node, &program, &args[..4], &env);
     succeeds(&shown);
     let shown = text(&shown);
@@ -163,49 +188,20 @@ async fn a_running_postgresql_becomes_a_cluster() {
         !shown.contains(&password) && !shown.contains("it's"),
         "{shown}"
     );
+    good(node, &["agent", "--validate-config", "-i", name]);
+}
 
-    let checked = ["agent", "--validate-config", "-i", file.to_str().unwrap()];
-    let output = run(node, &program, &checked, &[]);
+/// Validation is silent.
+fn good(node: &Node, args: &[&str]) {
+    let program = node.dir().with_file_name("pgherd");
+    let output = run(node, &program, args, &[]);
     assert_eq!(
         (output.status.code(), text(&output)),
         (Some(0), String::new())
     );
-
-    node.start();
-    cluster.wait_streaming(0, secs(40)).await;
-    let node = cluster.node("n1");
-    assert_eq!(noted(node, "before").await, Ok(1));
-    assert_eq!(start_time(node).await, started, "it was not restarted");
-
-    // The second member: the same file, with what differs.
-    let second = cluster.node("n2").yaml();
-    std::fs::copy(&file, &second).unwrap();
-    let data = cluster.node("n2").data_dir();
-    let mut words = vec!["/usr/bin/env".to_owned()];
-    let different = variables(&etcd, &cluster, cluster.node("n2"));
-    words.extend(
-        different
-            .iter()
-            .map(|(name, value)| format!("{name}={value}")),
-    );
-    words.push(format!("PATRONI_POSTGRESQL_DATA_DIR={}", data.display()));
-    words.extend([program.display().to_string(), "agent".to_owned()]);
-    cluster.node_mut("n2").set_kind(Kind::Command(words));
-    cluster.node("n2").start();
-    cluster.wait_whole(secs(60)).await;
-    assert_eq!(noted(cluster.node("n2"), "before").await, Ok(1));
-    assert_eq!(start_time(cluster.node("n1")).await, started);
 }
 
-async fn note_sql(node: &Node, sql: &str) {
-    let client = pgherd_tests::sql::connect(&node.target(), secs(5))
-        .await
-        .unwrap();
-    client.batch_execute(sql).await.unwrap();
-}
-
-/// What is still to be said is named, by the generator and by validation; a server that cannot be
-/// read is named too.
+/// What is still to be said is named, by the generator and by validation.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sample_names_what_is_to_be_filled_in() {
     if stand_in() {
@@ -218,12 +214,8 @@ async fn a_sample_names_what_is_to_be_filled_in() {
     let (node, program) = (cluster.node("n1"), cluster.dir().join("pgherd"));
     let file = node.dir().join("sample.yml");
     let file = file.to_str().unwrap();
-    let output = run(
-        node,
-        &program,
-        &["agent", "--generate-sample-config", file],
-        &[],
-    );
+    let sample = "--generate-sample-config";
+    let output = run(node, &program, &["agent", sample, file], &[]);
     succeeds(&output);
     let said = text(&output);
     let open = [
@@ -246,36 +238,39 @@ async fn a_sample_names_what_is_to_be_filled_in() {
         assert!(text(&output).contains(&words), "{words}: {}", text(&output));
     }
     let mut env = variables(&etcd, &cluster, node);
-    env.push((
-        "PATRONI_POSTGRESQL_DATA_DIR".into(),
-        node.data_dir().display().to_string(),
-    ));
+    let data = node.data_dir().display().to_string();
+    env.push(("PATRONI_POSTGRESQL_DATA_DIR".into(), data));
     for role in ["SUPERUSER", "REPLICATION"] {
         env.push((format!("PATRONI_{role}_PASSWORD"), "one of mine".to_owned()));
     }
-    let env: Vec<(&str, &str)> = env.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     let filled = node.dir().join("filled.yml");
     let filled = filled.to_str().unwrap();
     succeeds(&run(
         node,
         &program,
-        &["agent", "--generate-sample-config", filled],
-        &env,
+        &["agent", sample, filled],
+        &borrowed(&env),
     ));
-    let output = run(node, &program, &["agent", "--validate-config", filled], &[]);
-    assert_eq!(
-        (output.status.code(), text(&output)),
-        (Some(0), String::new())
-    );
+    good(node, &["agent", "--validate-config", filled]);
+}
 
-    let nobody = format!(
-        "host=127.0.0.1 port={} user=postgres password=s3cret",
-        node.pg_address().1
-    );
+/// A server that cannot be read: what to do is told, the password is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_not_there_is_named() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let mut options = three();
+    options.nodes.truncate(1);
+    let cluster = TestCluster::new(&etcd, &options);
+    let (node, program) = (cluster.node("n1"), cluster.dir().join("pgherd"));
+    let port = node.pg_address().1;
+    let dsn = format!("host=127.0.0.1 port={port} user=postgres password=s3cret");
     let output = run(
         node,
         &program,
-        &["agent", "--generate-config", "--dsn", &nobody],
+        &["agent", "--generate-config", "--dsn", &dsn],
         &[],
     );
     assert_eq!(output.status.code(), Some(1));

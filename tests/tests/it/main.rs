@@ -15,6 +15,7 @@ mod crash;
 mod etcd_loss;
 mod forming;
 mod generate;
+mod getting_started;
 mod hazards;
 mod install;
 mod mixed;
