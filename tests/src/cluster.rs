@@ -334,9 +334,7 @@ impl TestCluster {
     fn run(&self, mut command: std::process::Command, args: &[&str]) -> Output {
         command.args(args.iter().map(|a| a.replace("{scope}", &self.scope)));
         command.stdin(std::process::Stdio::null());
-        command
-            .output()
-            .unwrap_or_else(|e| panic!("{command:?}: {e}"))
+        crate::process::output(&mut command).unwrap_or_else(|e| panic!("{command:?}: {e}"))
     }
 
     /// Logs of all agents, shortened to their last `lines` lines.

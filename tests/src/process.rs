@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, Once};
 use std::time::Duration;
 
@@ -214,6 +214,16 @@ pub fn spawn(command: &mut Command) -> io::Result<Child> {
     let pid = i32::try_from(child.id()).unwrap_or(0);
     own.get_or_insert_default().insert(pid);
     Ok(child)
+}
+
+/// Runs a program to its end, as `Command::output`. That itself would not do for a program of the names
+/// below: the thread that collects orphans could be faster.
+///
+/// # Errors
+/// Those of `Command::spawn` and of reading its output.
+pub fn output(command: &mut Command) -> io::Result<Output> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    spawn(command)?.wait_with_output()
 }
 
 fn start_reaper() {

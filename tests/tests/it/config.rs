@@ -2,7 +2,7 @@
 //! tested where configuration is read; here: exit status, one line, warnings, a cluster that goes on.
 
 use crate::common::{secs, stand_in, start_time, stays, text, three, told};
-use pgherd_tests::{ClusterOptions, Etcd, Kind, Node, TestCluster, Value, json, yaml};
+use pgherd_tests::{ClusterOptions, Etcd, Kind, Node, TestCluster, Value, json, process, yaml};
 use std::process::{Command, Output, Stdio};
 
 fn one() -> ClusterOptions {
@@ -14,7 +14,7 @@ fn one() -> ClusterOptions {
 /// Runs an agent that is expected to end by itself.
 async fn ends(mut command: Command) -> Output {
     command.stdin(Stdio::null());
-    let work = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let work = tokio::task::spawn_blocking(move || process::output(&mut command).unwrap());
     let output = tokio::time::timeout(secs(20), work).await;
     output.expect("the agent ends").unwrap()
 }

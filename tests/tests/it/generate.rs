@@ -2,6 +2,7 @@
 
 use crate::common::{note, noted, secs, stand_in, start_time, text, three};
 use pgherd_tests::{Etcd, Kind, Node, TestCluster, process};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -14,7 +15,7 @@ fn run(node: &Node, program: &Path, args: &[&str], env: &[(&str, &str)]) -> Outp
     let mut command = node.command(program);
     command.args(args).envs(env.iter().copied());
     command.stdin(Stdio::null());
-    command.output().unwrap()
+    process::output(&mut command).unwrap()
 }
 
 fn succeeds(output: &Output) {
@@ -280,4 +281,52 @@ async fn a_server_that_is_not_there_is_named() {
         "{said}"
     );
     assert!(!said.contains("s3cret"), "{said}");
+}
+
+/// Passwords are asked for at a terminal, and what is typed does not show.
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_are_asked_for_and_not_shown() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let mut options = three();
+    options.nodes.truncate(1);
+    let cluster = TestCluster::new(&etcd, &options);
+    let (node, program) = (cluster.node("n1"), cluster.dir().join("pgherd"));
+    let file = node.dir().join("sample.yml");
+    let line = format!(
+        "{} agent --generate-sample-config {}",
+        program.display(),
+        file.display()
+    );
+    let seen = node.dir().join("terminal");
+    // It gives the program a terminal, and types there what comes by the pipe.
+    let mut command = node.command(Path::new("/usr/bin/script"));
+    command.args(["-qefc", &line]).arg(&seen);
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = process::spawn(&mut command).unwrap();
+    let mut keyboard = child.stdin.take().unwrap();
+    let shown = || std::fs::read_to_string(&seen).unwrap_or_default();
+    for (question, answer) in [
+        ("superuser role postgres", "s3cret-1"),
+        ("role replicator", "s3cret-2"),
+    ] {
+        let what = format!("the question for the {question}");
+        pgherd_tests::wait_for(&what, secs(20), async || match shown().contains(question) {
+            true => Ok(()),
+            false => Err(shown()),
+        })
+        .await;
+        writeln!(keyboard, "{answer}").unwrap();
+    }
+    pgherd_tests::wait_for("the end", secs(20), async || match child.try_wait() {
+        Ok(Some(status)) => Ok(status),
+        _ => Err(shown()),
+    })
+    .await;
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert!(written.contains("password: s3cret-1"), "{written}");
+    assert!(written.contains("password: s3cret-2"), "{written}");
+    assert!(!shown().contains("s3cret"), "{}", shown());
 }

@@ -22,7 +22,7 @@ fn install(cluster: &TestCluster, args: &[&str]) -> Output {
         .args(["install", "agent"])
         .arg(cluster.node("n1").yaml());
     command.args(args).stdin(Stdio::null());
-    command.output().unwrap()
+    process::output(&mut command).unwrap()
 }
 
 /// Where the unit of this cluster is put.

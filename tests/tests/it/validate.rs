@@ -1,7 +1,7 @@
 //! `pgherd agent --validate-config`: silence or every problem at once, as genuine Patroni has it.
 
 use crate::common::{oracle, stand_in, text, three};
-use pgherd_tests::{Etcd, Node, TestCluster, Value, json};
+use pgherd_tests::{Etcd, Node, TestCluster, Value, json, process};
 use std::process::{Command, Output, Stdio};
 
 /// A member whose file is good: nothing is started.
@@ -23,7 +23,7 @@ fn member(etcd: &Etcd, patch: Value) -> TestCluster {
 
 fn run(mut command: Command) -> Output {
     command.stdin(Stdio::null());
-    command.output().unwrap()
+    process::output(&mut command).unwrap()
 }
 
 fn pgherd(node: &Node, args: &[&str]) -> Output {

@@ -35,7 +35,16 @@ fn block(out: &mut String, value: &Value, depth: usize) {
             for inner in items {
                 out.push_str(&pad);
                 out.push('-');
-                nested(out, inner, depth);
+                match inner {
+                    // Its first key stands behind the dash.
+                    Value::Object(map) if !map.is_empty() => {
+                        let mut item = String::new();
+                        block(&mut item, inner, depth + 1);
+                        out.push(' ');
+                        out.push_str(item.trim_start());
+                    }
+                    _ => nested(out, inner, depth),
+                }
             }
         }
         flat => {
@@ -114,11 +123,12 @@ mod tests {
 
     #[test]
     fn people_can_read_it() {
-        let value = json!({"postgresql": {"listen": "10.0.0.1:5432", "pg_hba": ["local all all trust"],
+        let value = json!({"postgresql": {"listen": "10.0.0.1:5432", "pg_hba": ["local all all trust"], "initdb": [{"encoding": "UTF8", "x": [1]}, "k"],
             "parameters": {"work_mem": "4MB", "fsync": "on"}}});
         assert_eq!(
             to_yaml(&value),
             "postgresql:\n  listen: 10.0.0.1:5432\n  pg_hba:\n    - local all all trust\n  \
+             initdb:\n    - encoding: UTF8\n      x:\n        - 1\n    - k\n  \
              parameters:\n    work_mem: 4MB\n    fsync: \"on\"\n"
         );
     }

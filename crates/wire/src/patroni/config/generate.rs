@@ -159,8 +159,11 @@ fn document(found: &Found) -> Value {
     }
     let mut bootstrap = json!({"dcs": {
         "ttl": 30, "loop_wait": 10, "retry_timeout": 10, "maximum_lag_on_failover": 1_048_576,
-        "postgresql": {"use_pg_rewind": true, "parameters": dynamic},
+        "postgresql": {"use_pg_rewind": true},
     }});
+    if !dynamic.is_empty() {
+        bootstrap["dcs"]["postgresql"]["parameters"] = dynamic.into();
+    }
     if !found.exists {
         bootstrap["initdb"] = json!([{"encoding": "UTF8"}, "data-checksums"]);
     }
