@@ -13,6 +13,7 @@ pub mod net;
 pub mod node;
 pub mod options;
 pub mod oracle;
+pub mod page;
 pub mod ports;
 pub mod process;
 pub mod proxy;

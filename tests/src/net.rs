@@ -150,6 +150,26 @@ impl Default for Network {
     }
 }
 
+/// Joins network namespaces of these names and addresses; only after [`enter`] answered `Inside`.
+///
+/// # Panics
+/// When called outside, or `ip` fails.
+pub fn join_machines(machines: &[(&str, &str)]) {
+    assert!(std::env::var_os(INSIDE).is_some(), "call net::enter first");
+    ip("link add lan type bridge forward_delay 0");
+    ip("link set lan up");
+    for (name, address) in machines {
+        ip(&format!("netns add {name}"));
+        ip(&format!(
+            "link add to-{name} type veth peer name eth0 netns {name}"
+        ));
+        ip(&format!("link set to-{name} master lan up"));
+        ip(&format!("-n {name} addr add {address}/24 dev eth0"));
+        ip(&format!("-n {name} link set eth0 up"));
+        ip(&format!("-n {name} link set lo up"));
+    }
+}
+
 fn ip(args: &str) {
     let words: Vec<&str> = args.split(' ').collect();
     run("ip", "iproute2", &words);

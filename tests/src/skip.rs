@@ -1,12 +1,14 @@
 //! Tests that can not run on every machine. A person is told and goes on; where nobody reads what a
 //! passing test has written (`CI` is set), and where it was asked for (`PGHERD_REQUIRE_ROOT`,
-//! `PGHERD_REQUIRE_ORACLE`), a test that does not run has failed. Such a variable at `0` allows it there too.
+//! `PGHERD_REQUIRE_ORACLE`, `PGHERD_REQUIRE_SYSTEMD`), a test that does not run has failed. Such a variable at `0` allows it there too.
 
 /// What a machine can lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// Namespaces, mounts, owners.
     Root,
+    /// `systemd-analyze`.
+    Systemd,
     /// Genuine Patroni.
     Patroni,
 }
@@ -15,6 +17,7 @@ impl Need {
     fn variable(self) -> &'static str {
         match self {
             Need::Root => "PGHERD_REQUIRE_ROOT",
+            Need::Systemd => "PGHERD_REQUIRE_SYSTEMD",
             Need::Patroni => "PGHERD_REQUIRE_ORACLE",
         }
     }

@@ -11,7 +11,7 @@ const BINARY_VARIABLE: &str = "PGHERD_BIN";
 
 /// Set-up, build, unit and integration tests of the whole workspace.
 pub(crate) fn test(consent: Consent, without_patroni: bool, rest: &[OsString]) -> Result<()> {
-    let mut needs = vec![Need::Build, Need::Cluster, Need::Network];
+    let mut needs = vec![Need::Build, Need::Cluster, Need::Network, Need::Units];
     if !without_patroni {
         needs.push(Need::Patroni);
     }
@@ -150,7 +150,13 @@ pub(crate) fn sim(rest: &[OsString]) -> Result<()> {
 /// Everything that must be green.
 pub(crate) fn ci(consent: Consent) -> Result<()> {
     // One question for all of it, before anything is built.
-    let needs = [Need::Build, Need::Cluster, Need::Network, Need::Patroni];
+    let needs = [
+        Need::Build,
+        Need::Cluster,
+        Need::Network,
+        Need::Units,
+        Need::Patroni,
+    ];
     setup::ensure(&needs, consent.yes)?;
     who_runs_this()?;
     lock_file_is_current()?;

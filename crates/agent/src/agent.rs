@@ -28,6 +28,7 @@ use crate::notes::Notes;
 use crate::observe::Observer;
 use crate::reload::Reloaded;
 use crate::renewal::Renewal;
+use crate::service::Service;
 use crate::snapshot::{Order, Snapshot};
 use crate::upgrade::Handover;
 use crate::{clock, settings};
@@ -66,6 +67,7 @@ pub(crate) struct Agent {
     pub(crate) jobs: Jobs,
     pub(crate) observer: Observer,
     pub(crate) events: mpsc::UnboundedSender<Event>,
+    pub(crate) service: Service,
     pub(crate) started: Time,
     pub(crate) dcs_last_seen: i64,
     pub(crate) sight: Option<LeaseSight>,
@@ -112,6 +114,7 @@ pub(crate) struct Parts {
     pub(crate) peers: Peers,
     pub(crate) events: mpsc::UnboundedSender<Event>,
     pub(crate) journal: Journal,
+    pub(crate) service: Service,
 }
 
 impl Agent {
@@ -127,6 +130,7 @@ impl Agent {
             peers,
             events,
             journal,
+            service,
         } = parts;
         Agent {
             identity: settings::identity(&node),
@@ -169,6 +173,7 @@ impl Agent {
             store,
             instance,
             events,
+            service,
             node,
         }
     }
@@ -250,6 +255,7 @@ impl Agent {
     async fn tick(&mut self, memory: &mut Memory, publish: &watch::Sender<Arc<Snapshot>>) -> Time {
         let mut wake_at = clock::now() + OBSERVE;
         for _ in 0..ROUNDS {
+            self.service.looks();
             self.configure().await;
             self.give_sync_names_back().await;
             let view = self.observe().await;
@@ -389,6 +395,7 @@ impl Agent {
         if !self.notes.is_news(view.now, leader, why, pause) {
             return;
         }
+        self.service.status(&why.reason);
         if why.severity == Severity::Routine {
             let owner = leader.map_or("None", |name| name.as_str());
             tracing::info!("Lock owner: {owner}; I am {}", view.me);

@@ -13,6 +13,7 @@ use pgherd_wire::patroni::config::{self, ConfigError, Journal, Loaded, NodeConfi
 use tokio::sync::mpsc;
 
 use crate::event::Event;
+use crate::service::Service;
 use crate::{clock, logging, rest, settings};
 
 /// Longest read of the files, and longest opening of the log's: they may lie on a disk that hangs.
@@ -59,6 +60,7 @@ pub(crate) struct Reloader {
     pub(crate) server: rest::Server,
     pub(crate) store: Store,
     pub(crate) events: mpsc::UnboundedSender<Event>,
+    pub(crate) service: Service,
 }
 
 impl Reloader {
@@ -67,7 +69,10 @@ impl Reloader {
         while requests.recv().await.is_some() {
             // Several at once are one.
             while requests.try_recv().is_ok() {}
-            if let Err(error) = self.reload().await {
+            self.service.reloading();
+            let reloaded = self.reload().await;
+            self.service.ready();
+            if let Err(error) = reloaded {
                 tracing::error!(
                     "the configuration was not reloaded, the one of before holds: {error:#}"
                 );

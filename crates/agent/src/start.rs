@@ -25,6 +25,7 @@ use crate::journal::Journal;
 use crate::reload::{Reloader, Source};
 use crate::renewal::Renewal;
 use crate::rest;
+use crate::service::Service;
 use crate::snapshot::{Hooks, Order, Snapshot};
 use crate::upgrade::{self, Handover};
 use crate::{clock, logging, orders, reload, settings};
@@ -36,15 +37,7 @@ const WAITING: Duration = Duration::from_secs(5);
 /// `handover`: what the program said whose place this one takes.
 pub fn run(config: Option<&Path>, handover: Option<&str>) -> ExitCode {
     let handover = handover.map(Handover::read);
-    // Others may hold what is no text.
-    let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-    let env: BTreeMap<String, String> = std::env::vars_os()
-        .map(|(name, value)| (lossy(name), lossy(value)))
-        .collect();
-    let source = Source {
-        path: config.map(Path::to_owned),
-        env,
-    };
+    let source = source(config);
     let loaded = match source.load() {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -87,11 +80,25 @@ pub fn run(config: Option<&Path>, handover: Option<&str>) -> ExitCode {
     code
 }
 
+/// The file or directory, and the environment as it is now.
+pub(crate) fn source(config: Option<&Path>) -> Source {
+    // Others may hold what is no text.
+    let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    let env: BTreeMap<String, String> = std::env::vars_os()
+        .map(|(name, value)| (lossy(name), lossy(value)))
+        .collect();
+    Source {
+        path: config.map(Path::to_owned),
+        env,
+    }
+}
+
 async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Result<End> {
     let (events, mut received) = mpsc::unbounded_channel();
     let (reload, reloads) = mpsc::unbounded_channel();
     let (order, ordered) = mpsc::channel(64);
-    watch_signals(&events, &reload, order.clone())?;
+    let service = Service::start();
+    watch_signals(&events, &reload, &service, order.clone())?;
     let node = loaded.node;
     let config = settings::kept_config(&node);
     let first = settings::effective(&node, &config);
@@ -126,8 +133,10 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
         server: bound.serve(hooks, peers.clone()).await?,
         store: store.clone(),
         events: events.clone(),
+        service: service.clone(),
     };
     tokio::spawn(reloader.run(reloads));
+    service.is_up();
     if !wait_for_store(&mut picture, &mut received, &events).await {
         return Ok(End::Exit(0));
     }
@@ -153,6 +162,7 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
         peers,
         events,
         journal,
+        service,
     });
     Ok(agent.run(received, publish).await)
 }
@@ -255,6 +265,7 @@ fn watch_upgrades(orders: mpsc::Sender<Order>) -> Result<()> {
 fn watch_signals(
     events: &mpsc::UnboundedSender<Event>,
     reload: &reload::Requests,
+    service: &Service,
     orders: mpsc::Sender<Order>,
 ) -> Result<()> {
     let cannot = CANNOT_WATCH;
@@ -268,9 +279,10 @@ fn watch_signals(
     watch_upgrades(orders)?;
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let mut signals = signal(kind).context(cannot)?;
-        let events = events.clone();
+        let (events, service) = (events.clone(), service.clone());
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
+                service.stopping();
                 events.send(Event::Shutdown).ok();
             }
         });

@@ -33,6 +33,7 @@ mod remote;
 mod slots;
 mod start;
 mod stop;
+mod survey;
 mod tls;
 mod units;
 mod wal;
@@ -49,6 +50,7 @@ pub use process::{PostmasterHandle, Readiness};
 pub use quote::{conninfo, conninfo_value, identifier, literal, parse_conninfo};
 pub use remote::{RemoteFacts, Source};
 pub use start::StartCommand;
+pub use survey::{Parameter, Survey, SurveyTarget, survey};
 pub use tls::{connector as tls_connector, mode as tls_mode};
 pub use wal::ShutdownPoint;
 

@@ -83,7 +83,8 @@ fn parse_version(text: &str) -> Option<u32> {
 /// Names of environment variables that no child of ours inherits.
 pub(crate) fn is_private(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    name == "NOTIFY_SOCKET"
+    // The service manager's messages are the agent's: PostgreSQL would send its own to that socket.
+    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"].contains(&name.as_ref())
         || ["PATRONI_", "PGHERD_", "KUBERNETES_"]
             .iter()
             .any(|prefix| name.starts_with(prefix))
@@ -296,6 +297,7 @@ mod tests {
             "PATRONI_X",
             "KUBERNETES_PORT",
             "NOTIFY_SOCKET",
+            "WATCHDOG_USEC",
             "PGHERD_GUARD",
         ] {
             assert!(is_private(OsStr::new(name)));

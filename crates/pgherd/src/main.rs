@@ -21,15 +21,98 @@ enum Command {
     Agent(AgentArgs),
     /// Look at a cluster and operate it.
     Ctl(Box<pgherd_ctl::CtlArgs>),
+    /// Have a service manager run something.
+    #[command(subcommand)]
+    Install(Install),
+}
+
+#[derive(Subcommand)]
+enum Install {
+    /// Write a systemd unit for the agent of one node; nothing is started without --now.
+    Agent(InstallArgs),
+}
+
+#[derive(clap::Args)]
+struct InstallArgs {
+    /// The node's YAML file (or directory of them).
+    config: PathBuf,
+    /// Print the unit and write nothing.
+    #[arg(long)]
+    print: bool,
+    /// Where the unit is written.
+    #[arg(long, value_name = "DIR", default_value = pgherd_agent::UNIT_DIR)]
+    unit_dir: PathBuf,
+    /// Who runs the agent and PostgreSQL; without: the owner of the data directory, else postgres.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Overwrite a unit that differs, and write one that would not start.
+    #[arg(long)]
+    force: bool,
+    /// Start it, now and at every boot.
+    #[arg(long, conflicts_with = "print")]
+    now: bool,
+}
+
+impl From<InstallArgs> for pgherd_agent::InstallOptions {
+    fn from(args: InstallArgs) -> Self {
+        pgherd_agent::InstallOptions {
+            config: args.config,
+            print: args.print,
+            unit_dir: args.unit_dir,
+            user: args.user,
+            force: args.force,
+            now: args.now,
+        }
+    }
 }
 
 #[derive(clap::Args)]
 struct AgentArgs {
-    /// YAML file (or directory of them); without: PATRONI_* variables.
+    /// YAML file (or directory of them); without: PATRONI_* variables. With --generate-...: the
+    /// file to be made; without: standard output, and no passwords in it.
     config: Option<PathBuf>,
+    /// Write a configuration for a running PostgreSQL, which is only read, and exit. PATRONI_*
+    /// variables are taken over; passwords are asked for at a terminal.
+    #[arg(long, conflicts_with = "validate_config")]
+    generate_config: bool,
+    /// Where that PostgreSQL is, and a superuser; without: PGHOST, PGPORT, PGUSER, PGPASSWORD and
+    /// the usual places.
+    #[arg(long, requires = "generate_config")]
+    dsn: Option<String>,
+    /// Write a configuration for a new cluster, and exit.
+    #[arg(long, conflicts_with_all = ["validate_config", "generate_config"])]
+    generate_sample_config: bool,
+    /// Check the configuration and exit: one line for each problem and status 1, or silence and 0.
+    #[arg(long)]
+    validate_config: bool,
+    /// A port of `listen` that is in use is no problem.
+    #[arg(long, short, requires = "validate_config")]
+    ignore_listen_port: bool,
+    /// Print the configuration with what the environment changes in it, passwords hidden.
+    #[arg(long, short, requires = "validate_config")]
+    print: bool,
     /// Said by the program whose place this one takes.
     #[arg(long, hide = true)]
     handover: Option<String>,
+}
+
+fn agent(args: &AgentArgs) -> ExitCode {
+    let config = args.config.as_deref();
+    if args.validate_config {
+        let options = pgherd_agent::ValidateOptions {
+            ignore_listen_port: args.ignore_listen_port,
+            print: args.print,
+        };
+        return pgherd_agent::validate(config, options);
+    }
+    if args.generate_sample_config {
+        return pgherd_agent::generate(config, &pgherd_agent::Origin::Sample);
+    }
+    if args.generate_config {
+        let running = pgherd_agent::Origin::Running(args.dsn.clone());
+        return pgherd_agent::generate(config, &running);
+    }
+    pgherd_agent::run(config, args.handover.as_deref())
 }
 
 /// `patroni CONFIG`.
@@ -65,14 +148,13 @@ fn main() -> ExitCode {
     {
         eprintln!("pgherd: the TLS provider is set already");
     }
-    let agent =
-        |args: AgentArgs| pgherd_agent::run(args.config.as_deref(), args.handover.as_deref());
     match Path::new(&called).file_name().and_then(OsStr::to_str) {
         Some("patronictl") => pgherd_ctl::run(AsPatronictl::parse().args, Persona::Patronictl),
-        Some("patroni") => agent(AsPatroni::parse().args),
+        Some("patroni") => agent(&AsPatroni::parse().args),
         _ => match Cli::parse().command {
-            Command::Agent(args) => agent(args),
+            Command::Agent(args) => agent(&args),
             Command::Ctl(args) => pgherd_ctl::run(*args, Persona::Pgherd),
+            Command::Install(Install::Agent(args)) => pgherd_agent::install(&args.into()),
         },
     }
 }

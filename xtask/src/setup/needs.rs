@@ -12,6 +12,8 @@ pub(crate) enum Need {
     Cluster,
     /// Programs that make network namespaces and drop packets.
     Network,
+    /// The program that checks systemd's units; systemd itself need not run.
+    Units,
     /// Genuine Patroni, which tests put beside pgherd.
     Patroni,
 }
@@ -32,6 +34,7 @@ pub(crate) fn missing(needs: &[Need]) -> Vec<Lack> {
             Need::Build => build(&mut lacks),
             Need::Cluster => cluster(&mut lacks),
             Need::Network => network(&mut lacks),
+            Need::Units => units(&mut lacks),
             Need::Patroni => patroni(&mut lacks),
         }
     }
@@ -101,6 +104,15 @@ fn network(lacks: &mut Vec<Lack>) {
         lacks.push(Lack {
             what: "nft (tests drop packets)",
             packages: &[&["nftables"]],
+        });
+    }
+}
+
+fn units(lacks: &mut Vec<Lack>) {
+    if machine::find_program("systemd-analyze").is_none() {
+        lacks.push(Lack {
+            what: "systemd-analyze (a test checks the unit that `pgherd install agent` writes)",
+            packages: &[&["systemd"]],
         });
     }
 }

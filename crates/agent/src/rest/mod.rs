@@ -21,6 +21,11 @@ mod tests;
 
 pub use listen::{Bound, RestError, Server, bind};
 
+/// Whether certificates and keys of this section can be used.
+pub(crate) fn check_tls(api: &pgherd_wire::patroni::config::RestApi) -> Result<(), RestError> {
+    tls::config(api).map(drop)
+}
+
 use crate::snapshot::{Hooks, Order, Snapshot};
 use access::Door;
 use answer::Answer;

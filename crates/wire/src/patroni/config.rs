@@ -6,8 +6,10 @@
 
 mod dynamic;
 mod effective;
+mod emit;
 mod environment;
 mod error;
+mod generate;
 mod load;
 mod log_form;
 mod node;
@@ -21,15 +23,16 @@ mod scalar;
 mod section;
 mod shape;
 mod units;
-
-pub(crate) use units::seconds;
+mod validate;
 mod yaml;
 
 pub use effective::{
     Basebackup, Callbacks, Effective, EffectivePostgres, PhysicalSlot, effective, is_owned,
     merge_patch,
 };
+pub use emit::to_yaml;
 pub use error::ConfigError;
+pub use generate::{Found, generate, owned_parameters, placeholders};
 pub use load::{Given, givens, load, load_ctl, load_environment, read_document};
 pub use log_form::{LogAttribute, LogForm, LogPiece, LogShape, LogSpec, LogValue};
 pub use node::{
@@ -39,6 +42,11 @@ pub use node::{
 };
 pub use parameters::{is_fixed, owned_default};
 pub use pgherd_model::Secret;
+pub(crate) use units::seconds;
+pub use validate::{Probe, Strictness, Validated, validate};
+
+/// Stands where a person has to put a value of their own (as Patroni's generated files have it).
+pub const PLACEHOLDER: &str = "#FIXME";
 
 #[cfg(test)]
 mod tests;

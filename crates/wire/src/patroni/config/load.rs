@@ -41,10 +41,7 @@ pub fn load_ctl(
     env: &BTreeMap<String, String>,
 ) -> Result<(CtlConfig, Vec<String>), ConfigError> {
     let mut warnings = Vec::new();
-    let document = match path {
-        Some(path) => document(path, env, &mut warnings)?,
-        None => environment_alone(env, &mut warnings)?,
-    };
+    let document = any_document(path, env, &mut warnings)?;
     let warnings = RefCell::new(warnings);
     let config = read::ctl_config(&document, &warnings)?;
     Ok((config, warnings.into_inner()))
@@ -122,6 +119,18 @@ fn flatten(node: &Node, path: &mut Vec<String>, from_environment: bool, found: &
             place: node.place.to_string(),
             from_environment,
         }),
+    }
+}
+
+/// Files and variables, or the variables alone; not looked at yet.
+pub(super) fn any_document(
+    path: Option<&Path>,
+    env: &BTreeMap<String, String>,
+    warnings: &mut Vec<String>,
+) -> Result<Node, ConfigError> {
+    match path {
+        Some(path) => document(path, env, warnings),
+        None => environment_alone(env, warnings),
     }
 }
 

@@ -55,6 +55,22 @@ pub fn owned_default(parameter: &str) -> Option<&'static str> {
     found.map(|(_, default, _)| *default)
 }
 
+/// Names of the parameters that the agent decides and somebody can set.
+pub fn owned_parameters() -> Vec<&'static str> {
+    OWNED.iter().map(|(name, _, _)| *name).collect()
+}
+
+/// What the agent would make of a value of one of them; `false`: it would take its own default.
+pub(super) fn is_accepted(name: &str, value: &str) -> bool {
+    let dynamic = Map::from_iter([(name.to_owned(), Value::from(value))]);
+    let mut warnings = Vec::new();
+    let rule = OWNED.iter().find(|(known, _, _)| *known == name);
+    rule.is_some_and(|(name, default, rule)| {
+        owned(&dynamic, name, default, rule, &mut warnings);
+        warnings.is_empty()
+    })
+}
+
 /// Dynamic values, local ones over them, then the owned ones.
 pub(super) fn merged(
     node: &NodeConfig,

@@ -8,7 +8,7 @@ use super::{ConfigError, Secret};
 type Result<T> = std::result::Result<T, ConfigError>;
 
 /// DCS sections that are not for us, and why.
-const OTHER_DCS: &[&str] = &[
+pub(super) const OTHER_DCS: &[&str] = &[
     "consul",
     "etcd",
     "zookeeper",
