@@ -193,10 +193,16 @@ impl Etcd {
         let seen = |present: Option<u64>, expected: Option<u64>| present == expected;
         match op {
             Op::AcquireLeader => now.leader.is_none(),
-            Op::ReattachLeader { create_revision }
-            | Op::ReleaseLeader {
-                create_revision, ..
-            } => held(*create_revision),
+            Op::ReattachLeader { create_revision } => held(*create_revision),
+            Op::ReleaseLeader {
+                create_revision,
+                mod_revision,
+                ..
+            } => {
+                let leader = now.leader.as_ref();
+                let same = leader.is_some_and(|leader| leader.mod_revision == *mod_revision);
+                same && held(*create_revision)
+            }
             Op::PutInitialize { expected, .. } => {
                 seen(now.initialize.as_ref().map(|it| it.revision), *expected)
             }

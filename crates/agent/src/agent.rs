@@ -196,7 +196,7 @@ impl Agent {
                 }
                 return End::Exit(code);
             }
-            if self.upgrade && !self.is_busy(&memory) {
+            if self.upgrade && !self.is_busy(&memory) && self.is_safe() {
                 return End::Upgrade(self.handover());
             }
             if !self.rest(wake_at, &mut events, &mut lease).await {
@@ -208,16 +208,36 @@ impl Agent {
     /// Something runs that would be lost with this program.
     fn is_busy(&self, memory: &Memory) -> bool {
         let job = self.jobs.last.as_ref();
-        let planned =
-            memory.demotion.is_some() || memory.restart.is_some() || memory.reinitialize.is_some();
+        let planned = memory.demotion.is_some()
+            || memory.restart.is_some()
+            || memory.reinitialize.is_some()
+            || memory.rejoins;
+        // What was given up and may still be seen as held is known to this program alone.
+        let given_up = memory.released.is_some() || memory.give_up.is_some();
+        let planned = planned || given_up || self.shutdown;
         let writing = self.writing.as_ref().is_some_and(|it| !it.is_finished());
         planned || writing || job.is_some_and(|job| job.outcome.is_none())
     }
 
+    /// The lock service answers, so that the successor need not wait for it, and a lease that is held
+    /// lives long enough for one that has to wait all the same.
+    fn is_safe(&self) -> bool {
+        let picture = self.picture.borrow();
+        let recent = |at: Time, length: Span| clock::now().since(at) < length / 3;
+        let life = self.effective.settings.lease_ttl;
+        let held = self.held.is_none()
+            || self
+                .renewal
+                .fact()
+                .is_some_and(|it| recent(it.sent, it.length));
+        picture.problem.is_none() && recent(picture.fresh_at, life.max(Span::from_secs(6))) && held
+    }
+
     fn handover(&self) -> Handover {
+        let deadline = self.held.and(self.renewal.fact());
         Handover {
             leases: self.store.leases(),
-            guard: self.guarding.guard().map(|guard| guard.pid()),
+            stop_at: deadline.map(|fact| fact.deadlines().demote_immediate),
         }
     }
 

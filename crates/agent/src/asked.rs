@@ -153,7 +153,7 @@ mod tests {
             since: Time::ZERO,
             timeout: None,
             stopping: true,
-            down: false,
+            down_since: None,
         });
         asked.settle(&memory);
         assert!(ended.try_recv().is_err());

@@ -242,7 +242,7 @@ pub(crate) fn source(address: &(String, u16)) -> Source {
 }
 
 /// The fence's way: nothing acknowledges any more when this returns.
-async fn kill(instance: Instance) -> Result<()> {
+pub(crate) async fn kill(instance: Instance) -> Result<()> {
     let killing = tokio::task::spawn_blocking(move || {
         let programs = instance.server_programs();
         pgherd_guard::kill(instance.path(), &programs, KILL, clock::now)

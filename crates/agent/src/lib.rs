@@ -31,5 +31,5 @@ pub use clock::now;
 pub use generate::{Origin, generate};
 pub use install::{InstallOptions, UNIT_DIR, install};
 pub use logging::guard_line;
-pub use start::run;
+pub use start::{run, would_start};
 pub use validate::{ValidateOptions, validate};

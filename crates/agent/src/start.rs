@@ -28,7 +28,7 @@ use crate::rest;
 use crate::service::Service;
 use crate::snapshot::{Hooks, Order, Snapshot};
 use crate::upgrade::{self, Handover};
-use crate::{clock, logging, orders, reload, settings};
+use crate::{clock, jobs, logging, orders, reload, settings};
 
 /// Patroni says this every five seconds until etcd can be read.
 const WAITING: Duration = Duration::from_secs(5);
@@ -37,6 +37,9 @@ const WAITING: Duration = Duration::from_secs(5);
 /// `handover`: what the program said whose place this one takes.
 pub fn run(config: Option<&Path>, handover: Option<&str>) -> ExitCode {
     let handover = handover.map(Handover::read);
+    if handover.is_some() {
+        upgrade::adopt_children();
+    }
     let source = source(config);
     let loaded = match source.load() {
         Ok(loaded) => loaded,
@@ -78,6 +81,31 @@ pub fn run(config: Option<&Path>, handover: Option<&str>) -> ExitCode {
     };
     logging::finish();
     code
+}
+
+/// Whether the agent would start, as far as can be said without a port or the lock service: its version
+/// on standard output, or what is wrong.
+pub fn would_start(config: Option<&Path>) -> ExitCode {
+    let tried = source(config)
+        .load()
+        .map_err(anyhow::Error::from)
+        .and_then(|loaded| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            let first = settings::effective(&loaded.node, &settings::kept_config(&loaded.node));
+            runtime.block_on(postgres(&loaded.node, &first)).map(drop)
+        });
+    match tried {
+        Ok(()) => {
+            println!("pgherd {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The file or directory, and the environment as it is now.
@@ -137,20 +165,14 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
     };
     tokio::spawn(reloader.run(reloads));
     service.is_up();
-    if !wait_for_store(&mut picture, &mut received, &events).await {
+    let waiting = wait_for_store(&mut picture, &mut received, &events);
+    if !stopped_in_time(waiting, handover, &instance).await {
         return Ok(End::Exit(0));
     }
     if is_namesake(&node, &peers, &picture).await {
         return Ok(End::Exit(1));
     }
-    let renewal = Renewal::start(
-        store.leader_lease(),
-        store.raft_states(),
-        first.settings.clone(),
-    )?;
-    if let Some(handover) = handover {
-        take_over(handover, &renewal).await;
-    }
+    let renewal = renewal(&store, &first.settings, handover).await?;
     let journal = Journal::start(node.journal_path(), &node.name);
     let agent = Agent::new(Parts {
         node,
@@ -167,19 +189,51 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
     Ok(agent.run(received, publish).await)
 }
 
-/// Goes on where the program of before ended: its lease is renewed before the first look, so that the
-/// lock is this node's from there.
-async fn take_over(handover: Handover, renewal: &Renewal) {
+/// Starts renewing, and goes on where the program of before ended: its lease is renewed before the first
+/// look, so that the lock is this node's from there.
+async fn renewal(
+    store: &Store,
+    settings: &Settings,
+    handover: Option<Handover>,
+) -> Result<Renewal> {
+    let states = store.raft_states();
+    let renewal = Renewal::start(store.leader_lease(), states, settings.clone())?;
+    let Some(handover) = handover else {
+        return Ok(renewal);
+    };
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!("took over from the program that ran before, as pgherd {version}");
-    if let Some(guard) = handover.guard {
-        upgrade::reap(guard);
-    }
     if let Some(lease) = handover.leases.leader
         && let Err(error) = renewal.renew_now(lease.life / 5).await
     {
         tracing::warn!("the lease of before is not renewed: {error}");
     }
+    Ok(renewal)
+}
+
+/// Waits; a primary that the program of before left is killed when its lease is about to end and etcd
+/// could not be read before.
+async fn stopped_in_time(
+    waiting: impl Future<Output = bool>,
+    handover: Option<Handover>,
+    instance: &Instance,
+) -> bool {
+    let mut waiting = std::pin::pin!(waiting);
+    let Some(at) = handover.and_then(|handover| handover.stop_at) else {
+        return waiting.await;
+    };
+    tokio::select! {
+        biased;
+        read = &mut waiting => return read,
+        () = clock::sleep_until(at) => {}
+    }
+    tracing::error!(
+        "etcd could not be read since the program of before ended, and its lease ends: PostgreSQL is killed"
+    );
+    if let Err(error) = jobs::kill(instance.clone()).await {
+        tracing::error!("{error:#}");
+    }
+    waiting.await
 }
 
 /// The local PostgreSQL, if it can be run at all.
@@ -277,6 +331,7 @@ fn watch_signals(
         }
     });
     watch_upgrades(orders)?;
+    upgrade::listens().context(cannot)?;
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let mut signals = signal(kind).context(cannot)?;
         let (events, service) = (events.clone(), service.clone());
@@ -297,11 +352,15 @@ async fn wait_for_store(
     again: &mpsc::UnboundedSender<Event>,
 ) -> bool {
     let mut reloaded = None;
+    let mut upgrade = false;
     loop {
         if picture.borrow_and_update().cluster.is_some() {
             // For the loop, which begins with the configuration of the start.
             if let Some(event) = reloaded {
                 again.send(event).ok();
+            }
+            if upgrade {
+                again.send(Event::Upgrade).ok();
             }
             return true;
         }
@@ -310,6 +369,7 @@ async fn wait_for_store(
             event = events.recv() => match event {
                 Some(Event::Shutdown) | None => return false,
                 Some(event @ Event::Reloaded(_)) => reloaded = Some(event),
+                Some(Event::Upgrade) => upgrade = true,
                 Some(_) => {}
             },
             () = tokio::time::sleep(WAITING) => {

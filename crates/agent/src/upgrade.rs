@@ -1,32 +1,35 @@
 //! Another program takes this one's place, in the same process: PostgreSQL, the lock and the guard's
 //! deadline do not notice (SIGUSR2, `POST /pgherd/upgrade`, `pgherd ctl upgrade-agent`).
 //!
-//! What the successor cannot find out by itself is handed over on its command line: the leases, and the
-//! number of the guard, which it ends once its own is armed. Until then the old guard keeps watch.
+//! What the successor cannot find out by itself is handed over on its command line: the leases, and when
+//! PostgreSQL must be stopped should etcd be away just then. The guard of before keeps watch until its
+//! own is armed.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{SigSet, Signal};
 use pgherd_dcs::{Held, Leases};
-use pgherd_model::Span;
+use pgherd_model::{Span, Time};
 
 /// The option by which the successor is told.
 const OPTION: &str = "--handover=";
-/// How long the new program may take to say its version.
-const CHECK: Duration = Duration::from_secs(5);
+/// The option by which it is tried.
+const TRY: &str = "--would-start";
+/// How long that may take.
+const CHECK: Duration = Duration::from_secs(15);
 
 /// What is handed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Handover {
     pub(crate) leases: Leases,
-    /// Process id of the guard.
-    pub(crate) guard: Option<u32>,
+    /// PostgreSQL is a primary, and is killed then unless etcd can be read before.
+    pub(crate) stop_at: Option<Time>,
 }
 
 impl fmt::Display for Handover {
@@ -34,11 +37,11 @@ impl fmt::Display for Handover {
         let lease = |name: &str, held: Option<Held>| {
             held.map(|held| format!("{name}:{}:{}", held.id, held.life.as_millis()))
         };
-        let guard = self.guard.map(|pid| format!("guard:{pid}"));
+        let stop = self.stop_at.map(|at| format!("stop:{}", at.0));
         let parts = [
             lease("leader", self.leases.leader),
             lease("member", self.leases.member),
-            guard,
+            stop,
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         f.write_str(&parts.join(","))
@@ -62,7 +65,7 @@ impl Handover {
             match words.as_slice() {
                 ["leader", id, life] => handover.leases.leader = held(id, life),
                 ["member", id, life] => handover.leases.member = held(id, life),
-                ["guard", pid] => handover.guard = pid.parse().ok(),
+                ["stop", at] => handover.stop_at = at.parse().ok().map(Time),
                 _ => {}
             }
         }
@@ -80,31 +83,29 @@ fn program() -> Result<PathBuf> {
     })
 }
 
-/// Whether the program that is to take over can be run at all: its version.
+/// Whether the program that is to take over would start, with the configuration as it is now: its version.
 ///
 /// # Errors
-/// It cannot, and why: nothing was changed.
+/// It would not, and why: nothing was changed.
 pub(crate) async fn check() -> Result<String> {
     let program = program()?;
     let place = program.display();
+    let words = with_option(std::env::args_os(), TRY.into());
     let version = tokio::process::Command::new(&program)
-        .arg("--version")
+        .args(words.iter().skip(1))
+        .arg0(words.first().map_or(OsStr::new("pgherd"), |word| word))
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
     let output = match tokio::time::timeout(CHECK, version).await {
         Ok(output) => output.with_context(|| format!("{place} cannot be run"))?,
-        Err(_) => bail!(
-            "{place} --version gives no answer within {} s",
-            CHECK.as_secs()
-        ),
+        Err(_) => bail!("{place} gives no answer within {} s", CHECK.as_secs()),
     };
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if !output.status.success() || !text.starts_with("pgherd ") {
-        bail!(
-            "{place} --version says {text:?} ({}), expected `pgherd` and a version",
-            output.status
-        );
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.lines().last().unwrap_or_default();
+        bail!("{place} would not start ({}): {said}", output.status);
     }
     Ok(text)
 }
@@ -112,7 +113,11 @@ pub(crate) async fn check() -> Result<String> {
 /// Puts the program in this one's place; comes back only if neither it nor the running one can be
 /// started again.
 pub(crate) fn exec(handover: &Handover) -> std::io::Error {
-    let arguments = arguments(std::env::args_os(), handover);
+    let arguments = with_option(std::env::args_os(), format!("{OPTION}{handover}").into());
+    // They would end the successor before it listens; it takes them up then.
+    if let Err(error) = early_signals().thread_block() {
+        return error.into();
+    }
     let running = PathBuf::from("/proc/self/exe");
     let programs = [program().unwrap_or_else(|_| running.clone()), running];
     let mut last = std::io::Error::other("no program");
@@ -123,29 +128,70 @@ pub(crate) fn exec(handover: &Handover) -> std::io::Error {
     last
 }
 
+/// Signals that somebody may send at any time and that an agent lives through.
+fn early_signals() -> SigSet {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGUSR2);
+    signals.add(Signal::SIGHUP);
+    signals
+}
+
+/// Signals are listened to: those that came since the program of before ended arrive now.
+pub(crate) fn listens() -> std::io::Result<()> {
+    Ok(early_signals().thread_unblock()?)
+}
+
+/// As `exec` of the standard library, which would let the signals through.
 fn replace(program: &Path, arguments: &[OsString]) -> std::io::Error {
-    let mut command = Command::new(program);
-    if let Some((name, rest)) = arguments.split_first() {
-        command.arg0(name).args(rest);
+    let text = |word: &OsStr| CString::new(word.as_bytes());
+    let words: Result<Vec<CString>, _> = arguments.iter().map(|word| text(word)).collect();
+    match (text(program.as_os_str()), words) {
+        (Ok(program), Ok(words)) => match nix::unistd::execv(&program, &words) {
+            Ok(never) => match never {},
+            Err(error) => error.into(),
+        },
+        (Err(error), _) | (_, Err(error)) => error.into(),
     }
-    command.exec()
 }
 
-/// Those of this process, with its own handover in place of an earlier one.
-fn arguments(own: impl Iterator<Item = OsString>, handover: &Handover) -> Vec<OsString> {
+/// The words of this process with one option more, where it is no operand, and without an earlier one.
+fn with_option(own: impl Iterator<Item = OsString>, option: OsString) -> Vec<OsString> {
     let earlier = |word: &OsString| word.as_bytes().starts_with(OPTION.as_bytes());
-    let mut arguments: Vec<OsString> = own.filter(|word| !earlier(word)).collect();
-    arguments.push(format!("{OPTION}{handover}").into());
-    arguments
+    let mut words: Vec<OsString> = own.filter(|word| !earlier(word)).collect();
+    // `pgherd agent n1.yml`, or `patroni n1.yml`.
+    let at = if words.get(1).is_some_and(|word| word == "agent") {
+        2
+    } else {
+        1
+    };
+    words.insert(at.min(words.len()), option);
+    words
 }
 
-/// A guard of the predecessor is a child of this process, and ends once it is superseded.
-pub(crate) fn reap(guard: u32) {
-    let pid = i32::try_from(guard)
-        .ok()
-        .and_then(rustix::process::Pid::from_raw);
-    let Some(pid) = pid else { return };
-    // As long as the guard lives: nobody waits for this thread, and it ends with the process.
+/// Children of the program of before (its guard, the postmaster) are this process's, and nobody else
+/// waits for their end.
+pub(crate) fn adopt_children() {
+    let me = std::process::id();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    for pid in numbers.filter(|pid| parent(*pid) == Some(me)) {
+        reap(pid);
+    }
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in brackets, may hold anything.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(1)?.parse().ok()
+}
+
+fn reap(pid: u32) {
+    let number = i32::try_from(pid).ok();
+    let Some(pid) = number.and_then(rustix::process::Pid::from_raw) else {
+        return;
+    };
+    // As long as that lives: nobody waits for this thread, and it ends with the process.
     let wait = move || {
         rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).ok();
     };
@@ -153,7 +199,7 @@ pub(crate) fn reap(guard: u32) {
         .name("reaper".into())
         .spawn(wait);
     if let Err(error) = started {
-        tracing::debug!("the guard of before is not reaped: {error}");
+        tracing::debug!("a child of the program before is not reaped: {error}");
     }
 }
 
@@ -174,20 +220,20 @@ mod tests {
                 leader: held(7_587_869_116_538_823_428, 5),
                 member: held(-3, 30),
             },
-            guard: Some(4711),
+            stop_at: Some(Time(4711)),
         };
         let text = handover.to_string();
         assert_eq!(
             text,
-            "leader:7587869116538823428:5000,member:-3:30000,guard:4711"
+            "leader:7587869116538823428:5000,member:-3:30000,stop:4711"
         );
         assert_eq!(Handover::read(&text), handover);
         let nothing = Handover::default();
         assert_eq!(Handover::read(&nothing.to_string()), nothing);
         // Of another version, or by hand.
-        let odd = "leader:x:5000,member:7,socket:4,guard:-1,,guard:5";
+        let odd = "leader:x:5000,member:7,socket:4,stop:-1,,stop:5";
         let five = Handover {
-            guard: Some(5),
+            stop_at: Some(Time(5)),
             ..nothing
         };
         assert_eq!(Handover::read(odd), five);
@@ -195,12 +241,37 @@ mod tests {
 
     #[test]
     fn the_command_line_stays_but_for_the_handover() {
-        let words = ["pgherd", "agent", "--handover=guard:1", "n1.yml"].map(OsString::from);
-        let handover = Handover {
-            guard: Some(2),
-            ..Handover::default()
-        };
-        let expected = ["pgherd", "agent", "n1.yml", "--handover=guard:2"].map(OsString::from);
-        assert_eq!(arguments(words.into_iter(), &handover), expected);
+        for (own, expected) in [
+            ("pgherd agent n1.yml", "pgherd agent --handover=new n1.yml"),
+            (
+                "pgherd agent --handover=old n1.yml",
+                "pgherd agent --handover=new n1.yml",
+            ),
+            (
+                "pgherd agent -- n1.yml",
+                "pgherd agent --handover=new -- n1.yml",
+            ),
+            ("pgherd agent", "pgherd agent --handover=new"),
+            ("/opt/patroni n1.yml", "/opt/patroni --handover=new n1.yml"),
+            ("patroni", "patroni --handover=new"),
+        ] {
+            let words =
+                |line: &str| -> Vec<OsString> { line.split(' ').map(OsString::from).collect() };
+            let found = with_option(words(own).into_iter(), "--handover=new".into());
+            assert_eq!(found, words(expected), "{own}");
+        }
+    }
+
+    #[test]
+    fn children_are_found_by_their_parent() {
+        let me = std::process::id();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        assert_eq!(parent(child.id()), Some(me));
+        assert_eq!(parent(u32::MAX), None);
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

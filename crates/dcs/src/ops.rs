@@ -283,10 +283,12 @@ fn leader(build: &mut Builder<'_>, op: &Op, key: &Key) {
         }
         Op::ReleaseLeader {
             create_revision,
+            mod_revision,
             status,
             member,
         } => {
             build.guard_term(*create_revision);
+            build.guard_key(key, Some(*mod_revision));
             if let Some(status) = status {
                 let text = dcs::status_to_json(status);
                 build.put(&Key::Status, text, 0);

@@ -253,9 +253,17 @@ impl<'a> Ctx<'a> {
         });
         Action::Store(Op::ReleaseLeader {
             create_revision: term,
+            mod_revision: self.lock_changed(term),
             status,
             member: Some(member),
         })
+    }
+
+    /// Revision of the last change of the own lock, as last seen.
+    pub(crate) fn lock_changed(&self, term: u64) -> u64 {
+        let leader = self.cluster().and_then(|cluster| cluster.leader.as_ref());
+        let own = leader.filter(|leader| leader.create_revision == term);
+        own.map_or(term, |leader| leader.mod_revision)
     }
 }
 

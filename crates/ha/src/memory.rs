@@ -113,8 +113,8 @@ pub struct Restarting {
     pub timeout: Option<Span>,
     /// The stop was ordered; before that the node steps out of synchronous duty.
     pub stopping: bool,
-    /// PostgreSQL was seen down.
-    pub down: bool,
+    /// Since when PostgreSQL has been seen down.
+    pub down_since: Option<Time>,
 }
 
 /// A new copy of the data that somebody asked for.

@@ -23,6 +23,9 @@ pub enum Op {
     ReleaseLeader {
         /// Term that is held.
         create_revision: u64,
+        /// Last change of the key as seen: whoever has put it under another lease since goes on with it,
+        /// and an order that arrives late must not take it away.
+        mod_revision: u64,
         /// Last words: end of the WAL.
         status: Option<Status>,
         /// Own member key, saying that PostgreSQL is not writable any more.

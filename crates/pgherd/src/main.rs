@@ -94,10 +94,16 @@ struct AgentArgs {
     /// Said by the program whose place this one takes.
     #[arg(long, hide = true)]
     handover: Option<String>,
+    /// Asked by the program whose place this one would take.
+    #[arg(long, hide = true)]
+    would_start: bool,
 }
 
 fn agent(args: &AgentArgs) -> ExitCode {
     let config = args.config.as_deref();
+    if args.would_start {
+        return pgherd_agent::would_start(config);
+    }
     if args.validate_config {
         let options = pgherd_agent::ValidateOptions {
             ignore_listen_port: args.ignore_listen_port,

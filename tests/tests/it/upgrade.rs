@@ -3,7 +3,7 @@
 
 use crate::common::{secs, stand_in, start_time, three, wait_health};
 use pgherd_tests::{
-    ClusterOptions, Etcd, Kind, Node, Signal, TestCluster, Writer, binary, process, watcher,
+    ClusterOptions, Etcd, Kind, Node, Signal, TestCluster, Writer, binary, json, process, watcher,
 };
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -148,5 +148,80 @@ async fn a_broken_program_does_not_take_over() {
         node.log_tail(5)
     );
     assert_eq!(start_time(node).await, started);
+    wait_health(&cluster, node, "/primary", 200).await;
+}
+
+/// Signals that come one after the other end nobody, whatever the program is doing just then.
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_in_quick_succession_end_nobody() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let mut options = three();
+    options.nodes.truncate(1);
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let node = cluster.node("n1");
+    let (pid, started) = (node.agent_pid(), start_time(node).await);
+    let before = began(node).await.unwrap();
+    for round in 0..200 {
+        let signal = if round % 3 == 0 {
+            Signal::HUP
+        } else {
+            Signal::USR2
+        };
+        node.signal_agent(signal);
+        // Through all moments of a start, which takes some tenths of a second.
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    wait_taken_over(&cluster, node, &before).await;
+    wait_health(&cluster, node, "/primary", 200).await;
+    assert_eq!(node.agent_pid(), pid);
+    assert_eq!(start_time(node).await, started);
+}
+
+/// A program that would not start with the configuration as it is now takes over from nobody; while etcd is
+/// away nobody takes over either, and the primary is stopped in order as it would be otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_could_not_go_on_does_not_take_over() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let mut options = three().dcs(json!({"pgherd": {"lease_ttl": 5, "guard": "off"}}));
+    options.nodes.truncate(1);
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let node = cluster.node("n1");
+    let before = began(node).await.unwrap();
+    let good = std::fs::read_to_string(node.yaml()).unwrap();
+    std::fs::write(node.yaml(), good.clone() + "\nttl: [\n").unwrap();
+    let answer = node.request("POST", "/pgherd/upgrade", "").await.unwrap();
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.body.contains("would not start"), "{answer:?}");
+    assert_eq!(began(node).await.unwrap(), before);
+    std::fs::write(node.yaml(), good).unwrap();
+    etcd.kill(0);
+    cluster
+        .wait_for(
+            "the agent knows that etcd is away",
+            secs(20),
+            async || match node.log().contains("no etcd endpoint works") {
+                true => Ok(()),
+                false => Err(node.log_tail(2)),
+            },
+        )
+        .await;
+    node.signal_agent(Signal::USR2);
+    cluster
+        .wait_for("nobody writes", secs(20), async || {
+            match cluster.writable().await.as_slice() {
+                [] => Ok(()),
+                some => Err(format!("{some:?}")),
+            }
+        })
+        .await;
+    assert_eq!(began(node).await.unwrap(), before, "it waits for etcd");
+    etcd.restart(0);
+    wait_taken_over(&cluster, node, &before).await;
     wait_health(&cluster, node, "/primary", 200).await;
 }

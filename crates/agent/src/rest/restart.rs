@@ -72,8 +72,8 @@ async fn restart(app: &App, wish: RestartWish) -> Answer {
     let leave = snapshot.settings.loop_wait * 2;
     match timeout(STOP + leave + start.max(STOP), asking).await {
         Ok(Some(Some(RestartEnd::Done))) => answer::text(200, "restarted successfully"),
-        Ok(Some(Some(RestartEnd::Failed))) => no("restart failed"),
-        Ok(Some(Some(RestartEnd::Dropped) | None)) => no("restart already in progress"),
+        Ok(Some(Some(RestartEnd::Failed | RestartEnd::Dropped))) => no("restart failed"),
+        Ok(Some(None)) => no("restart already in progress"),
         Ok(None) => no("restart failed"),
         Err(_) => no("postgres is still starting"),
     }

@@ -51,6 +51,7 @@ async fn the_lock_belongs_to_one_and_to_its_term() {
         refused(&b, Op::ReattachLeader { create_revision }).await;
         let release = Op::ReleaseLeader {
             create_revision,
+            mod_revision: create_revision,
             status: None,
             member: None,
         };
@@ -85,15 +86,28 @@ async fn release_shows_the_free_lock_and_the_reason_in_one_revision() {
         optime: Lsn(77),
         ..Status::default()
     };
-    let release = |create_revision| Op::ReleaseLeader {
+    let release = |create_revision, mod_revision| Op::ReleaseLeader {
         create_revision,
+        mod_revision,
         status: Some(status.clone()),
         member: Some(member("a", r#"{"role":"demoted","state":"stopping"}"#)),
     };
-    refused(&a, release(term + 1)).await;
+    refused(&a, release(term + 1, term + 1)).await;
+    // It was put under another lease since the order was given: whoever did that goes on.
+    a.run(
+        &Op::ReattachLeader {
+            create_revision: term,
+        },
+        within(5000),
+    )
+    .await
+    .unwrap();
+    refused(&a, release(term, term)).await;
+    let changed = cluster(&a).leader.unwrap().mod_revision;
+    assert!(changed > term);
     let mut pictures = b.picture();
     pictures.mark_unchanged();
-    let revision = done(&a, release(term)).await;
+    let revision = done(&a, release(term, changed)).await;
     let seen = pictures
         .wait_for(|picture| {
             let cluster = picture.cluster.as_ref().unwrap();
@@ -112,7 +126,7 @@ async fn release_shows_the_free_lock_and_the_reason_in_one_revision() {
     assert_eq!(cluster.optime(), Some(Lsn(77)));
     let own = cluster.member(&"a".into()).unwrap();
     assert_eq!(own.lease, a.member_lease_id());
-    refused(&a, release(term)).await;
+    refused(&a, release(term, changed)).await;
     let next = acquire(&b).await;
     assert!(next > term);
 }

@@ -152,6 +152,7 @@ fn give_back(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, reason: String) -> V
     memory.stand_back_until = Some(ctx.now() + STAND_BACK);
     let release = Op::ReleaseLeader {
         create_revision: term,
+        mod_revision: ctx.lock_changed(term),
         status: None,
         member: None,
     };

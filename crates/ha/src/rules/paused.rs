@@ -12,7 +12,7 @@ use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::Action;
 use crate::memory::Memory;
 use crate::rules::{
-    bootstrap, detached, follow, identity, reinitialize, restart, restart_order, rewind, starting,
+    bootstrap, detached, follow, identity, reinitialize, restart, restart_order, starting,
 };
 use crate::upkeep::request::clean;
 
@@ -55,15 +55,31 @@ fn is_ordered(ctx: &Ctx<'_>, memory: &Memory) -> bool {
         || memory.reinitialize.is_some()
 }
 
-/// By those rules that carry it out, and no other: nobody is demoted or promoted for it.
+/// By those rules that carry it out, and no other: nobody is demoted, promoted or rewound for it, and a
+/// primary comes back as one.
 fn ordered(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
+    let local = &ctx.view.local;
+    let primary = local.control.is_some_and(|it| restart::was_primary(&it));
+    if ctx.view.is_down() && primary && !local.standby_signal && memory.restart.is_some() {
+        match ctx.lock {
+            Lock::Unknown => {
+                let reason = "PAUSE: the restart of a primary waits for the lock service";
+                return Verdict::stay(reason).warning();
+            }
+            Lock::Free => {
+                let take = vec![Action::Store(Op::AcquireLeader)];
+                return Verdict::only(take, "PAUSE: taking the lock back before the restart");
+            }
+            _ => {}
+        }
+    }
     let rules = [
+        detached::rule,
         reinitialize::rule,
         starting::rule,
         bootstrap::rule,
         restart_order::rule,
         restart::rule,
-        rewind::rule,
         follow::rule,
     ];
     for rule in rules {
@@ -83,6 +99,7 @@ fn of_another_cluster(ctx: &Ctx<'_>) -> Option<Verdict> {
         // Without last words: PostgreSQL goes on as it is.
         actions.push(Action::Store(Op::ReleaseLeader {
             create_revision: term,
+            mod_revision: ctx.lock_changed(term),
             status: None,
             member: None,
         }));

@@ -5,20 +5,28 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
-use pgherd_model::{Postmaster, RestartOrder, Role, ScheduledRestart, StopMode, SynchronousMode};
+use pgherd_model::{
+    Postmaster, RestartOrder, Role, ScheduledRestart, Span, StopMode, SynchronousMode,
+};
 
-use crate::ctx::{Ctx, Verdict};
+use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, JobKind};
 use crate::memory::{Memory, Restarting};
 use crate::race;
 use crate::schedule::{self, When};
 use crate::view::Outcome;
 
+/// How long PostgreSQL may be down, at least, before a restart counts as failed.
+const PATIENCE: Span = Span::from_secs(60);
+
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if let Some(restart) = memory.restart.clone() {
         return go_on(ctx, memory, restart);
     }
     if let Some(order) = open(ctx, memory) {
+        if ctx.lock == Lock::Free && !ctx.view.settings.pause {
+            return Verdict::pass("a restart waits for the end of the race for the lock");
+        }
         return begin(ctx, memory, order, "restart asked for");
     }
     let orders = &ctx.view.orders;
@@ -47,7 +55,8 @@ fn at_its_time(ctx: &Ctx<'_>, memory: &mut Memory, order: &RestartOrder) -> Verd
     let text = &schedule.text;
     let look = ctx.view.local.look.as_ref();
     let why_not = match schedule::when(ctx, schedule) {
-        _ if look.is_some_and(|look| look.start_time != *start_time) => {
+        // Whoever could not be asked when it was scheduled has no start to compare.
+        _ if !start_time.is_empty() && look.is_some_and(|look| look.start_time != *start_time) => {
             Some("PostgreSQL was started since it was asked for")
         }
         When::NotBefore(_) => return Verdict::pass(format!("awaiting the restart at {text}")),
@@ -70,12 +79,17 @@ fn at_its_time(ctx: &Ctx<'_>, memory: &mut Memory, order: &RestartOrder) -> Verd
 
 fn begin(ctx: &Ctx<'_>, memory: &mut Memory, order: &RestartOrder, word: &str) -> Verdict {
     memory.dealt_with = order.number;
+    if ctx.view.settings.pause && ctx.view.fresh().is_none() {
+        // As what it would have to be started again only the lock service can tell.
+        let reason = format!("{word}: dropped, the lock service cannot be read");
+        return Verdict::stay(reason).warning();
+    }
     let restart = Restarting {
         number: order.number,
         since: ctx.now(),
         timeout: order.timeout,
         stopping: false,
-        down: false,
+        down_since: None,
     };
     if !matches!(ctx.view.local.postmaster, Postmaster::Alive { .. }) {
         let restart = Restarting {
@@ -90,6 +104,10 @@ fn begin(ctx: &Ctx<'_>, memory: &mut Memory, order: &RestartOrder, word: &str) -
 /// A synchronous standby asks to be let go first: commits would wait for it while it is down.
 fn step_out(ctx: &Ctx<'_>, memory: &mut Memory, restart: Restarting, word: &str) -> Verdict {
     let until = restart.since + ctx.view.settings.loop_wait * 2;
+    if ctx.lock == Lock::Free && !ctx.view.settings.pause {
+        memory.restart = Some(restart);
+        return Verdict::pass("a restart waits for the end of the race for the lock");
+    }
     if waited_for(ctx) && ctx.now() < until {
         memory.restart = Some(restart);
         let reason = format!("{word}: asking to be let out of synchronous duty first");
@@ -121,24 +139,38 @@ pub(crate) fn leaves_sync(ctx: &Ctx<'_>, memory: &Memory) -> bool {
         && ctx.other_leader().is_some()
 }
 
-/// One that has begun. It ends with PostgreSQL running, or with a stop or start that failed.
+/// One that has begun. It ends with PostgreSQL running, with a start that failed, or with nobody starting
+/// it in time. A stop that takes long goes on by itself.
 fn go_on(ctx: &Ctx<'_>, memory: &mut Memory, mut restart: Restarting) -> Verdict {
     if !restart.stopping {
         return step_out(ctx, memory, restart, "restart");
     }
+    let now = ctx.now();
+    let runs = ctx.view.local.look.is_some();
     let failed = ctx.view.local.job.as_ref().is_some_and(|job| {
-        let of_it = job.since >= restart.since
-            && matches!(job.kind, JobKind::Stop { .. } | JobKind::Start(_));
+        let counts = match job.kind {
+            JobKind::Start(_) => true,
+            JobKind::Stop { .. } => runs,
+            _ => false,
+        };
+        let of_it = counts && job.since >= restart.since;
         of_it && matches!(job.outcome, Some(Outcome::Failed(_)))
     });
-    let runs = ctx.view.local.look.is_some();
-    restart.down |= ctx.view.is_down();
-    if failed || runs {
+    if ctx.view.is_down() {
+        restart.down_since.get_or_insert(now);
+    }
+    let patience = restart
+        .timeout
+        .unwrap_or(ctx.view.settings.primary_start_timeout);
+    let over = restart
+        .down_since
+        .is_some_and(|since| now.since(since) >= patience.max(PATIENCE));
+    if failed || runs || over {
         memory.restart = None;
         memory.restarted = Some((restart.number, runs && !failed));
-        let how = if failed { "failed" } else { "is done" };
+        let how = if runs && !failed { "is done" } else { "failed" };
         // In a pause the rules behind this one are for a restart under way only.
-        return Verdict::stay(format!("the restart {how}")).wake(ctx.now());
+        return Verdict::stay(format!("the restart {how}")).wake(now);
     }
     memory.restart = Some(restart);
     Verdict::pass(String::from("a restart is under way"))

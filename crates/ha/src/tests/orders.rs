@@ -114,7 +114,7 @@ fn a_standby_restarts_and_follows_again() {
         false,
     );
     assert_eq!(names(&down), ["StartStandby"], "{}", down.why);
-    // The stop failed: said so, and nothing else is done about it.
+    // The stop failed and PostgreSQL goes on: said so, and nothing else is done about it.
     let failed = with_job(
         "lock b | a* replica from b asked 1 | b primary",
         &begun.memory,
@@ -138,6 +138,80 @@ fn a_pause_does_not_keep_a_restart_from_its_end() {
     // One with a time waits for the end of the pause.
     let (view, memory) = parse("lock a pause | a* primary asked_at 1 0 | b replica");
     assert_eq!(names(&decide(&view, &memory)), Vec::<&str>::new());
+}
+
+/// `restart_order`: a stop that takes longer than its job goes on by itself, and the start follows.
+#[test]
+fn a_stop_that_takes_long_is_waited_for() {
+    for pause in ["", "pause"] {
+        let primary = format!("lock a {pause} | a* primary asked 1 | b replica");
+        let (view, memory) = parse(&primary);
+        let begun = decide(&view, &memory);
+        assert_eq!(names(&begun), ["StopFast"], "{}", begun.why);
+        let silent = format!("lock a {pause} | a* silent asked 1 was_primary | b replica");
+        let waiting = with_job(&silent, &begun.memory, true);
+        assert!(waiting.memory.restart.is_some(), "{}", waiting.why);
+        let down = format!("lock a {pause} | a* down asked 1 was_primary | b replica");
+        let started = with_job(&down, &waiting.memory, true);
+        assert_eq!(names(&started), ["StartPrimary"], "{}", started.why);
+    }
+}
+
+/// `restart_order`: where nobody may start PostgreSQL (its data went another way) the order ends.
+#[test]
+fn a_restart_that_cannot_end_fails() {
+    let (view, memory) = parse("lock b | a* replica from b asked 1 | b primary");
+    let begun = decide(&view, &memory);
+    let text = "lock b fork b:1@45 | a* down lsn 50 asked 1 | b primary tl2";
+    let down = with_job(text, &begun.memory, false);
+    assert!(down.memory.restart.is_some(), "{}", down.why);
+    let (mut later, _) = parse(text);
+    later.now = later.now + later.settings.primary_start_timeout;
+    let over = decide(&later, &down.memory);
+    assert_eq!(over.memory.restarted, Some((1, false)), "{}", over.why);
+    assert_eq!(over.memory.restart, None);
+}
+
+/// `paused`: a primary does not come back as anything else because the lock service is away.
+#[test]
+fn in_a_pause_a_primary_comes_back_as_one() {
+    let asked = "pause unreachable lock a | a* primary reborn asked 1 | b replica";
+    let (view, memory) = parse(asked);
+    let dropped = decide(&view, &memory);
+    assert_eq!(names(&dropped), Vec::<&str>::new(), "{}", dropped.why);
+    assert_eq!(
+        (dropped.memory.dealt_with, dropped.memory.restart),
+        (1, None)
+    );
+    let (view, memory) = parse("lock a pause | a* primary asked 1 | b replica");
+    let begun = decide(&view, &memory);
+    let away = "unreachable lock a pause | a* down reborn asked 1 | b replica";
+    let waiting = with_job(
+        away,
+        &Memory {
+            term: None,
+            ..begun.memory.clone()
+        },
+        false,
+    );
+    assert_eq!(names(&waiting), Vec::<&str>::new(), "{}", waiting.why);
+    let gone = with_job(
+        "lock - pause | a* down asked 1 | b replica",
+        &begun.memory,
+        false,
+    );
+    assert_eq!(names(&gone), ["AcquireLeader"], "{}", gone.why);
+}
+
+/// `restart_order`: the best candidate does not go away in the middle of a race.
+#[test]
+fn a_restart_waits_for_the_end_of_a_race() {
+    let text =
+        "lock - former c deleted 80 | a* replica lsn 50 asked 1 | b replica lsn 40 | c down words";
+    let (view, memory) = parse(text);
+    let decision = decide(&view, &memory);
+    assert_eq!(decision.why.rule, "lock_free", "{}", decision.why);
+    assert_eq!(decision.memory.dealt_with, 0);
 }
 
 /// `restart_order`: nobody's commit waits for a standby that is down.
@@ -168,7 +242,7 @@ fn a_scheduled_restart_waits_for_its_time() {
         ("asked_at 1 someday", vec![], 1),
         ("asked_at 1 0 only_pending", vec![], 1),
         // It was started since.
-        ("asked_at 1 0 of yesterday", vec![], 1),
+        ("asked_at 1 30 of yesterday", vec![], 1),
     ] {
         let (view, memory) = parse(&format!("lock a | a* primary armed {said} | b replica"));
         let decision = decide(&view, &memory);

@@ -64,6 +64,7 @@ fn a_running_primary_of_another_cluster_has_no_last_words() {
     let (view, memory) = parse("lock a pause initialize other | a* primary | b replica");
     let release = Op::ReleaseLeader {
         create_revision: 5,
+        mod_revision: 5,
         status: None,
         member: None,
     };

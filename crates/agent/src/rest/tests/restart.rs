@@ -67,7 +67,7 @@ async fn a_restart_is_judged_and_waited_for() {
 async fn how_a_restart_ended_is_told() {
     for (end, text) in [
         (Some(RestartEnd::Failed), "restart failed"),
-        (Some(RestartEnd::Dropped), "restart already in progress"),
+        (Some(RestartEnd::Dropped), "restart failed"),
         (None, "restart already in progress"),
     ] {
         let node = Node::ending(primary(), &api(true), end).await;
