@@ -121,27 +121,36 @@ pub(crate) fn finish(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Undoes a [`begin`] that came to nothing; keeps the (then empty) directory.
+/// Undoes a [`begin`] that came to nothing, or removes a cluster; keeps the (then empty) directory.
 pub(crate) fn abandon(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    mark(path)?;
+    remove_outside(path)?;
     remove_outside(&path.join(NEW))?;
     empty(path)
 }
 
+/// From here on it is no cluster any more, whatever is still in it. Durable before the first file
+/// goes, wherever that lies: half a cluster must never pass for a whole one.
+fn mark(path: &Path) -> Result<()> {
+    let marker = path.join(MARKER);
+    if marker.exists() {
+        return files::sync_parent(&marker);
+    }
+    files::write_durably(&marker, MARKER_TEXT.as_bytes(), 0o600)
+}
+
 /// Removes everything in the directory, the mark last, so that a crash leaves it recognisable.
 fn empty(path: &Path) -> Result<()> {
-    if !path.exists() {
-        return Ok(());
-    }
-    // From here on it is no cluster any more, whatever is still in it.
-    if !path.join(MARKER).exists() {
-        files::write_durably(&path.join(MARKER), MARKER_TEXT.as_bytes(), 0o600)?;
-    }
     for entry in fs::read_dir(path).map_err(Error::file("list", path))? {
         let entry = entry.map_err(Error::file("list", path))?;
         if entry.file_name() != MARKER {
             remove_any(&entry.path())?;
         }
     }
+    files::sync_parent(&path.join(MARKER))?;
     files::remove(&path.join(MARKER))?;
     files::remove(&rewinding(path)).map(|_| ())
 }
@@ -211,10 +220,7 @@ pub(crate) async fn remove(instance: &Instance) -> Result<()> {
     }
     let path = instance.path().to_owned();
     tracing::info!(data_dir = %path.display(), "removing the data directory");
-    let work = tokio::task::spawn_blocking(move || {
-        remove_outside(&path)?;
-        abandon(&path)
-    });
+    let work = tokio::task::spawn_blocking(move || abandon(&path));
     work.await.map_err(|e| Error::Unexpected {
         what: "removing the data directory",
         reason: e.to_string(),
