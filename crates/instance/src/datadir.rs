@@ -8,6 +8,7 @@ use pgherd_model::{DataDir, Postmaster};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use tokio::sync::OwnedMutexGuard;
 
 /// Present in a data directory from the first to the last step of initdb or a copy.
 pub(crate) const MARKER: &str = "pgherd.unfinished";
@@ -214,13 +215,26 @@ async fn ours_and_quiet(instance: &Instance, what: &'static str) -> Result<DataD
     Ok(state)
 }
 
+/// Refuses while a removal is at work: it goes on when the job that began it is given up.
+pub(crate) fn no_removal(instance: &Instance) -> Result<OwnedMutexGuard<()>> {
+    let removal = instance.inner.removal.clone();
+    removal.try_lock_owned().map_err(|_| Error::Unexpected {
+        what: "removing the data directory",
+        reason: "an earlier removal is still at work: the next try waits for its end".to_owned(),
+    })
+}
+
 pub(crate) async fn remove(instance: &Instance) -> Result<()> {
+    let alone = no_removal(instance)?;
     if ours_and_quiet(instance, "removal").await? == DataDir::Empty {
         return Ok(());
     }
     let path = instance.path().to_owned();
     tracing::info!(data_dir = %path.display(), "removing the data directory");
-    let work = tokio::task::spawn_blocking(move || abandon(&path));
+    let work = tokio::task::spawn_blocking(move || {
+        let _alone = alone;
+        abandon(&path)
+    });
     work.await.map_err(|e| Error::Unexpected {
         what: "removing the data directory",
         reason: e.to_string(),
@@ -277,6 +291,28 @@ mod tests {
         assert!(
             matches!(inspect(&file), DataDir::Unusable(why) if why.contains("not a directory"))
         );
+    }
+
+    /// Two at work in one directory would take away what a copy has just put there.
+    #[tokio::test]
+    async fn nothing_begins_beside_a_removal() {
+        let home = tempfile::tempdir().unwrap();
+        let role = crate::Credentials::default;
+        let dir = home.path().join("data");
+        let options = crate::Options::new("c", "n", &dir, ("127.0.0.1", 1), role(), role());
+        let instance = Instance::new(options, crate::ServerConfig::default()).unwrap();
+        let at_work = no_removal(&instance).unwrap();
+        for answer in [
+            remove(&instance).await,
+            crate::bootstrap::fillable(&instance, "a base backup").await,
+        ] {
+            let reason = answer.unwrap_err().to_string();
+            assert!(reason.contains("still at work"), "{reason}");
+        }
+        drop(at_work);
+        remove(&instance).await.unwrap();
+        let fillable = crate::bootstrap::fillable(&instance, "a base backup").await;
+        fillable.unwrap();
     }
 
     #[test]
