@@ -145,6 +145,7 @@ pub(crate) struct Agent {
     pub(crate) armed_for: Option<u32>,
     pub(crate) armed_by: Option<LeaseFact>,
     pub(crate) guard_failed: Option<Time>,
+    pub(crate) guard_failures: u32,
     pub(crate) superseded: bool,
     /// The renewal that is under way was sent for the order that waits.
     pub(crate) for_order: bool,
@@ -317,6 +318,7 @@ impl World {
             armed_for: it.agent.armed_for,
             armed_by: it.agent.armed_by.filter(|_| it.agent.armed_for.is_some()),
             failed: it.agent.guard_failed,
+            failures: it.agent.guard_failures,
         }
     }
 

@@ -99,6 +99,7 @@ impl World {
         else {
             // It does not answer within 2 s, or the postmaster is another one.
             it.agent.guard_failed = Some(now);
+            it.agent.guard_failures += 1;
             it.agent.armed_for = None;
             return Effect::Changed;
         };
@@ -113,6 +114,7 @@ impl World {
             it.agent.armed_by = Some(fact);
         }
         it.agent.guard_failed = None;
+        it.agent.guard_failures = 0;
         if !std::mem::replace(&mut it.agent.superseded, true) {
             it.guards.retain(|other, _| *other == number);
         }
@@ -130,9 +132,11 @@ impl World {
         let guard = it.agent.guard.and_then(|number| it.guards.get(&number));
         if guard.is_some_and(|guard| !guard.stopped && there) {
             it.agent.guard_failed = None;
+            it.agent.guard_failures = 0;
             return Effect::Changed;
         }
         it.agent.guard_failed = Some(now);
+        it.agent.guard_failures += 1;
         Effect::Quiet
     }
 

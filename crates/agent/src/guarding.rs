@@ -20,6 +20,8 @@ pub(crate) struct Guarding {
     armed_for: Option<u32>,
     armed_by: Option<LeaseFact>,
     failed_at: Option<Time>,
+    /// In a row.
+    failures: u32,
     superseded: bool,
     /// It has fired and killed that many processes; told of once.
     fired: Option<u32>,
@@ -39,6 +41,7 @@ impl Guarding {
             armed_for: None,
             armed_by: None,
             failed_at: None,
+            failures: 0,
             superseded: false,
             fired: None,
         }
@@ -64,6 +67,7 @@ impl Guarding {
             armed_for: self.armed_for,
             armed_by: self.armed_by.filter(|_| self.armed_for.is_some()),
             failed: self.failed_at,
+            failures: self.failures,
         }
     }
 
@@ -139,7 +143,7 @@ impl Guarding {
                 if limited.is_none() {
                     self.armed_by = Some(*lease);
                 }
-                self.failed_at = None;
+                self.worked();
                 Ok(())
             }
             Err(error) => {
@@ -181,7 +185,7 @@ impl Guarding {
             Err(error) => Err(error),
         };
         match &tried {
-            Ok(()) => self.failed_at = None,
+            Ok(()) => self.worked(),
             Err(error) => self.failed(error),
         }
         tried
@@ -213,6 +217,12 @@ impl Guarding {
             tracing::error!("no protection by the guard: {error}");
         }
         self.failed_at = Some(clock::now());
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    fn worked(&mut self) {
+        self.failed_at = None;
+        self.failures = 0;
     }
 }
 

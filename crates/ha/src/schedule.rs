@@ -54,10 +54,14 @@ pub(crate) fn in_force<'a>(ctx: &Ctx<'a>, memory: &Memory) -> Option<&'a Failove
     let Some(schedule) = &request.scheduled_at else {
         return Some(request);
     };
-    let begun = match when(ctx, schedule) {
+    (has_begun(ctx, schedule) && race::was_released(ctx, memory)).then_some(request)
+}
+
+/// It is about that time.
+pub(crate) fn has_begun(ctx: &Ctx<'_>, schedule: &Schedule) -> bool {
+    match when(ctx, schedule) {
         When::NotBefore(at) => at.since(ctx.now()) <= ctx.view.settings.loop_wait,
         When::Due => true,
         When::Stale | When::Unreadable => false,
-    };
-    (begun && race::was_released(ctx, memory)).then_some(request)
+    }
 }

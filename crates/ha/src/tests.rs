@@ -472,6 +472,7 @@ fn local(now: Time, me: &Said, nodes: &[Said]) -> Local {
     let alive = matches!(me.state.as_str(), "primary" | "replica" | "silent");
     let data = match me.state.as_str() {
         "empty" => DataDir::Empty,
+        "unfinished" => DataDir::Unfinished,
         "unusable" => DataDir::Unusable("not ours".into()),
         _ => DataDir::Initialized,
     };
@@ -518,6 +519,10 @@ fn local(now: Time, me: &Said, nodes: &[Said]) -> Local {
             failed: me
                 .value("guardfailed")
                 .map(|ago| now - Span::from_secs(number(Some(ago)))),
+            failures: match (me.has("guardfailed"), me.has("twice")) {
+                (true, true) => 2,
+                (failed, _) => u32::from(failed),
+            },
         },
         own_history: own_history(me),
         probed: Some(now - Span::from_secs(me.value("probed").map_or(0, |it| number(Some(it))))),
@@ -638,6 +643,7 @@ fn job(now: Time, me: &Said) -> Option<Job> {
             address,
         },
         "recovery" => JobKind::CrashRecovery,
+        "removal" => JobKind::RemoveData,
         "stop" => JobKind::Stop {
             mode: StopMode::Fast,
             checkpoint_first: false,

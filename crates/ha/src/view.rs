@@ -183,6 +183,9 @@ pub struct GuardFact {
     pub armed_by: Option<LeaseFact>,
     /// The last try to arm it failed at this time; `None`: it worked, or there was none.
     pub failed: Option<Time>,
+    /// Tries in a row that failed.
+    #[serde(default)]
+    pub failures: u32,
 }
 
 /// Last question to a peer.

@@ -30,7 +30,7 @@ const QUIET: &str = "SET log_statement TO none; SET log_min_duration_statement T
 /// Refuses a data directory that is not ours to fill, and removes an unfinished one.
 pub(crate) async fn fillable(instance: &Instance, what: &'static str) -> Result<()> {
     match instance.data_dir().await {
-        DataDir::Empty => Ok(()),
+        DataDir::Empty => datadir::no_removal(instance).map(drop),
         DataDir::Unfinished => datadir::remove(instance).await,
         state => Err(Error::DataDir {
             what,

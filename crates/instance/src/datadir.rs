@@ -8,6 +8,7 @@ use pgherd_model::{DataDir, Postmaster};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use tokio::sync::OwnedMutexGuard;
 
 /// Present in a data directory from the first to the last step of initdb or a copy.
 pub(crate) const MARKER: &str = "pgherd.unfinished";
@@ -121,27 +122,36 @@ pub(crate) fn finish(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Undoes a [`begin`] that came to nothing; keeps the (then empty) directory.
+/// Undoes a [`begin`] that came to nothing, or removes a cluster; keeps the (then empty) directory.
 pub(crate) fn abandon(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    mark(path)?;
+    remove_outside(path)?;
     remove_outside(&path.join(NEW))?;
     empty(path)
 }
 
+/// From here on it is no cluster any more, whatever is still in it. Durable before the first file
+/// goes, wherever that lies: half a cluster must never pass for a whole one.
+fn mark(path: &Path) -> Result<()> {
+    let marker = path.join(MARKER);
+    if marker.exists() {
+        return files::sync_parent(&marker);
+    }
+    files::write_durably(&marker, MARKER_TEXT.as_bytes(), 0o600)
+}
+
 /// Removes everything in the directory, the mark last, so that a crash leaves it recognisable.
 fn empty(path: &Path) -> Result<()> {
-    if !path.exists() {
-        return Ok(());
-    }
-    // From here on it is no cluster any more, whatever is still in it.
-    if !path.join(MARKER).exists() {
-        files::write_durably(&path.join(MARKER), MARKER_TEXT.as_bytes(), 0o600)?;
-    }
     for entry in fs::read_dir(path).map_err(Error::file("list", path))? {
         let entry = entry.map_err(Error::file("list", path))?;
         if entry.file_name() != MARKER {
             remove_any(&entry.path())?;
         }
     }
+    files::sync_parent(&path.join(MARKER))?;
     files::remove(&path.join(MARKER))?;
     files::remove(&rewinding(path)).map(|_| ())
 }
@@ -205,14 +215,24 @@ async fn ours_and_quiet(instance: &Instance, what: &'static str) -> Result<DataD
     Ok(state)
 }
 
+/// Refuses while a removal is at work: it goes on when the job that began it is given up.
+pub(crate) fn no_removal(instance: &Instance) -> Result<OwnedMutexGuard<()>> {
+    let removal = instance.inner.removal.clone();
+    removal.try_lock_owned().map_err(|_| Error::Unexpected {
+        what: "removing the data directory",
+        reason: "an earlier removal is still at work: the next try waits for its end".to_owned(),
+    })
+}
+
 pub(crate) async fn remove(instance: &Instance) -> Result<()> {
+    let alone = no_removal(instance)?;
     if ours_and_quiet(instance, "removal").await? == DataDir::Empty {
         return Ok(());
     }
     let path = instance.path().to_owned();
     tracing::info!(data_dir = %path.display(), "removing the data directory");
     let work = tokio::task::spawn_blocking(move || {
-        remove_outside(&path)?;
+        let _alone = alone;
         abandon(&path)
     });
     work.await.map_err(|e| Error::Unexpected {
@@ -271,6 +291,28 @@ mod tests {
         assert!(
             matches!(inspect(&file), DataDir::Unusable(why) if why.contains("not a directory"))
         );
+    }
+
+    /// Two at work in one directory would take away what a copy has just put there.
+    #[tokio::test]
+    async fn nothing_begins_beside_a_removal() {
+        let home = tempfile::tempdir().unwrap();
+        let role = crate::Credentials::default;
+        let dir = home.path().join("data");
+        let options = crate::Options::new("c", "n", &dir, ("127.0.0.1", 1), role(), role());
+        let instance = Instance::new(options, crate::ServerConfig::default()).unwrap();
+        let at_work = no_removal(&instance).unwrap();
+        for answer in [
+            remove(&instance).await,
+            crate::bootstrap::fillable(&instance, "a base backup").await,
+        ] {
+            let reason = answer.unwrap_err().to_string();
+            assert!(reason.contains("still at work"), "{reason}");
+        }
+        drop(at_work);
+        remove(&instance).await.unwrap();
+        let fillable = crate::bootstrap::fillable(&instance, "a base backup").await;
+        fillable.unwrap();
     }
 
     #[test]

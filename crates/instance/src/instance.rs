@@ -40,6 +40,8 @@ pub(crate) struct Inner {
     /// One change of files at a time. Whoever changes them owns it, also when nobody waits for it
     /// any more.
     pub(crate) files: Arc<tokio::sync::Mutex<()>>,
+    /// Owned by a removal of the data directory likewise; nobody waits for it.
+    pub(crate) removal: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Instance {
@@ -62,6 +64,7 @@ impl Instance {
                 watched: Mutex::new(None),
                 server_names: Mutex::default(),
                 files: Arc::default(),
+                removal: Arc::default(),
             }),
         })
     }

@@ -131,8 +131,9 @@ fn failed_bootstrap(ctx: &Ctx<'_>) -> Option<String> {
 }
 
 fn copy(ctx: &Ctx<'_>, memory: &mut Memory, leader: &MemberName) -> Verdict {
+    // A copy begins with the removal of what is left, so it makes up for one that failed half-way.
     if let Some(job) = &ctx.view.local.job
-        && let (JobKind::Clone { .. }, Some(Outcome::Failed(_)), Some(ended)) =
+        && let (JobKind::Clone { .. } | JobKind::RemoveData, Some(Outcome::Failed(_)), Some(ended)) =
             (&job.kind, &job.outcome, job.ended)
     {
         memory.copy.fail(ended);
@@ -168,7 +169,8 @@ fn copy(ctx: &Ctx<'_>, memory: &mut Memory, leader: &MemberName) -> Verdict {
 }
 
 /// A running member tagged `clonefrom` (spread over them by time), else the leader; `only`: the leader.
-fn source<'a>(ctx: &Ctx<'a>, leader: &MemberName, only: bool) -> Option<&'a Member> {
+/// In any case the leader runs as primary.
+pub(crate) fn source<'a>(ctx: &Ctx<'a>, leader: &MemberName, only: bool) -> Option<&'a Member> {
     let running = |member: &&Member| member.state == Some(PostgresState::Running);
     let primary = ctx.others().filter(running).find(|member| {
         member.name == *leader && matches!(member.role, Some(Role::Primary | Role::StandbyLeader))
@@ -177,6 +179,7 @@ fn source<'a>(ctx: &Ctx<'a>, leader: &MemberName, only: bool) -> Option<&'a Memb
         .others()
         .filter(running)
         .filter(|member| member.tags.clonefrom && member.name != *leader)
+        .filter(|member| member.address.is_some())
         .collect();
     if tagged.is_empty() || only {
         return Some(primary);

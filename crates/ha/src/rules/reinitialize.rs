@@ -1,13 +1,17 @@
 //! Somebody asked for a new copy of the data (`POST /reinitialize`): PostgreSQL is stopped, the data are
-//! removed, and rule `bootstrap` copies them anew. Only where another member holds the lock: the last
-//! copy is never removed.
+//! removed, and rule `bootstrap` copies them anew. Only where another member holds the lock and there is
+//! somebody to copy, before the stop and again before the removal: the last copy is never removed.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec;
 use pgherd_model::{DataDir, StopMode};
 
 use crate::ctx::{Ctx, Verdict};
 use crate::decision::{Action, JobKind};
+use crate::holder;
 use crate::memory::{Memory, Reinitializing};
+use crate::rules::bootstrap;
 use crate::view::Outcome;
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
@@ -17,17 +21,21 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         .filter(|order| order.number > memory.dealt_with);
     if let Some(order) = order {
         memory.dealt_with = order.number;
-        let busy = ctx.view.running_job().is_some();
-        if ctx.other_leader().is_none() || (busy && !order.force) {
-            let reason = "reinitialize: dropped, there is no other leader, or something else runs";
-            return Verdict::stay(reason).warning();
+        let running = ctx.view.running_job().map(|job| &job.kind);
+        let busy = running.is_some();
+        if busy && !order.force {
+            return Verdict::stay("reinitialize: dropped, something else runs").warning();
+        }
+        if let Some(reason) = no_source(ctx, order.from_leader) {
+            return Verdict::stay(format!("reinitialize: dropped, {reason}")).warning();
         }
         memory.restart = None;
         memory.reinitialize = Some(Reinitializing {
             from_leader: order.from_leader,
             removed: false,
         });
-        if busy {
+        // A removal cannot be given up: it would go on beside whatever follows it. It is what was asked for.
+        if busy && running != Some(&JobKind::RemoveData) {
             return stop("reinitialize: whatever runs is given up");
         }
     }
@@ -62,20 +70,34 @@ fn go_on(ctx: &Ctx<'_>, memory: &mut Memory, state: Reinitializing) -> Verdict {
     let removal_failed = ctx.view.local.job.as_ref().is_some_and(|job| {
         job.kind == JobKind::RemoveData && matches!(job.outcome, Some(Outcome::Failed(_)))
     });
-    if removal_failed || ctx.view.fresh().is_none() || ctx.other_leader().is_none() {
+    let reason = match removal_failed {
+        true => Some("the old data cannot be removed".into()),
+        false => no_source(ctx, state.from_leader),
+    };
+    if let Some(reason) = reason {
         memory.reinitialize = None;
-        let reason = if removal_failed {
-            "reinitialize: given up, the old data cannot be removed"
-        } else {
-            "reinitialize: given up, nothing is removed without another leader to copy"
-        };
-        return Verdict::stay(reason).error();
+        return Verdict::stay(format!("reinitialize: given up, {reason}")).error();
     }
     if !ctx.view.is_down() {
         return stop("reinitialize: stopping PostgreSQL");
     }
     let actions = vec![Action::StartJob(JobKind::RemoveData)];
     Verdict::only(actions, "reinitialize: removing the old data")
+}
+
+/// Why there is nobody to copy.
+fn no_source(ctx: &Ctx<'_>, from_leader: bool) -> Option<String> {
+    let Some(leader) = ctx.view.fresh().and(ctx.other_leader()) else {
+        return Some("nothing is removed without another leader to copy".into());
+    };
+    match bootstrap::source(ctx, &leader.name, from_leader) {
+        None => Some(format!(
+            "nothing is removed while {} does not run as primary",
+            leader.name
+        )),
+        Some(source) if source.address.is_none() => Some(holder::no_address(ctx, source)),
+        Some(_) => None,
+    }
 }
 
 fn stop(reason: &str) -> Verdict {

@@ -23,6 +23,8 @@ const ASK_AGAIN: Span = Span::from_millis(10);
 const LOOK_AGAIN: Span = Span::from_millis(20);
 /// How long the candidate may take to have all WAL once PostgreSQL is down here.
 const PATIENCE: Span = Span::from_secs(5);
+/// A request that has to go before the lock may is taken away again after this.
+const CLEAN_AGAIN: Span = Span::from_millis(200);
 /// How long PostgreSQL rests before it is started again without a new leader.
 const REST: Span = Span::from_secs(3);
 /// How long the others go first afterwards.
@@ -222,7 +224,7 @@ fn go_on(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, mut demotion: Demotion) 
     match possible(ctx, &request, Lsn(control.checkpoint.0 + 1)).cloned() {
         Some(name) if down => {
             let reason = format!("{word}: {name} has all WAL, Leader key released");
-            hand_over(ctx, memory, term, reason)
+            hand_over(ctx, memory, term, Some(&name), reason)
         }
         // Only senders to other standbys are left, and they may wait for one that hangs.
         Some(name) => kill(
@@ -265,8 +267,19 @@ fn kill(ctx: &Ctx<'_>, reason: String) -> Verdict {
     Verdict::only(actions, reason)
 }
 
-/// PostgreSQL is down: somebody else goes on.
-fn hand_over(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, reason: String) -> Verdict {
+/// PostgreSQL is down: somebody else goes on, at best whoever has all WAL.
+fn hand_over(
+    ctx: &Ctx<'_>,
+    memory: &mut Memory,
+    term: u64,
+    to: Option<&MemberName>,
+    reason: String,
+) -> Verdict {
+    // Seen gone before the release: one that was ordered is repeated whatever became of the rest.
+    if let Some(clean) = misleading(ctx, to) {
+        let reason = format!("{reason}, once the request is gone that names somebody else");
+        return Verdict::only(vec![clean], reason).wake(ctx.now() + CLEAN_AGAIN);
+    }
     memory.demotion = None;
     memory.was_primary = false;
     memory.demoted = true;
@@ -274,6 +287,21 @@ fn hand_over(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, reason: String) -> V
     memory.stand_back_until = Some(ctx.now() + STAND_BACK);
     let release = ctx.release(term, memory);
     Verdict::only(vec![release], reason)
+}
+
+/// Takes away a request under which somebody else than `to` would take a free lock whatever WAL it
+/// lacks: whoever is named does not compare. By the last picture, since the write is refused where
+/// the request is another one by now.
+fn misleading(ctx: &Ctx<'_>, to: Option<&MemberName>) -> Option<Action> {
+    let cluster = ctx.cluster()?;
+    let request = cluster.failover_request()?;
+    let named = request.member.as_ref();
+    let helps = to.is_some() && (named.is_none() || named == to);
+    let counts = match &request.scheduled_at {
+        None => true,
+        Some(schedule) => schedule::has_begun(ctx, schedule),
+    };
+    (counts && !helps).then_some(clean(cluster.failover.as_ref()?.revision))
 }
 
 /// Has all WAL arrived?
@@ -308,12 +336,13 @@ fn ask(ctx: &Ctx<'_>, memory: &Memory, demotion: &Demotion, since: Time) -> Verd
 /// Nobody has all WAL: a switchover must not lose rows, so this node goes on as primary, unless it
 /// may not be one.
 fn take_back(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, demotion: &Demotion) -> Verdict {
-    if guard::is_unusable(ctx) {
+    // In a pause nothing is guarded.
+    if guard::is_unusable(ctx) && !ctx.view.settings.pause {
         let word = &demotion.word;
         let reason = format!(
             "{word}: nobody received all WAL, and no primary may run here without guard; Leader key released"
         );
-        return hand_over(ctx, memory, term, reason).error();
+        return hand_over(ctx, memory, term, None, reason).error();
     }
     memory.demotion = None;
     memory.refused_request = demotion.request.or(memory.refused_request);

@@ -12,6 +12,9 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if !guard::is_unusable(ctx) {
         return Verdict::pass("the guard is not required, or nothing is wrong with it");
     }
+    if !guard::is_given_up(ctx) {
+        return Verdict::pass("arming the guard failed once, the next try is due soon");
+    }
     if ctx.view.settings.pause {
         return Verdict::pass("the cluster is paused");
     }

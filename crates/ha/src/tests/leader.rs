@@ -9,8 +9,15 @@ use pgherd_model::{Span, Time};
 fn without_its_required_guard_a_primary_gives_up_its_place() {
     check_all(
         r"
-        lock a guard_required | a* primary guardfailed 1s | b replica
+        lock a guard_required | a* primary guardfailed 1s twice | b replica
         => StopFast, because unguarded: the guard is required and cannot be armed any more: demoting myself
+
+        # Once may be chance: it is tried again soon.
+        lock a guard_required | a* primary guardfailed 0s | b replica
+        => nothing, because lock_held: no action. I am (a), the leader with the lock
+
+        lock a guard_required | a* primary guardfailed 1s | b replica
+        => ArmGuard, because lock_held: no action. I am (a), the leader with the lock
 
         # Before arming has been tried once there is nothing to judge.
         lock a guard_required | a* primary | b replica
@@ -29,11 +36,20 @@ fn without_its_required_guard_a_primary_gives_up_its_place() {
     );
 }
 
+/// Duty `guard`: a primary that has to be guarded is looked at again when the second try is due.
+#[test]
+fn the_second_try_to_arm_comes_soon() {
+    let (view, memory) = parse("lock a guard_required | a* primary guardfailed 0s | b replica");
+    let wake = decide(&view, &memory).wake_at;
+    assert_eq!(wake, Some((view.now + Span::from_secs(1), "guard")));
+}
+
 /// `unguarded`, over several looks: whoever has all WAL gets the lock at once; where nobody does, it is
 /// released after a while, but no primary is started without guard.
 #[test]
 fn whoever_goes_for_want_of_a_guard_hands_over_in_order() {
-    let (view, memory) = parse("lock a guard_required | a* primary guardfailed 1s | b replica");
+    let (view, memory) =
+        parse("lock a guard_required | a* primary guardfailed 1s twice | b replica");
     let begun = decide(&view, &memory);
     let (mut down, _) =
         parse("lock a guard_required | a* down lsn 50 guardfailed 1s | b replica lsn 51");

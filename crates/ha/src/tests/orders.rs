@@ -315,3 +315,73 @@ fn force_gives_up_what_runs() {
     let decision = decide(&view, &memory);
     assert_eq!(names(&decision), ["StopImmediate"], "{}", decision.why);
 }
+
+/// `reinitialize`: nor without somebody who runs and can be reached, asked before the stop and before
+/// the removal.
+#[test]
+fn nothing_is_removed_without_somebody_to_copy() {
+    for (leader, reason) in [
+        (
+            "b down",
+            "nothing is removed while b does not run as primary",
+        ),
+        (
+            "b replica",
+            "nothing is removed while b does not run as primary",
+        ),
+        ("b primary addressless", "b cannot be reached: "),
+    ] {
+        let order = format!("lock b | a* replica from b copy 1 | {leader}");
+        let (view, memory) = parse(&order);
+        let decision = decide(&view, &memory);
+        assert_eq!(names(&decision), Vec::<&str>::new(), "{}", decision.why);
+        let dropped = format!("reinitialize: dropped, {reason}");
+        assert!(
+            decision.why.reason.starts_with(&dropped),
+            "{}",
+            decision.why
+        );
+        assert_eq!(decision.memory.reinitialize, None, "{order}");
+        assert_eq!(decision.memory.dealt_with, 1, "{order}");
+        let (view, memory) = parse("lock b | a* replica from b copy 1 | b primary");
+        let begun = decide(&view, &memory);
+        let down = format!("lock b | a* crashed copy 1 | {leader}");
+        let given_up = then(&down, &begun.memory);
+        assert_eq!(names(&given_up), Vec::<&str>::new(), "{}", given_up.why);
+        let words = format!("reinitialize: given up, {reason}");
+        assert!(given_up.why.reason.starts_with(&words), "{}", given_up.why);
+        assert_eq!(given_up.memory.reinitialize, None, "{down}");
+    }
+}
+
+/// `reinitialize`, then `bootstrap`: a removal that failed half-way is made up for, after a while.
+#[test]
+fn a_removal_that_failed_is_tried_again() {
+    let (view, memory) = parse("lock b | a* replica from b copy 1 | b primary");
+    let begun = decide(&view, &memory);
+    let down = then("lock b | a* crashed copy 1 | b primary", &begun.memory);
+    assert_eq!(names(&down), ["RemoveData"], "{}", down.why);
+    let text = "lock b | a* unfinished copy 1 failed removal | b primary";
+    let (mut view, _) = parse(text);
+    let failed = decide(&view, &down.memory);
+    assert_eq!(names(&failed), Vec::<&str>::new(), "{}", failed.why);
+    assert_eq!(failed.memory.copy.failures, 1, "{}", failed.why);
+    view.now = view.now + Span::from_secs(1);
+    let again = decide(&view, &failed.memory);
+    assert_eq!(names(&again), ["Clone"], "{}", again.why);
+}
+
+/// `reinitialize`: a removal goes on whatever replaces it, so nothing does.
+#[test]
+fn force_does_not_give_up_a_removal() {
+    let text = "lock b | a* crashed job removal copy 1 force from_leader | b primary";
+    let (view, memory) = parse(text);
+    let decision = decide(&view, &memory);
+    assert_eq!(names(&decision), Vec::<&str>::new(), "{}", decision.why);
+    assert_eq!(decision.memory.dealt_with, 1);
+    let copy = crate::Reinitializing {
+        from_leader: true,
+        removed: false,
+    };
+    assert_eq!(decision.memory.reinitialize, Some(copy), "served by it");
+}

@@ -48,6 +48,22 @@ fn no_data_yet() {
         lock b | a* empty failed clone | b primary
         => nothing, because bootstrap: copying failed, the next try is due soon
 
+        # A removal that failed half-way: a copy makes up for it, and nothing is started.
+        lock b | a* unfinished failed removal | b primary
+        => nothing, because bootstrap: copying failed, the next try is due soon
+
+        lock b | a* unfinished | b primary
+        => Clone, because bootstrap: trying to bootstrap from leader 'b'
+
+        lock b | a* unfinished failed removal | b down
+        => nothing, because bootstrap: copying failed, the next try is due soon
+
+        lock - | a* unfinished | b replica
+        => nothing, because bootstrap: waiting for leader to bootstrap
+
+        lock a | a* unfinished | b replica
+        => ReleaseLeader, because bootstrap: released the lock: there is no data here
+
         lock b | a* empty | b down
         => nothing, because bootstrap: waiting for b to run before copying it
 

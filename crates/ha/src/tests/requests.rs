@@ -9,6 +9,10 @@ fn names(decision: &Decision) -> Vec<&'static str> {
     names.filter(|name| !NOISE.contains(name)).collect()
 }
 
+fn then(text: &str, memory: &Memory) -> Decision {
+    decide(&parse(text).0, memory)
+}
+
 /// Whom it asks.
 fn asked(decision: &Decision) -> Vec<&str> {
     let asks = decision.actions.iter().find_map(|action| match action {
@@ -174,4 +178,77 @@ fn who_is_silent_does_not_hold_up_a_switchover() {
     later(&mut view, 2000);
     let second = decide(&view, &first.memory);
     assert_eq!(asked(&second), ["c"], "{}", second.why);
+}
+
+/// Nobody has all WAL and no primary may run here: whoever is named in a request would take the lock
+/// without comparing, so the request is seen gone first, the one that is served or another one.
+#[test]
+fn a_lock_for_anybody_is_released_without_a_request() {
+    for (begun_by, stored) in [("failover a>b", "failover a>b"), ("", "failover >b")] {
+        let guard = match begun_by {
+            "" => "guardfailed 1s twice",
+            _ => "armed",
+        };
+        let (view, memory) = parse(&format!(
+            "lock a guard_required {begun_by} | a* primary {guard} | b replica"
+        ));
+        let begun = decide(&view, &memory);
+        assert_eq!(names(&begun), ["StopFast"], "{}", begun.why);
+        let text = format!("lock a guard_required {stored} | a* down guardfailed 1s | b replica");
+        let (mut down, _) = parse(&text);
+        let waiting = decide(&down, &begun.memory);
+        later(&mut down, 5000);
+        let cleaned = decide(&down, &waiting.memory);
+        assert_eq!(names(&cleaned), ["PutFailover"], "{}", cleaned.why);
+        assert_eq!(cleaned.memory.released, None);
+        assert!(cleaned.keep_lease);
+        // The write was lost, and is repeated.
+        let again = decide(&down, &cleaned.memory);
+        assert_eq!(names(&again), ["PutFailover"], "{}", again.why);
+        let Dcs::Fresh(cluster) = &mut down.dcs else {
+            panic!("{:?}", down.dcs)
+        };
+        cluster.failover.as_mut().unwrap().value = Failover::default();
+        let released = decide(&down, &again.memory);
+        assert_eq!(names(&released), ["ReleaseLeader"], "{}", released.why);
+    }
+}
+
+/// Nor does a lock go to the one who has all WAL while a request names another one.
+#[test]
+fn a_lock_is_not_handed_over_beside_a_request_for_somebody_else() {
+    let (view, memory) =
+        parse("lock a guard_required | a* primary guardfailed 1s twice | b replica | c replica");
+    let begun = decide(&view, &memory);
+    for (request, expected) in [
+        (">c", "PutFailover"),
+        (">b", "ReleaseLeader"),
+        ("a>", "ReleaseLeader"),
+    ] {
+        let text = format!(
+            "lock a guard_required failover {request} | a* down lsn 50 guardfailed 1s \
+             | b replica lsn 51 | c replica lsn 40"
+        );
+        let handed = then(&text, &begun.memory);
+        assert_eq!(names(&handed), [expected], "{}", handed.why);
+    }
+}
+
+/// In a pause nothing is guarded, so a guard that does not work keeps nobody from going on.
+#[test]
+fn a_pause_needs_no_guard_to_go_on_as_primary() {
+    let (view, memory) = parse("lock a pause failover a>b | a* primary | b replica");
+    let begun = decide(&view, &memory);
+    assert_eq!(names(&begun), ["StopFast"], "{}", begun.why);
+    let text = "lock a pause guard_required failover a>b | a* down guardfailed 1s | b replica";
+    let (mut down, _) = parse(text);
+    let waiting = decide(&down, &begun.memory);
+    later(&mut down, 5000);
+    let back = decide(&down, &waiting.memory);
+    assert_eq!(
+        names(&back),
+        ["PutFailover", "StartPrimary"],
+        "{}",
+        back.why
+    );
 }

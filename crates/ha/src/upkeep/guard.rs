@@ -10,12 +10,17 @@ use crate::upkeep::{Duty, NOTHING};
 
 /// After a failure arming is tried again no sooner than this.
 const AGAIN: Span = Span::from_secs(5);
+/// The same after the first one, where a primary's place hangs on the second.
+const ONCE_MORE: Span = Span::from_secs(1);
 
 pub(crate) fn duty(ctx: &Ctx<'_>, _memory: &mut Memory) -> Duty {
     let guard = &ctx.view.local.guard;
     let off = ctx.view.settings.guard == GuardMode::Off || ctx.view.settings.pause;
     match (ctx.lock, ctx.view.local.postmaster) {
-        (Lock::Mine { .. }, _) if !off => (arm(ctx).into_iter().collect(), None),
+        (Lock::Mine { .. }, _) if !off => (
+            arm(ctx).into_iter().collect(),
+            rests_until(ctx).filter(|_| is_unusable(ctx)),
+        ),
         _ if guard.armed_for.is_some() && (ctx.view.settings.pause || ctx.cannot_write()) => {
             (vec![Action::DisarmGuard], None)
         }
@@ -35,9 +40,16 @@ pub(crate) fn is_unusable(ctx: &Ctx<'_>) -> bool {
     ctx.view.settings.guard == GuardMode::Required && ctx.view.local.guard.failed.is_some()
 }
 
+/// One try may fail because the machine is busy; whoever runs as primary is not stopped for that.
+pub(crate) fn is_given_up(ctx: &Ctx<'_>) -> bool {
+    is_unusable(ctx) && ctx.view.local.guard.failures >= 2
+}
+
 /// Arming has failed just now: until when it is not tried again.
 fn rests_until(ctx: &Ctx<'_>) -> Option<Time> {
-    let again = ctx.view.local.guard.failed? + AGAIN;
+    let failed = ctx.view.local.guard.failed?;
+    let urgent = ctx.view.is_primary() && is_unusable(ctx) && !is_given_up(ctx);
+    let again = failed + if urgent { ONCE_MORE } else { AGAIN };
     (ctx.now() < again).then_some(again)
 }
 

@@ -7,6 +7,7 @@ use pgherd_instance::{Error, Instance, StartAs};
 use pgherd_model::{ControlState, DataDir, Postmaster, StopMode};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 #[test]
@@ -54,6 +55,47 @@ fn leftovers_of_a_killed_postmaster() {
         assert_eq!(a.look().await.unwrap().timeline.0, 1);
         assert_eq!(value(&a, "SELECT count(*) FROM t").await, "1");
     });
+}
+
+/// Whatever is removed first, and wherever it lies: what is left never passes for a cluster.
+#[test]
+fn a_removal_that_fails_half_way_leaves_no_cluster() {
+    run(
+        "faults::a_removal_that_fails_half_way_leaves_no_cluster",
+        async |lab| {
+            let mode = |path: &Path, mode| {
+                std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap()
+            };
+            for (name, link) in [("wal", "pg_wal"), ("space", "pg_tblspc/16384")] {
+                let node = lab.node(name);
+                node.initdb(SOON).await.unwrap();
+                let version = std::fs::read_to_string(node.path().join("PG_VERSION")).unwrap();
+                let outside = lab.home.join(format!("{name}.outside"));
+                let link = node.path().join(link);
+                match link.ends_with("pg_wal") {
+                    true => std::fs::rename(&link, &outside).unwrap(),
+                    false => std::fs::create_dir(&outside).unwrap(),
+                }
+                std::os::unix::fs::symlink(&outside, &link).unwrap();
+                // A file that cannot go: its directory may not be written.
+                let own = outside.join(format!("PG_{}_1", version.trim()));
+                std::fs::create_dir_all(&own).unwrap();
+                std::fs::write(own.join("1"), "").unwrap();
+                mode(&own, 0o500);
+                node.remove_data_dir().await.unwrap_err();
+                assert_eq!(node.data_dir().await, DataDir::Unfinished, "{name}");
+                let start = node.start(&StartAs::Standby(None), SOON).await;
+                assert!(matches!(start, Err(Error::DataDir { .. })), "{start:?}");
+                // Nor once it failed again; and then it is made up for.
+                node.remove_data_dir().await.unwrap_err();
+                assert_eq!(node.data_dir().await, DataDir::Unfinished, "{name}");
+                mode(&own, 0o700);
+                node.remove_data_dir().await.unwrap();
+                assert_eq!(node.data_dir().await, DataDir::Empty, "{name}");
+                assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0, "{name}");
+            }
+        },
+    );
 }
 
 #[test]
