@@ -91,7 +91,7 @@ fn files() -> u64 {
     if limit.current.is_some_and(|current| current < wanted) {
         let before = limit.current;
         limit.current = Some(wanted);
-        if setrlimit(Resource::Nofile, limit.clone()).is_err() {
+        if setrlimit(Resource::Nofile, limit).is_err() {
             limit.current = before;
         }
     }
@@ -157,6 +157,6 @@ mod tests {
     #[test]
     fn half_of_the_files_are_left_for_others() {
         let most = Entrance::new().most as u64;
-        assert!(most >= 1 && most <= CONNECTIONS && most <= files() / 2);
+        assert!((1..=CONNECTIONS).contains(&most) && most <= files() / 2);
     }
 }
