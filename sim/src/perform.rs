@@ -251,6 +251,7 @@ impl World {
             timeline: None,
             streaming: false,
             watchdog_failed,
+            promoting: described.role == Some(Role::Promoted),
             tags: described.tags,
         };
         if let Some(look) = look {

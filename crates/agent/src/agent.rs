@@ -594,7 +594,6 @@ impl Agent {
             }
             Order::WakeUp
             | Order::Reload
-            | Order::ReadPositions { .. }
             | Order::FreshCluster { .. }
             | Order::Upgrade { .. }
             | Order::Write { .. } => {}

@@ -13,6 +13,7 @@ mod install;
 mod jobs;
 mod journal;
 mod logging;
+pub mod looks;
 mod notes;
 mod observe;
 mod orders;

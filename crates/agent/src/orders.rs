@@ -1,9 +1,6 @@
 //! Serves what the REST server asks for, beside the loop, so that neither waits for the other.
 
-use std::time::Duration;
-
 use pgherd_dcs::{Picture, Store};
-use pgherd_instance::Instance;
 use pgherd_model::{Cluster, Op, Span};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -11,8 +8,6 @@ use crate::event::Event;
 use crate::snapshot::Order;
 use crate::{clock, reload, upgrade};
 
-/// Longest read of positions.
-const LOOK: Duration = Duration::from_secs(1);
 /// Longest request of an operator to the lock service.
 const STORE: Span = Span::from_secs(5);
 
@@ -20,12 +15,11 @@ const STORE: Span = Span::from_secs(5);
 pub(crate) async fn serve(
     mut orders: mpsc::Receiver<Order>,
     store: Store,
-    instance: Instance,
     events: mpsc::UnboundedSender<Event>,
     reload: reload::Requests,
 ) {
     while let Some(order) = orders.recv().await {
-        let (store, instance, events) = (store.clone(), instance.clone(), events.clone());
+        let (store, events) = (store.clone(), events.clone());
         let reload = reload.clone();
         tokio::spawn(async move {
             match order {
@@ -34,10 +28,6 @@ pub(crate) async fn serve(
                 }
                 Order::Reload => {
                     reload.send(()).ok();
-                }
-                Order::ReadPositions { answer } => {
-                    let look = tokio::time::timeout(LOOK, instance.look()).await;
-                    answer.send(look.ok().and_then(Result::ok)).ok();
                 }
                 Order::FreshCluster { answer } => {
                     answer.send(fresh(&store, &store.picture()).await).ok();

@@ -8,13 +8,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use pgherd_dcs::{Leases, Store};
 use pgherd_model::Settings;
-use pgherd_peer::{PeerOptions, Peers};
+use pgherd_peer::Peers;
 use pgherd_wire::patroni::config::{self, ConfigError, Journal, Loaded, NodeConfig};
 use tokio::sync::mpsc;
 
 use crate::event::Event;
 use crate::service::Service;
-use crate::{clock, logging, rest, settings};
+use crate::{logging, rest, settings};
 
 /// Longest read of the files, and longest opening of the log's: they may lie on a disk that hangs.
 const READ: Duration = Duration::from_secs(10);
@@ -86,7 +86,7 @@ impl Reloader {
         let loaded = by_deadline(move || source.load(), "it could not be read").await??;
         let mut node = loaded.node;
         let fixed = keep_fixed(&self.node, &mut node);
-        let peers = Peers::new(&PeerOptions::new(&node.ctl, true, clock::now))?;
+        let (peers, others) = (settings::peers(&node)?, settings::peers(&node)?);
         let store = settings::store(&node, &self.settings, Leases::default());
         Store::check(&store)?;
         let log = node.log.clone();
@@ -95,7 +95,7 @@ impl Reloader {
             "log.dir: the file could not be opened",
         );
         let log = log.await?.map_err(anyhow::Error::msg)?;
-        self.server.reload(&node.restapi, peers.clone()).await?;
+        self.server.reload(&node.restapi, others).await?;
         self.store.change(store)?;
         logging::change(log);
         for warning in &loaded.warnings {

@@ -4,6 +4,7 @@ use pgherd_dcs as dcs;
 use pgherd_ha::Identity;
 use pgherd_instance as instance;
 use pgherd_model::{Settings, Version};
+use pgherd_peer::{PeerError, PeerOptions, Peers};
 use pgherd_wire::patroni::config::{
     self, Credentials, Effective, EffectivePostgres, InitdbOption, NodeConfig,
 };
@@ -19,6 +20,12 @@ pub(crate) const PATRONI_VERSION: Version = Version(4, 1, 5);
 pub(crate) fn patroni_version() -> String {
     let Version(major, minor, patch) = PATRONI_VERSION;
     format!("{major}.{minor}.{patch}")
+}
+
+/// Other agents, over connections of their own: those of one pool are driven by whoever opened them,
+/// so that no two threads may share it.
+pub(crate) fn peers(node: &NodeConfig) -> Result<Peers, PeerError> {
+    Peers::new(&PeerOptions::new(&node.ctl, true, clock::now))
 }
 
 /// What holds now: local and dynamic configuration (JSON text; empty: none) joined.

@@ -5,6 +5,7 @@
 //! of its own beside it) as an [`Order`] with a place for the answer.
 
 use crate::asked::{ReinitializeRequest, RestartEnd, RestartRequest};
+use crate::looks::Looks;
 use pgherd_dcs::Picture;
 use pgherd_model::{
     Answer, Cluster, Look, MemberName, Op, PostgresState, Role, Settings, SystemId, Tags, Time,
@@ -77,11 +78,6 @@ pub enum Order {
     WakeUp,
     /// Read the configuration files again, as on SIGHUP.
     Reload,
-    /// Read PostgreSQL's positions now; `None`: it does not answer. At most 1 s.
-    ReadPositions {
-        /// For the answer.
-        answer: oneshot::Sender<Option<Look>>,
-    },
     /// Read the cluster from the lock service now, linearizably.
     FreshCluster {
         /// For the answer; `Err`: why there is none.
@@ -138,6 +134,8 @@ pub struct Hooks {
     pub picture: watch::Receiver<Picture>,
     /// Orders to the loop.
     pub orders: mpsc::Sender<Order>,
+    /// What PostgreSQL says at this moment.
+    pub looks: Looks,
     /// File of the journal; `None`: none is kept.
     pub journal: Option<PathBuf>,
 }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use pgherd_dcs::{Picture, Store};
 use pgherd_instance::Instance;
 use pgherd_model::{PostgresState, Role, Settings};
-use pgherd_peer::{PeerOptions, Peers};
+use pgherd_peer::Peers;
 use pgherd_wire::patroni::config::{Effective, Loaded, NodeConfig};
 use rustix::fs::Access;
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,7 +28,7 @@ use crate::rest;
 use crate::service::Service;
 use crate::snapshot::{Hooks, Order, Snapshot};
 use crate::upgrade::{self, Handover};
-use crate::{clock, jobs, logging, orders, reload, settings};
+use crate::{clock, jobs, logging, looks, orders, reload, settings};
 
 /// Patroni says this every five seconds until etcd can be read.
 const WAITING: Duration = Duration::from_secs(5);
@@ -132,7 +132,7 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
     let first = settings::effective(&node, &config);
     first.warnings.iter().for_each(|it| tracing::warn!("{it}"));
     let instance = postgres(&node, &first).await?;
-    let peers = Peers::new(&PeerOptions::new(&node.ctl, true, clock::now))?;
+    let peers = settings::peers(&node)?;
     // The port is taken before anything else, so that two agents of one file cannot both go on.
     let bound = rest::bind(&node.restapi, clock::now).await?;
     let leases = handover.unwrap_or_default().leases;
@@ -142,23 +142,25 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
     tokio::spawn(orders::serve(
         ordered,
         store.clone(),
-        instance.clone(),
         events.clone(),
         reload,
     ));
+    let (looks, asked) = looks::looks();
     let hooks = Hooks {
         snapshot,
         picture: store.picture(),
         orders: order,
+        looks,
         journal: node.journal_path(),
     };
     // The REST API answers from now on, also while etcd is being waited for.
+    let server = serve(bound, hooks, &node, asked.serve_from(instance.clone())).await?;
     let reloader = Reloader {
         source,
         node: node.clone(),
         warnings: loaded.warnings,
         settings: first.settings.clone(),
-        server: bound.serve(hooks, peers.clone()).await?,
+        server,
         store: store.clone(),
         events: events.clone(),
         service: service.clone(),
@@ -187,6 +189,18 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
         service,
     });
     Ok(agent.run(received, publish).await)
+}
+
+/// The REST API, and `looks` on its thread, which drives the connections of both: the loop has others.
+async fn serve(
+    bound: rest::Bound,
+    hooks: Hooks,
+    node: &NodeConfig,
+    looks: impl Future<Output = ()> + Send + 'static,
+) -> Result<rest::Server> {
+    let server = bound.serve(hooks, settings::peers(node)?).await?;
+    server.beside(looks);
+    Ok(server)
 }
 
 /// Starts renewing, and goes on where the program of before ended: its lease is renewed before the first

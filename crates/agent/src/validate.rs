@@ -9,11 +9,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use pgherd_dcs::{Leases, Store};
-use pgherd_peer::{PeerOptions, Peers};
 use pgherd_wire::patroni::config::{self, Loaded, Probe, Strictness};
 
 use crate::start::source;
-use crate::{clock, rest, settings};
+use crate::{rest, settings};
 
 /// A name server may be away, and nobody waits for it longer.
 const RESOLVE: Duration = Duration::from_secs(5);
@@ -74,7 +73,7 @@ fn certificates(loaded: &Loaded) -> Vec<String> {
         rest::check_tls(&node.restapi).map_err(|error| error.to_string()),
         Store::check(&settings::store(node, &first.settings, Leases::default()))
             .map_err(|error| error.to_string()),
-        Peers::new(&PeerOptions::new(&node.ctl, true, clock::now))
+        settings::peers(node)
             .map(drop)
             .map_err(|error| error.to_string()),
     ];

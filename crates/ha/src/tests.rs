@@ -460,6 +460,7 @@ fn peers(now: Time, nodes: &[Said]) -> BTreeMap<MemberName, PeerFact> {
                 timeline: Some(Timeline(node.timeline)),
                 streaming: false,
                 watchdog_failed: node.has("nodog"),
+                promoting: node.has("promoting"),
                 tags: tags(node),
             };
             let answer = (!node.has("mute")).then_some(answer);

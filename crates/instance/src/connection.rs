@@ -3,7 +3,6 @@
 
 use crate::files::blocking;
 use crate::{Credentials, Error, Instance, Result, process, tls};
-use pgherd_model::{Timeline, WalPositions};
 use std::path::Path;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -17,23 +16,11 @@ pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Limit of a look on our side: a little more than the server's.
 pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Positions of this very moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Positions {
-    /// `pg_is_in_recovery()`.
-    pub in_recovery: bool,
-    /// As in `Look`.
-    pub timeline: Timeline,
-    /// Flushed, or received and replayed.
-    pub wal: WalPositions,
-    /// A WAL receiver is there.
-    pub receiving: bool,
-}
-
 /// Kept-alive connections of an instance, by purpose, so that none waits for another's query.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     pub(crate) look: Slot,
+    pub(crate) beside: Slot,
     pub(crate) positions: Slot,
     pub(crate) work: Slot,
 }

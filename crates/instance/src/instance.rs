@@ -249,13 +249,14 @@ impl Instance {
         look::look(self).await
     }
 
-    /// Positions only, read at this moment, on a kept-alive connection of its own: never behind a
-    /// slow [`Instance::look`].
+    /// As [`Instance::look`], on a kept-alive connection of its own: whoever looks for others never
+    /// makes the one wait who looks for the node itself. Its connection lives on the runtime that
+    /// calls this.
     ///
     /// # Errors
     /// As [`Instance::look`].
-    pub async fn positions(&self) -> Result<Positions> {
-        look::positions(self).await
+    pub async fn look_beside(&self) -> Result<Look> {
+        look::look_beside(self).await
     }
 
     /// The licence's check: a NEW connection and a small commit that flushes WAL. Does not wait for

@@ -39,7 +39,6 @@ mod units;
 mod wal;
 
 pub use conf::StartAs;
-pub use connection::Positions;
 pub use control::{parse_control_file, read_control_file};
 pub use error::Error;
 pub use history::{LocalHistory, TimelineHistory, TimelineSwitch};

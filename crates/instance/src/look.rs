@@ -1,7 +1,7 @@
 //! What a running PostgreSQL says: one multi-statement query is one round trip, and its answers
 //! come as text, the same in versions 13 to 18.
 
-use crate::connection::{Positions, QUERY_TIMEOUT, Results, connect_local};
+use crate::connection::{QUERY_TIMEOUT, Results, Slot as Kept, connect_local};
 use crate::parameters::{self, COMMAND_LINE};
 use crate::{Error, Instance, Result, conf, recovery, units, wal};
 use pgherd_model::{Look, Lsn, Receiver, Slot, SlotKind, Standby, Timeline, WalPositions};
@@ -40,7 +40,28 @@ const STANDBYS: &str = "SELECT application_name, usename, client_addr, state, sy
 /// `SELECT *`: columns came with versions; rows are read by name.
 const SLOTS: &str = "SELECT * FROM pg_replication_slots";
 
+/// Positions of this very moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Positions {
+    /// `pg_is_in_recovery()`.
+    pub(crate) in_recovery: bool,
+    /// As in `Look`.
+    pub(crate) timeline: Timeline,
+    /// Flushed, or received and replayed.
+    pub(crate) wal: WalPositions,
+    /// A WAL receiver is there.
+    pub(crate) receiving: bool,
+}
+
 pub(crate) async fn look(instance: &Instance) -> Result<Look> {
+    look_over(instance, &instance.inner.connections.look).await
+}
+
+pub(crate) async fn look_beside(instance: &Instance) -> Result<Look> {
+    look_over(instance, &instance.inner.connections.beside).await
+}
+
+async fn look_over(instance: &Instance, kept: &Kept) -> Result<Look> {
     let owned: Vec<String> = COMMAND_LINE.iter().map(|n| crate::literal(n)).collect();
     let settings = format!(
         "SELECT s.name, s.setting, s.unit, current_setting(s.name) AS shown, \
@@ -52,8 +73,7 @@ pub(crate) async fn look(instance: &Instance) -> Result<Look> {
     let all = [SERVER, POSITIONS, RECEIVER, STANDBYS, SLOTS, &settings].join("; ");
     // A server that ends meanwhile logs the whole statement: its beginning says whose it is.
     let sql = format!("/* pgherd: look */ {all}");
-    let slot = &instance.inner.connections.look;
-    let answer = slot
+    let answer = kept
         .run(instance, "looking at PostgreSQL", &sql, QUERY_TIMEOUT)
         .await?;
     let mut look = read(&answer).ok_or_else(|| unexpected("looking at PostgreSQL"))?;
@@ -201,6 +221,7 @@ fn pending(instance: &Instance, answer: &Results, look: &mut Look) {
     look.pending_restart.sort();
 }
 
+/// For whoever waits for one fact; never behind a slow look.
 pub(crate) async fn positions(instance: &Instance) -> Result<Positions> {
     let slot = &instance.inner.connections.positions;
     let answer = slot

@@ -1,9 +1,9 @@
 //! Promotion, and cutting a standby off its upstream.
 
 use crate::conf::{self, StartAs};
-use crate::connection::Positions;
 use crate::files::blocking;
-use crate::{Error, Instance, Result, look, process};
+use crate::look::{self, Positions};
+use crate::{Error, Instance, Result, process};
 use pgherd_model::{ControlState, Lsn, Timeline};
 use rustix::process::Signal;
 use std::path::PathBuf;

@@ -26,6 +26,9 @@ pub struct PeerStatus {
     pub streaming: bool,
     /// `watchdog_failed`.
     pub watchdog_failed: bool,
+    /// It is being promoted: what is in recovery now may acknowledge a write in a moment. Agents of
+    /// genuine Patroni do not say so.
+    pub promoting: bool,
     /// `tags`.
     pub tags: Tags,
 }
@@ -47,6 +50,7 @@ impl PeerStatus {
             )
         );
         let in_recovery = self.reachable
+            && !self.promoting
             && self.writable_at.is_none()
             && !matches!(self.role, None | Some(Role::Primary | Role::Promoted));
         let demoted =

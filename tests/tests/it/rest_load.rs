@@ -1,8 +1,10 @@
 //! Clients that mean harm, or do not know better: thousands of connections, slow ones, malformed and
-//! oversized requests. Neither the loop nor the lease notices.
+//! oversized requests, many who want to know what PostgreSQL says. Neither the loop nor the lease notices.
 
 use crate::common::{secs, stand_in, start_time, three};
 use pgherd_tests::{Etcd, Node, TestCluster, Value, Writer, json, watcher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -127,4 +129,88 @@ async fn neither_loop_nor_lease_notices_a_siege() {
         "{}",
         leader.log_tail(20)
     );
+}
+
+/// Clients of each member that ask what its PostgreSQL says, again and again.
+const ASKING: usize = 200;
+/// How the flooded ones ask, and the answer's beginning.
+const QUESTION: &[u8] = b"GET /patroni HTTP/1.1\r\nhost: somewhere\r\n\r\n";
+
+/// One client: a question, the answer, the next question, as long as the connection holds.
+async fn ask_again(address: (String, u16), answered: Arc<AtomicU64>) {
+    let mut answer = vec![0; 16 * 1024];
+    loop {
+        let talk = async {
+            let mut stream = TcpStream::connect((address.0.as_str(), address.1)).await?;
+            loop {
+                stream.write_all(QUESTION).await?;
+                // An answer is smaller than what one read takes.
+                match stream.read(&mut answer).await? {
+                    0 => return Ok::<(), std::io::Error>(()),
+                    _ => answered.fetch_add(1, Ordering::Relaxed),
+                };
+            }
+        };
+        // A member that was killed refuses: what is tested is what the others do.
+        let _ = talk.await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_who_ask_what_postgresql_says_do_not_delay_a_failover() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let options = three().dcs(json!({"pgherd": {"lease_ttl": 5}}));
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let leader = cluster.wait_whole(secs(60)).await;
+    let mut flood = JoinSet::new();
+    let answered: Vec<Arc<AtomicU64>> = cluster.nodes().iter().map(|_| Arc::default()).collect();
+    for (node, answered) in cluster.nodes().iter().zip(&answered) {
+        for _ in 0..ASKING {
+            flood.spawn(ask_again(node.rest_address(), answered.clone()));
+        }
+    }
+    let count = || answered.iter().map(|one| one.load(Ordering::Relaxed));
+    let what = "every member answers the flood";
+    cluster
+        .wait_for(what, secs(30), async || {
+            let few = count().filter(|n| *n < 2 * ASKING as u64).count();
+            (few == 0)
+                .then_some(())
+                .ok_or_else(|| format!("{few} do not"))
+        })
+        .await;
+    for node in cluster.nodes() {
+        let age = age(node).await.unwrap();
+        assert!(age < 3000, "{}: last look {age} ms ago", node.name());
+    }
+    let before: Vec<u64> = count().collect();
+    leader.kill_node();
+    let (followed, oldest) = tokio::join!(
+        cluster.wait_new_primary(leader.name(), secs(25)),
+        oldest_look(&cluster, leader.name(), SIEGE),
+    );
+    assert_ne!(followed.name(), leader.name());
+    assert!(oldest < 3000, "a loop's last look was {oldest} ms old");
+    let asked = cluster.nodes().iter().zip(before).zip(count());
+    for ((node, before), now) in asked.filter(|((node, _), _)| node.name() != leader.name()) {
+        assert!(now > before, "{}: the flood has ended", node.name());
+    }
+    flood.shutdown().await;
+}
+
+/// The oldest last look of a loop meanwhile, in ms, of all but this member.
+async fn oldest_look(cluster: &TestCluster, but: &str, meanwhile: Duration) -> u64 {
+    let end = Instant::now() + meanwhile;
+    let mut oldest = 0;
+    while Instant::now() < end {
+        for node in cluster.nodes().iter().filter(|node| node.name() != but) {
+            oldest = oldest.max(age(node).await.unwrap());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    oldest
 }

@@ -3,7 +3,7 @@
 use super::health::Health;
 use crate::logging;
 use crate::snapshot::Snapshot;
-use pgherd_model::Cluster;
+use pgherd_model::{Cluster, Role};
 use pgherd_wire::patroni::rest::{
     Mode, StatusInput, cluster_document, python_json, status_document,
 };
@@ -24,6 +24,9 @@ fn input<'a>(snapshot: &'a Snapshot, health: &Health<'a>) -> StatusInput<'a> {
     let mut extra = Map::new();
     if snapshot.guard_missing {
         extra.insert("guard".into(), "missing".into());
+    }
+    if snapshot.role == Role::Promoted {
+        extra.insert("promoting".into(), true.into());
     }
     // As Patroni: two lines per loop are usual.
     if let (waiting @ 3.., lost) = logging::backlog() {

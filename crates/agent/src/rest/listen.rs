@@ -155,6 +155,11 @@ impl Server {
         Some(address.port())
     }
 
+    /// Lets this run beside the requests, on their thread.
+    pub(crate) fn beside(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.quarters.runtime.spawn(work);
+    }
+
     /// Takes over settings that were read again, and certificates that may be new. A request that is
     /// under way goes on; the port is opened anew only where address or protocol differ.
     ///

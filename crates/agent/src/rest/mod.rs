@@ -42,6 +42,7 @@ use pgherd_wire::patroni::config::{RestApi, ServerTokens};
 use pgherd_wire::patroni::rest::{Action, Refusal, python_json};
 use query::Query;
 use serde_json::{Map, Value, json};
+use std::future::ready;
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -171,8 +172,7 @@ impl App {
     async fn look(&self) -> Option<Look> {
         let deadline = Instant::now() + LOOK_TIMEOUT;
         loop {
-            let asking = self.ask(|answer| Order::ReadPositions { answer });
-            let look = timeout_at(deadline, asking).await.ok()??;
+            let look = timeout_at(deadline, self.hooks.looks.now()).await.ok()??;
             let again = Instant::now() + ASK_AGAIN;
             let runs = self.last().state == PostgresState::Running;
             if look.is_some() || !runs || again >= deadline {
@@ -291,6 +291,8 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
             Ok(()) => answer::page(502),
             Err(answer) => *answer,
         },
+        ("POST", "citus") => guarded(app, request, |_, body| ready(event(&body))).await,
+        ("POST", "mpp") => mpp(request).await,
         ("POST", "reinitialize") => optional(app, request, restart::reinitialize).await,
         // As Patroni where no signal has to be faked: it is taken, and nothing happens.
         ("POST", "pgherd") if path.trim_matches('/') == "pgherd/upgrade" => {
@@ -437,6 +439,23 @@ async fn reload(app: &App) -> Answer {
     match app.hooks.orders.send(Order::Reload).await {
         Ok(()) => answer::text(202, "reload scheduled"),
         Err(_) => answer::page(503),
+    }
+}
+
+/// `POST /mpp`: Patroni checks no access here.
+async fn mpp(request: Request) -> Answer {
+    let (parts, body) = request.into_parts();
+    match read_body(&parts.headers, body).await {
+        Ok(body) => event(&body),
+        Err(answer) => *answer,
+    }
+}
+
+/// `POST /citus`, `POST /mpp`: where no coordinator runs, an event is taken, and nothing happens.
+fn event(body: &[u8]) -> Answer {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(event)) if !event.is_empty() => answer::text(200, "OK"),
+        _ => answer::page(400),
     }
 }
 

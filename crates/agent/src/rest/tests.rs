@@ -10,6 +10,7 @@ mod restart;
 
 use super::{App, Front, router};
 use crate::asked::{ReinitializeRequest, RestartEnd};
+use crate::looks::looks;
 use crate::snapshot::{Hooks, Order, Snapshot};
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
@@ -23,6 +24,7 @@ use pgherd_wire::patroni::config::{
     Ctl, HostPort, Login, RestApi, Secret, ServerTokens, VerifyClient,
 };
 use serde_json::{Value, json};
+use std::future::ready;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, watch};
@@ -246,7 +248,6 @@ impl Node {
         let (picture, picture_seen) = watch::channel(Picture::default());
         let (orders, received) = mpsc::channel(8);
         let stand_in = StandIn {
-            look: snapshot.look.clone(),
             ends,
             store: Arc::new(Mutex::new(cluster)),
             picture: Arc::new(picture),
@@ -254,6 +255,13 @@ impl Node {
             silent: Arc::default(),
             reinitialized: Arc::default(),
         };
+        let (looks, asked) = looks();
+        let (look, left) = (snapshot.look.clone(), stand_in.silent.clone());
+        tokio::spawn(asked.serve(move || {
+            let fewer = |left: usize| left.checked_sub(1);
+            let silent = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer);
+            ready(look.clone().filter(|_| silent.is_err()))
+        }));
         let (published, snapshot) = watch::channel(Arc::new(snapshot));
         let serving = stand_in.clone();
         tokio::spawn(async move {
@@ -272,6 +280,7 @@ impl Node {
         let hooks = Hooks {
             snapshot,
             orders,
+            looks,
             picture: picture_seen,
             journal: Some(dir.path().join("journal")),
         };
@@ -330,7 +339,6 @@ impl Node {
 /// The loop, as far as REST sees it.
 #[derive(Clone)]
 struct StandIn {
-    look: Option<Look>,
     ends: Option<RestartEnd>,
     store: Arc<Mutex<Cluster>>,
     picture: Arc<watch::Sender<Picture>>,
@@ -346,12 +354,6 @@ impl StandIn {
             match order {
                 Order::WakeUp => {}
                 Order::Reload => drop(self.reloads.fetch_add(1, Ordering::SeqCst)),
-                Order::ReadPositions { answer } => {
-                    let fewer = |left: usize| left.checked_sub(1);
-                    let left = &self.silent;
-                    let silent = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer);
-                    drop(answer.send(self.look.clone().filter(|_| silent.is_err())));
-                }
                 Order::FreshCluster { answer } => {
                     drop(answer.send(Ok(self.store.lock().unwrap().clone())));
                 }

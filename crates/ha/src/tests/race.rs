@@ -11,6 +11,10 @@ fn the_healthiest_takes_it() {
         lock - former c deleted 80 | a* replica lsn 50 | b replica lsn 40 | c down words
         => AcquireLeader, because lock_free: c released the lock; healthiest of 3
 
+        # In recovery for now: it is being promoted, under a lock that somebody has deleted meanwhile.
+        lock - former c deleted 80 | a* replica lsn 50 | b replica lsn 40 | c replica lsn 40 promoting
+        => nothing, because lock_free: the lock of c vanished early and it may still be writable
+
         lock - former c deleted 80 | a* replica lsn 50 from c | b replica lsn 40 | c down words
         => StopReceiving, because lock_free: the lock is free: ending the stream
 

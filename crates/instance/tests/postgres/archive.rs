@@ -80,7 +80,7 @@ fn no_hole_is_left_by_a_failover_and_a_rewind() {
             .collect();
         assert!(old.len() >= waiting.len());
         assert_eq!(old, (old[0]..old[0] + old.len() as u64).collect::<Vec<_>>());
-        let timeline = b.positions().await.unwrap().timeline;
+        let timeline = b.look().await.unwrap().timeline;
         let history = a.remote_history(&source(&b), timeline).await.unwrap();
         let fork = history.switches[0].end.0 / (16 << 20);
         assert!(*old.last().unwrap() + 1 >= fork, "{old:?}, fork in {fork}");

@@ -72,9 +72,9 @@ async fn first_look(node: &Instance) {
         node.major_version().await.unwrap()
     );
     assert!(look.start_time.len() == "2026-11-21 00:21:11.967788+00:00".len());
-    let before = node.positions().await.unwrap().wal.flushed;
+    let before = node.look().await.unwrap().wal.flushed;
     node.probe_commit(SOON).await.unwrap();
-    assert!(node.positions().await.unwrap().wal.flushed > before);
+    assert!(node.look().await.unwrap().wal.flushed > before);
     node.checkpoint(SOON).await.unwrap();
 }
 

@@ -207,7 +207,7 @@ pub(crate) async fn follow(node: &Instance, primary: &Instance) {
 
 /// Waits until a replica streams from `primary` on its timeline and has replayed what is there now.
 pub(crate) async fn streams_from(node: &Instance, primary: &Instance) {
-    let target = primary.positions().await.unwrap();
+    let target = primary.look().await.unwrap();
     eventually("the replica streams and has caught up", async || {
         let look = node.look().await.ok()?;
         let receiver = look.receiver.as_ref()?;

@@ -30,7 +30,7 @@ fn a_switchover_by_hand() {
         stop(&a).await;
         let point = a.shutdown_point().await.unwrap().unwrap();
         eventually("b has the shutdown checkpoint", async || {
-            (b.positions().await.ok()?.wal.position() >= point.end).then_some(())
+            (b.look().await.ok()?.wal.position() >= point.end).then_some(())
         })
         .await;
         let timeline = b.promote(SOON).await.unwrap();
@@ -138,16 +138,16 @@ fn a_diverged_primary_is_rewound() {
             .unwrap();
         let b = lab.replica("b", &a).await;
         let received = b.stop_receiving(SOON).await.unwrap();
-        let now = b.positions().await.unwrap();
-        assert!(!now.receiving && now.wal.position() == received);
+        let now = b.look().await.unwrap();
+        assert!(now.receiver.is_none() && now.wal.position() == received);
         assert_eq!(b.look().await.unwrap().upstream, None);
         client(&a)
             .await
             .batch_execute("INSERT INTO t VALUES (2)")
             .await
             .unwrap();
-        assert!(a.positions().await.unwrap().wal.flushed > received);
-        assert_eq!(b.positions().await.unwrap().wal.position(), received);
+        assert!(a.look().await.unwrap().wal.flushed > received);
+        assert_eq!(b.look().await.unwrap().wal.position(), received);
         a.stop(StopMode::Immediate, SOON).await.unwrap();
 
         let timeline = b.promote(SOON).await.unwrap();
@@ -258,7 +258,7 @@ fn a_promotion_given_up_leaves_no_request() {
                 .await
                 .unwrap();
             streams_from(&b, &a).await;
-            assert!(b.positions().await.unwrap().in_recovery);
+            assert!(b.look().await.unwrap().in_recovery);
             stop(&b).await;
 
             // PostgreSQL 15 removes `promote` at its start, and knows no `fallback_promote`.
@@ -276,7 +276,7 @@ fn a_promotion_given_up_leaves_no_request() {
             b.wait_started(SOON).await.unwrap();
             streams_from(&b, &a).await;
             assert!(!request.exists() && fallback.exists());
-            assert!(b.positions().await.unwrap().in_recovery);
+            assert!(b.look().await.unwrap().in_recovery);
             stop(&b).await;
             child.wait().unwrap();
             // We remove both before it.

@@ -81,7 +81,7 @@ fn slots_come_and_go() {
         assert_eq!(look.slots.len(), 1);
         let reserved = look.slots[0].restart.expect("WAL is reserved at once");
         a.probe_commit(SOON).await.unwrap();
-        let now = a.positions().await.unwrap().wal.flushed;
+        let now = a.look().await.unwrap().wal.flushed;
         assert!(a.advance_slot("b", now).await.unwrap());
         assert!(!a.advance_slot("b", reserved).await.unwrap());
         assert!(!a.advance_slot("missing", now).await.unwrap());
@@ -114,18 +114,18 @@ fn a_kept_connection_survives_a_restart() {
         async |lab| {
             let a: Instance = lab.primary("a").await;
             a.look().await.unwrap();
-            a.positions().await.unwrap();
+            a.look_beside().await.unwrap();
             client(&a)
             .await
             .batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'Patroni %'")
             .await
             .unwrap();
             a.look().await.unwrap();
-            a.positions().await.unwrap();
+            a.look_beside().await.unwrap();
             stop(&a).await;
             start(&a, &StartAs::Primary).await;
             a.look().await.unwrap();
-            a.positions().await.unwrap();
+            a.look_beside().await.unwrap();
         },
     );
 }

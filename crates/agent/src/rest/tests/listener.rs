@@ -1,6 +1,7 @@
 //! The port itself: kept-alive connections, a slow client, an occupied port, headers.
 
 use super::{Node, api, clock, peers, primary};
+use crate::looks::looks;
 use crate::rest::{RestError, Server, bind};
 use crate::snapshot::Hooks;
 use pgherd_dcs::Picture;
@@ -186,6 +187,7 @@ async fn served(settings: &RestApi) -> Server {
     let hooks = Hooks {
         snapshot,
         orders,
+        looks: looks().0,
         picture,
         journal: None,
     };

@@ -163,6 +163,27 @@ async fn without_credentials_configured_the_door_is_open() {
 }
 
 #[tokio::test]
+async fn an_event_of_citus_is_taken_and_only_one_path_asks_who_sends_it() {
+    let node = Node::of(primary(), true).await;
+    let event = r#"{"type": "after_promote", "group": 1}"#;
+    for path in ["/citus", "/mpp"] {
+        let got = node.call("POST", path, event).await;
+        assert_eq!((got.status, got.body.as_str()), (200, "OK"), "{path}");
+        for body in ["", "{}", "[1]", "nonsense"] {
+            assert_eq!(node.call("POST", path, body).await.status, 400, "{body}");
+        }
+    }
+    for (path, with_length, without) in [("/citus", 401, 401), ("/mpp", 200, 411)] {
+        let request = || Request::post(path);
+        let sized = request().header("content-length", event.len());
+        let got = node.send(sized.body(Body::from(event)).unwrap()).await;
+        assert_eq!(got.status, with_length, "{path}");
+        let got = node.send(request().body(Body::from(event)).unwrap()).await;
+        assert_eq!(got.status, without, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn unknown_verbs_and_paths_are_501() {
     let node = Node::of(primary(), true).await;
     for (method, path) in [

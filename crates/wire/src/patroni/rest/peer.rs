@@ -29,6 +29,7 @@ pub fn peer_status(body: &[u8], asked: Time) -> Option<PeerStatus> {
             .and_then(|timeline| u32::try_from(timeline).ok())
             .map(Timeline),
         streaming: text("replication_state") == Some("streaming"),
+        promoting: document.get("promoting").is_some_and(truthy),
         watchdog_failed: document.get("watchdog_failed").is_some_and(truthy),
         tags: document
             .get("tags")

@@ -51,6 +51,9 @@ impl RestartWish {
             wish.take(key, value, now)?;
         }
         wish.filters = request;
+        if let (Some(shown), Some(timeout)) = (wish.filters.get_mut("timeout"), wish.timeout) {
+            *shown = timeout.as_secs().into();
+        }
         Ok(wish)
     }
 
@@ -78,7 +81,7 @@ impl RestartWish {
                 self.condition.older_than =
                     Some(version.map_err(|text| Refusal { status: 400, text })?);
             }
-            "timeout" => match seconds(value) {
+            "timeout" => match whole_seconds(value) {
                 Some(timeout) if !timeout.is_zero() => self.timeout = Some(timeout),
                 _ => return no(400, "Timeout should be a positive number of seconds"),
             },
@@ -119,17 +122,24 @@ fn plain(value: &Value) -> String {
     }
 }
 
+/// A time in whole seconds, rounded as Patroni does: half a second is none.
+fn whole_seconds(value: &Value) -> Option<Span> {
+    let rounded = seconds(value)?.as_secs_f64().round_ties_even();
+    Span::try_from_secs_f64(rounded).ok()
+}
+
 /// `9.6.24` as 90624, `15.18` as 150018.
 fn server_version(text: &str) -> Result<u32, String> {
-    let parts: Result<Vec<u32>, _> = text.split('.').map(|part| part.trim().parse()).collect();
+    let parts: Result<Vec<i64>, _> = text.split('.').map(|part| part.trim().parse()).collect();
     let Ok(parts) = parts else {
         return Err(format!("Invalid PostgreSQL version: {text}"));
     };
-    let number = |major: u32, middle: u32, minor: u32| {
-        let major = major.checked_mul(10_000)?;
-        middle
+    let number = |major: i64, middle: i64, minor: i64| {
+        let part = |number: i64| u32::try_from(number).ok();
+        let major = part(major)?.checked_mul(10_000)?;
+        part(middle)?
             .checked_mul(100)?
-            .checked_add(minor)?
+            .checked_add(part(minor)?)?
             .checked_add(major)
     };
     match parts.as_slice() {
@@ -178,7 +188,7 @@ mod tests {
         let scheduled = wish.scheduled("2026-11-27 10:00:00.5+00:00").unwrap();
         assert_eq!(
             scheduled.document,
-            r#"{"role":"replica","postgres_version":"15.19","restart_pending":false,"timeout":"2min","schedule":"2026-11-27T15:00:00+02:00","postmaster_start_time":"2026-11-27 10:00:00.5+00:00"}"#
+            r#"{"role":"replica","postgres_version":"15.19","restart_pending":false,"timeout":120,"schedule":"2026-11-27T15:00:00+02:00","postmaster_start_time":"2026-11-27 10:00:00.5+00:00"}"#
         );
         let shown = shown_restart(&scheduled.document).unwrap().to_string();
         assert!(!shown.contains("postmaster_start_time") && shown.contains("schedule"));
@@ -187,6 +197,7 @@ mod tests {
     #[test]
     fn the_first_wrong_key_answers() {
         let version = "Invalid PostgreSQL version format: X.Y or X.Y.Z is accepted: ";
+        let timeout = "Timeout should be a positive number of seconds";
         for (body, status, text) in [
             ("[]", 400, ""),
             ("nonsense", 400, ""),
@@ -217,15 +228,15 @@ mod tests {
                 &format!("{version}9.6"),
             ),
             (
-                r#"{"timeout": 0}"#,
+                r#"{"postgres_version": "-15.2"}"#,
                 400,
-                "Timeout should be a positive number of seconds",
+                &format!("{version}-15.2"),
             ),
-            (
-                r#"{"timeout": "soon"}"#,
-                400,
-                "Timeout should be a positive number of seconds",
-            ),
+            (r#"{"timeout": 0}"#, 400, timeout),
+            (r#"{"timeout": 0.4}"#, 400, timeout),
+            (r#"{"timeout": "1ms"}"#, 400, timeout),
+            (r#"{"timeout": -1}"#, 400, timeout),
+            (r#"{"timeout": "soon"}"#, 400, timeout),
             (
                 r#"{"schedule": "2020-01-01T00:00:00Z"}"#,
                 422,
@@ -243,6 +254,21 @@ mod tests {
         let refusal = RestartWish::read(Some(paused), true, now()).unwrap_err();
         assert_eq!(refusal.status, 500);
         assert_eq!(refusal.text, "Can't schedule restart in the paused state");
+    }
+
+    #[test]
+    fn a_timeout_is_whole_seconds() {
+        for (timeout, expected) in [
+            ("0.6", 1),
+            ("1.5", 2),
+            ("2.5", 2),
+            ("\"600ms\"", 1),
+            ("\"1.5min\"", 90),
+        ] {
+            let body = format!(r#"{{"timeout": {timeout}}}"#);
+            let wish = RestartWish::read(Some(body.as_bytes()), false, now()).unwrap();
+            assert_eq!(wish.timeout, Some(Span::from_secs(expected)), "{timeout}");
+        }
     }
 
     #[test]
