@@ -29,6 +29,10 @@ impl World {
             let ordered = ordered
                 .iter()
                 .any(|memory| memory.restart.is_some() || memory.reinitialize.is_some());
+            let dealt_with = self.nodes[node].agent.memory.dealt_with;
+            let open = view.orders.restart.as_ref().map(|order| order.number);
+            let copy = view.orders.reinitialize.map(|order| order.number);
+            let ordered = ordered || open.max(copy) > Some(dealt_with);
             let asked = self.operator_asked() || self.oracle.stepped_down[node] || ordered;
             if let Some(job) = job.filter(|_| !asked) {
                 self.fail(format!("pause: {node} begins {job}: {}", decision.why));
