@@ -244,13 +244,19 @@ impl Node {
         self.agent_exit(Duration::from_secs(30)).await
     }
 
-    /// Process ids of this member's guard.
-    pub fn guard_pid(&self) -> Option<i32> {
+    /// Process ids of all guards of this member: after a change of agents there are two for a while.
+    pub fn guards(&self) -> Vec<i32> {
         let dir = self.data_dir().to_string_lossy().into_owned();
         let guard = |p: &Process| {
             p.state != 'Z' && p.cmdline.contains(" guard ") && p.cmdline.contains(&dir)
         };
-        process::all().iter().find(|p| guard(p)).map(|p| p.pid)
+        let all = process::all().into_iter().filter(guard);
+        all.map(|p| p.pid).collect()
+    }
+
+    /// Process id of this member's guard.
+    pub fn guard_pid(&self) -> Option<i32> {
+        self.guards().first().copied()
     }
 
     /// Signals the guard; `false` when there is none.

@@ -1,6 +1,7 @@
 //! What the scenarios share: the agent under test, deadlines, small checks.
 
-use pgherd_tests::{ClusterOptions, Kind, Node, TestCluster, Value, json, skip};
+use pgherd_tests::{ClusterOptions, Etcd, Kind, Node, TestCluster, Value, json, skip};
+use std::path::PathBuf;
 use std::process::Output;
 use std::time::Duration;
 
@@ -202,4 +203,21 @@ pub(crate) fn copy_number(node: &Node) -> u64 {
     std::fs::metadata(node.data_dir().join("global/pg_control"))
         .unwrap()
         .ino()
+}
+
+/// A cluster in which one member runs a copy of the program that is its own.
+pub(crate) fn with_own_program(
+    etcd: &Etcd,
+    mut options: ClusterOptions,
+    name: &str,
+) -> (TestCluster, PathBuf) {
+    let program = pgherd_tests::binary::pgherd();
+    options.pgherd = Some(program.clone());
+    let mut cluster = TestCluster::new(etcd, &options);
+    let own = cluster.dir().join("own-program");
+    // The mode is copied too.
+    std::fs::copy(program, &own).unwrap();
+    let words = vec![own.to_string_lossy().into_owned(), "agent".to_owned()];
+    cluster.node_mut(name).set_kind(Kind::Command(words));
+    (cluster, own)
 }

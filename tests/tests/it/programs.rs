@@ -1,7 +1,7 @@
 //! Programs that are slow, called otherwise, or replaced while they run.
 
 use crate::common::{secs, stand_in, start_time, status, stays, stored, three, wait_health};
-use pgherd_tests::{ClusterOptions, Etcd, Node, Signal, TestCluster, json, process};
+use pgherd_tests::{ClusterOptions, Etcd, Signal, TestCluster, json, process};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
@@ -25,28 +25,19 @@ fn links(cluster: &TestCluster) -> PathBuf {
     dir
 }
 
-/// Process ids of all guards of a member.
-fn guards(node: &Node) -> Vec<i32> {
-    let dir = node.data_dir().to_string_lossy().into_owned();
-    let all = process::all().into_iter();
-    all.filter(|p| p.state != 'Z' && p.cmdline.contains(" guard ") && p.cmdline.contains(&dir))
-        .map(|p| p.pid)
-        .collect()
-}
-
 /// The agent is killed and started anew: it adopts the server whatever its program is called, the
 /// guard of before ends, and the new one kills when the agent hangs.
 async fn is_adopted_and_fenced(cluster: &TestCluster) {
     let node = cluster.node("n1");
     wait_health(cluster, node, "/primary", 200).await;
-    let (before, guard) = (start_time(node).await, guards(node));
+    let (before, guard) = (start_time(node).await, node.guards());
     assert_eq!(guard.len(), 1);
     node.kill_agent();
     node.start();
     wait_health(cluster, node, "/primary", 200).await;
     cluster
         .wait_for("one guard, the new agent's", secs(20), async || {
-            let now = guards(node);
+            let now = node.guards();
             match now.as_slice() {
                 [one] if *one != guard[0] => Ok(()),
                 _ => Err(format!("{now:?}")),
@@ -122,14 +113,14 @@ async fn a_replaced_agent_still_starts_its_guard() {
     let etcd = Etcd::start(1).await;
     let cluster = TestCluster::formed(&etcd, &one()).await;
     let node = cluster.primary().await.unwrap();
-    let old = guards(node);
+    let old = node.guards();
     let program = cluster.dir().join("pgherd");
     std::fs::remove_file(&program).unwrap();
     std::fs::copy("/bin/false", &program).unwrap();
     assert!(node.signal_guard(Signal::KILL));
     cluster
         .wait_for("another guard", secs(30), async || {
-            let now = guards(node);
+            let now = node.guards();
             let protected = status(node).await?["guard"].as_str() != Some("missing");
             match now.as_slice() {
                 [one] if !old.contains(one) && protected => Ok(()),

@@ -1,29 +1,12 @@
 //! The guard where it cannot start: who is promoted, who steps down, and where a missing protection is
 //! shown.
 
-use crate::common::{oracle, secs, stand_in, start_time, status, stays, text, three};
-use pgherd_tests::{
-    ClusterOptions, Etcd, Kind, Node, Signal, TestCluster, Writer, binary, json, watcher,
+use crate::common::{
+    oracle, secs, stand_in, start_time, status, stays, text, three, with_own_program,
 };
+use pgherd_tests::{Etcd, Node, Signal, TestCluster, Writer, json, watcher};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-
-/// A cluster in which one member runs a copy of the program that is its own.
-fn with_own_program(
-    etcd: &Etcd,
-    mut options: ClusterOptions,
-    name: &str,
-) -> (TestCluster, PathBuf) {
-    let program = binary::pgherd();
-    options.pgherd = Some(program.clone());
-    let mut cluster = TestCluster::new(etcd, &options);
-    let own = cluster.dir().join("own-program");
-    std::fs::copy(program, &own).unwrap();
-    executable(&own, true);
-    let words = vec![own.to_string_lossy().into_owned(), "agent".to_owned()];
-    cluster.node_mut(name).set_kind(Kind::Command(words));
-    (cluster, own)
-}
 
 fn executable(program: &PathBuf, yes: bool) {
     let mode = if yes { 0o755 } else { 0o644 };

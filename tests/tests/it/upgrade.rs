@@ -1,24 +1,11 @@
 //! Another program takes the agent's place in the same process: PostgreSQL, the lock and its lease do not
 //! notice, and there is a guard all the time.
 
-use crate::common::{secs, stand_in, start_time, three, wait_health};
-use pgherd_tests::{
-    ClusterOptions, Etcd, Kind, Node, Signal, TestCluster, Writer, binary, json, process, watcher,
-};
+use crate::common::{secs, stand_in, start_time, three, wait_health, with_own_program};
+use pgherd_tests::{Etcd, Node, Signal, TestCluster, Writer, json, process, watcher};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-
-/// n1 runs a copy of the program that can be replaced.
-fn with_own_program(etcd: &Etcd, mut options: ClusterOptions) -> (TestCluster, PathBuf) {
-    options.pgherd = Some(binary::pgherd());
-    let mut cluster = TestCluster::new(etcd, &options);
-    let own = cluster.dir().join("own-program");
-    std::fs::copy(binary::pgherd(), &own).unwrap();
-    let words = vec![own.to_string_lossy().into_owned(), "agent".to_owned()];
-    cluster.node_mut("n1").set_kind(Kind::Command(words));
-    (cluster, own)
-}
+use std::path::Path;
 
 /// As a package manager does it: another file under the same name.
 fn replace(program: &Path, content: &[u8]) {
@@ -49,14 +36,6 @@ async fn wait_taken_over(cluster: &TestCluster, node: &Node, before: &str) {
         .await;
 }
 
-fn guards(node: &Node) -> Vec<i32> {
-    let dir = node.data_dir().to_string_lossy().into_owned();
-    let all = process::all().into_iter();
-    all.filter(|p| p.state != 'Z' && p.cmdline.contains(" guard ") && p.cmdline.contains(&dir))
-        .map(|p| p.pid)
-        .collect()
-}
-
 /// Of the leader, by the file that replaced its program; then once more by a signal.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_notices_that_the_leaders_agent_is_another_program() {
@@ -64,7 +43,7 @@ async fn nobody_notices_that_the_leaders_agent_is_another_program() {
         return;
     }
     let etcd = Etcd::start(1).await;
-    let (cluster, program) = with_own_program(&etcd, three());
+    let (cluster, program) = with_own_program(&etcd, three(), "n1");
     cluster.node("n1").start();
     let node = cluster.wait_streaming(0, secs(60)).await;
     cluster.node("n2").start();
@@ -76,7 +55,7 @@ async fn nobody_notices_that_the_leaders_agent_is_another_program() {
     let lock = etcd.revisions(&cluster.key("leader")).await;
     let lease = etcd.lease_of(&cluster.key("leader")).await;
     for round in 0..2 {
-        let (before, guard) = (began(node).await.unwrap(), guards(node));
+        let (before, guard) = (began(node).await.unwrap(), node.guards());
         if round == 0 {
             let mut content = std::fs::read(&program).unwrap();
             content.extend_from_slice(b"another build");
@@ -93,7 +72,7 @@ async fn nobody_notices_that_the_leaders_agent_is_another_program() {
             .wait_for(
                 "one guard, of the new program",
                 secs(20),
-                async || match guards(node).as_slice() {
+                async || match node.guards().as_slice() {
                     [one] if !guard.contains(one) => Ok(()),
                     other => Err(format!("{other:?}")),
                 },
@@ -131,7 +110,7 @@ async fn a_broken_program_does_not_take_over() {
     let etcd = Etcd::start(1).await;
     let mut options = three();
     options.nodes.truncate(1);
-    let (cluster, program) = with_own_program(&etcd, options);
+    let (cluster, program) = with_own_program(&etcd, options, "n1");
     cluster.start_all();
     let node = cluster.wait_streaming(0, secs(60)).await;
     let (before, started) = (began(node).await.unwrap(), start_time(node).await);
