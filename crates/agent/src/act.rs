@@ -304,8 +304,14 @@ impl Agent {
         }
         tracing::debug!("begin: {}", kind.words());
         self.journal.job_begun(&kind);
+        // A server that is being started tells itself when there is something to see; a look now would
+        // take the processor from it.
+        let effect = match kind {
+            JobKind::Start(_) => Effect::Quiet,
+            _ => Effect::Changed,
+        };
         self.jobs.start(kind, sources, &self.effective.settings);
-        Effect::Changed
+        effect
     }
 
     async fn arm(&mut self, pid: u32, no_later: Option<Time>) -> Effect {

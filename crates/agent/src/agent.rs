@@ -291,10 +291,10 @@ impl Agent {
             if let Some((at, _)) = decision.wake_at {
                 wake_at = wake_at.min(at);
             }
-            if view.running_job().is_some() {
-                wake_at = wake_at.min(view.now + DURING_JOB);
-            }
             let changed = self.act(decision.actions).await;
+            if self.jobs.is_running() {
+                wake_at = wake_at.min(clock::now() + DURING_JOB);
+            }
             self.renewal.tick_finished();
             if !changed || self.exit.is_some() {
                 break;

@@ -82,6 +82,11 @@ impl Jobs {
         });
     }
 
+    /// Whether one is under way.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// Notes the end of a job; one that was replaced says nothing any more.
     pub(crate) fn ended(&mut self, number: u64, outcome: Outcome) -> Option<&Job> {
         if number != self.number {

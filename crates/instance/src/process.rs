@@ -180,22 +180,44 @@ pub(crate) fn place(path: &Path) -> Option<(u64, u64)> {
     Some((meta.dev(), meta.ino()))
 }
 
-/// Whether the process works in one of these directories: it runs one of the programs there, or
-/// can only be PostgreSQL's.
-fn works_in(pid: u32, programs: &[String], directories: &[PathBuf]) -> bool {
-    let cwd = PathBuf::from(format!("/proc/{pid}/cwd"));
-    let stands_in = |directory: &&PathBuf| place(&cwd).is_some_and(|p| Some(p) == place(directory));
-    match program_name(pid) {
-        Some(name) if programs.contains(&name) => directories.iter().any(|dir| stands_in(&dir)),
+/// Directories in which processes are looked for.
+struct Directories<'a> {
+    /// With its place and the path without links, as the kernel tells a working directory; empty where
+    /// that cannot be found out.
+    known: Vec<(&'a Path, (u64, u64), PathBuf)>,
+}
+
+impl<'a> Directories<'a> {
+    /// Those that are there. Found once per look: it is compared with every process of the machine.
+    fn find(paths: impl IntoIterator<Item = &'a Path>) -> Directories<'a> {
+        let found = |path: &'a Path| {
+            Some((
+                path,
+                place(path)?,
+                fs::canonicalize(path).unwrap_or_default(),
+            ))
+        };
+        Directories {
+            known: paths.into_iter().filter_map(found).collect(),
+        }
+    }
+
+    /// Whether the process works in one of them: it runs one of the programs there, or can only be
+    /// PostgreSQL's.
+    fn have(&self, pid: u32, programs: &[String]) -> bool {
+        let Some(name) = program_name(pid) else {
+            return false;
+        };
+        let cwd = PathBuf::from(format!("/proc/{pid}/cwd"));
+        if programs.contains(&name) {
+            return place(&cwd).is_some_and(|there| self.known.iter().any(|it| it.1 == there));
+        }
         // Any process is asked this, so the path comes first, which the kernel tells without a look
         // at a disk: a stranger may stand on one that hangs.
-        Some(_) => fs::read_link(&cwd).is_ok_and(|path| {
-            let mut here = directories
-                .iter()
-                .filter(|dir| fs::canonicalize(dir).is_ok_and(|dir| dir == path));
-            here.any(|dir| stands_in(&dir) && (is_titled(pid) || is_attached(pid, dir)))
-        }),
-        None => false,
+        fs::read_link(&cwd).is_ok_and(|path| {
+            let mut here = self.known.iter().filter(|it| it.2 == path);
+            here.any(|it| place(&cwd) == Some(it.1) && (is_titled(pid) || is_attached(pid, it.0)))
+        })
     }
 }
 
@@ -266,7 +288,8 @@ fn known_names(instance: &Instance) -> MutexGuard<'_, Vec<String>> {
 
 /// The living processes of these directories: those that work in them, and their descendants.
 pub(crate) fn members(directories: &[PathBuf], programs: &[String]) -> BTreeSet<u32> {
-    if directories.iter().all(|path| place(path).is_none()) {
+    let directories = Directories::find(directories.iter().map(PathBuf::as_path));
+    if directories.known.is_empty() {
         return BTreeSet::new();
     }
     let me = std::process::id();
@@ -278,7 +301,7 @@ pub(crate) fn members(directories: &[PathBuf], programs: &[String]) -> BTreeSet<
     let mut found: BTreeSet<u32> = living
         .keys()
         .copied()
-        .filter(|pid| works_in(*pid, programs, directories))
+        .filter(|pid| directories.have(*pid, programs))
         .collect();
     loop {
         let more: Vec<u32> = living
@@ -298,10 +321,9 @@ pub(crate) fn members(directories: &[PathBuf], programs: &[String]) -> BTreeSet<
 fn find_postmaster(data_dir: &Path, programs: &[String]) -> Option<PostmasterHandle> {
     let pid = read_pid_file(data_dir)?.pid?;
     let handle = PostmasterHandle::open(pid)?;
-    let directories = [data_dir.to_owned()];
+    let directories = Directories::find([data_dir]);
     let parent = process(pid).filter(|p| !p.zombie)?.parent;
-    let genuine =
-        works_in(pid, programs, &directories) && !works_in(parent, programs, &directories);
+    let genuine = directories.have(pid, programs) && !directories.have(parent, programs);
     // The handle was taken before the checks: what they saw is what it holds, if it still lives.
     (genuine && handle.is_alive()).then_some(handle)
 }

@@ -15,6 +15,7 @@ use rustls::ServerConfig;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use tokio::task::JoinHandle;
 
 /// How long a client may take for its headers, and how long a kept-alive connection may be idle.
 const HEADER_TIMEOUT: Span = Span::from_secs(15);
@@ -124,6 +125,7 @@ impl Bound {
             sockets: self.sockets,
             tls: None,
             handle: Handle::new(),
+            accepting: Vec::new(),
         };
         server.serve(self.tls)?;
         Ok(server)
@@ -139,7 +141,10 @@ pub struct Server {
     sockets: Vec<TcpListener>,
     /// The certificate in use; None: plain HTTP.
     tls: Option<RustlsConfig>,
+    /// Of the connections that were accepted by the present settings.
     handle: Handle<SocketAddr>,
+    /// Those who accept them, one per socket.
+    accepting: Vec<JoinHandle<()>>,
 }
 
 impl Drop for Server {
@@ -175,7 +180,7 @@ impl Server {
                 (Some(present), Some(tls)) => present.reload_from_config(tls),
                 (None, None) => {}
                 (_, tls) => {
-                    self.stop();
+                    self.stop().await;
                     self.serve(tls)?;
                 }
             }
@@ -203,7 +208,7 @@ impl Server {
                 if cause.kind() == io::ErrorKind::AddrInUse
                     && api.listen.port == self.api.listen.port =>
             {
-                self.stop();
+                self.stop().await;
                 self.sockets.clear();
                 match patiently(api).await {
                     Ok(sockets) => sockets,
@@ -216,15 +221,24 @@ impl Server {
             }
             Err(error) => return Err(error),
         };
-        self.stop();
+        self.stop().await;
         self.sockets = sockets;
         self.serve(tls)
     }
 
-    /// No new connections by the old settings; requests that run may end.
-    fn stop(&mut self) {
-        self.handle.graceful_shutdown(Some(LAST_REQUESTS));
-        self.handle = Handle::new();
+    /// No new connections by the old settings; requests that run may end. Who accepts is gone when this
+    /// returns: the sockets may be shared with a successor, which must not lose a client to it.
+    async fn stop(&mut self) {
+        for accepting in self.accepting.drain(..) {
+            accepting.abort();
+            accepting.await.ok();
+        }
+        let handle = std::mem::take(&mut self.handle);
+        handle.graceful_shutdown(None);
+        self.quarters.runtime.spawn(async move {
+            tokio::time::sleep(LAST_REQUESTS).await;
+            handle.shutdown();
+        });
     }
 
     fn serve(&mut self, tls: Option<Arc<ServerConfig>>) -> Result<(), RestError> {
@@ -242,7 +256,7 @@ impl Server {
                 .handle(self.handle.clone());
             limits(server.http_builder());
             let entrance = self.entrance.clone();
-            match self.tls.clone() {
+            let accepting = match self.tls.clone() {
                 None => {
                     let acceptor = Bounded::new(DefaultAcceptor::new(), entrance);
                     runtime.spawn(watched(server.acceptor(acceptor).serve(service)))
@@ -252,6 +266,7 @@ impl Server {
                     runtime.spawn(watched(server.acceptor(acceptor).serve(service)))
                 }
             };
+            self.accepting.push(accepting);
         }
         Ok(())
     }

@@ -52,6 +52,8 @@ struct Teller {
     agent: String,
     leader: Option<String>,
     streaming: bool,
+    /// The timeline it was last told to stream.
+    streams_on: u32,
     stale: bool,
     blind: bool,
     primary: bool,
@@ -167,7 +169,9 @@ impl Teller {
         }
         self.request = view.request.clone();
         let (timeline, lsn) = (state.timeline.unwrap_or(0), state.lsn.as_deref());
-        if view.streaming && (!self.streaming || before != leader) && leader.is_some() {
+        let begins = !self.streaming || before != leader || self.streams_on != timeline;
+        if view.streaming && begins && leader.is_some() {
+            self.streams_on = timeline;
             let from = view.upstream.as_deref().unwrap_or("?");
             let lsn = lsn.unwrap_or("?");
             texts.push(format!("streams from {from}, timeline {timeline}, {lsn}"));

@@ -49,8 +49,15 @@ async fn a_full_etcd_refuses_writes_with_the_remedy_and_keeps_leases() {
     let mut lease = a.leader_lease();
     let mut other = etcd.client(0).await;
     let big = "x".repeat(200_000);
-    eventually("the alarm", async || {
+    eventually("a refused write", async || {
         other.put("/elsewhere", big.as_str(), None).await.err()
+    })
+    .await;
+    // The write that does not fit is refused at once; the alarm that refuses small ones comes after it.
+    eventually("the alarm", async || {
+        let alarms = other.alarm(AlarmAction::Get, AlarmType::Nospace, None);
+        let raised = !alarms.await.ok()?.alarms().is_empty();
+        raised.then_some(())
     })
     .await;
     let config = Op::PutConfig {
