@@ -1,8 +1,8 @@
 //! Each operation: done when its guard holds, refused and without effect when it does not.
 
-use crate::harness::{Etcd, acquire, cluster, done, run, store, within};
+use crate::harness::{Etcd, acquire, cluster, done, run, shows, store, within};
 use etcd_client::PutOptions;
-use pgherd_dcs::{Error, Store};
+use pgherd_dcs::{Error, Picture, Store};
 use pgherd_model::{
     Answer, Failover, HistoryLine, Initialize, Lsn, Member, MemberName, Op, Status, Sync, SystemId,
     Timeline,
@@ -261,7 +261,13 @@ async fn a_members_key_lives_under_its_lease_which_is_granted_anew_when_it_is_go
     assert_eq!(cluster(&a).member(&"a".into()).unwrap().lease, lease);
 
     let mut other = etcd.client(0).await;
+    // A write is guarded by what was seen: it is refused until the store knows that the key has gone.
+    let gone = |picture: &Picture| {
+        let cluster = picture.cluster.as_ref().unwrap();
+        cluster.member(&"a".into()).is_none()
+    };
     other.lease_revoke(lease).await.unwrap();
+    shows(&a, "the key has gone", gone).await;
     done(&a, put(2)).await;
     let renewed = a.member_lease_id();
     assert_ne!(renewed, lease);
@@ -270,6 +276,7 @@ async fn a_members_key_lives_under_its_lease_which_is_granted_anew_when_it_is_go
     assert_eq!((own.lease, own.xlog_location), (renewed, Some(Lsn(2))));
 
     other.lease_revoke(renewed).await.unwrap();
+    shows(&a, "the key has gone again", gone).await;
     assert!(!a.keep_alive_member(within(2_000)).await.unwrap());
 
     // Another ttl takes another lease.
