@@ -9,6 +9,7 @@ pub mod clock;
 pub mod cluster;
 pub mod etcd;
 pub mod janitor;
+pub mod measure;
 pub mod net;
 pub mod node;
 pub mod options;

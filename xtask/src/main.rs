@@ -31,7 +31,7 @@ enum Task {
     Up(UpArgs),
     /// Install what is missing, build, run the unit and integration tests of the whole workspace.
     Test(TestArgs),
-    /// Measure: `bench ha [arguments of the benchmark]`.
+    /// Measure: `bench ha` or `bench agent`, with the benchmark's own arguments behind it.
     Bench(PassedOn),
     /// Run the simulator; its arguments are passed on.
     Sim(PassedOn),

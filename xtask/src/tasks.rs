@@ -49,23 +49,31 @@ pub(crate) fn build_pgherd(release: bool) -> Result<PathBuf> {
     Ok(run::target_directory()?.join(profile).join("pgherd"))
 }
 
-/// `bench ha [arguments]`.
+/// `bench ha [arguments]`, `bench agent [arguments]`.
 pub(crate) fn bench(consent: Consent, rest: &[OsString]) -> Result<()> {
     let (consent, rest) = with_late_consent(consent, rest);
     let Some((what, arguments)) = rest.split_first() else {
-        bail!("say which benchmark: `cargo xtask bench ha`");
+        bail!("say which benchmark: `cargo xtask bench ha` or `cargo xtask bench agent`");
     };
-    if what != "ha" {
-        bail!("there is no benchmark {what:?}: known is `ha`");
-    }
+    let mut needs = vec![Need::Build, Need::Cluster];
+    let binary = match what.to_str() {
+        Some("ha") => {
+            needs.push(Need::Network);
+            "bench-ha"
+        }
+        Some("agent") => {
+            needs.push(Need::Yardstick);
+            "bench-agent"
+        }
+        _ => bail!("there is no benchmark {what:?}: known are `ha` and `agent`"),
+    };
     let mut command = run::cargo(&["run", "--release", "--package", "pgherd-tests"]);
-    command.args(["--bin", "bench-ha", "--"]).args(arguments);
+    command.args(["--bin", binary, "--"]).args(arguments);
     if given(arguments, &["--report", "--help", "-h"]) {
         // Only prints: what was measured before, or what it can do.
         setup::ensure(&[Need::Build], consent.yes)?;
         return run::shown(&mut command);
     }
-    let mut needs = vec![Need::Build, Need::Cluster, Need::Network];
     let with_patroni = measures_patroni(arguments);
     if with_patroni {
         needs.push(Need::Patroni);

@@ -64,13 +64,8 @@ struct Key {
 impl Journal {
     /// A journal in this file; `None`: one that nobody keeps.
     pub(crate) fn start(path: Option<PathBuf>, member: &MemberName) -> Journal {
-        let started = path.map(Queue::start).transpose();
-        let queue = started.unwrap_or_else(|error| {
-            tracing::warn!("no journal is kept: its thread cannot be started: {error}");
-            None
-        });
         let mut journal = Journal {
-            queue,
+            queue: path.map(Queue::start),
             member: member.to_string(),
             agent: format!("{}-{}", Stamp(wall()), std::process::id()),
             seq: 0,

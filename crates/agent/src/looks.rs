@@ -1,7 +1,7 @@
-//! What PostgreSQL says at this moment, for all who ask at once: one read runs at a time, and whoever
-//! asks meanwhile shares the next one, which begins after the asking. So however many clients ask, there
-//! is one query, on a connection that is not the loop's, and none of them gets an answer older than its
-//! question.
+//! What PostgreSQL or the lock service says at this moment, for all who ask at once: one read runs at a
+//! time, and whoever asks meanwhile shares the next one, which begins after the asking. So however many
+//! clients ask, there is one query, on a connection that is not the loop's, and none of them gets an
+//! answer older than its question.
 
 use std::time::Duration;
 
@@ -12,34 +12,37 @@ use tokio::sync::{mpsc, oneshot};
 /// Longest read.
 const LIMIT: Duration = Duration::from_secs(1);
 
-type Answer = oneshot::Sender<Option<Look>>;
-
-/// Where a look is asked for.
+/// Where a look is asked for; at PostgreSQL, unless said otherwise.
 #[derive(Clone, Debug)]
-pub struct Looks(mpsc::UnboundedSender<Answer>);
+pub struct Looks<T = Option<Look>>(mpsc::UnboundedSender<oneshot::Sender<T>>);
 
 /// Who waits for one.
 #[derive(Debug)]
-pub struct Asked(mpsc::UnboundedReceiver<Answer>);
+pub struct Asked<T = Option<Look>>(mpsc::UnboundedReceiver<oneshot::Sender<T>>);
 
 /// Both ends.
-pub fn looks() -> (Looks, Asked) {
+pub fn looks<T>() -> (Looks<T>, Asked<T>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     (Looks(sender), Asked(receiver))
 }
 
-impl Looks {
-    /// By a read that begins from now on; `Some(None)`: PostgreSQL does not answer, `None`: nobody reads
-    /// any more.
-    pub async fn now(&self) -> Option<Option<Look>> {
+impl<T> Looks<T> {
+    /// By a read that begins from now on; `None`: nobody reads any more.
+    pub async fn now(&self) -> Option<T> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(answer).ok()?;
+        self.ask(answer);
         answered.await.ok()
+    }
+
+    /// The same, answered there.
+    pub fn ask(&self, answer: oneshot::Sender<T>) {
+        // Dropped, it tells that nobody reads any more.
+        self.0.send(answer).ok();
     }
 }
 
 impl Asked {
-    /// [`Asked::serve`], of this PostgreSQL.
+    /// [`Asked::serve`], of this PostgreSQL; `None`: it does not answer.
     pub(crate) async fn serve_from(self, instance: Instance) {
         self.serve(|| {
             let instance = instance.clone();
@@ -51,8 +54,11 @@ impl Asked {
         .await;
     }
 
+}
+
+impl<T: Clone> Asked<T> {
     /// Reads for those who wait, until nobody can ask any more.
-    pub async fn serve<R: Future<Output = Option<Look>>>(mut self, read: impl Fn() -> R) {
+    pub async fn serve<R: Future<Output = T>>(mut self, read: impl Fn() -> R) {
         while let Some(first) = self.0.recv().await {
             let mut waiting = vec![first];
             while let Ok(next) = self.0.try_recv() {
@@ -79,16 +85,16 @@ mod tests {
     use tokio::sync::Semaphore;
 
     /// Reads that each wait for leave; how many have begun.
-    fn reader(leave: Arc<Semaphore>) -> (Looks, Arc<AtomicUsize>) {
+    fn reader(leave: Arc<Semaphore>) -> (Looks<usize>, Arc<AtomicUsize>) {
         let (looks, asked) = looks();
         let begun: Arc<AtomicUsize> = Arc::default();
         let count = begun.clone();
         tokio::spawn(asked.serve(move || {
-            count.fetch_add(1, Ordering::SeqCst);
+            let number = count.fetch_add(1, Ordering::SeqCst);
             let leave = leave.clone();
             async move {
                 leave.acquire().await.unwrap().forget();
-                None
+                number
             }
         }));
         (looks, begun)

@@ -5,6 +5,7 @@ use pgherd_model::{Cluster, Op, Span};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::event::Event;
+use crate::looks::looks;
 use crate::snapshot::Order;
 use crate::{clock, reload, upgrade};
 
@@ -18,7 +19,14 @@ pub(crate) async fn serve(
     events: mpsc::UnboundedSender<Event>,
     reload: reload::Requests,
 ) {
+    let (clusters, asked) = looks();
+    let source = store.clone();
+    tokio::spawn(asked.serve(move || {
+        let store = source.clone();
+        async move { fresh(&store, &store.picture()).await }
+    }));
     while let Some(order) = orders.recv().await {
+        let clusters = clusters.clone();
         let (store, events) = (store.clone(), events.clone());
         let reload = reload.clone();
         tokio::spawn(async move {
@@ -29,9 +37,7 @@ pub(crate) async fn serve(
                 Order::Reload => {
                     reload.send(()).ok();
                 }
-                Order::FreshCluster { answer } => {
-                    answer.send(fresh(&store, &store.picture()).await).ok();
-                }
+                Order::FreshCluster { answer } => clusters.ask(answer),
                 // These concern the loop: it tells the brain of them at its next look.
                 order @ (Order::Restart { .. }
                 | Order::ScheduleRestart { .. }

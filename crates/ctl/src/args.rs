@@ -73,6 +73,8 @@ pub enum Command {
     Timeline(TimelineArgs),
     /// Delete everything about a cluster from the lock service
     Remove(RemoveArgs),
+    /// Have the program that was installed take over from the running agents, without a restart of PostgreSQL
+    UpgradeAgent(UpgradeArgs),
     /// Print the version of this program and of members
     Version(VersionArgs),
 }
@@ -379,6 +381,26 @@ pub struct MembersArgs {
     /// Only members with this role
     #[arg(short = 'r', long = "role", value_enum)]
     pub role: Option<RoleArg>,
+    /// Do not ask for confirmation at any point
+    #[arg(long = "force")]
+    pub force: bool,
+}
+
+/// `upgrade-agent`.
+#[derive(Clone, Debug, Args)]
+pub struct UpgradeArgs {
+    /// Cluster
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: String,
+    /// Members (default: all of the role)
+    #[arg(value_name = "MEMBER_NAMES")]
+    pub members: Vec<String>,
+    /// Only members with this role
+    #[arg(short = 'r', long = "role", value_enum)]
+    pub role: Option<RoleArg>,
+    /// How long each member may take until the new program answers
+    #[arg(long = "wait", value_name = "SECONDS", default_value_t = 60.0)]
+    pub wait: f64,
     /// Do not ask for confirmation at any point
     #[arg(long = "force")]
     pub force: bool,

@@ -73,7 +73,8 @@ pub(crate) async fn run(session: &Session, args: &ExplainArgs) -> Result<(), Ctl
     }
 }
 
-async fn ask(peers: &Peers, member: &Member) -> Result<Value, String> {
+/// The document of a member's last decision; else why there is none.
+pub(crate) async fn ask(peers: &Peers, member: &Member) -> Result<Value, String> {
     let text = |cause: PeerError| cause.to_string();
     let url = endpoint(&member.api_url, "pgherd/explain").map_err(text)?;
     let answer = peers
@@ -86,7 +87,7 @@ async fn ask(peers: &Peers, member: &Member) -> Result<Value, String> {
     }
     // Patroni takes the path for a health check and answers with its status document.
     Err(match document["patroni"]["version"].as_str() {
-        Some(version) => format!("runs Patroni {version}, which can not explain itself"),
+        Some(version) => format!("runs Patroni {version}, not pgherd"),
         None => format!("answered {} without an explanation", answer.status),
     })
 }

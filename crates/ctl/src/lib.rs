@@ -32,6 +32,7 @@ mod setting;
 mod table;
 mod timeline;
 mod topology;
+mod upgrade;
 mod value;
 mod version;
 mod watch;
@@ -112,6 +113,7 @@ async fn execute(args: CtlArgs, persona: Persona) -> Result<(), CtlError> {
         Command::Explain(wanted) => explain::run(&session, wanted).await,
         Command::Timeline(wanted) => timeline::run(Ok(session), wanted).await,
         Command::Remove(wanted) => remove::run(&session, wanted).await,
+        Command::UpgradeAgent(wanted) => upgrade::run(&session, wanted).await,
         Command::Version(wanted) => version::run(&session, wanted).await,
     }
 }

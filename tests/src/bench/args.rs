@@ -4,7 +4,7 @@ use super::plan::{EVENTS, Event};
 use super::report::System;
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use std::io::Write as _;
+use pgherd_tests::measure::figures;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -91,53 +91,7 @@ impl Args {
 
     /// Prints the report or writes it to the file that was named.
     pub(crate) fn write_markdown(&self, text: &str) -> Result<()> {
-        match &self.markdown {
-            Some(file) => {
-                let paper = std::fs::read_to_string(file).ok();
-                let paper = paper.and_then(|paper| with_figures(&paper, text));
-                std::fs::write(file, paper.as_deref().unwrap_or(text))
-                    .with_context(|| format!("cannot write {}", file.display()))?;
-            }
-            // Not println: a reader that has seen enough (head) is no reason to panic.
-            None => std::io::stdout().write_all(text.as_bytes())?,
-        }
-        Ok(())
-    }
-}
-
-/// `paper` with `text` below its heading "Figures", up to the next heading that is not below that;
-/// `None` when it has no such heading.
-fn with_figures(paper: &str, text: &str) -> Option<String> {
-    let level = |line: &str| line.len() - line.trim_start_matches('#').len();
-    let heading = |line: &str| line.trim_end().trim_start_matches('#') == " Figures";
-    let mut lines = paper.split_inclusive('\n');
-    let mut before: Vec<&str> = Vec::new();
-    let figures = loop {
-        let line = lines.next()?;
-        before.push(line);
-        if level(line) > 0 && heading(line) {
-            break level(line);
-        }
-    };
-    let after: String = lines
-        .skip_while(|line| level(line) == 0 || level(line) > figures)
-        .collect();
-    let gap = if after.is_empty() { "" } else { "\n" };
-    Some(format!("{}\n{text}{gap}{after}", before.concat()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_tables_replace_those_below_the_heading() {
-        let paper = "# A\n\n### Method\n\nwords\n\n### Figures\n\nold\n\n#### Old table\n";
-        let new = "# A\n\n### Method\n\nwords\n\n### Figures\n\nnew\n";
-        assert_eq!(with_figures(paper, "new\n").as_deref(), Some(new));
-        let more = format!("{paper}\n## B\n\n### C\n");
-        let both = format!("{new}\n## B\n\n### C\n");
-        assert_eq!(with_figures(&more, "new\n"), Some(both));
-        assert_eq!(with_figures("- machine\n", "new\n"), None);
+        figures::publish(self.markdown.as_deref(), text)
+            .with_context(|| format!("cannot write {:?}", self.markdown))
     }
 }

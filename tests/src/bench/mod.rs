@@ -11,21 +11,19 @@ mod hand;
 mod lease;
 mod ledger;
 mod load;
-mod machine;
 mod plan;
 mod procs;
 mod report;
 mod resume;
 mod soak;
-mod stats;
 mod writer;
 
 use agents::Common;
 use anyhow::{Context as _, Result, bail};
 use args::Args;
 use clap::Parser as _;
-use machine::Facts;
 use pgherd_tests::janitor::Janitor;
+use pgherd_tests::measure::machine::{self, Facts};
 use pgherd_tests::{Etcd, EtcdOptions, Network, Signal, binary, net, process};
 use plan::{EVENTS, Entrant, Event};
 use report::{Figures, Sample, Section, System};
@@ -197,26 +195,8 @@ fn sections() -> Vec<Section> {
 /// Machine and versions.
 fn facts(common: &Common) -> Facts {
     let mut facts = machine::facts(&common.disk, common.etcd.dir());
-    let postgres = process::pg_bin().join("postgres").display().to_string();
-    facts.push(machine::pair(
-        "PostgreSQL",
-        machine::version(&postgres, &[]),
-    ));
-    facts.push(machine::pair("etcd", machine::version("etcd", &[])));
-    if let Some((program, rest)) = common.patroni.as_ref().and_then(|c| c.split_first()) {
-        facts.push(machine::pair("Patroni", machine::version(program, rest)));
-    }
-    if let Some(program) = &common.pgherd {
-        let version = machine::version(&program.display().to_string(), &[]);
-        let text = format!("{version}, sha256 {}", machine::checksum(program));
-        facts.push(machine::pair("pgherd", text));
-    }
-    let profile = if cfg!(debug_assertions) {
-        "debug"
-    } else {
-        "release"
-    };
-    facts.push(machine::pair("benchmark built as", profile.to_owned()));
+    let patroni = common.patroni.as_deref();
+    facts.extend(machine::programs(patroni, common.pgherd.as_deref()));
     facts
 }
 

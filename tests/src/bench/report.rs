@@ -1,7 +1,7 @@
 //! From samples to tables: one section per event, one line per system.
 
-use super::machine::Facts;
-use super::stats::{Summary, grouped, summary};
+use pgherd_tests::measure::machine::Facts;
+use pgherd_tests::measure::stats::{Summary, grouped, summary};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

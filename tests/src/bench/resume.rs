@@ -1,7 +1,7 @@
 //! A long benchmark in several parts: what an earlier start of the program has measured is read
 //! from its JSON file, if machine and versions are the same, and not measured again.
 
-use super::machine::{Facts, PASSING};
+use pgherd_tests::measure::machine::{Facts, PASSING};
 use super::report::{self, Sample};
 use anyhow::{Context as _, Result, bail};
 use std::io::Write as _;

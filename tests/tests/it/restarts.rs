@@ -135,6 +135,63 @@ async fn patronictl_restarts_and_copies_anew() {
     assert_eq!(cluster.wait_whole(secs(60)).await.name(), leader.name());
 }
 
+/// `pgherd ctl restart`, `flush` and `reinit` of our own members, to the end of each.
+#[tokio::test(flavor = "multi_thread")]
+async fn ctl_restarts_flushes_and_copies_anew() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let leader = cluster.primary().await.unwrap();
+    let replica = other(&cluster, leader.name());
+    let name = replica.name();
+    let ctl = |words: &[&str]| {
+        let output = cluster.ctl(words);
+        (output.status.code(), text(&output))
+    };
+    let started = start_time(replica).await;
+    let (code, said) = ctl(&["restart", "{scope}", name, "--force"]);
+    assert_eq!(code, Some(0), "{said}");
+    let success = format!("Success: restart on member {name}\n");
+    assert!(said.ends_with(&success), "{said}");
+    let restarted = start_time(replica).await;
+    assert_ne!(restarted, started);
+
+    let later = "2130-01-01T00:00Z";
+    let (code, said) = ctl(&["restart", "{scope}", name, "--force", "--scheduled", later]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("Success: restart scheduled"), "{said}");
+    let key = format!("members/{name}");
+    cluster
+        .wait_for("its key tells of it", secs(20), async || {
+            let member = stored(&etcd, &cluster, &key).await.ok_or("it is gone")?;
+            match member["scheduled_restart"].is_object() {
+                true => Ok(()),
+                false => Err(member.to_string()),
+            }
+        })
+        .await;
+    let (code, said) = ctl(&["flush", "{scope}", "restart", "--force"]);
+    assert_eq!(code, Some(0), "{said}");
+    let flushed = format!("Success: flush scheduled restart for member {name}");
+    assert!(said.contains(&flushed), "{said}");
+    assert_eq!(status(replica).await.unwrap().get("scheduled_restart"), None);
+    assert_eq!(start_time(replica).await, restarted);
+
+    let marker = replica.data_dir().join("not-of-the-leader");
+    std::fs::write(&marker, "").unwrap();
+    let (code, said) = ctl(&["reinit", "{scope}", name, "--force", "--wait"]);
+    assert_eq!(code, Some(0), "{said}");
+    let end = format!("Reinitialize is completed on: {name}\n");
+    assert!(said.ends_with(&end), "{said}");
+    assert!(!marker.exists(), "the old data are gone");
+    let (code, said) = ctl(&["restart", "{scope}", name, "--force", "--pg-version", "9.5.2"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("status code=503"), "{said}");
+    assert_eq!(cluster.wait_whole(secs(60)).await.name(), leader.name());
+}
+
 /// At its time and not before; shown meanwhile by the node and its key; deleted, it does not happen.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_is_scheduled_shown_and_carried_out() {

@@ -1,7 +1,7 @@
 //! Another program takes the agent's place in the same process: PostgreSQL, the lock and its lease do not
 //! notice, and there is a guard all the time.
 
-use crate::common::{secs, stand_in, start_time, three, wait_health, with_own_program};
+use crate::common::{secs, stand_in, start_time, text, three, wait_health, with_own_program};
 use pgherd_tests::{Etcd, Node, Signal, TestCluster, Writer, json, process, watcher};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -99,6 +99,68 @@ async fn nobody_notices_that_the_leaders_agent_is_another_program() {
     cluster.ctl(&["switchover", "--leader", "n1", "--force"]);
     cluster.wait_new_primary("n1", secs(30)).await;
     cluster.wait_whole(secs(60)).await;
+}
+
+/// `ctl upgrade-agent`: one member after the other, the leader last; a program that does not run is tried on
+/// one member only.
+#[tokio::test(flavor = "multi_thread")]
+async fn ctl_upgrades_one_member_after_the_other() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let leader = cluster.primary().await.unwrap().name().to_owned();
+    let program = cluster.dir().join("pgherd");
+    let ctl = cluster.dir().join("pgherd-ctl");
+    std::fs::copy(&program, &ctl).unwrap();
+    let upgrade = |members: &[&str]| {
+        let node = &cluster.nodes()[0];
+        let mut command = node.command(&ctl);
+        command.args(["ctl", "-c"]).arg(node.yaml());
+        command.args(["upgrade-agent", cluster.scope(), "--force"]);
+        process::output(command.args(members)).unwrap()
+    };
+    let all_began = async || {
+        let mut all = Vec::new();
+        for node in cluster.nodes() {
+            all.push(began(node).await.unwrap());
+        }
+        all
+    };
+
+    let mut content = std::fs::read(&program).unwrap();
+    content.extend_from_slice(b"another build");
+    replace(&program, &content);
+    let before = all_began().await;
+    let output = upgrade(&[]);
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    let done: Vec<&str> = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("Success: upgrade for member "))
+        .collect();
+    assert_eq!(done.len(), 3, "{said}");
+    assert!(done[2].starts_with(&format!("{leader}: pgherd ")), "{said}");
+    let after = all_began().await;
+    assert!(before.iter().zip(&after).all(|(a, b)| a != b), "{after:?}");
+
+    replace(&program, b"#!/bin/false\n");
+    let output = upgrade(&[]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said.matches("Failed: upgrade for member").count(), 1);
+    assert!(said.contains("status code=503"), "{said}");
+    assert!(said.contains("Left as they are: n"), "{said}");
+    assert_eq!(all_began().await, after, "{said}");
+    let output = upgrade(&["nobody"]);
+    assert!(
+        text(&output).contains("Error: No 'any' among provided members"),
+        "{}",
+        text(&output)
+    );
+    replace(&program, &content);
+    cluster.wait_whole(secs(30)).await;
 }
 
 /// A program that does not run takes over from nobody, and says so.

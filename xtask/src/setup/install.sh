@@ -8,10 +8,12 @@ export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C.UTF-8
 policy=/usr/sbin/policy-rc.d
 dropins=/etc/postgresql-common/createcluster.d
 dropin=$dropins/pgherd-xtask.conf
-mask=/etc/systemd/system/etcd.service
+units=/etc/systemd/system
+# Packages whose daemon is not wanted: service and package.
+daemons='etcd:etcd-server haproxy:haproxy'
 marker='pgherd xtask, only while packages are being installed'
 
-placed_policy=; made_dropins=; made_common=; placed_mask=; new_etcd=
+placed_policy=; made_dropins=; made_common=; masks=; new=
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null || true)" = installed ]; }
 clusters() { ls -d /etc/postgresql/*/main 2>/dev/null || true; }
@@ -25,20 +27,23 @@ cleanup() {
     # Ours only if nothing else has come to live there.
     [ -z "$made_dropins" ] || rmdir "$dropins" 2>/dev/null || true
     [ -z "$made_common" ] || rmdir /etc/postgresql-common 2>/dev/null || true
-    if [ -n "$placed_mask" ]; then
-        rm -f "$mask"
+    if [ -n "$masks" ]; then
+        rm -f $masks
         [ ! -d /run/systemd/system ] || systemctl daemon-reload || true
     fi
     # A package that we brought must not start its daemon at the next boot either.
-    if [ -n "$new_etcd" ] && [ -e /lib/systemd/system/etcd.service ]; then
-        # The variable: the helper insists on being called for a package.
-        DPKG_MAINTSCRIPT_PACKAGE=etcd-server deb-systemd-helper disable etcd.service >/dev/null 2>&1 || true
-    fi
-    if [ -n "$new_etcd" ] && [ -x /etc/init.d/etcd ]; then
-        # Only where an administrator's own policy let it start.
-        [ -n "$placed_policy" ] || /etc/init.d/etcd stop >/dev/null 2>&1 || true
-        update-rc.d etcd disable >/dev/null 2>&1 || true
-    fi
+    for daemon in $new; do
+        service=${daemon%:*}; package=${daemon#*:}
+        if [ -e "/lib/systemd/system/$service.service" ]; then
+            # The variable: the helper insists on being called for a package.
+            DPKG_MAINTSCRIPT_PACKAGE=$package deb-systemd-helper disable "$service.service" >/dev/null 2>&1 || true
+        fi
+        if [ -x "/etc/init.d/$service" ]; then
+            # Only where an administrator's own policy let it start.
+            [ -n "$placed_policy" ] || "/etc/init.d/$service" stop >/dev/null 2>&1 || true
+            update-rc.d "$service" disable >/dev/null 2>&1 || true
+        fi
+    done
     exit "$status"
 }
 trap cleanup EXIT
@@ -58,14 +63,19 @@ fi
 mkdir -p "$dropins"
 printf '# %s\ncreate_main_cluster = false\n' "$marker" >"$dropin"
 
-if ! installed etcd-server && ! installed etcd; then
-    new_etcd=yes
+for daemon in $daemons; do
+    service=${daemon%:*}; package=${daemon#*:}
+    if installed "$package" || installed "$service"; then
+        continue
+    fi
+    new="$new $daemon"
+    mask=$units/$service.service
     if [ ! -e "$mask" ] && [ ! -L "$mask" ]; then
-        placed_mask=yes
-        mkdir -p /etc/systemd/system
+        mkdir -p "$units"
+        masks="$masks $mask"
         ln -s /dev/null "$mask"
     fi
-fi
+done
 
 clusters_before=$(clusters)
 

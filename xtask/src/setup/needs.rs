@@ -12,6 +12,8 @@ pub(crate) enum Need {
     Cluster,
     /// Programs that make network namespaces and drop packets.
     Network,
+    /// A web server to compare with: HAProxy.
+    Yardstick,
     /// The program that checks systemd's units; systemd itself need not run.
     Units,
     /// Genuine Patroni, which tests put beside pgherd.
@@ -34,6 +36,7 @@ pub(crate) fn missing(needs: &[Need]) -> Vec<Lack> {
             Need::Build => build(&mut lacks),
             Need::Cluster => cluster(&mut lacks),
             Need::Network => network(&mut lacks),
+            Need::Yardstick => yardstick(&mut lacks),
             Need::Units => units(&mut lacks),
             Need::Patroni => patroni(&mut lacks),
         }
@@ -104,6 +107,15 @@ fn network(lacks: &mut Vec<Lack>) {
         lacks.push(Lack {
             what: "nft (tests drop packets)",
             packages: &[&["nftables"]],
+        });
+    }
+}
+
+fn yardstick(lacks: &mut Vec<Lack>) {
+    if machine::find_program("haproxy").is_none() {
+        lacks.push(Lack {
+            what: "haproxy (its fixed answer shows how fast this machine can answer)",
+            packages: &[&["haproxy"]],
         });
     }
 }

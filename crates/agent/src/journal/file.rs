@@ -1,16 +1,17 @@
-//! The file of the journal: two segments of bounded size, written by a thread of its own.
+//! The file of the journal: two segments of bounded size, written by a thread that is there while
+//! there is something to write.
 //!
 //! Nobody who decides or renews ever waits for this disk: entries go through a bounded queue, and
 //! what does not fit into it is counted and lost. Nothing is synced: a killed agent loses what
 //! still waits in the queue, a machine that loses its power the last lines too.
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pgherd_wire::journal::Entry;
@@ -22,27 +23,65 @@ const SEGMENT_BYTES: u64 = 2 * 1024 * 1024;
 const QUEUE: usize = 1024;
 /// Longest line. A larger one is a mistake of ours; the limit keeps the segments bounded.
 const LINE_BYTES: usize = 64 * 1024;
+/// How long the thread waits for more before it ends: a node that is at rest has nothing to tell.
+const QUIET: Duration = Duration::from_secs(5);
 /// How long the end of the agent waits for the last lines.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// The queue before the thread. Dropped, it waits a moment until the last lines are written.
+/// The queue before the disk. Dropped, it waits a moment until the last lines are written.
 pub(crate) struct Queue {
-    sender: Option<SyncSender<Entry>>,
-    ended: Receiver<()>,
+    shared: Arc<Shared>,
+}
+
+/// What the queue and the thread that writes have in common.
+struct Shared {
+    state: Mutex<State>,
+    /// An entry has come, or none is left.
+    news: Condvar,
     dropped: Arc<AtomicU64>,
 }
 
+struct State {
+    entries: VecDeque<Entry>,
+    /// Where it rests while no thread writes: there is one only while there is something to tell.
+    writer: Option<Writer>,
+    ending: bool,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread: writes what comes until nothing has come for a while.
+    fn write(&self, mut writer: Writer) {
+        loop {
+            let mut state = self.state();
+            if state.entries.is_empty() && !state.ending {
+                let waited = self.news.wait_timeout(state, QUIET);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+            let Some(entry) = state.entries.pop_front() else {
+                state.writer = Some(writer);
+                self.news.notify_all();
+                return;
+            };
+            // Never held while the disk is waited for.
+            drop(state);
+            writer.take(entry);
+        }
+    }
+}
+
 impl Queue {
-    /// Starts the thread; the file is opened there.
-    pub(crate) fn start(path: PathBuf) -> Result<Queue> {
+    /// Nothing is opened yet.
+    pub(crate) fn start(path: PathBuf) -> Queue {
         Queue::with_size(path, SEGMENT_BYTES)
     }
 
-    fn with_size(path: PathBuf, size: u64) -> Result<Queue> {
-        let (sender, entries) = sync_channel::<Entry>(QUEUE);
-        let (end, ended) = sync_channel::<()>(1);
+    fn with_size(path: PathBuf, size: u64) -> Queue {
         let dropped = Arc::new(AtomicU64::new(0));
-        let mut writer = Writer {
+        let writer = Writer {
             path,
             size,
             file: None,
@@ -52,35 +91,55 @@ impl Queue {
             lost: 0,
             dropped: dropped.clone(),
         };
-        std::thread::Builder::new()
-            .name("journal".into())
-            .spawn(move || {
-                for entry in entries {
-                    writer.take(entry);
-                }
-                drop(end);
-            })?;
-        Ok(Queue {
-            sender: Some(sender),
-            ended,
-            dropped,
-        })
+        let state = State {
+            entries: VecDeque::new(),
+            writer: Some(writer),
+            ending: false,
+        };
+        Queue {
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+                news: Condvar::new(),
+                dropped,
+            }),
+        }
     }
 
     /// Never waits.
     pub(crate) fn push(&self, entry: Entry) {
-        let full = |sender: &SyncSender<Entry>| sender.try_send(entry).is_err();
-        if self.sender.as_ref().is_none_or(full) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.shared.state();
+        if state.entries.len() >= QUEUE {
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        state.entries.push_back(entry);
+        let Some(writer) = state.writer.take() else {
+            self.shared.news.notify_all();
+            return;
+        };
+        drop(state);
+        self.begin(writer);
+    }
+
+    fn begin(&self, writer: Writer) {
+        let resting = writer.resting();
+        let shared = self.shared.clone();
+        let thread = std::thread::Builder::new().name("journal".into());
+        if thread.spawn(move || shared.write(writer)).is_err() {
+            // The next entry tries again.
+            self.shared.state().writer = Some(resting);
         }
     }
 }
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        self.sender.take();
-        // An error is what is waited for: the thread has dropped its end.
-        self.ended.recv_timeout(LAST_WORDS).ok();
+        let mut state = self.shared.state();
+        state.ending = true;
+        self.shared.news.notify_all();
+        let written = |state: &mut State| state.writer.is_none();
+        let waited = self.shared.news.wait_timeout_while(state, LAST_WORDS, written);
+        drop(waited);
     }
 }
 
@@ -105,6 +164,20 @@ struct Writer {
 }
 
 impl Writer {
+    /// The same before its file is opened.
+    fn resting(&self) -> Writer {
+        Writer {
+            path: self.path.clone(),
+            size: self.size,
+            file: None,
+            bytes: 0,
+            torn: false,
+            failing: self.failing,
+            lost: self.lost,
+            dropped: self.dropped.clone(),
+        }
+    }
+
     fn take(&mut self, mut entry: Entry) {
         let missed = self.lost + self.dropped.swap(0, Ordering::Relaxed);
         entry.dropped = missed;
@@ -230,7 +303,7 @@ mod tests {
     fn two_segments_hold_the_last_entries_and_no_more() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
-        let queue = Queue::with_size(path.clone(), 4000).unwrap();
+        let queue = Queue::with_size(path.clone(), 4000);
         for seq in 0..1000 {
             queue.push(entry(seq));
             if seq % 100 == 0 {
@@ -257,14 +330,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         drop({
-            let queue = Queue::start(path.clone()).unwrap();
+            let queue = Queue::start(path.clone());
             queue.push(entry(1));
             queue
         });
         let whole = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("{whole}{}", &whole[..30])).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
-        let queue = Queue::start(path.clone()).unwrap();
+        let queue = Queue::start(path.clone());
         queue.push(entry(2));
         drop(queue);
         assert_eq!(seqs(&path), (vec![1, 2], 1));
@@ -276,7 +349,7 @@ mod tests {
     fn what_cannot_be_written_is_counted_in_the_next_line_that_can() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("later/journal");
-        let queue = Queue::start(path.clone()).unwrap();
+        let queue = Queue::start(path.clone());
         queue.push(entry(1));
         queue.push(entry(2));
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
@@ -306,7 +379,7 @@ mod tests {
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         for path in [link, pipe, dir.path().to_owned()] {
-            let queue = Queue::start(path).unwrap();
+            let queue = Queue::start(path);
             queue.push(entry(1));
             let begun = std::time::Instant::now();
             drop(queue);

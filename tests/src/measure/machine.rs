@@ -1,18 +1,19 @@
 //! The circumstances of a run: machine, file systems, versions. Figures mean nothing without them.
 
+use crate::process;
 use std::path::Path;
 use std::process::Command;
 
 /// Lines of `name: value` for the head of the report.
-pub(crate) type Facts = Vec<(String, String)>;
+pub type Facts = Vec<(String, String)>;
 
 const LOAD: &str = "load average at the start";
 const DATE: &str = "date";
 /// Facts that are others at every start of the program.
-pub(crate) const PASSING: [&str; 2] = [LOAD, DATE];
+pub const PASSING: [&str; 2] = [LOAD, DATE];
 
 /// Facts of this machine; `disk` and `memory` are directories of the data and of etcd.
-pub(crate) fn facts(disk: &Path, memory: &Path) -> Facts {
+pub fn facts(disk: &Path, memory: &Path) -> Facts {
     let cpus = read("/proc/cpuinfo");
     let model = field(&cpus, "model name").unwrap_or("unknown").to_owned();
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
@@ -37,21 +38,45 @@ pub(crate) fn facts(disk: &Path, memory: &Path) -> Facts {
     ]
 }
 
+/// The programs that are measured, and how the one that measures was built. `patroni` is its command.
+pub fn programs(patroni: Option<&[String]>, pgherd: Option<&Path>) -> Facts {
+    let postgres = process::pg_bin().join("postgres").display().to_string();
+    let mut facts = vec![
+        pair("PostgreSQL", version(&postgres, &[])),
+        pair("etcd", version("etcd", &[])),
+    ];
+    if let Some((program, rest)) = patroni.and_then(<[String]>::split_first) {
+        facts.push(pair("Patroni", version(program, rest)));
+    }
+    if let Some(program) = pgherd {
+        let version = version(&program.display().to_string(), &[]);
+        let text = format!("{version}, sha256 {}", checksum(program));
+        facts.push(pair("pgherd", text));
+    }
+    let profile = if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    };
+    facts.push(pair("benchmark built as", profile.to_owned()));
+    facts
+}
+
 /// First line that a program prints when asked for its version.
-pub(crate) fn version(program: &str, arguments: &[String]) -> String {
+pub fn version(program: &str, arguments: &[String]) -> String {
     let mut all: Vec<&str> = arguments.iter().map(String::as_str).collect();
     all.push("--version");
     output(program, &all)
 }
 
 /// The first digits of a program's checksum: two builds of one version are two programs.
-pub(crate) fn checksum(program: &Path) -> String {
+pub fn checksum(program: &Path) -> String {
     let line = output("sha256sum", &[&program.display().to_string()]);
     line.chars().take(12).collect()
 }
 
 /// A fact.
-pub(crate) fn pair(name: &str, value: String) -> (String, String) {
+pub fn pair(name: &str, value: String) -> (String, String) {
     (name.to_owned(), value)
 }
 
@@ -66,7 +91,7 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Type of the file system that holds `path`, by the longest mount point above it.
-pub(crate) fn file_system(path: &Path) -> String {
+pub fn file_system(path: &Path) -> String {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let mounts = read("/proc/self/mounts");
     let best = mounts

@@ -2,19 +2,19 @@
 
 /// Median, least and greatest of some samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Summary {
+pub struct Summary {
     /// Middle value; of an even count the mean of the two middle ones.
-    pub(crate) median: f64,
+    pub median: f64,
     /// Least.
-    pub(crate) min: f64,
+    pub min: f64,
     /// Greatest.
-    pub(crate) max: f64,
+    pub max: f64,
     /// How many samples.
-    pub(crate) count: usize,
+    pub count: usize,
 }
 
 /// Summary of `samples`; `None` when there is none.
-pub(crate) fn summary(samples: &[f64]) -> Option<Summary> {
+pub fn summary(samples: &[f64]) -> Option<Summary> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     let (min, max) = (*sorted.first()?, *sorted.last()?);
@@ -33,7 +33,7 @@ pub(crate) fn summary(samples: &[f64]) -> Option<Summary> {
 }
 
 /// A number with groups of three digits: 26471.4 gives `26,471`.
-pub(crate) fn grouped(value: f64) -> String {
+pub fn grouped(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
     let mut text = String::new();
     for (i, c) in digits.chars().enumerate() {
