@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use pgherd_ha::election::Elections;
-use pgherd_ha::lease::Excuse;
+use pgherd_ha::lease::{self, Excuse};
 use pgherd_ha::{
     Dcs, GuardFact, Identity, Job, JobKind, LeaseFact, Local, Memory, Orders, PeerFact,
     RemoteHistory, Sequence, StartAs, Tenure, View,
@@ -17,6 +17,7 @@ use pgherd_model::{
 use crate::event::Event;
 use crate::guard::Guard;
 use crate::perform::Effect;
+use crate::postgres::Phase;
 use crate::world::World;
 
 /// Looks in a row without rest.
@@ -264,7 +265,7 @@ impl World {
         let pg = &self.nodes[node].pg;
         let known = self.nodes[node].agent.connected == pg.epoch;
         let answers = pg.accepts()
-            || (known && pg.postmaster.is_some() && pg.phase == crate::postgres::Phase::Running);
+            || (known && pg.postmaster.is_some() && pg.phase == Phase::Running);
         let epoch = pg.epoch;
         if !answers {
             return None;
@@ -299,6 +300,7 @@ impl World {
                 Vec::new()
             },
             silent_since: None,
+            not_ready: pg.postmaster.is_some() && !pg.stopped && pg.phase != Phase::Running,
             look,
             job: it.agent.job.clone(),
             guard,
@@ -526,15 +528,7 @@ impl World {
             agent.probed = Some(view.now);
         }
         agent.was_primary = primary;
-        let excuse = match view.running_job().map(|job| &job.kind) {
-            Some(JobKind::Start(StartAs::Primary)) => Some(Excuse::Starting),
-            Some(_) => Some(Excuse::LongJob {
-                until: view.now + view.settings.hang_timeout,
-            }),
-            None if view.settings.pause => Some(Excuse::Pause),
-            None if primary || decision.memory.was_primary => None,
-            None => Some(Excuse::Starting),
-        };
+        let excuse = lease::excuse(view, &decision.memory);
         if excuse.is_some() {
             agent.renewing.primary_since = view.now;
             agent.probed = agent.probed.max(Some(view.now));

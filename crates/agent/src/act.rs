@@ -94,19 +94,20 @@ impl Agent {
             Action::ReserveTimelines { last } => {
                 done(name, self.instance.reserve_timelines(last).await)
             }
-            Action::CreateSlot(slot) => done(
+            Action::CreateSlot(slot) => in_vain(done(
                 name,
                 self.instance
                     .create_slot(&slot, &pgherd_model::SlotKind::Physical)
                     .await,
-            ),
-            Action::DropSlot(slot) => {
-                quiet(done(name, self.instance.drop_slot(&slot).await.map(|_| ())))
-            }
-            Action::AdvanceSlot(slot, lsn) => quiet(done(
-                name,
-                self.instance.advance_slot(&slot, lsn).await.map(|_| ()),
             )),
+            Action::DropSlot(slot) => {
+                let dropped = self.instance.drop_slot(&slot).await;
+                in_vain(quiet(done(name, dropped.map(|_| ()))))
+            }
+            Action::AdvanceSlot(slot, lsn) => {
+                let advanced = self.instance.advance_slot(&slot, lsn).await;
+                in_vain(quiet(done(name, advanced.map(|_| ()))))
+            }
             Action::SetSynchronousStandbys(names) => {
                 let set = self
                     .instance
@@ -354,6 +355,15 @@ fn quiet(effect: Effect) -> Effect {
     match effect {
         Effect::Changed | Effect::Quiet => Effect::Quiet,
         in_vain @ (Effect::Failed(_) | Effect::InVain(..)) => in_vain,
+    }
+}
+
+/// What follows does not depend on it: a server that takes no more slots still has a position to publish
+/// and standbys to name.
+fn in_vain(effect: Effect) -> Effect {
+    match effect {
+        Effect::Failed(reason) => Effect::InVain(false, reason),
+        other => other,
     }
 }
 

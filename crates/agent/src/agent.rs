@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgherd_dcs::{Picture, Store};
-use pgherd_ha::lease::Excuse;
+use pgherd_ha::lease;
 use pgherd_ha::{
     Decision, Identity, JobKind, LeaseFact, Memory, Outcome, PeerFact, RemoteHistory, Severity,
     StartAs, View,
 };
-use pgherd_instance::{Instance, ServerConfig};
+use pgherd_instance::{Instance, Probe, ServerConfig};
 use pgherd_model::{
     Cluster, DataDir, LeaseSight, MemberName, Span, SynchronousMode, SystemId, Time,
 };
@@ -79,6 +79,8 @@ pub(crate) struct Agent {
     pub(crate) bootstrapped: Option<SystemId>,
     pub(crate) probed: Option<Time>,
     pub(crate) probing: bool,
+    /// The last refusal of a probe, which is told once.
+    pub(crate) refused: Option<String>,
     pub(crate) next_probe: Time,
     pub(crate) member_alive: Time,
     pub(crate) shutdown: bool,
@@ -155,6 +157,7 @@ impl Agent {
             bootstrapped: None,
             probed: None,
             probing: false,
+            refused: None,
             next_probe: Time::ZERO,
             member_alive: clock::now(),
             shutdown: false,
@@ -456,15 +459,7 @@ impl Agent {
             self.probed = Some(view.now);
         }
         self.was_primary = primary;
-        let excuse = match view.running_job().map(|job| &job.kind) {
-            Some(JobKind::Start(StartAs::Primary)) => Some(Excuse::Starting),
-            Some(_) => Some(Excuse::LongJob {
-                until: view.now + view.settings.hang_timeout,
-            }),
-            None if view.settings.pause => Some(Excuse::Pause),
-            None if primary || decision.memory.was_primary => None,
-            None => Some(Excuse::Starting),
-        };
+        let excuse = lease::excuse(view, &decision.memory);
         if excuse.is_some() {
             self.renewal.primary_since(view.now);
             self.probed = self.probed.max(Some(view.now));
@@ -503,7 +498,8 @@ impl Agent {
         tokio::spawn(async move {
             let sent = clock::now();
             let event = match instance.probe_commit(timeout).await {
-                Ok(()) => Event::Probed(sent),
+                Ok(Probe::Committed) => Event::Probed(sent),
+                Ok(Probe::Refused(reason)) => Event::ProbeRefused(sent, reason),
                 Err(error) => Event::ProbeFailed(error.to_string()),
             };
             events.send(event).ok();
@@ -552,9 +548,18 @@ impl Agent {
                 tracing::warn!("the guard process has ended");
             }
             Event::Probed(sent) => {
-                self.probing = false;
-                self.probed = self.probed.max(Some(sent));
-                self.renewal.probed(sent);
+                self.probe_ended(sent);
+                self.refused = None;
+            }
+            Event::ProbeRefused(sent, reason) => {
+                self.probe_ended(sent);
+                if self.refused.replace(reason.clone()).as_ref() != Some(&reason) {
+                    self.journal.noticed("probe_failed", &reason);
+                    tracing::error!(
+                        "PostgreSQL lives and refuses the agent, which cannot tell whether it commits: {reason}; \
+                         check postgresql.authentication.superuser, pg_hba and superuser_reserved_connections"
+                    );
+                }
             }
             Event::ProbeFailed(reason) => {
                 self.probing = false;
@@ -570,6 +575,13 @@ impl Agent {
                 self.shutdown = true;
             }
         }
+    }
+
+    /// PostgreSQL was well when it was asked.
+    fn probe_ended(&mut self, sent: Time) {
+        self.probing = false;
+        self.probed = self.probed.max(Some(sent));
+        self.renewal.probed(sent);
     }
 
     fn asked(&mut self, order: Order) {

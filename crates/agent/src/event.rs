@@ -32,6 +32,8 @@ pub(crate) enum Event {
     GuardGone,
     /// PostgreSQL committed a probe that was begun then.
     Probed(Time),
+    /// PostgreSQL answers the probe by a refusal; when it was asked, and its words.
+    ProbeRefused(Time, String),
     /// The probe failed.
     ProbeFailed(String),
     /// The configuration was read again.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use pgherd_ha::{Job, JobKind, Outcome, StartAs};
 use pgherd_instance::{self as instance, Error, Instance, Source};
-use pgherd_model::{MemberName, Settings, StopMode, Timeline};
+use pgherd_model::{ControlState, MemberName, Settings, StopMode, Timeline};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
@@ -22,6 +22,8 @@ const PROMOTE: Duration = Duration::from_secs(60);
 const CHECKPOINT: Duration = Duration::from_secs(300);
 /// Longest ordered stop; a planned demotion that takes longer ends by killing.
 const STOP: Duration = Duration::from_secs(60);
+/// Longest shutdown checkpoint: killed in the middle of it, all of it would be to be recovered.
+const LAST_CHECKPOINT: Duration = Duration::from_secs(600);
 /// Budget of killing; each round goes on where the last one ended.
 const KILL: Duration = Duration::from_secs(5);
 
@@ -145,7 +147,7 @@ impl Work {
                     // Without it the stop takes longer, nothing else.
                     instance.checkpoint(CHECKPOINT).await.ok();
                 }
-                Ok(instance.stop(*mode, STOP).await?)
+                self.stop(*mode).await
             }
             JobKind::Promote => {
                 let timeline = instance.promote(PROMOTE).await?;
@@ -160,6 +162,26 @@ impl Work {
             }
             JobKind::RemoveData => Ok(instance.remove_data_dir().await?),
         }
+    }
+
+    /// In order; the limit does not count what is written at the end.
+    async fn stop(&self, mode: StopMode) -> Result<()> {
+        let longest = tokio::time::Instant::now() + LAST_CHECKPOINT;
+        loop {
+            let stopped = self.instance.stop(mode, STOP).await;
+            let late = matches!(stopped, Err(Error::Timeout { .. }));
+            let time_left = tokio::time::Instant::now() < longest;
+            if !(late && time_left && self.writes_its_last().await) {
+                return Ok(stopped?);
+            }
+            tracing::warn!("PostgreSQL has been writing its shutdown checkpoint for a minute");
+        }
+    }
+
+    /// The shutdown checkpoint is under way: pg_control says so from its beginning to its end.
+    async fn writes_its_last(&self) -> bool {
+        let control = self.instance.control_file().await;
+        control.is_ok_and(|control| control.state == ControlState::ShuttingDown)
     }
 
     async fn bootstrap(&self) -> Result<()> {

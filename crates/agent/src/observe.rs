@@ -94,9 +94,9 @@ impl Agent {
     async fn local(&mut self) -> Local {
         let postmaster = self.instance.postmaster().await;
         self.watch_postmaster(postmaster).await;
-        let look = match postmaster {
+        let (look, not_ready) = match postmaster {
             Postmaster::Alive { .. } => self.look().await,
-            Postmaster::Down | Postmaster::Leftovers(_) => None,
+            Postmaster::Down | Postmaster::Leftovers(_) => (None, false),
         };
         let silent = look.is_none() && matches!(postmaster, Postmaster::Alive { .. });
         self.observer.silent_since = match (silent, self.observer.silent_since) {
@@ -131,6 +131,7 @@ impl Agent {
             postmaster,
             look,
             silent_since: self.observer.silent_since,
+            not_ready,
             job: self.jobs.last.clone(),
             guard: self.guarding.fact(),
             own_history,
@@ -138,12 +139,13 @@ impl Agent {
         }
     }
 
-    async fn look(&self) -> Option<Look> {
+    /// And whether it answers that it takes no connections now.
+    async fn look(&self) -> (Option<Look>, bool) {
         match tokio::time::timeout(LOOK, self.instance.look()).await {
-            Ok(Ok(look)) => Some(look),
+            Ok(Ok(look)) => (Some(look), false),
             Ok(Err(error)) => {
                 tracing::debug!("PostgreSQL does not answer: {error}");
-                None
+                (None, matches!(error, pgherd_instance::Error::NotReady(_)))
             }
             Err(_) => {
                 let text = format!("PostgreSQL did not answer within {} ms", LOOK.as_millis());
@@ -152,7 +154,7 @@ impl Agent {
                     None => tracing::warn!("{text}"),
                     Some(_) => tracing::debug!("{text}"),
                 }
-                None
+                (None, false)
             }
         }
     }

@@ -6,6 +6,10 @@
 
 use pgherd_model::{Settings, Span, Time};
 
+use crate::decision::{JobKind, StartAs};
+use crate::memory::Memory;
+use crate::view::View;
+
 /// How long etcd may be without a leader: its followers wait 1 to 2 s (its default) before they vote,
 /// and the next try has to reach the winner.
 const ELECTION: Span = Span::from_millis(2500);
@@ -112,6 +116,20 @@ pub enum Excuse {
         /// End of that licence.
         until: Time,
     },
+}
+
+/// Why PostgreSQL need not answer now, if it need not; after a decision.
+pub fn excuse(view: &View, memory: &Memory) -> Option<Excuse> {
+    match view.running_job().map(|job| &job.kind) {
+        Some(JobKind::Start(StartAs::Primary)) => Some(Excuse::Starting),
+        Some(_) => Some(Excuse::LongJob {
+            until: view.now + view.settings.hang_timeout,
+        }),
+        None if view.settings.pause => Some(Excuse::Pause),
+        None if view.is_recovering() => Some(Excuse::CrashRecovery),
+        None if view.is_primary() || memory.was_primary => None,
+        None => Some(Excuse::Starting),
+    }
 }
 
 /// Who hangs.

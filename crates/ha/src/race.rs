@@ -4,7 +4,9 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use pgherd_model::{LeaseSight, Lsn, Member, MemberName, Role, Span, Time, Timeline};
+use pgherd_model::{
+    LeaseSight, Lsn, Member, MemberName, PeerStatus, Role, Span, Time, Timeline,
+};
 
 use crate::ctx::Ctx;
 use crate::decision::Ask;
@@ -325,6 +327,27 @@ pub(crate) fn cluster_timeline(ctx: &Ctx<'_>) -> Option<Timeline> {
     Some(Timeline(newest.timeline.0 + 1))
 }
 
+/// The highest number that somebody is known to have given to a timeline.
+pub(crate) fn highest_timeline(ctx: &Ctx<'_>) -> Option<Timeline> {
+    let members = ctx.cluster()?.members.values();
+    let published = members.filter_map(|stored| stored.value.timeline).max();
+    cluster_timeline(ctx).max(published)
+}
+
+/// Where the cluster left this timeline, if WAL up to `position` goes beyond that: whoever was promoted
+/// there has acknowledged what these data do not have.
+pub(crate) fn left_at(ctx: &Ctx<'_>, timeline: Timeline, position: Lsn) -> Option<Lsn> {
+    let history = ctx.cluster()?.history.as_ref()?;
+    let mut lines = history.value.iter();
+    let line = lines.find(|line| line.timeline == timeline)?;
+    (position > line.end).then_some(line.end)
+}
+
+fn went_another_way(ctx: &Ctx<'_>, answer: &PeerStatus) -> bool {
+    let left = |timeline| left_at(ctx, timeline, answer.position());
+    answer.timeline.and_then(left).is_some()
+}
+
 /// Who keeps this node from being the healthiest, if anybody.
 pub(crate) fn better_placed(ctx: &Ctx<'_>, memory: &Memory, own: Lsn) -> Option<String> {
     let former = memory.former.as_ref().map(|former| &former.name);
@@ -351,6 +374,9 @@ pub(crate) fn better_placed(ctx: &Ctx<'_>, memory: &Memory, own: Lsn) -> Option<
             return Some(format!("Primary ({}) is still alive", member.name));
         }
         // Who may not take over must not keep anybody else from it.
+        if went_another_way(ctx, answer) {
+            continue;
+        }
         if ctx.view.settings.check_timeline && answer.timeline < cluster_timeline(ctx) {
             continue;
         }
@@ -409,6 +435,7 @@ pub(crate) fn candidates<'a>(
                 && !answer.tags.nofailover
                 && !answer.watchdog_failed
                 && answer.position() >= at_least
+                && !went_another_way(ctx, answer)
                 && (!check_timeline || answer.timeline >= own_timeline);
             (fresh && usable).then_some((&member.name, answer.position()))
         })
@@ -426,4 +453,25 @@ pub(crate) fn sync_standbys<'a>(ctx: &Ctx<'a>) -> Option<Vec<&'a MemberName>> {
     let sync = &ctx.cluster()?.sync.as_ref()?.value;
     sync.leader.as_ref()?;
     Some(sync.standbys.iter().chain(sync.leader.iter()).collect())
+}
+
+/// A leader in quorum mode (genuine Patroni's) waited for some of the voters in `/sync` only: this node
+/// has every acknowledged row if so many of them that answer have no more than it has (contract:
+/// patroni-ha-rules, section 3).
+pub(crate) fn outvoted(ctx: &Ctx<'_>, own: Lsn) -> Option<String> {
+    let voters = sync_standbys(ctx)?;
+    let sync = &ctx.cluster()?.sync.as_ref()?.value;
+    if sync.leader.as_ref() == Some(ctx.me()) {
+        return None;
+    }
+    let quorum = sync.quorum;
+    let mine = |name: &&&MemberName| {
+        let fact = ctx.view.peers.get(**name);
+        let answer = fact.and_then(|fact| fact.answer.as_ref());
+        answer.is_some_and(|it| it.reachable && it.position() > Lsn(0) && it.position() <= own)
+    };
+    let votes = voters.iter().filter(|name| **name != ctx.me()).filter(mine).count();
+    (votes < quorum).then(|| {
+        format!("{votes} of the voters in /sync have no more WAL than this node, {quorum} are needed")
+    })
 }

@@ -343,14 +343,15 @@ fn cluster(facts: &[&str], nodes: &[Said]) -> Cluster {
     cluster
 }
 
-/// `a:b,c`: the leader and its standbys.
+/// `a:b,c`: the leader and its standbys; `a:b,c/1`: in quorum mode.
 fn sync(text: &str) -> Option<Stored<Sync>> {
+    let (text, quorum) = text.split_once('/').unwrap_or((text, "0"));
     let (leader, standbys) = text.split_once(':').unwrap();
     let standbys = standbys.split(',').filter(|it| !it.is_empty());
     stored(Sync {
         leader: Some(leader.into()),
         standbys: standbys.map(MemberName::from).collect(),
-        quorum: 0,
+        quorum: quorum.parse().unwrap(),
     })
 }
 
@@ -508,6 +509,7 @@ fn local(now: Time, me: &Said, nodes: &[Said]) -> Local {
         },
         look: (alive && me.state != "silent").then(|| look(me, nodes)),
         silent_since: None,
+        not_ready: me.has("recovering"),
         job: job(now, me),
         guard: GuardFact {
             alive: true,

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use pgherd_model::{
-    Cluster, ControlFile, DataDir, HistoryLine, LeaseSight, Look, Lsn, MemberName, PeerStatus,
+    Cluster, ControlFile, ControlState, DataDir, HistoryLine, LeaseSight, Look, Lsn, MemberName, PeerStatus,
     Postmaster, ReinitializeOrder, RestartOrder, Settings, Span, SystemId, Tags, Time, Timeline,
     Version, WallTime,
 };
@@ -140,6 +140,8 @@ pub struct Local {
     pub look: Option<Look>,
     /// It lives but has not answered since then.
     pub silent_since: Option<Time>,
+    /// It answers that it takes no connections yet, or not any more.
+    pub not_ready: bool,
     /// The long job: running, or the last one that ended.
     pub job: Option<Job>,
     /// The guard.
@@ -261,6 +263,17 @@ impl View {
             .look
             .as_ref()
             .is_some_and(|look| look.in_recovery)
+    }
+
+    /// The postmaster lives, and what it was started for, or a crash of one of its children, is not
+    /// recovered from yet: that takes as long as there is WAL. pg_control says it late, after the files
+    /// were synchronised; the postmaster's answer comes from the beginning.
+    pub fn is_recovering(&self) -> bool {
+        let local = &self.local;
+        let recovers = |control: ControlFile| control.state == ControlState::InCrashRecovery;
+        matches!(local.postmaster, Postmaster::Alive { .. })
+            && local.look.is_none()
+            && (local.not_ready || local.control.is_some_and(recovers))
     }
 
     /// No process of the data directory is left.

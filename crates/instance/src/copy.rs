@@ -135,8 +135,11 @@ pub(crate) async fn rewind(instance: &Instance, source: &Source, timeout: Durati
     let work = async {
         mark(&marker, true).await;
         let answer = run.output(timeout).await;
-        if answer.is_err() {
-            // Told to the caller, who decides. Only an end that nobody hears of leaves the mark.
+        if let Err(error) = &answer
+            && changed_nothing(error)
+        {
+            // These data are what they were; the caller decides. All others are a mixture of two timelines,
+            // which must never be started: pg_control still says that they are sound.
             mark(&marker, false).await;
         }
         answer?;
@@ -151,6 +154,20 @@ pub(crate) async fn rewind(instance: &Instance, source: &Source, timeout: Durati
         Ok(())
     };
     within("pg_rewind", timeout, work).await
+}
+
+/// pg_rewind ended before it began to write: it says so when it begins, as its last word but for errors.
+/// One that was killed or given up is not believed.
+fn changed_nothing(error: &Error) -> bool {
+    const BEGINS: &str = "rewinding from last common checkpoint";
+    match error {
+        Error::ProgramFailed { status, tail, .. } => {
+            let ended_itself = status.starts_with("exit status");
+            ended_itself && !tail.is_empty() && !tail.contains(BEGINS)
+        }
+        Error::ProgramMissing { .. } => true,
+        _ => false,
+    }
 }
 
 /// Makes or removes the mark of an unfinished pg_rewind. Where the directory above the data directory

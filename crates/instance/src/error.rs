@@ -136,7 +136,36 @@ pub enum Error {
 impl Error {
     /// Whether it is PostgreSQL's answer with this SQLSTATE.
     pub(crate) fn is_state(&self, code: &str) -> bool {
-        matches!(self, Error::Query { reason, .. } if reason.ends_with(&format!("({code})")))
+        matches!(self, Error::Query { .. }) && self.state() == Some(code)
+    }
+
+    /// Whether a server that is well says no: to this role, password, address or database, for want of
+    /// a free connection, or since it gives out no transaction ids any more. One that ends, cannot
+    /// write or cancels what takes too long is not meant.
+    pub(crate) fn is_refusal(&self) -> bool {
+        const CLASSES: [&str; 6] = [
+            "25", // read only, as the role's or database's default
+            "28", // password, pg_hba, no login
+            "3D", // no such database
+            "42", // no privilege
+            "54", // the limit before wraparound
+            "55", // a database that allows no connections
+        ];
+        let refused = |code: &str| {
+            // Too many connections, of all or of this role and database.
+            code == "53300" || CLASSES.iter().any(|class| code.starts_with(class))
+        };
+        self.state().is_some_and(refused)
+    }
+
+    /// The SQLSTATE of PostgreSQL's answer, with which its text ends (`connection::reason`).
+    fn state(&self) -> Option<&str> {
+        let (Error::Connect { reason, .. } | Error::Query { reason, .. }) = self else {
+            return None;
+        };
+        let code = reason.strip_suffix(')')?.rsplit_once(" (")?.1;
+        let is_code = code.len() == 5 && code.bytes().all(|b| b.is_ascii_alphanumeric());
+        is_code.then_some(code)
     }
 
     /// The `map_err` of file operations.
@@ -191,5 +220,35 @@ fn detail(text: &str) -> String {
         String::new()
     } else {
         format!(": {text}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Error;
+
+    #[test]
+    fn a_server_that_is_well_may_say_no() {
+        let connect = |reason: &str| Error::Connect {
+            place: "127.0.0.1:5432".into(),
+            reason: reason.into(),
+        };
+        for refusal in [
+            "FATAL: password authentication failed for user \"postgres\" (28P01)",
+            "FATAL: no pg_hba.conf entry for host \"::1\" (28000)",
+            "FATAL: sorry, too many clients already (53300)",
+            "ERROR: database is not accepting commands to avoid wraparound data loss (54000)",
+        ] {
+            assert!(connect(refusal).is_refusal(), "{refusal}");
+        }
+        for other in [
+            "error connecting to server: Connection refused (os error 111)",
+            "ERROR: canceling statement due to statement timeout (57014)",
+            "PANIC: could not fdatasync file: Input/output error (58030)",
+            "FATAL: the database system is shutting down (57P03)",
+            "no answer within 3000 ms",
+        ] {
+            assert!(!connect(other).is_refusal(), "{other}");
+        }
     }
 }

@@ -260,11 +260,12 @@ impl Instance {
     }
 
     /// The licence's check: a NEW connection and a small commit that flushes WAL. Does not wait for
-    /// synchronous standbys. On a standby: only the connection and a read.
+    /// synchronous standbys. On a standby: only the connection and a read. Where a new login is refused
+    /// (password, pg_hba, too many connections), a connection that was kept does it.
     ///
     /// # Errors
     /// As [`Instance::look`], [`Error::Timeout`].
-    pub async fn probe_commit(&self, timeout: Duration) -> Result<()> {
+    pub async fn probe_commit(&self, timeout: Duration) -> Result<Probe> {
         look::probe_commit(self, timeout).await
     }
 

@@ -43,6 +43,7 @@ pub use control::{parse_control_file, read_control_file};
 pub use error::Error;
 pub use history::{LocalHistory, TimelineHistory, TimelineSwitch};
 pub use instance::Instance;
+pub use look::Probe;
 pub use options::{Credentials, Options, ProgramOption, ServerConfig};
 pub use pgherd_model::Secret;
 pub use process::{PostmasterHandle, Readiness};

@@ -20,6 +20,7 @@ impl World {
                 "promotion: {name} without the lock, which {holder:?} holds"
             ));
         }
+        self.check_tail(node);
         let it = &self.nodes[node];
         let armed = it.guards.values().any(|guard| guard.deadline.is_some());
         let excused = self.now.since(self.chaos.disturbed) < Span::from_secs(8);
@@ -32,6 +33,26 @@ impl World {
             && !automatic
         {
             self.fail(format!("promotion: {name} without an armed guard"));
+        }
+    }
+
+    /// Nobody goes on from a tail that the cluster has left behind, unless people asked for that.
+    fn check_tail(&mut self, node: usize) {
+        let picture = self.etcd.picture();
+        let Some((timeline, end)) = self.nodes[node].pg.disk.history.last().copied() else {
+            return;
+        };
+        let lines = picture.history.iter().flat_map(|stored| &stored.value);
+        let left = lines
+            .filter(|line| line.timeline.0 == timeline)
+            .map(|line| line.end.0)
+            .next();
+        if let Some(left) = left.filter(|left| *left < end)
+            && self.chaos.failover_to != Some(node)
+        {
+            self.fail(format!(
+                "promotion: {node} goes on from {end:X} on timeline {timeline}, which the cluster left at {left:X}"
+            ));
         }
     }
 }

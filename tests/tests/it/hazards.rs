@@ -3,8 +3,10 @@
 
 use crate::common::{body, failover, secs, stand_in, start_time, stays, stored, three};
 use pgherd_tests::{
-    Etcd, Node, Proxy, Signal, TestCluster, Traffic, Watcher, Writer, json, proxy, sql, watcher,
+    Etcd, Node, Proxy, Signal, TestCluster, Traffic, Watcher, Writer, json, process, proxy, sql,
+    watcher,
 };
+use std::time::Duration;
 
 /// A cluster whose leader is `n1`, which reaches etcd through the proxy only.
 async fn led_through(etcd: &Etcd, proxy: &Proxy) -> TestCluster {
@@ -301,4 +303,130 @@ async fn an_agent_restarted_without_a_free_connection() {
     crate::common::wait_health(&cluster, primary, "/primary", 200).await;
     assert_eq!(start_time(primary).await, before);
     assert_eq!(cluster.wait_whole(secs(40)).await.name(), primary.name());
+}
+
+/// Lock and postmaster of a primary stay as they are for so long.
+async fn keeps_its_place(etcd: &Etcd, cluster: &TestCluster, primary: &Node, span: Duration) {
+    let postmaster = primary.postmaster_pid();
+    stays("lock and PostgreSQL", span, async || {
+        let lock = etcd.get(&cluster.key("leader")).await;
+        if lock.as_deref() != Some(primary.name()) {
+            return Err(format!("lock: {lock:?}"));
+        }
+        match primary.postmaster_pid() {
+            now if now == postmaster => Ok(()),
+            now => Err(format!("postmaster {postmaster:?} became {now:?}")),
+        }
+    })
+    .await;
+}
+
+/// Somebody changes the superuser's password and not the node files: nothing happens but an ERROR, and
+/// everything is well once the files are right again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_superuser_ends_nobody() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let settings = json!({"pgherd": {"lease_ttl": 3, "hang_timeout": 3}});
+    let cluster = TestCluster::formed(&etcd, &three().dcs(settings)).await;
+    let primary = cluster.primary().await.unwrap();
+    let client = sql::connect(&primary.target(), secs(5)).await.unwrap();
+    let rename = "ALTER ROLE postgres PASSWORD 'another one'";
+    client.batch_execute(rename).await.unwrap();
+    keeps_its_place(&etcd, &cluster, primary, secs(12)).await;
+    // Whoever was in before can still commit for the agent; now nobody is.
+    let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    client.batch_execute(all).await.unwrap();
+    keeps_its_place(&etcd, &cluster, primary, secs(12)).await;
+    crate::common::told(&cluster, primary, &["refuses the agent", "28P01", "superuser"]).await;
+    let password = primary.target().password.replace('\'', "''");
+    let back = format!("ALTER ROLE postgres PASSWORD '{password}'");
+    client.batch_execute(&back).await.unwrap();
+    assert_eq!(cluster.wait_whole(secs(30)).await.name(), primary.name());
+}
+
+/// A backend dies and what it leaves behind takes longer to recover from than a primary may hang: alone
+/// and with others that could take over, nothing is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn recovery_from_a_dead_backend_is_no_hang() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    for members in [3, 1] {
+        let mut options = three().dcs(json!({
+            "pgherd": {"lease_ttl": 3, "hang_timeout": 3},
+            "postgresql": {"parameters": {"max_wal_size": "2GB", "checkpoint_timeout": "1h"}},
+        }));
+        options = options.config(json!({"postgresql": {"parameters": {"max_wal_size": null}}}));
+        options.nodes.truncate(members);
+        let cluster = TestCluster::formed(&etcd, &options).await;
+        let primary = cluster.primary().await.unwrap();
+        let client = sql::connect(&primary.target(), secs(5)).await.unwrap();
+        let big = "create table big as select repeat('x', 1000) t from generate_series(1, 150000)";
+        client.batch_execute(big).await.unwrap();
+        let row = client.query_one("select pg_backend_pid()", &[]).await.unwrap();
+        process::signal(row.get(0), Signal::KILL);
+        let recovery = cluster
+            .wait_for("recovery runs", secs(30), async || {
+                let processes = primary.postgres();
+                let recovery = processes.iter().find(|p| p.cmdline.contains("startup"));
+                let recovery = recovery.ok_or("no startup process")?.pid;
+                process::signal(recovery, Signal::STOP);
+                Ok(recovery)
+            })
+            .await;
+        keeps_its_place(&etcd, &cluster, primary, secs(14)).await;
+        process::signal(recovery, Signal::CONT);
+        assert_eq!(cluster.wait_whole(secs(60)).await.name(), primary.name());
+        assert_eq!(primary.sql("select count(*)::text from big").await.unwrap(), "150000");
+    }
+}
+
+/// No slot is left for one that is wanted: positions, synchronous standbys and history are published
+/// all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_cannot_be_made_holds_up_nothing() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let settings = json!({
+        "synchronous_mode": true,
+        "slots": {"wanted": {"type": "physical"}},
+        "postgresql": {"parameters": {"max_replication_slots": 4}},
+    });
+    let options = three().dcs(settings);
+    let cluster = TestCluster::new(&etcd, &options);
+    cluster.node("n1").start();
+    let primary = cluster.wait_streaming(0, secs(60)).await;
+    let client = sql::connect(&primary.target(), secs(5)).await.unwrap();
+    // Of somebody else; what is left is too little for the members and the one that is wanted.
+    let taken = "select count(*) from (select pg_create_physical_replication_slot('u' || n, true) \
+                 from generate_series(1, 4 - (select count(*)::int from pg_replication_slots)) n) s";
+    client.query_one(taken, &[]).await.unwrap();
+    crate::common::told(&cluster, primary, &["CreateSlot", "all replication slots are in use"]).await;
+    cluster
+        .wait_for("/status follows", secs(30), async || {
+            let row = client.query_one("select pg_current_wal_flush_lsn()::text", &[]).await;
+            let row = row.map_err(|e| sql::text(&e))?;
+            let sql = "select ($1::text::pg_lsn - '0/0'::pg_lsn)::int8";
+            let now: i64 = client
+                .query_one(sql, &[&row.get::<_, String>(0)])
+                .await
+                .map_err(|e| sql::text(&e))?
+                .get(0);
+            let status = crate::common::stored(&etcd, &cluster, "status").await;
+            let optime = status.as_ref().and_then(|it| it["optime"].as_i64());
+            match optime {
+                Some(optime) if now - optime < 1000 => Ok(()),
+                other => Err(format!("{other:?}, now {now}")),
+            }
+        })
+        .await;
+    let history = etcd.get(&cluster.key("sync")).await;
+    assert!(history.is_some_and(|text| text.contains("\"leader\":\"n1\"")));
 }

@@ -164,6 +164,9 @@ fn kept_back(
             "not in /sync: a synchronous standby takes over",
         ));
     }
+    if !manual && let Some(reason) = race::outvoted(ctx, own) {
+        return Some(reason);
+    }
     match wish {
         Wish::Me => return None,
         Wish::Other(member) => {
@@ -195,6 +198,13 @@ fn kept_back(
         if settings.check_timeline && race::cluster_timeline(ctx) > own_timeline {
             return Some(String::from("My timeline is behind the cluster's"));
         }
+    }
+    let own_timeline = ctx.view.local.look.as_ref()?.timeline;
+    if let Some(end) = race::left_at(ctx, own_timeline, own) {
+        return Some(format!(
+            "these data go to {own} on timeline {own_timeline}, which the cluster left at {end}: only a \
+             failover that names this node gives up what was acknowledged since then"
+        ));
     }
     race::better_placed(ctx, memory, own)
 }

@@ -106,10 +106,10 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
     Verdict::only(actions, "the lock is held: promoting PostgreSQL")
 }
 
-/// `history` tells of timelines that were made while this node was away: without their files
+/// `history` and the members' keys tell of timelines that were made while this node was away: without their files
 /// PostgreSQL would give the same number to another history.
 fn used_numbers(ctx: &Ctx<'_>) -> Option<Action> {
-    let last = race::cluster_timeline(ctx)?;
+    let last = race::highest_timeline(ctx)?;
     let own = ctx.view.local.look.as_ref()?.timeline;
     (last > own).then_some(Action::ReserveTimelines { last })
 }

@@ -29,7 +29,9 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             Verdict::only(vec![Action::StartJob(stop)], reason)
         }
         Postmaster::Alive { .. } if local.look.is_some() => Verdict::pass("PostgreSQL answers"),
-        Postmaster::Alive { .. } if memory.was_primary && ctx.holding().is_some() => {
+        Postmaster::Alive { .. }
+            if memory.was_primary && ctx.holding().is_some() && !ctx.view.is_recovering() =>
+        {
             Verdict::pass("the primary does not answer")
         }
         Postmaster::Alive { .. } if ctx.holding().is_some() => silent(ctx, memory),
@@ -37,8 +39,8 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     }
 }
 
-/// The holder of the lock does not answer and is not known to have been a primary: it may take as
-/// long as a start may.
+/// The holder of the lock recovers, or does not answer and is not known to have been a primary: it may
+/// take as long as a start may.
 fn silent(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     let since = ctx.view.local.silent_since.unwrap_or(ctx.now());
     let reason = "PostgreSQL lives and does not answer (yet)";
@@ -48,8 +50,13 @@ fn silent(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
 /// What takes longer than `primary_start_timeout` ends in a hand-over, if there is somebody.
 fn overlong(ctx: &Ctx<'_>, memory: &mut Memory, since: Time) -> Option<Verdict> {
     let asked = memory.restart.as_ref().and_then(|restart| restart.timeout);
-    let timeout = asked.unwrap_or(ctx.view.settings.primary_start_timeout);
-    if timeout.is_zero() || ctx.view.settings.pause {
+    let settings = &ctx.view.settings;
+    let mut timeout = asked.unwrap_or(settings.primary_start_timeout);
+    if timeout.is_zero() && ctx.view.is_recovering() && ctx.view.running_job().is_none() {
+        // The postmaster lives: what one of its children left behind is done in a moment, mostly.
+        timeout = settings.hang_timeout;
+    }
+    if timeout.is_zero() || settings.pause {
         return None;
     }
     let reason = "PostgreSQL does not answer and holds the lock";

@@ -207,7 +207,12 @@ fn the_synchronous_standby_is_one_that_postgresql_waits_for() {
 fn a_new_timeline_is_published() {
     check(
         "history",
-        &[("lock a | a* primary tl2 armed | b replica", "PutHistory")],
+        &[
+            ("lock a | a* primary tl2 armed | b replica", "PutHistory"),
+            // Of another cluster, which had the same name.
+            ("lock a history 2 | a* primary tl1 armed | b replica", "PutHistory"),
+            ("lock a | a* primary tl1 armed | b replica", "nothing"),
+        ],
     );
 }
 

@@ -245,6 +245,10 @@ fn a_primary_that_hangs_loses_the_lock() {
 
         lock a | a* primary armed probed 31s | b replica unasked
         => AskPeers, because hang: PostgreSQL hangs: asking who could take over
+
+        # What has crashed and recovers is no hang, as long as a start may take.
+        lock a | a* silent was_primary recovering probed 31s | b replica lsn 50
+        => nothing, because starting: PostgreSQL does not answer and holds the lock
         ",
     );
 }

@@ -22,17 +22,20 @@ pub(crate) fn duty(ctx: &Ctx<'_>, _memory: &mut Memory) -> Duty {
         return NOTHING;
     };
     let own = &ctx.view.local.own_history;
-    let Some(last) = own
-        .last()
-        .filter(|line| line.timeline.0 + 1 == look.timeline.0)
-    else {
-        return NOTHING;
-    };
     let stored = cluster
         .history
         .as_ref()
         .map(|stored| stored.value.as_slice())
         .unwrap_or_default();
+    if look.timeline.0 == 1 && !stored.is_empty() {
+        // Of another cluster, which had these keys before.
+        let history = vec![];
+        return (vec![Action::Store(Op::PutHistory { history, term })], None);
+    }
+    // Numbers may be left out between the last line and the present timeline.
+    let Some(last) = own.last().filter(|line| line.timeline < look.timeline) else {
+        return NOTHING;
+    };
     let complete =
         |line: &pgherd_model::HistoryLine| line.timestamp.is_some() && line.leader.is_some();
     if stored.last().is_some_and(|line| {

@@ -43,7 +43,8 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
         .sync
         .as_ref()
         .map(|stored| &stored.value)
-        .filter(|sync| sync.leader.as_ref() == Some(ctx.me()));
+        // Of a leader in quorum mode, which waited for some of those names only.
+        .filter(|sync| sync.leader.as_ref() == Some(ctx.me()) && sync.quorum == 0);
     let wished = wished(ctx, look);
     match step(ctx, memory, look, published, &wished) {
         Step::Publish(standbys) => {
