@@ -32,6 +32,9 @@ use crate::{clock, jobs, logging, looks, orders, reload, settings};
 
 /// Patroni says this every five seconds until etcd can be read.
 const WAITING: Duration = Duration::from_secs(5);
+/// How long a thread that waits for disks rests before it ends. A node where nothing happens needs one, once
+/// a second; of several each would have its turn, so none would ever end if this were much longer.
+const IDLE_WORKER: Duration = Duration::from_millis(1500);
 
 /// Runs the agent in the foreground; `config`: the YAML file or directory, `None`: environment;
 /// `handover`: what the program said whose place this one takes.
@@ -57,6 +60,7 @@ pub fn run(config: Option<&Path>, handover: Option<&str>) -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .thread_keep_alive(IDLE_WORKER)
         .build();
     let result = runtime
         .context("cannot start the runtime")
