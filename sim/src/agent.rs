@@ -309,14 +309,18 @@ impl World {
     }
 
     fn guard_fact(&mut self, node: usize) -> GuardFact {
+        let now = self.clock(node);
         let it = &mut self.nodes[node];
         let guard = it.agent.guard.and_then(|number| it.guards.get(&number));
         let alive = guard.is_some();
+        let life = it.settings.lease_ttl;
+        let hangs = guard.is_some_and(|guard| guard.hangs(now, life));
         if guard.is_none_or(Guard::has_fired) {
             it.agent.armed_for = None;
         }
         GuardFact {
             alive,
+            hangs,
             armed_for: it.agent.armed_for,
             armed_by: it.agent.armed_by.filter(|_| it.agent.armed_for.is_some()),
             failed: it.agent.guard_failed,

@@ -2,6 +2,7 @@
 
 use pgherd_ha::Outcome;
 use pgherd_ha::fence::{self, Facts, Plan, Progress, Step};
+use pgherd_ha::lease::guard_patience;
 use pgherd_model::{GuardMode, Span, Time};
 
 use crate::event::{Event, Killer};
@@ -33,6 +34,8 @@ pub(crate) struct Guard {
     pub(crate) stopped: bool,
     /// Extensions that it has not read yet.
     unread: Vec<Time>,
+    /// When the first of them was sent, by the clock of its node.
+    silent_since: Option<Time>,
     agent: bool,
     fired: bool,
     killing: Option<Killing>,
@@ -46,7 +49,14 @@ impl Guard {
         self.fired
     }
 
+    /// It lives and does not answer.
+    pub(crate) fn hangs(&self, now: Time, life: Span) -> bool {
+        let silent = self.silent_since.map(|since| now.since(since));
+        !self.fired && silent.is_some_and(|silent| silent >= guard_patience(life))
+    }
+
     fn read(&mut self) {
+        self.silent_since = None;
         for deadline in self.unread.drain(..) {
             self.deadline = self.deadline.map(|old| old.max(deadline));
         }
@@ -70,6 +80,11 @@ impl World {
         {
             return;
         }
+        self.spawn_another(node);
+        self.nodes[node].agent.armed_for = None;
+    }
+
+    fn spawn_another(&mut self, node: usize) {
         let number = self.number();
         let it = &mut self.nodes[node];
         it.guards.insert(
@@ -80,27 +95,35 @@ impl World {
             },
         );
         it.agent.guard = Some(number);
-        it.agent.armed_for = None;
     }
 
     pub(crate) fn arm(&mut self, node: usize, pid: u32, no_later: Option<Time>) -> Effect {
         self.spawn_guard(node);
-        let now = self.clock(node);
+        let (now, life) = (self.clock(node), self.nodes[node].settings.lease_ttl);
         let it = &mut self.nodes[node];
         let Some(fact) = it.agent.renewing.fact else {
             return Effect::Failed;
         };
-        let number = it.agent.guard.unwrap_or(0);
+        let before = it.agent.guard.unwrap_or(0);
         let there = it.pg.postmaster == Some(pid) && !it.guard_broken;
-        let Some(guard) = it
-            .guards
-            .get_mut(&number)
-            .filter(|guard| !guard.stopped && there)
-        else {
-            // It does not answer within 2 s, or the postmaster is another one.
+        let present = it.guards.get(&before).filter(|_| there);
+        let stopped = present.is_some_and(|guard| guard.stopped);
+        let present = present.is_some();
+        if stopped {
+            // It does not answer, so another one is armed; only then is it killed.
+            self.spawn_another(node);
+            *self.seen.faults.entry("hanging guard replaced").or_default() += 1;
+        }
+        let it = &mut self.nodes[node];
+        let number = it.agent.guard.unwrap_or(0);
+        let Some(guard) = it.guards.get_mut(&number).filter(|_| present) else {
+            // No other one can be armed, or the postmaster is another one.
+            let hangs = it.guards.get(&number).is_some_and(|it| it.hangs(now, life));
             it.agent.guard_failed = Some(now);
             it.agent.guard_failures += 1;
-            it.agent.armed_for = None;
+            if !hangs {
+                it.agent.armed_for = None;
+            }
             return Effect::Changed;
         };
         let lease = fact.deadlines().guard;
@@ -115,6 +138,9 @@ impl World {
         }
         it.agent.guard_failed = None;
         it.agent.guard_failures = 0;
+        if stopped {
+            it.guards.remove(&before);
+        }
         if !std::mem::replace(&mut it.agent.superseded, true) {
             it.guards.retain(|other, _| *other == number);
         }
@@ -135,6 +161,8 @@ impl World {
             it.agent.guard_failures = 0;
             return Effect::Changed;
         }
+        self.end_guard(node);
+        let it = &mut self.nodes[node];
         it.agent.guard_failed = Some(now);
         it.agent.guard_failures += 1;
         Effect::Quiet
@@ -142,22 +170,37 @@ impl World {
 
     pub(crate) fn disarm(&mut self, node: usize) {
         let it = &mut self.nodes[node];
-        if let Some(guard) = it.agent.guard.and_then(|number| it.guards.get_mut(&number))
-            && !guard.stopped
-        {
-            guard.unread.clear();
-            guard.deadline = None;
-            it.agent.armed_for = None;
+        let guard = it.agent.guard.and_then(|number| it.guards.get_mut(&number));
+        match guard {
+            // It does not answer, and is killed.
+            Some(guard) if guard.stopped => self.end_guard(node),
+            Some(guard) => {
+                guard.read();
+                guard.deadline = None;
+                it.agent.armed_for = None;
+            }
+            None => {}
         }
     }
 
+    /// The agent kills it, where nothing is to be guarded.
+    fn end_guard(&mut self, node: usize) {
+        let it = &mut self.nodes[node];
+        if let Some(number) = it.agent.guard.take() {
+            it.guards.remove(&number);
+        }
+        it.agent.armed_for = None;
+    }
+
     pub(crate) fn extend_guard(&mut self, node: usize, deadline: Time) {
+        let now = self.clock(node);
         let it = &mut self.nodes[node];
         let Some(number) = it.agent.guard else {
             return;
         };
         if let Some(guard) = it.guards.get_mut(&number) {
             guard.unread.push(deadline);
+            guard.silent_since.get_or_insert(now);
             if !guard.stopped {
                 guard.read();
                 let at = self.truly(node, deadline);

@@ -316,10 +316,14 @@ impl Agent {
     }
 
     async fn arm(&mut self, pid: u32, no_later: Option<Time>) -> Effect {
-        let Some(fact) = self.renewal.fact() else {
+        let renewal = &self.renewal;
+        if renewal.fact().is_none() {
             return Effect::Failed("there is no lease to arm it with".to_owned());
-        };
-        let armed = self.guarding.arm(pid, &fact, no_later).await;
+        }
+        let armed = self
+            .guarding
+            .arm(pid, || renewal.fact(), no_later)
+            .await;
         self.renewal.guard(self.guarding.guard());
         // Failed or not: the next look knows, and what follows depends on the settings.
         match armed {

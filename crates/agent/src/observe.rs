@@ -39,6 +39,9 @@ impl Agent {
         if let Some(killed) = self.guarding.take_fired() {
             self.journal.noticed("guard_fired", &killed.to_string());
         }
+        if let Some(pid) = self.guarding.take_hung() {
+            self.journal.noticed("guard_hangs", &pid.to_string());
+        }
         View {
             now: clock::now(),
             wall: clock::wall(),
@@ -133,7 +136,7 @@ impl Agent {
             silent_since: self.observer.silent_since,
             not_ready,
             job: self.jobs.last.clone(),
-            guard: self.guarding.fact(),
+            guard: self.guarding.fact(self.effective.settings.lease_ttl),
             own_history,
             probed: self.probed,
         }

@@ -24,7 +24,7 @@ impl Agent {
             view.settings.guard == GuardMode::Required && view.local.guard.failed.is_some();
         let guard_missing = view.settings.guard != GuardMode::Off
             && leader_until.is_some()
-            && view.local.guard.armed_for.is_none();
+            && !view.local.guard.protects();
         Snapshot {
             name: view.me.clone(),
             scope: self.node.scope.clone(),

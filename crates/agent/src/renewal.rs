@@ -316,7 +316,8 @@ impl Shared {
     fn extend_guard(&self, fact: &LeaseFact) {
         let attached = self.attached.load(Ordering::Relaxed) == fact.lease;
         if let Some(guard) = lock(&self.guard).as_ref().filter(|_| attached) {
-            // A guard that cannot be reached is noticed by the loop through its pidfd.
+            // One that cannot be reached is dead now, which the loop notices by its pidfd; one that does
+            // not answer is noticed by its silence.
             guard.extend(fact.deadlines().guard).ok();
         }
     }

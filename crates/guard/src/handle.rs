@@ -7,7 +7,8 @@ use pgherd_model::{Span, Time};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,11 +16,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How long the guard may take to answer an order. It answers within a millisecond.
 const ANSWER_WITHIN: Span = Span::from_secs(2);
+/// How long one that was killed may take to be gone.
+const GONE_WITHIN: Span = Span::from_millis(500);
 
 /// The last firing of a guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +47,18 @@ pub struct Guard {
     pidfd: OwnedFd,
     pid: u32,
     child: Mutex<Child>,
-    next: AtomicU64,
+    /// Never locked while something is waited for.
+    orders: Mutex<Orders>,
     heard: Mutex<Heard>,
+}
+
+/// What the guard was told.
+#[derive(Debug, Default)]
+struct Orders {
+    /// How many.
+    sent: u64,
+    /// Those that it has not answered, and when they were sent. As many as the socket holds at most.
+    unanswered: VecDeque<(u64, Time)>,
 }
 
 /// What the guard has said.
@@ -97,11 +109,17 @@ impl Guard {
             pidfd,
             pid: child.id(),
             child: Mutex::new(child),
-            next: AtomicU64::new(1),
+            orders: Mutex::new(Orders::default()),
             heard: Mutex::new(Heard::default()),
         };
-        guard.ask(Order::Ping)?;
-        Ok(guard)
+        match guard.ask(Order::Ping) {
+            Ok(_) => Ok(guard),
+            Err(error) => {
+                // Nobody will ever talk to it, nor reap it.
+                guard.end();
+                Err(error)
+            }
+        }
     }
 
     /// Arms it: unless told otherwise, everything of the data directory is killed at `deadline`
@@ -129,12 +147,16 @@ impl Guard {
     }
 
     /// Moves the deadline later; an earlier one, or one for a guard that is not armed, is ignored.
-    /// Does not wait: [`Guard::confirmed`] shows later what the guard took.
+    /// Does not wait: [`Guard::silent_since`] shows later whether the guard took it.
     ///
     /// # Errors
-    /// When the guard is dead, or so many orders are unread that it must be hanging.
+    /// When the guard is dead, or so many orders are unread that it must be hanging. It is killed then:
+    /// should it wake up, it would fire at a deadline that has been moved since.
     pub fn extend(&self, deadline: Time) -> io::Result<()> {
-        self.send(Order::Extend { deadline })?;
+        if let Err(error) = self.send(Order::Extend { deadline }) {
+            self.kill()?;
+            return Err(error);
+        }
         if let Ok(mut heard) = self.heard.try_lock() {
             self.listen(&mut heard)?;
         }
@@ -150,8 +172,30 @@ impl Guard {
         self.ask(Order::Disarm).map(|_| ())
     }
 
+    /// Ends it, whatever it does or waits for: a stopped process dies of SIGKILL without running again.
+    /// Does not wait for that. Arm another one before, where a primary has to be guarded.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill(&self) -> io::Result<()> {
+        match pidfd_send_signal(&self.pidfd, Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(error) => Err(told(
+                &error.into(),
+                &format!("cannot kill guard {}", self.pid),
+            )),
+        }
+    }
+
+    /// Since when an order waits for its answer, which takes a millisecond; `None`: everything is
+    /// answered, and [`Guard::confirmed`] is what was asked for. One that is silent for long hangs.
+    pub fn silent_since(&self) -> Option<Time> {
+        drop(self.hear());
+        let orders = lock(&self.orders);
+        orders.unanswered.front().map(|(_, sent)| *sent)
+    }
+
     /// The deadline that the guard has confirmed last; `None`: not armed, as far as it has said.
-    /// One that stays behind the extensions sent means that the guard hangs.
     pub fn confirmed(&self) -> Option<Time> {
         self.hear().deadline
     }
@@ -234,7 +278,9 @@ impl Guard {
     }
 
     fn send(&self, body: Order) -> io::Result<u64> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        // Held over the sending: no answer may be there before its order is noted.
+        let mut orders = lock(&self.orders);
+        let number = orders.sent + 1;
         let packet = Packet {
             number,
             locked: false,
@@ -243,7 +289,18 @@ impl Guard {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         rustix::net::send(&self.socket, &packet.to_bytes(), flags)
             .map_err(|error| told(&error.into(), &format!("cannot reach guard {}", self.pid)))?;
+        orders.sent = number;
+        orders.unanswered.push_back((number, (self.clock)()));
         Ok(number)
+    }
+
+    /// Kills and reaps it.
+    fn end(&self) {
+        if self.kill().is_ok() {
+            let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+            let _ = poll(&mut fds, Some(&procs::timespec(GONE_WITHIN)));
+        }
+        self.alive();
     }
 
     /// Takes in what the guard has said, without waiting.
@@ -261,6 +318,7 @@ impl Guard {
                 Ok((size, _)) => {
                     if let Some(packet) = Packet::<Reply>::from_bytes(&bytes[..size]) {
                         heard.take(packet);
+                        lock(&self.orders).answered(heard.number);
                     }
                 }
                 Err(Errno::AGAIN) => return Ok(()),
@@ -282,6 +340,15 @@ impl Drop for Guard {
     fn drop(&mut self) {
         // No zombie, if it has ended already.
         let _ = lock(&self.child).try_wait();
+    }
+}
+
+impl Orders {
+    /// It has answered them up to this one.
+    fn answered(&mut self, number: u64) {
+        while self.unanswered.front().is_some_and(|it| it.0 <= number) {
+            self.unanswered.pop_front();
+        }
     }
 }
 

@@ -13,7 +13,7 @@
 //! no file anywhere: data directories are copied, and their files with them.
 //!
 //! Messages have a fixed size (`message.rs`) and are applied in the order in which they were
-//! sent, all of them before the clock is asked:
+//! sent, all of them before a deadline is judged, by a clock that was read before:
 //!
 //! | agent says | effect | answer |
 //! |---|---|---|
@@ -22,9 +22,10 @@
 //! | `Disarm` | nothing is due | `Disarmed` |
 //! | `Ping` | none | `Armed` or `Disarmed` |
 //!
-//! A lost or late `Extend` therefore errs on the side of killing. At the deadline (absolute, on
-//! CLOCK_BOOTTIME, so time spent suspended counts) it kills everything of the data directory,
-//! writes one line to standard error and says `Fired`; after that it is disarmed.
+//! A late `Extend` therefore errs on the side of killing. None is lost: a guard that has no room for
+//! one is killed ([`Guard::extend`]). At the deadline (absolute, on CLOCK_BOOTTIME, so time spent
+//! suspended counts) it kills everything of the data directory, writes one line to standard error and
+//! says `Fired`; after that it is disarmed.
 //!
 //! | event | what it does |
 //! |---|---|
@@ -39,7 +40,9 @@
 //! # Traps
 //! - Disarm before PostgreSQL may run on without the lock (pause, demotion to a replica).
 //! - The agent must treat the death of the guard ([`Guard::pidfd`] becomes readable) like the loss
-//!   of the lock's protection, and a [`Guard::confirmed`] deadline that stays behind like it.
+//!   of the lock's protection, and one that leaves orders unanswered ([`Guard::silent_since`]) like it.
+//!   Another one is armed first and the silent one killed then ([`Guard::kill`]): until that it was
+//!   sent every extension, so it fires in between only if the lock has run out indeed.
 //! - A service manager that signals the whole control group (systemd's default `KillMode`) ends
 //!   the guard with the agent: use `KillMode=process`, as for Patroni.
 //! - A guard that was ended while it killed can leave a stopped postmaster: whoever finds a

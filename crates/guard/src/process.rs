@@ -121,12 +121,13 @@ impl Sentry {
         })
     }
 
-    /// Until it is not needed any more. Orders come before the clock: an extension that waited
-    /// while this process was stopped still counts.
+    /// Until it is not needed any more. The clock is read first, and orders taken after that: an
+    /// extension that waited while this process was stopped counts, wherever it was stopped.
     fn serve(&mut self) -> io::Result<()> {
         loop {
+            let now = (self.clock)();
             self.take_orders()?;
-            if self.keeper.is_due((self.clock)()) {
+            if self.keeper.is_due(now) {
                 self.fire();
                 continue;
             }

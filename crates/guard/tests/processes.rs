@@ -196,16 +196,65 @@ fn orders_that_waited_while_the_guard_was_stopped_count() {
     let pid = raw(guard.pid());
     kill_process(pid, Signal::STOP).unwrap();
     let later = deadline + Span::from_secs(60);
+    assert_eq!(guard.silent_since(), None);
+    let asked = now();
     guard.extend(later).unwrap();
+    guard.extend(later).unwrap();
+    let told = now();
     assert!(fake.postmaster.runs_for(Span::from_millis(500)));
     assert_eq!(
         guard.confirmed(),
         Some(deadline),
         "a hanging guard confirms nothing"
     );
+    let silent = guard.silent_since().unwrap();
+    assert!(asked <= silent && silent <= told, "since the first of both");
     kill_process(pid, Signal::CONT).unwrap();
-    until("it goes on", || guard.confirmed() == Some(later));
+    until("it goes on", || guard.silent_since().is_none());
+    assert_eq!(guard.confirmed(), Some(later));
     assert!(fake.postmaster.runs_for(Span::ZERO));
+}
+
+/// Woken up it would fire at the last deadline that found room in its socket.
+#[test]
+fn a_guard_that_cannot_be_told_of_an_extension_is_killed() {
+    let fake = Fake::start();
+    let guard = fake.guard();
+    let deadline = after(300);
+    guard.arm(fake.pid(), deadline).unwrap();
+    kill_process(raw(guard.pid()), Signal::STOP).unwrap();
+    let mut sent = 0;
+    let error = loop {
+        match guard.extend(deadline) {
+            Ok(()) => sent += 1,
+            Err(error) => break error,
+        }
+    };
+    println!("{sent} extensions found room: {error}");
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    assert!(sent > 50, "{sent}");
+    assert!(ends_within(&guard.pidfd().unwrap(), PATIENCE));
+    assert!(!guard.alive());
+    // Whoever thawed it would find nobody; the deadline is long past.
+    assert!(fake.postmaster.runs_for(Span::from_millis(600)));
+}
+
+#[test]
+fn a_stopped_guard_that_is_killed_never_fires() {
+    let fake = Fake::start();
+    let guard = fake.guard();
+    guard.arm(fake.pid(), after(300)).unwrap();
+    let pid = raw(guard.pid());
+    kill_process(pid, Signal::STOP).unwrap();
+    assert!(fake.postmaster.runs_for(Span::from_millis(500)));
+    let next = fake.guard();
+    next.arm(fake.pid(), after(600_000)).unwrap();
+    guard.kill().unwrap();
+    assert!(ends_within(&guard.pidfd().unwrap(), PATIENCE));
+    guard.kill().unwrap();
+    assert!(!guard.alive() && next.alive());
+    assert!(fake.postmaster.runs_for(Span::from_millis(300)));
+    next.disarm().unwrap();
 }
 
 #[test]

@@ -14,6 +14,13 @@ use crate::view::View;
 /// and the next try has to reach the winner.
 const ELECTION: Span = Span::from_millis(2500);
 
+/// How long a guard may leave an order unanswered, where a lease lives for `life`, before it counts as
+/// hanging: L/5, but never so short that one that is only slow on a busy machine is replaced all the
+/// time, nor longer than whoever arms it waits for its answer.
+pub fn guard_patience(life: Span) -> Span {
+    (life / 5).clamp(Span::from_secs(1), Span::from_secs(2))
+}
+
 /// A lease on the lock, as of its last confirmed renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -297,6 +304,14 @@ mod tests {
         for (life, expected) in [(2, 200), (5, 500), (6, 1100), (8, 1600), (20, 4000)] {
             let due = lease(0, life).renewal_due();
             assert_eq!(due, Time::from_millis(expected), "L {life}");
+        }
+    }
+
+    #[test]
+    fn a_guard_is_given_time_on_a_busy_machine() {
+        for (life, expected) in [(2, 1000), (5, 1000), (8, 1600), (20, 2000)] {
+            let patience = guard_patience(Span::from_secs(life));
+            assert_eq!(patience, Span::from_millis(expected), "L {life}");
         }
     }
 

@@ -513,6 +513,7 @@ fn local(now: Time, me: &Said, nodes: &[Said]) -> Local {
         job: job(now, me),
         guard: GuardFact {
             alive: true,
+            hangs: me.has("guardhangs"),
             armed_for: me.has("armed").then_some(PID),
             armed_by: me.has("armed").then_some(LeaseFact {
                 lease: 7,

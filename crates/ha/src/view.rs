@@ -179,6 +179,10 @@ pub enum Outcome {
 pub struct GuardFact {
     /// The process lives.
     pub alive: bool,
+    /// It lives and answers nothing (`lease::guard_patience`): it protects nothing, but may fire when
+    /// it goes on.
+    #[serde(default)]
+    pub hangs: bool,
     /// It watches this postmaster.
     pub armed_for: Option<u32>,
     /// The lease whose deadline it was armed with. Renewals move that deadline on, never back.
@@ -188,6 +192,13 @@ pub struct GuardFact {
     /// Tries in a row that failed.
     #[serde(default)]
     pub failures: u32,
+}
+
+impl GuardFact {
+    /// Whether it protects: it is armed, and would do what it is told.
+    pub fn protects(&self) -> bool {
+        self.armed_for.is_some() && !self.hangs
+    }
 }
 
 /// Last question to a peer.

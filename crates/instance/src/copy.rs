@@ -195,7 +195,7 @@ pub(crate) async fn crash_recovery(instance: &Instance, timeout: Duration) -> Re
             reason: "there is a backup_label: this copy has to be started as a standby".to_owned(),
         });
     }
-    locks::clear(instance).await?;
+    let no_rival = locks::clear(instance).await?;
     conf::write_for(instance, &StartAs::Primary, true).await?;
     archive::waiting_files(instance).await;
     let control = control::control_data(instance).await?;
@@ -213,6 +213,9 @@ pub(crate) async fn crash_recovery(instance: &Instance, timeout: Duration) -> Re
         .arg("--logging_collector=off");
     if start::sync_by_file_system(instance, &paths).await? {
         run = run.arg("--recovery_init_sync_method=syncfs");
+    }
+    if let Some(pid) = no_rival {
+        run = run.env(locks::NO_RIVAL, pid.to_string());
     }
     let run = run.arg("template1").stdin(Vec::new());
     run.output(timeout).await?;

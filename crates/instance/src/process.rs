@@ -157,6 +157,11 @@ fn process(pid: u32) -> Option<Process> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// Whether signal 0 would find something under this number.
+pub(crate) fn exists(pid: u32) -> bool {
+    process(pid).is_some()
+}
+
 /// Whether the process has ended as a zombie and ran one of these programs. A zombie has neither
 /// program nor working directory to look at, only this name.
 pub(crate) fn is_zombie_of(pid: u32, programs: &[String]) -> bool {

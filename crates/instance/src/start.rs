@@ -54,7 +54,7 @@ pub(crate) async fn prepare(instance: &Instance, role: &StartAs) -> Result<Start
     let program = program::path(instance, "postgres")?;
     let control = control::control_data(instance).await?;
     port::check(instance).await?;
-    locks::clear(instance).await?;
+    let no_rival = locks::clear(instance).await?;
     if matches!(role, StartAs::Standby(_)) {
         history::unreserve(instance).await?;
     }
@@ -71,12 +71,12 @@ pub(crate) async fn prepare(instance: &Instance, role: &StartAs) -> Result<Start
     if sync_by_file_system(instance, &paths).await? {
         args.push("--recovery_init_sync_method=syncfs".to_owned());
     }
+    let inherited = std::env::vars_os().filter(|(name, _)| !program::is_private(name));
+    let told = no_rival.map(|pid| (locks::NO_RIVAL.into(), pid.to_string().into()));
     Ok(StartCommand {
         program,
         args,
-        env: std::env::vars_os()
-            .filter(|(name, _)| !program::is_private(name))
-            .collect(),
+        env: inherited.chain(told).collect(),
         directory: path(),
         log: options.server_log.clone(),
     })

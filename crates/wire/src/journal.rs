@@ -177,7 +177,7 @@ pub enum What {
     Answer(Heard),
     /// Something was noticed between two looks.
     Noticed {
-        /// `postmaster_gone`, `guard_fired`, `guard_gone`, `probe_failed` or `shutdown`.
+        /// `postmaster_gone`, `guard_fired`, `guard_hangs`, `guard_gone`, `probe_failed` or `shutdown`.
         event: String,
         /// More about it.
         #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -80,6 +80,7 @@ pub(super) fn streams(view: &View) -> bool {
 pub(super) fn guard(view: &View) -> &'static str {
     let guard = &view.local.guard;
     match (guard.armed_for, guard.failed) {
+        (Some(_), _) if guard.hangs => "hangs",
         (Some(_), _) => "armed",
         (None, Some(_)) => "failed",
         (None, None) if view.settings.guard == GuardMode::Off || !guard.alive => "none",

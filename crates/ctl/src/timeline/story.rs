@@ -260,6 +260,7 @@ fn noticed(event: &str, detail: &str) -> String {
         "guard_fired" => {
             format!("the guard has fired: it killed {detail} processes of PostgreSQL")
         }
+        "guard_hangs" => format!("the guard (process {detail}) does not answer"),
         "guard_gone" => "the guard process has ended".into(),
         "probe_failed" => format!("PostgreSQL did not commit a probe: {detail}"),
         "shutdown" => "the agent is told to end".into(),

@@ -65,8 +65,9 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
     if let Some(arm) = guard::arm(ctx) {
         return Verdict::only(vec![arm], "arming the guard before the promotion");
     }
+    let fact = &ctx.view.local.guard;
     let protected = matches!(ctx.view.local.postmaster, Postmaster::Alive { pid }
-        if ctx.view.local.guard.armed_for == Some(pid));
+        if fact.armed_for == Some(pid) && fact.protects());
     if ctx.view.settings.guard == GuardMode::Required && !protected {
         let reason = String::from("the guard is required and cannot be armed");
         return give_back(ctx, memory, term, reason).error();

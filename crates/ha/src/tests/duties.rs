@@ -67,6 +67,20 @@ fn the_guard_watches_whoever_holds_the_lock() {
                 "lock b | a* replica from b armed | b primary",
                 "DisarmGuard",
             ),
+            // Another one is to take the place of one that hangs; for a standby it is only a danger.
+            ("lock a | a* primary armed | b replica", "nothing"),
+            (
+                "lock a | a* primary armed guardhangs | b replica",
+                "ArmGuard { pid: 4711, no_later: None }",
+            ),
+            (
+                "lock a | a* primary armed guardhangs guardfailed 1s | b replica",
+                "nothing",
+            ),
+            (
+                "lock b | a* replica from b armed guardhangs guardfailed 1s | b primary",
+                "DisarmGuard",
+            ),
             (
                 "lock - | a* crashed armed job start_primary | b replica",
                 "nothing",

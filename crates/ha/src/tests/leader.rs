@@ -29,6 +29,13 @@ fn without_its_required_guard_a_primary_gives_up_its_place() {
         lock a guard_required pause | a* primary guardfailed 1s | b replica
         => nothing, because paused: PAUSE: no action. I am (a), the leader with the lock
 
+        # One that hangs is replaced; where that does not work, it is none.
+        lock a guard_required | a* primary armed guardhangs | b replica
+        => ArmGuard, because lock_held: no action. I am (a), the leader with the lock
+
+        lock a guard_required | a* primary armed guardhangs guardfailed 1s twice | b replica
+        => StopFast, because unguarded: the guard is required and cannot be armed any more: demoting myself
+
         # Nor is it started again without.
         lock a guard_required | a* crashed guardfailed 1s | b replica
         => ReleaseLeader, because restart: released the lock: the guard is required and cannot be armed
@@ -94,6 +101,9 @@ fn whoever_holds_the_lock_becomes_primary() {
         => ArmGuard, because lock_held: arming the guard before the promotion
 
         lock a guard_required | a* replica guardfailed 1s | b replica
+        => ReleaseLeader, because lock_held: the guard is required and cannot be armed
+
+        lock a guard_required | a* replica armed guardhangs guardfailed 1s | b replica
         => ReleaseLeader, because lock_held: the guard is required and cannot be armed
 
         lock a guard_required | a* replica guardfailed 5s | b replica

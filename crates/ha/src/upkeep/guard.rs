@@ -67,7 +67,8 @@ pub(crate) fn shorten(ctx: &Ctx<'_>) -> Option<Action> {
 }
 
 /// Arms the guard for the postmaster that runs, unless it is armed, unwanted or known not to work.
-/// One that was armed with the deadline of another lease may keep that for long.
+/// One that was armed with the deadline of another lease may keep that for long. For one that hangs
+/// another one takes its place.
 pub(crate) fn arm(ctx: &Ctx<'_>) -> Option<Action> {
     arm_until(ctx, None)
 }
@@ -79,7 +80,7 @@ fn arm_until(ctx: &Ctx<'_>, no_later: Option<Time>) -> Option<Action> {
     match ctx.view.local.postmaster {
         Postmaster::Alive { pid }
             if ctx.view.settings.guard != GuardMode::Off
-                && (guard.armed_for != Some(pid) || armed_by != lease)
+                && (guard.armed_for != Some(pid) || armed_by != lease || guard.hangs)
                 && rests_until(ctx).is_none() =>
         {
             Some(Action::ArmGuard { pid, no_later })

@@ -124,7 +124,7 @@ fn guard_missing(ctx: &Ctx<'_>) -> bool {
     let (settings, guard) = (&ctx.view.settings, &ctx.view.local.guard);
     let wanted = settings.guard != GuardMode::Off && !settings.pause;
     let leads = matches!(ctx.lock, Lock::Mine { .. });
-    wanted && leads && guard.armed_for.is_none() && guard.failed.is_some()
+    wanted && leads && !guard.protects() && guard.failed.is_some()
 }
 
 fn state(ctx: &Ctx<'_>, memory: &Memory) -> PostgresState {

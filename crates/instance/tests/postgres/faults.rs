@@ -256,6 +256,65 @@ fn a_zombie_does_not_hold_the_lock() {
     });
 }
 
+/// Kills the postmaster, and gives its number in these lock files to others.
+async fn crash_and_renumber(a: &Instance, files: &[(&Path, u32)]) {
+    let pid = a.postmaster_handle().await.unwrap().pid;
+    kill(Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();
+    eventually("nothing lives", async || {
+        let reaped = !Path::new(&format!("/proc/{pid}")).exists();
+        (reaped && a.postmaster().await == Postmaster::Down).then_some(())
+    })
+    .await;
+    for (file, other) in files {
+        let text = std::fs::read_to_string(file).unwrap();
+        let (first, rest) = text.split_once('\n').unwrap();
+        assert_eq!(first, pid.to_string());
+        std::fs::write(file, format!("{other}\n{rest}")).unwrap();
+    }
+}
+
+/// The process id that a killed postmaster left behind is that of another process of the same user.
+#[test]
+fn a_number_that_another_process_has_now_is_no_lock() {
+    run(
+        "faults::a_number_that_another_process_has_now_is_no_lock",
+        async |lab| {
+            let (a, lock) = node_with_socket(lab).await;
+            let pid_file = a.path().join("postmaster.pid");
+            let plain = a.prepare_start(&StartAs::Primary).await.unwrap();
+            let sleep = || {
+                std::process::Command::new("sleep")
+                    .arg("600")
+                    .spawn()
+                    .unwrap()
+            };
+            let (mut one, mut other) = (sleep(), sleep());
+            start(&a, &StartAs::Primary).await;
+            crash_and_renumber(&a, &[(&pid_file, one.id()), (&lock, one.id())]).await;
+            let said = refusal(&plain);
+            assert!(
+                said.contains("lock file \"postmaster.pid\" already exists"),
+                "{said}"
+            );
+            start(&a, &StartAs::Primary).await;
+
+            // Two others, in the way of crash recovery and of a start.
+            crash_and_renumber(&a, &[(&pid_file, one.id()), (&lock, other.id())]).await;
+            a.crash_recovery(SOON).await.unwrap();
+            start(&a, &StartAs::Primary).await;
+
+            crash_and_renumber(&a, &[(&pid_file, one.id()), (&lock, other.id())]).await;
+            start(&a, &StartAs::Primary).await;
+            stop(&a).await;
+            for child in [&mut one, &mut other] {
+                assert!(child.try_wait().unwrap().is_none(), "nobody harmed it");
+                child.kill().unwrap();
+                child.wait().unwrap();
+            }
+        },
+    );
+}
+
 #[test]
 fn empty_lock_files_are_no_locks() {
     run("faults::empty_lock_files_are_no_locks", async |lab| {
