@@ -7,26 +7,31 @@ use std::path::PathBuf;
 /// `pgherd ctl ...`: global options and a command.
 #[derive(Clone, Debug, Args)]
 pub struct CtlArgs {
-    /// Configuration file (the node's YAML)
-    #[arg(
-        short = 'c',
-        long = "config-file",
-        value_name = "FILE",
-        env = "PATRONICTL_CONFIG_FILE"
-    )]
+    /// Configuration file (the node's YAML) [env: PATRONICTL_CONFIG_FILE]
+    // The variable is read in `session`: an empty one counts as none, and clap refuses it.
+    #[arg(short = 'c', long = "config-file", value_name = "FILE")]
     pub config_file: Option<PathBuf>,
-    /// The DCS connect url, such as etcd3://127.0.0.1:2379/service
+    /// The DCS connect url, such as etcd3://127.0.0.1:2379/service [env: DCS_URL]
+    // As above.
     #[arg(
         short = 'd',
         long = "dcs-url",
         visible_alias = "dcs",
-        value_name = "URL",
-        env = "DCS_URL"
+        value_name = "URL"
     )]
     pub dcs_url: Option<String>,
     /// Allow connections to SSL sites without certs
     #[arg(short = 'k', long = "insecure")]
     pub insecure: bool,
+    /// Citus group: taken where patronictl takes it, behind the command, and refused with the reason.
+    #[arg(
+        long = "group",
+        value_name = "GROUP",
+        global = true,
+        hide = true,
+        allow_negative_numbers = true
+    )]
+    pub group: Option<String>,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -399,7 +404,12 @@ pub struct UpgradeArgs {
     #[arg(short = 'r', long = "role", value_enum)]
     pub role: Option<RoleArg>,
     /// How long each member may take until the new program answers
-    #[arg(long = "wait", value_name = "SECONDS", default_value_t = 60.0)]
+    #[arg(
+        long = "wait",
+        value_name = "SECONDS",
+        default_value_t = 60.0,
+        allow_negative_numbers = true
+    )]
     pub wait: f64,
     /// Do not ask for confirmation at any point
     #[arg(long = "force")]

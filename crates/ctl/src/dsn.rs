@@ -41,7 +41,7 @@ pub(crate) fn member<'a>(
         Some(name) => seen.cluster.member(&name.into()),
         None => {
             let role = role.unwrap_or(RoleArg::Leader);
-            with_role(seen, role).into_iter().next()
+            with_role(&seen.cluster, role).into_iter().next()
         }
     }
 }

@@ -4,6 +4,7 @@
 use crate::Persona;
 use crate::args::{ClusterArgs, EditConfigArgs};
 use crate::diff::unified;
+use crate::editor::Draft;
 use crate::error::CtlError;
 use crate::output::{line, say};
 use crate::prompt::confirm;
@@ -12,8 +13,7 @@ use crate::setting::Setting;
 use crate::yaml;
 use pgherd_wire::patroni::config::{merge_patch, read_document};
 use serde_json::{Map, Value};
-use std::io::{Read, Write};
-use std::process::Command;
+use std::io::Read;
 
 /// `show-config`.
 pub(crate) async fn show(session: &Session, args: &ClusterArgs) -> Result<(), CtlError> {
@@ -37,18 +37,37 @@ pub(crate) async fn run(session: &Session, args: &EditConfigArgs) -> Result<(), 
         return Err(no_config(&seen));
     };
     let before_text = yaml::block(&seen.dynamic);
-    let (after, after_text) = match by_arguments(args, before)? {
-        Some(after) => {
-            let text = yaml::block(&Value::Object(after.clone()));
-            (after, text)
-        }
-        None => in_editor(&seen.scope, &before_text)?,
+    if let Some(after) = by_arguments(args, before)? {
+        let text = yaml::block(&Value::Object(after.clone()));
+        return put(&seen, args, (before, before_text.as_str()), (after, text)).await;
+    }
+    let draft = Draft::edit(&seen.scope, &before_text)?;
+    let edited = draft
+        .text()
+        .and_then(|text| Ok((mapping(&text, "the edited configuration")?, text)));
+    let outcome = match edited {
+        Ok(edited) => put(&seen, args, (before, before_text.as_str()), edited).await,
+        Err(error) => Err(error),
     };
+    // Whatever it was, a person's work is not lost with it.
+    outcome.map_err(|error| draft.kept(error))
+}
+
+/// Shows what would change, asks, and writes it.
+async fn put(
+    seen: &Seen,
+    args: &EditConfigArgs,
+    (before, before_text): (&Map<String, Value>, &str),
+    (after, after_text): (Map<String, Value>, String),
+) -> Result<(), CtlError> {
     if after == *before {
-        return line("Not changed");
+        return match args.quiet {
+            true => Ok(()),
+            false => line("Not changed"),
+        };
     }
     if !args.quiet {
-        say(&unified(&before_text, &after_text))?;
+        say(&unified(before_text, &after_text))?;
     }
     let from_stdin = [&args.apply, &args.replace]
         .iter()
@@ -134,42 +153,4 @@ fn mapping(text: &str, source: &str) -> Result<Map<String, Value>, CtlError> {
             "{source}: expected a mapping of settings"
         ))),
     }
-}
-
-/// What a person makes of it in an editor: the document, and the text as it was left.
-fn in_editor(scope: &str, text: &str) -> Result<(Map<String, Value>, String), CtlError> {
-    // Readable by its owner only: commands in it may hold what is secret.
-    let mut file = tempfile::Builder::new()
-        .prefix(&format!("{scope}-config-"))
-        .suffix(".yaml")
-        .tempfile()?;
-    file.write_all(text.as_bytes())?;
-    file.flush()?;
-    // By a shell: EDITOR may have arguments.
-    let status = Command::new("/bin/sh")
-        .args(["-c", &format!("{} \"$1\"", editor()?), "sh"])
-        .arg(file.path())
-        .status()?;
-    if !status.success() {
-        return Err(CtlError::told(match status.code() {
-            Some(code) => format!("Editor exited with return code {code}"),
-            None => format!("Editor ended: {status}"),
-        }));
-    }
-    // Read by its name: an editor may have written another file and renamed it.
-    let edited = std::fs::read_to_string(file.path())?;
-    Ok((mapping(&edited, "the edited configuration")?, edited))
-}
-
-fn editor() -> Result<String, CtlError> {
-    let named = std::env::var("EDITOR").ok();
-    if let Some(editor) = named.filter(|editor| !editor.trim().is_empty()) {
-        return Ok(editor);
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let there = |name: &&str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
-    let known = ["editor", "vi"].into_iter().find(there);
-    known.map(str::to_owned).ok_or_else(|| {
-        CtlError::told("EDITOR environment variable is not set. editor or vi are not available")
-    })
 }

@@ -2,7 +2,7 @@
 
 use crate::args::FlushArgs;
 use crate::error::CtlError;
-use crate::members::{Ending, ask, confirmed, named, none_of, of_role, say_table};
+use crate::members::{Ending, ask, confirmed, meant};
 use crate::output::{line, timestamp};
 use crate::pause::leader_first;
 use crate::session::{Seen, Session};
@@ -33,11 +33,8 @@ async fn restart(
     args: &FlushArgs,
     names: &[String],
 ) -> Result<(), CtlError> {
-    let role = args.role.unwrap_or_default();
-    let members = of_role(seen, role)?;
-    say_table(seen)?;
-    let members = named(members, names, &none_of(role))?;
-    confirmed(&members, "flush", None, args.force)?;
+    let members = meant(seen, args.role.unwrap_or_default(), names)?;
+    confirmed(&members, "flush", args.force)?;
     let peers = session.peers()?;
     let mut ending = Ending::default();
     for member in members {

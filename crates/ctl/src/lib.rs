@@ -8,6 +8,7 @@ mod clock;
 mod diff;
 mod dsn;
 mod edit;
+mod editor;
 mod error;
 mod explain;
 mod explain_config;
@@ -88,6 +89,14 @@ pub fn run(args: CtlArgs, persona: Persona) -> ExitCode {
 }
 
 async fn execute(args: CtlArgs, persona: Persona) -> Result<(), CtlError> {
+    if args.group.is_some() {
+        return Err(CtlError::Usage(
+            "Citus is not supported: --group cannot be used".to_owned(),
+        ));
+    }
+    if let Command::Version(VersionArgs { cluster: None, .. }) = &args.command {
+        return version::own(persona);
+    }
     let session = Session::new(&args, persona);
     if let Command::Timeline(wanted) = &args.command {
         return timeline::run(session, wanted).await;

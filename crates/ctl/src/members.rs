@@ -6,24 +6,41 @@ use crate::list::show;
 use crate::output::{line, say};
 use crate::prompt::confirm;
 use crate::session::Seen;
-use pgherd_model::{Member, Role, Span};
+use pgherd_model::{Cluster, Member, Role, Span};
 use pgherd_peer::{PeerError, Peers, Response, endpoint};
 
-/// The members with a role, sorted by name; never none.
-pub(crate) fn of_role(seen: &Seen, role: RoleArg) -> Result<Vec<&Member>, CtlError> {
-    let found = with_role(seen, role);
-    match found.is_empty() {
-        false => Ok(found),
-        true => Err(CtlError::told(format!(
-            "{} cluster doesn't have any members",
-            seen.scope
-        ))),
-    }
+/// The members that a command for several is about, sorted by name: those with the role, of these the named
+/// ones where names are given; never none. The table of the cluster is shown first, unless nobody is named
+/// and there is nobody.
+pub(crate) fn meant<'a>(
+    seen: &'a Seen,
+    role: RoleArg,
+    names: &[String],
+) -> Result<Vec<&'a Member>, CtlError> {
+    let found = there(&seen.cluster, &seen.scope, role, names)?;
+    say_table(seen)?;
+    named(found, names, &none_of(role))
 }
 
-/// As [`of_role`], or none.
-pub(crate) fn with_role(seen: &Seen, role: RoleArg) -> Vec<&Member> {
-    let leader = seen.cluster.leader_name();
+/// The members with a role. None is an error only where none is named: who names some learns more from the
+/// table and from what is wrong with the names.
+pub(crate) fn there<'a>(
+    cluster: &'a Cluster,
+    scope: &str,
+    role: RoleArg,
+    names: &[String],
+) -> Result<Vec<&'a Member>, CtlError> {
+    let found = with_role(cluster, role);
+    if found.is_empty() && names.is_empty() {
+        let text = format!("{scope} cluster doesn't have any members");
+        return Err(CtlError::Told(text));
+    }
+    Ok(found)
+}
+
+/// All members with a role, or none.
+pub(crate) fn with_role(cluster: &Cluster, role: RoleArg) -> Vec<&Member> {
+    let leader = cluster.leader_name();
     let fits = |member: &&Member| {
         let leads = leader == Some(&member.name);
         let standby_leader = member.role == Some(Role::StandbyLeader);
@@ -35,7 +52,7 @@ pub(crate) fn with_role(seen: &Seen, role: RoleArg) -> Vec<&Member> {
             RoleArg::Replica | RoleArg::Standby => !leads,
         }
     };
-    let members = seen.cluster.members.values().map(|stored| &stored.value);
+    let members = cluster.members.values().map(|stored| &stored.value);
     members.filter(fits).collect()
 }
 
@@ -73,7 +90,8 @@ pub(crate) fn named<'a>(
     }
 }
 
-/// `No 'replica' among provided members`.
+/// `No 'replica' among provided members`: in quotes, as patronictl shows what was typed. Only its `reinit`,
+/// where no role is typed, has none.
 pub(crate) fn none_of(role: RoleArg) -> String {
     format!("No '{}' among provided members", role_word(role))
 }
@@ -85,29 +103,17 @@ pub(crate) fn names(members: &[&Member]) -> String {
 }
 
 /// Asks whether to do `action`; without `force` only.
-pub(crate) fn confirmed(
-    members: &[&Member],
-    action: &str,
-    at: Option<&str>,
-    force: bool,
-) -> Result<(), CtlError> {
-    if force {
-        return Ok(());
-    }
+pub(crate) fn confirmed(members: &[&Member], action: &str, force: bool) -> Result<(), CtlError> {
     let names = names(members);
-    let (question, aborted) = match at {
-        None => (
-            format!("Are you sure you want to {action} members {names}?"),
-            format!("Aborted {action}"),
-        ),
-        Some(at) => (
-            format!("Are you sure you want to schedule {action} of members {names} at {at}?"),
-            format!("Aborted scheduled {action}"),
-        ),
-    };
-    match confirm(&question)? {
+    let question = format!("Are you sure you want to {action} members {names}?");
+    agreed(&question, action, force)
+}
+
+/// Asks a question of its own about `action`; without `force` only.
+pub(crate) fn agreed(question: &str, action: &str, force: bool) -> Result<(), CtlError> {
+    match force || confirm(question)? {
         true => Ok(()),
-        false => Err(CtlError::Told(aborted)),
+        false => Err(CtlError::Told(format!("Aborted {action}"))),
     }
 }
 
@@ -158,9 +164,14 @@ impl Ending {
         }))
     }
 
-    /// A failure that was printed already.
+    /// A refusal that was printed already.
     pub(crate) fn refuse(&mut self) {
         self.refused = true;
+    }
+
+    /// A failure that was printed already.
+    pub(crate) fn fail(&mut self) {
+        self.unreachable = true;
     }
 
     /// The result of the command.
@@ -172,5 +183,63 @@ impl Ending {
             Ending { refused: true, .. } => Err(CtlError::Refused),
             Ending { .. } => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgherd_model::{Leader, Stored};
+    use pgherd_wire::patroni::dcs;
+
+    /// `n1` leads.
+    fn cluster(names: &[&str]) -> Cluster {
+        let member = |name: &&str| {
+            let value = dcs::member_from_json((*name).into(), "{}", 1);
+            ((*name).into(), Stored { value, revision: 1 })
+        };
+        Cluster {
+            leader: Some(Leader {
+                name: "n1".into(),
+                lease: 0,
+                create_revision: 1,
+                mod_revision: 1,
+            }),
+            members: names.iter().map(member).collect(),
+            ..Cluster::default()
+        }
+    }
+
+    /// The names of those who are meant, or the error.
+    fn choice(members: &[&str], role: RoleArg, given: &[&str]) -> String {
+        let cluster = cluster(members);
+        let given: Vec<String> = given.iter().map(|name| (*name).to_owned()).collect();
+        let found = there(&cluster, "x", role, &given);
+        match found.and_then(|found| named(found, &given, &none_of(role))) {
+            Ok(found) => names(&found),
+            Err(CtlError::Told(text)) => text,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn who_names_somebody_learns_that_nobody_of_them_fits() {
+        let nobody = "x cluster doesn't have any members";
+        assert_eq!(choice(&["n1"], RoleArg::Replica, &[]), nobody);
+        assert_eq!(choice(&[], RoleArg::Any, &[]), nobody);
+        let none = "No 'replica' among provided members";
+        assert_eq!(choice(&["n1"], RoleArg::Replica, &["n1"]), none);
+        assert_eq!(choice(&["n1", "n2"], RoleArg::Replica, &["n1", "n9"]), none);
+        let none = "No 'any' among provided members";
+        assert_eq!(choice(&[], RoleArg::Any, &["n1"]), none);
+    }
+
+    #[test]
+    fn names_and_roles_choose_together() {
+        let two = ["n1", "n2"];
+        assert_eq!(choice(&two, RoleArg::Any, &[]), "n1, n2");
+        assert_eq!(choice(&two, RoleArg::Any, &["n9", "n2", "n1"]), "n1, n2");
+        assert_eq!(choice(&two, RoleArg::Replica, &[]), "n2");
+        assert_eq!(choice(&two, RoleArg::Primary, &["n1", "n2"]), "n1");
     }
 }

@@ -3,7 +3,8 @@
 
 use pgherd_model::{CrashHandover, GuardMode, Settings, Span, SynchronousMode};
 use pgherd_wire::patroni::config::{
-    Given, NodeConfig, effective, is_fixed, is_owned, owned_default,
+    Given, HIDDEN, NodeConfig, effective, is_fixed, is_owned, owned_default, text_without_secrets,
+    without_secrets,
 };
 use serde_json::{Map, Value};
 
@@ -35,6 +36,16 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
+    /// As it may be shown.
+    fn hidden(&self) -> Pending {
+        let value = |value: &str| text(&hide(&self.name, value.into()));
+        Pending {
+            name: self.name.clone(),
+            old: value(&self.old),
+            new: value(&self.new),
+        }
+    }
+
     /// `100 -> 101`.
     pub(crate) fn told(&self) -> String {
         format!("{} -> {}", self.old, self.new)
@@ -99,8 +110,6 @@ const OWNED: &str = "the agent owns this parameter: only the dynamic configurati
 const FIXED: &str = "follows from the configuration of the node, nobody can set it";
 const FIRST: &str = "bootstrap.dcs counts only when the cluster is created";
 const DELETED: &str = "not set";
-/// Shown in place of what may be a password.
-const HIDDEN: &str = "(hidden)";
 
 /// Standbys must not have less of these than the primary had.
 const NOT_LOWER: [&str; 5] = [
@@ -166,7 +175,7 @@ impl Origins {
         let last = path.last().copied().unwrap_or_default();
         let mut story = telling.story();
         let mentions = |line: &&String| has_word(line, last);
-        story.notes = holds.warnings.iter().filter(mentions).cloned().collect();
+        story.notes = notes(holds.warnings.iter().filter(mentions));
         // Adjusted: what holds is neither default nor what anybody wrote.
         story.value = value;
         story
@@ -212,10 +221,10 @@ impl Origins {
         }
         let mut story = telling.story();
         let mentions = |line: &&String| has_word(line, name);
-        story.notes = holds.warnings.iter().filter(mentions).cloned().collect();
+        story.notes = notes(holds.warnings.iter().filter(mentions));
         story.value = hide(name, value.map_or(Value::Null, Value::from));
         let pending = self.pending.iter().find(|pending| pending.name == name);
-        story.pending = pending.cloned();
+        story.pending = pending.map(Pending::hidden);
         if let Some(pending) = pending
             && NOT_LOWER.contains(&name)
             && !self.leads
@@ -337,19 +346,18 @@ impl Telling {
     }
 }
 
-/// Passwords, and what may hold one.
+/// Without passwords, wherever in it they are. What creates a cluster names users and runs programs: all of it is
+/// hidden.
 fn hide(name: &str, value: Value) -> Value {
-    let secret = [
-        "password",
-        "authentication",
-        "conninfo",
-        "passphrase",
-        "bootstrap",
-    ];
-    match secret.iter().any(|word| name.contains(word)) && !value.is_null() {
+    match name.starts_with("bootstrap") && !value.is_null() {
         true => HIDDEN.into(),
-        false => value,
+        false => without_secrets(name, value),
     }
+}
+
+/// What was told of a value may repeat it.
+fn notes<'a>(lines: impl Iterator<Item = &'a String>) -> Vec<String> {
+    lines.map(|line| text_without_secrets(line)).collect()
 }
 
 /// A value for a person.

@@ -10,7 +10,7 @@ scope: demo
 name: n1
 ttl: 60
 restapi: {listen: 127.0.0.1:8008, connect_address: 127.0.0.1:8008}
-etcd3: {hosts: 127.0.0.1:2379}
+etcd3: {url: 'https://me:verysecret@etcd:2379'}
 pgherd:
   guard: required
 bootstrap:
@@ -29,6 +29,10 @@ postgresql:
     max_connections: 200
     port: 1
     primary_conninfo: password=verysecret
+  pg_hba:
+    - host all all 0.0.0.0/0 ldap ldapserver=h ldapbindpasswd=verysecret
+  recovery_conf: {primary_conninfo: password=verysecret, restore_command: cp}
+  keyfile_password: verysecret
 ";
 
 fn origins() -> Origins {
@@ -138,20 +142,50 @@ fn the_environment_wins_over_the_file() {
 
 #[test]
 fn secrets_are_hidden() {
-    let origins = origins();
+    let mut origins = origins();
+    origins.dynamic["postgresql"]["recovery_conf"] =
+        json!({"primary_conninfo": "host=h password=verysecret", "restore_command": "cp"});
+    origins.dynamic["postgresql"]["pg_hba"] = json!(["host all all all ldap ldapbindpasswd=verysecret"]);
+    origins.dynamic["postgresql"]["parameters"]["archive_command"] =
+        "curl https://me:verysecret@h/%f".into();
+    let conninfo = |host: &str| format!("host={host} password=verysecret");
+    for name in ["primary_conninfo", "archive_command"] {
+        origins.pending.push(Pending {
+            name: name.into(),
+            old: conninfo("a"),
+            new: conninfo("b"),
+        });
+    }
     let mut stories = origins.all();
-    for name in [
-        "postgresql.authentication.superuser.password",
+    let names: Vec<String> = origins.givens.iter().map(|given| given.path.join(".")).collect();
+    for name in names.iter().map(String::as_str).chain([
         "postgresql.authentication.superuser",
         "postgresql.authentication",
         "postgresql",
+        "postgresql.parameters",
+        "postgresql.recovery_conf",
         "primary_conninfo",
-    ] {
+        "etcd3",
+    ]) {
         stories.push(origins.story(name));
     }
     let shown = format!("{stories:?}");
     assert!(!shown.contains("verysecret"), "{shown}");
-    assert!(shown.contains(HIDDEN));
+    let of = |name: &str| {
+        let story = origins.story(name);
+        (story.in_force(), story.pending.map(|pending| pending.told()))
+    };
+    let (url, _) = of("etcd3.url");
+    assert_eq!(url, "https://********@etcd:2379");
+    // What is beside a secret stays.
+    let (hba, _) = of("postgresql.pg_hba");
+    assert!(hba.contains("ldapserver=h ldapbindpasswd=********"), "{hba}");
+    let pending = "host=a password=******** -> host=b password=********";
+    let (_, told) = of("archive_command");
+    assert_eq!(told.as_deref(), Some(pending));
+    let (old, told) = of("primary_conninfo");
+    assert_eq!(old, HIDDEN);
+    assert_eq!(told, Some(format!("{HIDDEN} -> {HIDDEN}")));
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! `pause` and `resume`: automatic failover off and on.
 
+use crate::Persona;
 use crate::args::PauseArgs;
 use crate::clock;
 use crate::error::CtlError;
 use crate::members::ask;
 use crate::output::line;
 use crate::session::{Seen, Session};
-use pgherd_model::{Member, Span};
+use pgherd_model::{Cluster, Member, Span, Stored};
 
 /// How long a member may take.
 const LIMIT: Span = Span::from_secs(10);
@@ -48,14 +49,17 @@ pub(crate) async fn run(session: &Session, args: &PauseArgs, paused: bool) -> Re
             return Err(CtlError::Refused);
         }
         let late = match args.wait {
-            true => wait(&seen, paused).await?,
+            true => wait(session.persona, &seen, paused).await?,
             false => Vec::new(),
         };
-        line(&format!("Success: cluster management is {word}d"))?;
         if late.is_empty() {
-            return Ok(());
+            return line(&format!("Success: cluster management is {word}d"));
         }
-        eprintln!("Not noticed yet by: {}", late.join(", "));
+        line(&format!(
+            "{} members didn't recognized pause state after {} seconds",
+            late.join(", "),
+            seen.loop_wait().as_secs()
+        ))?;
         return Err(CtlError::Refused);
     }
     Err(CtlError::told("Can not find accessible cluster member"))
@@ -72,7 +76,7 @@ pub(crate) fn leader_first(seen: &Seen) -> Vec<&Member> {
 }
 
 /// Waits until every member says so in its key; returns those that have not within one loop.
-async fn wait(seen: &Seen, paused: bool) -> Result<Vec<String>, CtlError> {
+async fn wait(persona: Persona, seen: &Seen, paused: bool) -> Result<Vec<String>, CtlError> {
     let word = if paused { "pause" } else { "resume" };
     line(&format!(
         "'{word}' request sent, waiting until it is recognized by all nodes"
@@ -80,12 +84,75 @@ async fn wait(seen: &Seen, paused: bool) -> Result<Vec<String>, CtlError> {
     let deadline = clock::now() + seen.loop_wait() + LOOK;
     loop {
         let now = seen.again().await?;
-        let members = now.cluster.members.values().map(|stored| &stored.value);
-        let late = members.filter(|member| member.pause != paused);
-        let late: Vec<String> = late.map(|member| member.name.to_string()).collect();
+        let late = late(&seen.cluster, &now.cluster, paused);
         if late.is_empty() || clock::now() > deadline {
-            return Ok(late);
+            return Ok(told(persona, late));
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// A member that has not noticed, and whether it has written its key since it was asked.
+type Late = (String, bool);
+
+/// Those that were there before, have an agent that can be asked, and have not noticed.
+fn late(before: &Cluster, now: &Cluster, paused: bool) -> Vec<Late> {
+    let late = |stored: &Stored<Member>| {
+        let member = &stored.value;
+        let known = before.members.get(&member.name)?;
+        let waits = !known.value.api_url.is_empty() && member.pause != paused;
+        waits.then(|| (member.name.to_string(), stored.revision != known.revision))
+    };
+    now.members.values().filter_map(late).collect()
+}
+
+/// Whom a person is told of. patronictl lets those pass that have written nothing since: they are gone, or hang. For
+/// who wants to know that all have noticed, that is no success.
+fn told(persona: Persona, late: Vec<Late>) -> Vec<String> {
+    let counts = |(_, wrote): &Late| *wrote || persona == Persona::Pgherd;
+    let late = late.into_iter().filter(counts);
+    late.map(|(name, _)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgherd_wire::patroni::dcs;
+
+    /// Members as `name revision pause api_url`.
+    fn cluster(members: &[(&str, u64, bool, &str)]) -> Cluster {
+        let member = |(name, revision, pause, api_url): &(&str, u64, bool, &str)| {
+            let text = format!("{{\"pause\": {pause}, \"api_url\": \"{api_url}\"}}");
+            let value = dcs::member_from_json((*name).into(), &text, 1);
+            let revision = *revision;
+            ((*name).into(), Stored { value, revision })
+        };
+        Cluster {
+            members: members.iter().map(member).collect(),
+            ..Cluster::default()
+        }
+    }
+
+    #[test]
+    fn who_has_not_noticed_is_told_of_once_all_had_time() {
+        let url = "http://x:8008/patroni";
+        let before = cluster(&[
+            ("n1", 1, false, url),
+            ("n2", 1, false, url),
+            ("n3", 1, false, url),
+            ("n4", 1, false, ""),
+        ]);
+        let now = cluster(&[
+            ("n1", 2, true, url),
+            ("n2", 2, false, url),
+            ("n3", 1, false, url),
+            ("n4", 1, false, ""),
+            ("new", 2, false, url),
+        ]);
+        let late = late(&before, &now, true);
+        let hung = [("n2".to_owned(), true), ("n3".to_owned(), false)];
+        assert_eq!(late, hung);
+        assert_eq!(told(Persona::Pgherd, late.clone()), ["n2", "n3"]);
+        assert_eq!(told(Persona::Patronictl, late), ["n2"]);
     }
 }

@@ -1,7 +1,7 @@
 //! `query`: SQL on a member's PostgreSQL. Where the server is, the lock service says; who asks, the
 //! command line and libpq's variables (`PGUSER`, `PGPASSWORD`, `PGPASSFILE`, `PGSSLMODE`, ...).
 
-use crate::args::QueryArgs;
+use crate::args::{QueryArgs, RoleArg};
 use crate::dsn::{exclusive, member};
 use crate::error::CtlError;
 use crate::members::role_word;
@@ -31,7 +31,8 @@ type Outcome = Result<(Vec<String>, Vec<Vec<Value>>), String>;
 pub(crate) async fn run(session: &Session, args: &QueryArgs) -> Result<(), CtlError> {
     exclusive(args.role, args.member.as_deref())?;
     let sql = sql(args)?;
-    let watch = Watch::new(args.watch2, args.watch)?;
+    // Results of before are what a person compares with.
+    let watch = Watch::new(args.watch2, args.watch)?.below_each_other();
     let given = match args.password {
         true => Some(Secret::new(ask_secret("Password")?)),
         false => None,
@@ -98,18 +99,50 @@ fn failure(text: &str, args: &QueryArgs) -> String {
 async fn ask(seen: &Seen, args: &QueryArgs, given: Option<&Secret>, sql: &str) -> Outcome {
     let found = member(seen, args.role, args.member.as_deref());
     let Some((host, port)) = found.and_then(|member| member.address.as_ref()) else {
-        return Err(match (&args.member, args.role) {
-            (Some(name), _) => format!("No connection to member {name} is available"),
-            (None, None) => "No connection is available".to_owned(),
-            (None, Some(role)) => {
-                format!("No connection to role '{}' is available", role_word(role))
-            }
-        });
+        return Err(nobody(args));
     };
     let client = connect(host, *port, args, given).await?;
-    let work = statements(&client, sql);
-    match tokio::time::timeout(QUERY_LIMIT, work).await {
-        Ok(Ok(rows)) => Ok(rows),
+    if let Some(wanted) = args.role.and_then(in_recovery) {
+        let look = client.simple_query("SELECT pg_catalog.pg_is_in_recovery()");
+        let said = within(CONNECT_LIMIT, look).await?;
+        if is_true(&said) != wanted {
+            return Err(nobody(args));
+        }
+    }
+    within(QUERY_LIMIT, statements(&client, sql)).await
+}
+
+fn nobody(args: &QueryArgs) -> String {
+    match (&args.member, args.role) {
+        (Some(name), _) => format!("No connection to member {name} is available"),
+        (None, None) => "No connection is available".to_owned(),
+        (None, Some(role)) => format!("No connection to role '{}' is available", role_word(role)),
+    }
+}
+
+/// What a server of this role says of itself, where the lock service alone is not believed: it may be behind, and a
+/// write would go to a server that is no primary any more. `None`: any server does, or the lock is what is meant.
+fn in_recovery(role: RoleArg) -> Option<bool> {
+    match role {
+        RoleArg::Primary => Some(false),
+        RoleArg::Replica | RoleArg::Standby | RoleArg::StandbyLeader => Some(true),
+        RoleArg::Any | RoleArg::Leader => None,
+    }
+}
+
+/// As patronictl, a server that says nothing is taken for one in recovery.
+fn is_true(said: &[SimpleQueryMessage]) -> bool {
+    let value = said.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    value != Some("f")
+}
+
+/// What the server answers, or its failure in words.
+async fn within<T>(limit: Span, work: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(match error.as_db_error() {
             Some(said) => {
                 eprintln!("{}:  {}", said.severity(), said.message());
@@ -117,7 +150,7 @@ async fn ask(seen: &Seen, args: &QueryArgs, given: Option<&Secret>, sql: &str) -
             }
             None => format!("ERROR, SQLSTATE: {}", causes(&error)),
         }),
-        Err(_) => Err(format!("no answer within {} s", QUERY_LIMIT.as_secs())),
+        Err(_) => Err(format!("no answer within {} s", limit.as_secs())),
     }
 }
 

@@ -1,32 +1,28 @@
 //! `reinit`: replicas are made anew.
 
+mod wait;
+
+use crate::Persona;
 use crate::args::{ReinitArgs, RoleArg};
-use crate::clock;
 use crate::error::CtlError;
-use crate::members::{Ending, ask, confirmed, named, names, of_role, say_table};
-use crate::output::line;
+use crate::members::{Ending, ask, confirmed, named, names, say_table, there};
 use crate::prompt;
 use crate::session::Session;
 use pgherd_model::{Member, Span};
 use pgherd_peer::{PeerError, Peers, Response};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// How long a member may take to answer: it only begins.
 const LIMIT: Span = Span::from_secs(60);
-/// How long a status may take.
-const STATUS_LIMIT: Span = Span::from_secs(10);
-/// Between two looks of `--wait`.
-const PAUSE: Span = Span::from_secs(2);
-/// How long `--wait` waits: a copy of many terabytes takes hours.
-const WAIT_LIMIT: Span = Span::from_secs(7 * 86_400);
 
 /// Runs the command.
 pub(crate) async fn run(session: &Session, args: &ReinitArgs) -> Result<(), CtlError> {
+    judge(args, session.persona)?;
     let seen = session.see(&session.scope(Some(&args.cluster))?).await?;
-    let replicas = of_role(&seen, RoleArg::Replica)?;
+    let replicas = there(&seen.cluster, &seen.scope, RoleArg::Replica, &args.members)?;
     say_table(&seen)?;
-    let members = choose(replicas, &args.members)?;
-    confirmed(&members, "reinitialize", None, args.force)?;
+    let members = choose(replicas, args)?;
+    confirmed(&members, "reinitialize", args.force)?;
     let peers = session.peers()?;
     let mut ending = Ending::default();
     let mut begun = Vec::new();
@@ -48,15 +44,28 @@ pub(crate) async fn run(session: &Session, args: &ReinitArgs) -> Result<(), CtlE
         ending.tell(member, "reinitialize", answer, |_, _| None)?;
     }
     if args.wait {
-        wait(&peers, begun).await?;
+        wait::all(&peers, begun, &mut ending).await?;
     }
     ending.result()
 }
 
-/// The named ones; without names a person is asked.
-fn choose<'a>(replicas: Vec<&'a Member>, given: &[String]) -> Result<Vec<&'a Member>, CtlError> {
-    if !given.is_empty() {
-        return named(replicas, given, "No replica among provided members");
+/// Nobody can be asked which member is meant. patronictl does nothing then, and says that all went well.
+fn judge(args: &ReinitArgs, persona: Persona) -> Result<(), CtlError> {
+    match args.force && args.members.is_empty() && persona == Persona::Pgherd {
+        false => Ok(()),
+        true => Err(CtlError::Usage(
+            "reinit --force asks nothing: name the members whose data are to be made anew".to_owned(),
+        )),
+    }
+}
+
+/// The named ones; without names a person is asked, and with `--force` nobody is.
+fn choose<'a>(replicas: Vec<&'a Member>, args: &ReinitArgs) -> Result<Vec<&'a Member>, CtlError> {
+    if !args.members.is_empty() {
+        return named(replicas, &args.members, "No replica among provided members");
+    }
+    if args.force {
+        return Ok(Vec::new());
     }
     let known = names(&replicas);
     let question = format!("Which member do you want to reinitialize [{known}]?");
@@ -84,46 +93,24 @@ async fn post(
     ask(peers, member, ("POST", "reinitialize"), Some(&body), LIMIT).await
 }
 
-/// Waits until no member is being made any more.
-async fn wait(peers: &Peers, mut members: Vec<&Member>) -> Result<(), CtlError> {
-    let deadline = clock::now() + WAIT_LIMIT;
-    let announce = |members: &[&Member]| match members {
-        [] => Ok(()),
-        members => line(&format!(
-            "Waiting for reinitialize to complete on: {}",
-            names(members)
-        )),
-    };
-    announce(&members)?;
-    while !members.is_empty() {
-        if clock::now() > deadline {
-            return Err(CtlError::told(format!(
-                "{} not made within {} s: look at the log there",
-                names(&members),
-                WAIT_LIMIT.as_secs()
-            )));
-        }
-        tokio::time::sleep(PAUSE).await;
-        for member in members.clone() {
-            if !is_being_made(peers, member).await {
-                line(&format!("Reinitialize is completed on: {}", member.name))?;
-                members.retain(|other| other.name != member.name);
-                announce(&members)?;
-            }
-        }
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A member that does not answer may be at it still.
-async fn is_being_made(peers: &Peers, member: &Member) -> bool {
-    let answer = ask(peers, member, ("GET", "patroni"), None, STATUS_LIMIT).await;
-    let Ok(answer) = answer else {
-        return true;
-    };
-    let status: Value = serde_json::from_str(&answer.text).unwrap_or(Value::Null);
-    match status["state"].as_str() {
-        None | Some("creating replica") => true,
-        Some(_) => false,
+    #[test]
+    fn force_asks_nothing() {
+        let args = |members: &[&str], force: bool| ReinitArgs {
+            cluster: "x".into(),
+            members: members.iter().map(|name| (*name).to_owned()).collect(),
+            force,
+            from_leader: false,
+            wait: false,
+        };
+        let refused = judge(&args(&[], true), Persona::Pgherd);
+        assert!(matches!(refused, Err(CtlError::Usage(_))), "{refused:?}");
+        assert_eq!(judge(&args(&["n1"], true), Persona::Pgherd), Ok(()));
+        assert_eq!(judge(&args(&[], false), Persona::Pgherd), Ok(()));
+        assert_eq!(judge(&args(&[], true), Persona::Patronictl), Ok(()));
+        assert_eq!(choose(Vec::new(), &args(&[], true)), Ok(Vec::new()));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::args::MembersArgs;
 use crate::error::CtlError;
-use crate::members::{Ending, ask, confirmed, named, none_of, of_role, say_table};
+use crate::members::{Ending, ask, confirmed, meant};
 use crate::session::Session;
 use pgherd_model::Span;
 
@@ -12,11 +12,8 @@ const LIMIT: Span = Span::from_secs(10);
 /// Runs the command.
 pub(crate) async fn run(session: &Session, args: &MembersArgs) -> Result<(), CtlError> {
     let seen = session.see(&session.scope(Some(&args.cluster))?).await?;
-    let role = args.role.unwrap_or_default();
-    let members = of_role(&seen, role)?;
-    say_table(&seen)?;
-    let members = named(members, &args.members, &none_of(role))?;
-    confirmed(&members, "reload", None, args.force)?;
+    let members = meant(&seen, args.role.unwrap_or_default(), &args.members)?;
+    confirmed(&members, "reload", args.force)?;
     let peers = session.peers()?;
     let seconds = seen.loop_wait().as_secs();
     let mut ending = Ending::default();

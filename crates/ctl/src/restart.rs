@@ -3,7 +3,7 @@
 use crate::args::RestartArgs;
 use crate::error::CtlError;
 use crate::failover::{an_hour_from_now, schedule};
-use crate::members::{Ending, ask, confirmed, named, none_of, of_role, say_table};
+use crate::members::{Ending, agreed, ask, meant, names};
 use crate::prompt;
 use crate::session::Session;
 use pgherd_model::{Member, Schedule, Span};
@@ -11,26 +11,21 @@ use serde_json::{Map, Value};
 
 /// How long a restart may take: a shutdown checkpoint and recovery are a matter of minutes.
 const LIMIT: Span = Span::from_secs(3600);
+/// How long a member may take that only notes something.
+const NOTE_LIMIT: Span = Span::from_secs(10);
 
 /// Runs the command.
 pub(crate) async fn run(session: &Session, args: &RestartArgs) -> Result<(), CtlError> {
     let seen = session.see(&session.scope(Some(&args.cluster))?).await?;
-    let role = args.role.unwrap_or_default();
-    let members = of_role(&seen, role)?;
-    say_table(&seen)?;
-    let mut members = named(members, &args.members, &none_of(role))?;
+    let members = meant(&seen, args.role.unwrap_or_default(), &args.members)?;
     let at = when(args)?;
-    if args.pending {
-        members.retain(|member| member.pending_restart);
-    }
+    let members = chosen(members, args, at.is_some());
     if members.is_empty() {
+        eprintln!("No restart is pending on any of these members: nothing is restarted");
         return Ok(());
     }
-    let shown = at.as_ref().map(|at| at.text.replacen('T', " ", 1));
-    confirmed(&members, "restart", shown.as_deref(), args.force)?;
-    if args.any {
-        members = one_of(members);
-    }
+    let (question, action) = question(&members, args.pending, at.as_ref());
+    agreed(&question, action, args.force)?;
     let version = match &args.pg_version {
         Some(version) => version.clone(),
         None if args.force => String::new(),
@@ -45,17 +40,18 @@ pub(crate) async fn run(session: &Session, args: &RestartArgs) -> Result<(), Ctl
         return Err(CtlError::told(text));
     }
     let body = body(args, &version, at.as_ref());
+    let limit = if at.is_some() { NOTE_LIMIT } else { LIMIT };
     let peers = session.peers()?;
     let mut ending = Ending::default();
     for member in members {
         if args.force && at.is_some() && member.scheduled_restart.is_some() {
             // What is scheduled stands in the way.
-            let gone = ask(&peers, member, ("DELETE", "restart"), None, LIMIT).await;
+            let gone = ask(&peers, member, ("DELETE", "restart"), None, NOTE_LIMIT).await;
             if !gone.as_ref().is_ok_and(|answer| answer.status < 400) {
                 ending.tell(member, "flush scheduled restart", gone, |_, _| None)?;
             }
         }
-        let answer = ask(&peers, member, ("POST", "restart"), Some(&body), LIMIT).await;
+        let answer = ask(&peers, member, ("POST", "restart"), Some(&body), limit).await;
         ending.tell(member, "restart", answer, |status, name| match status {
             200 => Some(format!("Success: restart on member {name}")),
             202 => Some(format!("Success: restart scheduled on member {name}")),
@@ -66,6 +62,49 @@ pub(crate) async fn run(session: &Session, args: &RestartArgs) -> Result<(), Ctl
         })?;
     }
     ending.result()
+}
+
+/// Those of `members` that are asked, and asked about. At a time each member judges for itself whether a restart
+/// is pending then: nobody is left out before.
+fn chosen<'a>(
+    mut members: Vec<&'a Member>,
+    args: &RestartArgs,
+    scheduled: bool,
+) -> Vec<&'a Member> {
+    if args.pending && !scheduled {
+        members.retain(|member| member.pending_restart);
+    }
+    match args.any {
+        true => one_of(members),
+        false => members,
+    }
+}
+
+/// What is asked before anything is done, and what was given up if the answer is no.
+fn question(
+    members: &[&Member],
+    pending: bool,
+    at: Option<&Schedule>,
+) -> (String, &'static str) {
+    let names = names(members);
+    match at {
+        None => (
+            format!("Are you sure you want to restart members {names}?"),
+            "restart",
+        ),
+        Some(_) if pending => (
+            "The nodes needing a restart will be identified at the scheduled time, and might be different \
+             from the ones showing pending restart right now. Is this fine?"
+                .to_owned(),
+            "scheduled restart",
+        ),
+        Some(at) => {
+            let at = at.text.replacen('T', " ", 1);
+            let question =
+                format!("Are you sure you want to schedule restart of members {names} at {at}?");
+            (question, "scheduled restart")
+        }
+    }
 }
 
 /// `None`: now.
@@ -129,6 +168,7 @@ fn body(args: &RestartArgs, version: &str, at: Option<&Schedule>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pgherd_wire::patroni::dcs;
 
     #[test]
     fn versions_have_two_or_three_parts() {
@@ -142,5 +182,49 @@ mod tests {
         assert!(judge_version("9.5").is_err());
         let format = "Invalid PostgreSQL version format: X.Y or X.Y.Z is accepted: 15";
         assert_eq!(judge_version("15"), Err(CtlError::told(format)));
+    }
+
+    /// `n2` waits for a restart, the others do not.
+    fn three() -> Vec<Member> {
+        ["{}", "{\"pending_restart\": true}", "{}"]
+            .into_iter()
+            .zip(["n1", "n2", "n3"])
+            .map(|(text, name)| dcs::member_from_json(name.into(), text, 1))
+            .collect()
+    }
+
+    fn args(words: &[&str]) -> RestartArgs {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: RestartArgs,
+        }
+        let words = ["restart", "x"].iter().chain(words);
+        <Line as clap::Parser>::try_parse_from(words).unwrap().args
+    }
+
+    #[test]
+    fn who_waits_for_a_restart_is_judged_when_it_is_due() {
+        let three = three();
+        let members = || three.iter().collect::<Vec<_>>();
+        let of = |words: &[&str], scheduled| names(&chosen(members(), &args(words), scheduled));
+        assert_eq!(of(&["--pending"], false), "n2");
+        assert_eq!(of(&["--pending"], true), "n1, n2, n3");
+        assert_eq!(of(&["--pending", "--any"], false), "n2");
+        assert_eq!(of(&[], false), "n1, n2, n3");
+        let at = schedule("2130-01-01T00:00Z").unwrap();
+        let (text, action) = question(&members(), true, at.as_ref());
+        assert!(text.starts_with("The nodes needing a restart will be"), "{text}");
+        assert_eq!(action, "scheduled restart");
+    }
+
+    #[test]
+    fn one_is_drawn_before_the_question_names_it() {
+        let three = three();
+        let drawn = chosen(three.iter().collect(), &args(&["--any"]), false);
+        assert_eq!(drawn.len(), 1);
+        let (text, _) = question(&drawn, false, None);
+        let name = &drawn[0].name;
+        assert_eq!(text, format!("Are you sure you want to restart members {name}?"));
     }
 }

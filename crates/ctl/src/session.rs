@@ -12,9 +12,13 @@ use pgherd_wire::patroni::keys::prefix;
 use pgherd_wire::patroni::rest::Mode;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// How long a connection to a member may take. A member that does not say a word is one that cannot be
+/// reached, and not one that may be at work: a switchover is written to the lock service then.
+const CONNECT_TIMEOUT: Span = Span::from_secs(5);
 /// How long the lock service may take.
 const DCS_TIMEOUT: Span = Span::from_secs(10);
 
@@ -48,8 +52,12 @@ impl Session {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, _)| name.starts_with("PATRONI_"))
             .collect();
-        let dcs = args.dcs_url.as_deref().map(parse_dcs_url).transpose()?;
-        let path = args.config_file.clone().or_else(default_file);
+        let dcs_url = args.dcs_url.clone();
+        let dcs_url = dcs_url.or_else(|| set("DCS_URL")?.into_string().ok());
+        let dcs = dcs_url.as_deref().map(parse_dcs_url).transpose()?;
+        let named = || set("PATRONICTL_CONFIG_FILE").map(PathBuf::from);
+        let path = args.config_file.clone().or_else(named);
+        let path = path.or_else(default_file);
         let (config, warnings) = load(path.as_deref(), env.clone(), dcs)?;
         for warning in warnings {
             eprintln!("Warning: {warning}");
@@ -87,7 +95,7 @@ impl Session {
     /// Client of the members' REST API.
     pub(crate) fn peers(&self) -> Result<Peers, CtlError> {
         let options = PeerOptions::new(&self.config.ctl, self.insecure, clock::now);
-        Peers::new(&options).map_err(CtlError::told)
+        Peers::new(&options.connect_within(CONNECT_TIMEOUT)).map_err(CtlError::told)
     }
 
     fn options(&self, scope: &str) -> Options {
@@ -234,10 +242,15 @@ fn parse_dcs_url(url: &str) -> Result<DcsUrl, CtlError> {
     })
 }
 
+/// An environment variable; an empty one counts as not set.
+fn set(variable: &str) -> Option<OsString> {
+    std::env::var_os(variable).filter(|value| !value.is_empty())
+}
+
 /// patronictl's own file, if it is there.
 fn default_file() -> Option<PathBuf> {
-    let base = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
+    let base = set("XDG_CONFIG_HOME").map(PathBuf::from);
+    let home = || set("HOME").map(|home| PathBuf::from(home).join(".config"));
     let path = base.or_else(home)?.join("patroni/patronictl.yaml");
     path.is_file().then_some(path)
 }

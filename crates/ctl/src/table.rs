@@ -1,5 +1,7 @@
 //! patronictl's table: a frame of `+`, `-` and `|` with the title in its first line.
 
+use unicode_width::UnicodeWidthStr as _;
+
 /// A column.
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
@@ -50,7 +52,15 @@ pub(crate) fn draw(title: &str, columns: &[Column], rows: &[Vec<String>]) -> Str
 }
 
 fn with_title(rule: &str, title: &str) -> String {
-    let shown: String = title.chars().take(rule.len().saturating_sub(2)).collect();
+    let room = rule.len().saturating_sub(2);
+    let mut shown = String::new();
+    for letter in title.chars() {
+        shown.push(letter);
+        if width(&shown) > room {
+            shown.pop();
+            break;
+        }
+    }
     let rest = rule.get(1 + width(&shown)..).unwrap_or("");
     format!("+{shown}{rest}")
 }
@@ -75,7 +85,34 @@ fn push_row(out: &mut String, columns: &[Column], widths: &[usize], row: &[Strin
     }
 }
 
-/// Characters; good enough for names, addresses and numbers.
+/// Columns of a terminal: characters of East Asia take two, accents of their own none.
 fn width(text: &str) -> usize {
-    text.chars().count()
+    text.width()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_and_combining_characters_keep_the_frame_straight() {
+        let columns = ["a", "n"].map(|name| Column {
+            name: name.into(),
+            right: name == "n",
+        });
+        let rows = [["\u{6771}\u{4eac}", "1"], ["e\u{301}", "22"]];
+        let rows = rows.map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(
+            draw(" \u{5317} ", &columns, &rows),
+            "+ \u{5317} --+----+\n\
+             | a    |  n |\n\
+             +------+----+\n\
+             | \u{6771}\u{4eac} |  1 |\n\
+             | e\u{301}    | 22 |\n\
+             +------+----+\n"
+        );
+        // A title that does not fit ends within the frame.
+        let drawn = draw(&"\u{5317}".repeat(9), &columns[..1], &[]);
+        assert_eq!(drawn.lines().next(), Some("+\u{5317}-+"));
+    }
 }

@@ -4,7 +4,7 @@
 use crate::args::UpgradeArgs;
 use crate::error::CtlError;
 use crate::explain;
-use crate::members::{Ending, ask, confirmed, named, none_of, of_role, say_table};
+use crate::members::{Ending, agreed, ask, meant, names};
 use crate::output::line;
 use crate::session::{Seen, Session};
 use pgherd_model::{Member, Span};
@@ -20,17 +20,17 @@ const LOOK_EVERY: Span = Span::from_millis(50);
 /// Runs the command. A member that fails ends it: a program that one agent cannot run should not reach
 /// the next.
 pub(crate) async fn run(session: &Session, args: &UpgradeArgs) -> Result<(), CtlError> {
+    let patience = patience(args.wait)?;
     let seen = session.see(&session.scope(Some(&args.cluster))?).await?;
-    let role = args.role.unwrap_or_default();
-    let members = of_role(&seen, role)?;
-    say_table(&seen)?;
-    let members = named(members, &args.members, &none_of(role))?;
+    let members = meant(&seen, args.role.unwrap_or_default(), &args.members)?;
     let members = leader_last(&seen, members);
-    confirmed(&members, "upgrade the agents of", None, args.force)?;
+    let names = names(&members);
+    let question = format!("Are you sure you want to upgrade the agents of members {names}?");
+    agreed(&question, "upgrade", args.force)?;
     let peers = session.peers()?;
     let mut rest = members.iter();
     for member in rest.by_ref() {
-        if let Err(error) = upgrade(&peers, member, patience(args.wait)?).await {
+        if let Err(error) = upgrade(&peers, member, patience).await {
             let left: Vec<&str> = rest.map(|member| member.name.as_str()).collect();
             if !left.is_empty() {
                 eprintln!("Left as they are: {}", left.join(", "));
@@ -42,8 +42,12 @@ pub(crate) async fn run(session: &Session, args: &UpgradeArgs) -> Result<(), Ctl
 }
 
 fn patience(seconds: f64) -> Result<Span, CtlError> {
-    Span::try_from_secs_f64(seconds)
-        .map_err(|_| CtlError::Usage(format!("--wait {seconds}: a number of seconds is wanted")))
+    match Span::try_from_secs_f64(seconds) {
+        Ok(span) if !span.is_zero() => Ok(span),
+        _ => Err(CtlError::Usage(format!(
+            "--wait: expected a number of seconds above 0, found {seconds}"
+        ))),
+    }
 }
 
 /// The leader's turn comes when the program has shown on others that it runs.
@@ -60,6 +64,11 @@ async fn upgrade(peers: &Peers, member: &Member, patience: Span) -> Result<(), C
         CtlError::Failed
     };
     let before = explain::ask(peers, member).await.map_err(failed)?;
+    // Whether another program answers could not be told from it.
+    if began(&before).is_null() {
+        let text = "its agent is too old to be upgraded in place: restart its service once";
+        return Err(failed(text.to_owned()));
+    }
     let answer = ask(peers, member, ("POST", "pgherd/upgrade"), None, LIMIT).await;
     if !matches!(&answer, Ok(answer) if answer.status == 202) {
         let mut ending = Ending::default();
@@ -95,4 +104,17 @@ fn began(document: &Value) -> &Value {
 
 fn version(document: &Value) -> &str {
     document["agent"]["version"].as_str().unwrap_or("?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_is_some_time() {
+        assert_eq!(patience(0.5), Ok(Span::from_millis(500)));
+        for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(matches!(patience(bad), Err(CtlError::Usage(_))), "{bad}");
+        }
+    }
 }

@@ -13,12 +13,17 @@ use serde_json::Value;
 /// How long a member may take.
 const LIMIT: Span = Span::from_secs(10);
 
-/// Runs the command.
-pub(crate) async fn run(session: &Session, args: &VersionArgs) -> Result<(), CtlError> {
-    line(&match session.persona {
+/// The version of this program: needs no configuration, and is asked for where there is none.
+pub(crate) fn own(persona: Persona) -> Result<(), CtlError> {
+    line(&match persona {
         Persona::Pgherd => format!("pgherd version {}", env!("CARGO_PKG_VERSION")),
         Persona::Patronictl => format!("patronictl version {PATRONI_VERSION}"),
-    })?;
+    })
+}
+
+/// Runs the command.
+pub(crate) async fn run(session: &Session, args: &VersionArgs) -> Result<(), CtlError> {
+    own(session.persona)?;
     let Some(cluster) = &args.cluster else {
         return Ok(());
     };

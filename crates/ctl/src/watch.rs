@@ -5,36 +5,75 @@ use crate::output::say;
 use pgherd_model::Span;
 use std::io::IsTerminal;
 
-/// When to look again; `None`: one look.
-pub(crate) struct Watch(Option<Span>);
+/// Begins an empty screen.
+const CLEAR: &str = "\x1b[2J\x1b[1;1H";
+
+/// How one look follows another.
+pub(crate) struct Watch {
+    /// When to look again; `None`: one look.
+    every: Option<Span>,
+    /// Each look replaces the one before.
+    clears: bool,
+}
 
 impl Watch {
     /// From `-W` and `-w SECONDS`.
     pub(crate) fn new(every_two: bool, every: Option<f64>) -> Result<Watch, CtlError> {
+        let watch = |every| Watch {
+            every,
+            clears: true,
+        };
         let Some(seconds) = every else {
-            return Ok(Watch(every_two.then_some(Span::from_secs(2))));
+            return Ok(watch(every_two.then_some(Span::from_secs(2))));
         };
         match Span::try_from_secs_f64(seconds) {
-            Ok(span) if !span.is_zero() => Ok(Watch(Some(span))),
+            Ok(span) if !span.is_zero() => Ok(watch(Some(span))),
             _ => Err(CtlError::told(format!(
                 "-w: expected a number of seconds above 0, found {seconds}"
             ))),
         }
     }
 
+    /// Each look stands below the one before.
+    pub(crate) fn below_each_other(self) -> Watch {
+        Watch {
+            clears: false,
+            ..self
+        }
+    }
+
     /// Shows one look, on a cleared screen when there will be more; then waits. `false`: it was
     /// the only one.
     pub(crate) async fn show(&self, text: &str) -> Result<bool, CtlError> {
-        if self.0.is_some() && std::io::stdout().is_terminal() {
-            say("\x1b[2J\x1b[1;1H")?;
-        }
+        say(self.before(std::io::stdout().is_terminal()))?;
         say(text)?;
-        match self.0 {
+        match self.every {
             None => Ok(false),
             Some(every) => {
                 tokio::time::sleep(every).await;
                 Ok(true)
             }
         }
+    }
+
+    fn before(&self, on_a_terminal: bool) -> &'static str {
+        match self.every.is_some() && self.clears && on_a_terminal {
+            true => CLEAR,
+            false => "",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_looks_that_replace_each_other_clear_the_screen() {
+        let watch = || Watch::new(true, None).unwrap();
+        assert_eq!(watch().before(true), CLEAR);
+        assert_eq!(watch().before(false), "");
+        assert_eq!(watch().below_each_other().before(true), "");
+        assert_eq!(Watch::new(false, None).unwrap().before(true), "");
     }
 }

@@ -124,6 +124,9 @@ pub struct Reinitializing {
     pub from_leader: bool,
     /// The old data were seen gone.
     pub removed: bool,
+    /// PostgreSQL was down or in recovery when it began, and nothing was making it a primary: it acknowledges no
+    /// write while it is stopped and its data are removed.
+    pub cannot_write: bool,
 }
 
 /// The last other holder of the lock.

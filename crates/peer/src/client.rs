@@ -32,6 +32,9 @@ pub struct PeerOptions {
     /// Agents: always true; commands: `ctl.insecure` or `-k`. With a client certificate the
     /// server's name is not checked, without one its certificate is not checked at all.
     pub insecure: bool,
+    /// How long a connection may take; one that takes longer is [`PeerError::Connect`], so that silence
+    /// of a host is told apart from a request that may have had its effect. `None`: as long as the request.
+    pub connect_timeout: Option<Span>,
     /// The boot-time clock.
     pub clock: fn() -> Time,
 }
@@ -47,7 +50,17 @@ impl PeerOptions {
             key_encrypted: ctl.keyfile_password.is_some(),
             cacert: ctl.cacert.clone(),
             insecure,
+            connect_timeout: None,
             clock,
+        }
+    }
+
+    /// With a limit for connections.
+    #[must_use]
+    pub fn connect_within(self, limit: Span) -> PeerOptions {
+        PeerOptions {
+            connect_timeout: Some(limit),
+            ..self
         }
     }
 }
@@ -100,7 +113,8 @@ pub enum PeerError {
 }
 
 impl PeerError {
-    /// Nobody listens there: the connection was refused or the host is unreachable.
+    /// Nobody listens there: the connection was refused, the host is unreachable, or says nothing for as
+    /// long as a connection may take. Nothing was sent.
     pub fn is_connect(&self) -> bool {
         matches!(self, PeerError::Connect { .. })
     }
@@ -160,17 +174,19 @@ impl Peers {
     /// # Errors
     /// [`PeerError::Options`] names the file that can not be used and the remedy.
     pub fn new(options: &PeerOptions) -> Result<Peers, PeerError> {
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder()
             .tls_backend_preconfigured(crate::tls::config(options)?)
             .http1_only()
             .tcp_nodelay(true)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("pgherd/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| {
-                PeerError::Options(format!("can not set up the HTTP client: {}", chain(&error)))
-            })?;
+            .user_agent(concat!("pgherd/", env!("CARGO_PKG_VERSION")));
+        if let Some(limit) = options.connect_timeout {
+            http = http.connect_timeout(limit);
+        }
+        let http = http.build().map_err(|error| {
+            PeerError::Options(format!("can not set up the HTTP client: {}", chain(&error)))
+        })?;
         let authorization = options.login.as_ref().map(authorization).transpose()?;
         Ok(Peers {
             http,

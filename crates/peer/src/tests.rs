@@ -104,6 +104,60 @@ async fn nobody_there_is_told_at_once() {
     assert!(!peers().liveness(&url).await);
 }
 
+/// A port whose queue of connections is full: the system drops whatever comes, as a network does that is cut
+/// without a word. Held open by what is given back.
+async fn black_hole() -> (String, Vec<tokio::net::TcpStream>, TcpListener) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..64 {
+        let connect = tokio::net::TcpStream::connect(address);
+        match tokio::time::timeout(SHORT, connect).await {
+            Ok(stream) => waiting.push(stream.unwrap()),
+            Err(_) => return (format!("http://{address}/patroni"), waiting, listener),
+        }
+    }
+    panic!("the queue of {address} does not fill");
+}
+
+#[tokio::test]
+async fn a_host_that_says_nothing_is_not_connected_to() {
+    let (url, _waiting, _listener) = black_hole().await;
+    let options = PeerOptions::new(&Ctl::default(), true, clock).connect_within(SHORT);
+    let begun = Instant::now();
+    let asked = Peers::new(&options)
+        .unwrap()
+        .request("POST", &url, Some("{}"), LONG);
+    let error = asked.await.unwrap_err();
+    assert!(error.is_connect(), "{error:?}");
+    assert!(
+        begun.elapsed() >= SHORT && begun.elapsed() < LONG,
+        "{error}"
+    );
+    // Without the limit it costs the whole request, and nobody knows whether that had its effect.
+    let error = peers().request("POST", &url, None, SHORT * 2).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, PeerError::Timeout { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_slow_is_waited_for() {
+    let app = Router::new().route(
+        "/patroni",
+        post(async || {
+            tokio::time::sleep(SHORT * 2).await;
+            "done"
+        }),
+    );
+    let url = serve(app).await;
+    let options = PeerOptions::new(&Ctl::default(), true, clock).connect_within(SHORT);
+    let peers = Peers::new(&options).unwrap();
+    let answer = peers.request("POST", &url, None, LONG).await.unwrap();
+    assert_eq!(answer.text, "done");
+}
+
 /// Answers one request per connection as if it would go on, then breaks the connection when the
 /// next request comes: what a restarted agent looks like to a kept-alive client.
 async fn forgetful(connections: Arc<AtomicUsize>) -> String {

@@ -6,6 +6,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+mod played;
+
 /// A link to pgherd by another name.
 fn called(cluster: &TestCluster, name: &str) -> PathBuf {
     let link = cluster.dir().join(name);
@@ -22,6 +24,9 @@ fn run(cluster: &TestCluster, program: &Path, typed: &str, args: &[&str]) -> Out
     let mut command = node.command(program);
     command
         .env("COLUMNS", "200")
+        // Empty is not set.
+        .env("DCS_URL", "")
+        .env("PATRONICTL_CONFIG_FILE", "")
         .env("PGUSER", &target.user)
         .env("PGPASSWORD", &target.password)
         .arg("-c")
@@ -73,6 +78,11 @@ fn still(output: &Output) -> String {
             line
         };
         let line = line.trim_start_matches(|c: char| stamped && (c == '.' || c.is_ascii_digit()));
+        out.push_str(line);
+        out.push('\n');
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    for line in said.lines().filter(|line| line.starts_with("Error: ")) {
         out.push_str(line);
         out.push('\n');
     }
@@ -153,6 +163,10 @@ async fn looks_are_patronictls() {
         vec!["query", "-d", "postgres", "-c", query, "--format", "yml"],
         vec!["query", "-d", "postgres", "-c", query, "--delimiter", "|"],
         vec!["query", "-d", "postgres", "-m", "n2", "-c", "show port"],
+        vec!["query", "-d", "postgres", "-r", "primary", "-c", "show port"],
+        vec!["query", "-d", "postgres", "-r", "replica", "-c", "show port"],
+        vec!["query", "-d", "postgres", "-r", "standby", "-c", "show port"],
+        vec!["query", "-d", "postgres", "-r", "any", "-c", "show port"],
         vec!["query", "-c", "select 1", "-f", "-"],
         vec!["query"],
     ] {
@@ -173,6 +187,44 @@ async fn looks_are_patronictls() {
         "select 7 as seven",
         &["query", "-d", "postgres", "-f", "-"],
     );
+    roles_are_what_servers_say(&etcd, &cluster).await;
+}
+
+/// etcd calls a primary a replica, and the other way round: the servers are believed.
+async fn roles_are_what_servers_say(etcd: &Etcd, cluster: &TestCluster) {
+    let primary = cluster.primary().await.unwrap();
+    let replica = crate::common::other(cluster, primary.name());
+    let put = async |scope: &str, name: &str, value: String| {
+        let key = cluster.key(name).replace(cluster.scope(), scope);
+        etcd.put(&key, &value).await;
+    };
+    let member = |node: &pgherd_tests::Node, role: &str| {
+        let (host, port) = node.pg_address();
+        let conn_url = format!("postgres://{host}:{port}/postgres");
+        json!({"conn_url": conn_url, "api_url": "http://127.0.0.1:1/patroni",
+            "state": "running", "role": role, "version": "4.1.5"})
+        .to_string()
+    };
+    put("headless", "members/x", member(primary, "replica")).await;
+    put("mistaken", "members/x", member(replica, "primary")).await;
+    put("mistaken", "leader", "x".to_owned()).await;
+    put("follower", "members/x", member(primary, "standby_leader")).await;
+    put("follower", "leader", "x".to_owned()).await;
+    for (scope, role) in [
+        ("headless", "replica"),
+        ("headless", "standby"),
+        ("headless", "any"),
+        ("mistaken", "primary"),
+        ("mistaken", "leader"),
+        ("follower", "standby-leader"),
+    ] {
+        let args = ["query", scope, "-d", "postgres", "-r", role, "-c", "select 7"];
+        same(cluster, "", &args);
+        let said = text(&ours(cluster, "", &args));
+        let nobody = format!("No connection to role '{role}' is available");
+        let believed = matches!(role, "any" | "leader");
+        assert_eq!(said.contains(&nobody), !believed, "{args:?}: {said}");
+    }
 }
 
 /// The dynamic configuration: both change it from the same beginning; diff, questions and what is
@@ -193,6 +245,7 @@ async fn the_configuration_is_edited_as_by_patronictl() {
         ("y\n", vec!["-s", "ttl=25"]),
         ("n\n", vec!["-s", "ttl=25"]),
         ("", vec!["-s", "ttl=20", "--force"]),
+        ("", vec!["-s", "ttl=20", "-q", "--force"]),
         ("", vec!["-s", "ttl=25", "-q", "--force"]),
         (
             "",
@@ -261,6 +314,7 @@ async fn an_edit_does_not_undo_another_one() {
     let mut command = cluster.nodes()[0].command(&program);
     command
         .env("EDITOR", edit)
+        .env("TMPDIR", cluster.nodes()[0].dir())
         .arg("-c")
         .arg(cluster.nodes()[0].yaml());
     command.args(["edit-config", "--force"]);
@@ -272,6 +326,7 @@ async fn an_edit_does_not_undo_another_one() {
         said.contains("Config modification aborted due to concurrent changes"),
         "{said}"
     );
+    assert!(said.contains("What was edited is kept in "), "{said}");
     assert_eq!(etcd.get(&key).await.as_deref(), Some("{\"ttl\": 31}"));
 }
 
@@ -289,6 +344,8 @@ async fn wait_scheduled(etcd: &Etcd, cluster: &TestCluster, name: &str, there: b
         .await;
 }
 
+const LATER: &str = "2130-01-01T00:00Z";
+
 /// Orders that leave the cluster as it was, each with what is typed.
 #[rustfmt::skip]
 fn orders<'a>(leader: &'a str, replica: &'a str) -> Vec<(&'static str, Vec<&'a str>)> {
@@ -304,7 +361,13 @@ fn orders<'a>(leader: &'a str, replica: &'a str) -> Vec<(&'static str, Vec<&'a s
         ("", vec!["restart", "{scope}", "--force", "--pending"]),
         ("", vec!["restart", "{scope}", replica, "--force", "--timeout", "-1"]),
         ("", vec!["restart", "{scope}", leader, "-r", "replica", "--force"]),
+        ("", vec!["restart", "{scope}", replica, "-r", "leader", "--force"]),
+        ("n\n", vec!["restart", "{scope}", "--pending", "--scheduled", LATER]),
+        ("n\n", vec!["restart", "{scope}", replica, "--any", "--scheduled", LATER]),
+        ("", vec!["reload", "nosuch", "n9", "--force"]),
+        ("", vec!["flush", "{scope}", "n9", "restart", "--force"]),
         ("", vec!["reinit", "{scope}", leader, "--force"]),
+        ("", vec!["reinit", "{scope}", "--force"]),
         ("n9\n", vec!["reinit", "{scope}", "n9"]),
         ("", vec!["flush", "{scope}", "restart", "--force"]),
         ("", vec!["flush", "{scope}", "switchover"]),
@@ -323,7 +386,6 @@ async fn orders_are_patronictls() {
     let leader = cluster.wait_whole(secs(60)).await.name().to_owned();
     let replica = crate::common::other(&cluster, &leader).name().to_owned();
     let (leader, replica) = (leader.as_str(), replica.as_str());
-    let later = "2130-01-01T00:00Z";
     for (typed, args) in orders(leader, replica) {
         same(&cluster, typed, &args);
     }
@@ -334,7 +396,7 @@ async fn orders_are_patronictls() {
         replica,
         "--force",
         "--scheduled",
-        later,
+        LATER,
     ];
     let flush = ["flush", "{scope}", "restart", "--force"];
     let mut ends = Vec::new();

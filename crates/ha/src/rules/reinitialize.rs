@@ -33,6 +33,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         memory.reinitialize = Some(Reinitializing {
             from_leader: order.from_leader,
             removed: false,
+            cannot_write: ctx.cannot_write(),
         });
         // A removal cannot be given up: it would go on beside whatever follows it. It is what was asked for.
         if busy && running != Some(&JobKind::RemoveData) {

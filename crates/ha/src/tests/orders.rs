@@ -282,6 +282,51 @@ fn data_are_copied_anew_when_asked() {
     assert_eq!(runs.memory.reinitialize, None, "{}", runs.why);
 }
 
+/// Of a member: who waits for the end of the copy does not take the stop before it for that.
+#[test]
+fn a_copy_that_was_asked_for_is_shown_from_its_first_step_on() {
+    let (_, mut memory) = parse("lock b | a* replica from b | b primary");
+    for (text, expected) in [
+        (
+            "a* replica from b copy 1",
+            PostgresState::CreatingReplica,
+        ),
+        ("a* silent standby job stop", PostgresState::CreatingReplica),
+        ("a* crashed standby", PostgresState::CreatingReplica),
+        ("a* crashed standby job removal", PostgresState::CreatingReplica),
+        ("a* empty", PostgresState::CreatingReplica),
+        ("a* empty job clone", PostgresState::CreatingReplica),
+        // The next try is due later.
+        ("a* unfinished failed clone", PostgresState::CreatingReplica),
+        ("a* down standby done clone", PostgresState::Stopped),
+        ("a* replica from b", PostgresState::Running),
+    ] {
+        let (view, _) = parse(&format!("lock b | {text} | b primary"));
+        memory = decide(&view, &memory).memory;
+        let state = crate::describe(&view, &memory).state;
+        assert_eq!(state, Some(expected), "{text}");
+    }
+}
+
+/// Of a member: others take it for stopped where it makes a copy.
+#[test]
+fn what_may_write_until_it_is_stopped_shows_no_copy() {
+    for (text, expected) in [
+        ("a* primary", PostgresState::Running),
+        ("a* silent job stop", PostgresState::Stopping),
+        ("a* crashed", PostgresState::CreatingReplica),
+    ] {
+        let (view, mut memory) = parse(&format!("lock b | {text} | b primary"));
+        memory.reinitialize = Some(crate::Reinitializing {
+            from_leader: false,
+            removed: false,
+            cannot_write: false,
+        });
+        let state = crate::describe(&view, &memory).state;
+        assert_eq!(state, Some(expected), "{text}");
+    }
+}
+
 /// `reinitialize`: the last copy is never removed, whatever happens between two looks.
 #[test]
 fn nothing_is_removed_without_another_leader() {
@@ -382,6 +427,7 @@ fn force_does_not_give_up_a_removal() {
     let copy = crate::Reinitializing {
         from_leader: true,
         removed: false,
+        cannot_write: true,
     };
     assert_eq!(decision.memory.reinitialize, Some(copy), "served by it");
 }

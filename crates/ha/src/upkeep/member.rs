@@ -129,8 +129,12 @@ fn guard_missing(ctx: &Ctx<'_>) -> bool {
 
 fn state(ctx: &Ctx<'_>, memory: &Memory) -> PostgresState {
     let local = &ctx.view.local;
+    let made_anew = is_made_anew(ctx, memory);
     if let Some(job) = ctx.view.running_job() {
         match &job.kind {
+            JobKind::Stop { .. } | JobKind::RemoveData if made_anew => {
+                return PostgresState::CreatingReplica;
+            }
             JobKind::Bootstrap => return PostgresState::Initdb,
             JobKind::Clone { .. } => return PostgresState::CreatingReplica,
             JobKind::Start(_) | JobKind::Stop { .. } if memory.restart.is_some() => {
@@ -147,6 +151,8 @@ fn state(ctx: &Ctx<'_>, memory: &Memory) -> PostgresState {
             }
             JobKind::Promote => {}
         }
+    } else if made_anew {
+        return PostgresState::CreatingReplica;
     }
     match local.postmaster {
         Postmaster::Alive { .. } if local.look.is_some() || memory.was_primary => {
@@ -157,6 +163,18 @@ fn state(ctx: &Ctx<'_>, memory: &Memory) -> PostgresState {
         Postmaster::Down if memory.restart.is_some() => PostgresState::Restarting,
         Postmaster::Down => down(ctx),
     }
+}
+
+/// The copy that somebody asked for is under way, from the stop of PostgreSQL on: whoever waits for its end
+/// would take the stop for that. Others take this state for one that acknowledges no write, so it is not
+/// that of what may still do so.
+fn is_made_anew(ctx: &Ctx<'_>, memory: &Memory) -> bool {
+    let view = ctx.view;
+    let gone = matches!(view.local.data, DataDir::Empty | DataDir::Unfinished);
+    memory.reinitialize.is_some_and(|copy| {
+        let harmless = copy.cannot_write || view.is_down();
+        gone || (!copy.removed && harmless)
+    })
 }
 
 fn down(ctx: &Ctx<'_>) -> PostgresState {

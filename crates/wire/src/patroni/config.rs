@@ -20,6 +20,7 @@ mod read_etcd3;
 mod read_log;
 mod read_postgresql;
 mod scalar;
+mod secrets;
 mod section;
 mod shape;
 mod units;
@@ -42,6 +43,7 @@ pub use node::{
 };
 pub use parameters::{is_fixed, owned_default};
 pub use pgherd_model::Secret;
+pub use secrets::{HIDDEN, text_without_secrets, without_secrets};
 pub(crate) use units::seconds;
 pub use validate::{Probe, Strictness, Validated, validate};
 
