@@ -18,14 +18,18 @@ pub(crate) use words::{detail, is_routine};
 
 /// What was told is told again no sooner than this, and each time twice as late.
 const FIRST: Span = Span::from_secs(1);
-/// But no later than this.
-const LAST: Span = Span::from_secs(32);
-/// What nobody has said for that long is forgotten.
-const FORGET: Span = Span::from_secs(60);
+/// But no later than this: what fails the whole night leaves room for what happened before it.
+const LAST: Span = Span::from_secs(600);
+/// What nobody has said for that long is forgotten. Longer than the longest pause, or it would be news
+/// after each.
+const FORGET: Span = Span::from_secs(1200);
 /// More different things than that are not remembered.
 const MOST: usize = 256;
-/// What stays is told, however often it was told before.
+/// A decision that stays is told although it was told before: it is how things are now. It has to stay
+/// an eighth of its pause, and this at least,
 const STEADY: Span = Span::from_secs(1);
+/// and not longer than this.
+const STEADY_MOST: Span = Span::from_secs(60);
 
 /// Tells a journal what happened.
 pub(crate) struct Journal {
@@ -34,6 +38,8 @@ pub(crate) struct Journal {
     agent: String,
     seq: u64,
     state: State,
+    /// Cluster id of the etcd that the last look shows; 0: none.
+    etcd: u64,
     wrote: Option<Wrote>,
     /// Decisions.
     decided: Repeats<Key>,
@@ -41,7 +47,7 @@ pub(crate) struct Journal {
     present: Option<(Key, Time)>,
     /// The last one that was written.
     written: Option<Key>,
-    /// Orders, answers and events.
+    /// Orders, answers, events and jobs.
     said: Repeats<String>,
 }
 
@@ -70,6 +76,7 @@ impl Journal {
             agent: format!("{}-{}", Stamp(wall()), std::process::id()),
             seq: 0,
             state: State::default(),
+            etcd: 0,
             wrote: None,
             decided: Repeats::default(),
             present: None,
@@ -86,7 +93,12 @@ impl Journal {
         if self.queue.is_none() {
             return;
         }
-        self.state = state(view, shown, self.wrote);
+        let (leader, term) = (self.state.leader.take(), self.state.term);
+        self.state = state(view, shown, self.etcd, self.wrote);
+        if (&leader, term) != (&self.state.leader, self.state.term) {
+            // Another chapter begins: what was told in the one before is news again.
+            self.said = Repeats::default();
+        }
         let key = key(&self.state, view, decision);
         let now = view.now;
         let since = match &self.present {
@@ -97,8 +109,8 @@ impl Journal {
         if self.written.as_ref() == Some(&key) {
             return;
         }
-        let steady = now.since(since) >= STEADY;
-        if !self.decided.is_due(&key, now) && !steady {
+        let stays = now.since(since) >= (self.decided.pause(&key) / 8).clamp(STEADY, STEADY_MOST);
+        if !self.decided.is_due(&key, now) && !stays {
             return;
         }
         self.write(What::Decision {
@@ -145,23 +157,35 @@ impl Journal {
         });
     }
 
-    /// A long job began.
+    /// A long job began. One that fails is tried again every few seconds, perhaps for days.
     pub(crate) fn job_begun(&mut self, kind: &JobKind) {
+        let (name, words) = (kind.name(), kind.words());
+        if !self
+            .said
+            .is_due(&format!("{name} begins: {words}"), clock::now())
+        {
+            return;
+        }
         self.write(What::JobBegun {
-            name: kind.name().to_owned(),
-            words: kind.words(),
+            name: name.to_owned(),
+            words,
         });
     }
 
     /// A long job ended.
     pub(crate) fn job_ended(&mut self, kind: &JobKind, outcome: &Outcome, took: Span) {
+        let (name, words) = (kind.name(), kind.words());
         let (outcome, error) = match outcome {
             Outcome::Done => ("done", String::new()),
             Outcome::Failed(reason) => ("failed", words::short(reason)),
         };
+        let said = format!("{name} {outcome}: {words}: {error}");
+        if !self.said.is_due(&said, clock::now()) {
+            return;
+        }
         self.write(What::JobEnded {
-            name: kind.name().to_owned(),
-            words: kind.words(),
+            name: name.to_owned(),
+            words,
             outcome: outcome.to_owned(),
             error,
             took_ms: words::millis(took),
@@ -190,9 +214,20 @@ impl Journal {
         }
     }
 
+    /// A look shows the etcd with this cluster id. What was written to another one is not compared with
+    /// what this one shows.
+    pub(crate) fn reads(&mut self, etcd: u64) {
+        if std::mem::replace(&mut self.etcd, etcd) != etcd {
+            self.wrote = None;
+        }
+    }
+
     /// A write of this agent made this revision; it was sent at `sent`.
     pub(crate) fn wrote(&mut self, revision: u64, sent: Time) {
-        self.wrote = Some(Wrote {
+        // A write comes after what was seen before it. Where it does not, etcd counts anew (it was
+        // restored), and no look has shown that yet.
+        let counts_on = self.state.revision.is_none_or(|seen| revision > seen);
+        self.wrote = counts_on.then_some(Wrote {
             revision,
             boot_ms: sent.as_millis(),
         });
@@ -245,12 +280,13 @@ fn wall() -> i64 {
     clock::wall().0.div_euclid(1000)
 }
 
-fn state(view: &View, shown: &Snapshot, wrote: Option<Wrote>) -> State {
+fn state(view: &View, shown: &Snapshot, etcd: u64, wrote: Option<Wrote>) -> State {
     let cluster = view.cluster();
     let leader = cluster.and_then(|cluster| cluster.leader.as_ref());
     let look = view.local.look.as_ref();
     let control = view.local.control.as_ref();
     State {
+        etcd: (etcd != 0).then(|| format!("{etcd:x}")),
         revision: cluster.map(|cluster| cluster.revision),
         leader: cluster
             .and_then(Cluster::leader_name)
@@ -331,6 +367,12 @@ impl<T: Clone + PartialEq> Repeats<T> {
         });
         true
     }
+
+    /// How long it is kept quiet after it was told.
+    fn pause(&self, what: &T) -> Span {
+        let told = self.told.iter().find(|told| told.what == *what);
+        told.map_or(FIRST, |told| told.pause)
+    }
 }
 
 #[cfg(test)]
@@ -352,8 +394,71 @@ mod tests {
         ];
         assert_eq!(told, expected);
         // After a while of silence it is news again.
-        assert!(repeats.is_due(&0, Time::from_millis(100_000)));
-        assert!(repeats.is_due(&0, Time::from_millis(101_000)));
+        let later = Time::from_millis(40_000) + FORGET;
+        assert!(repeats.is_due(&0, later));
+        assert!(repeats.is_due(&0, later + FIRST));
+    }
+
+    /// A day of a standby that cannot start: one failure every five seconds.
+    #[test]
+    fn what_goes_on_failing_is_told_six_times_an_hour() {
+        let mut repeats = Repeats::default();
+        let hours = |from: u64, to: u64| from * 720..to * 720;
+        let mut due = |tick: u64| repeats.is_due(&"failed", Time::from_millis(tick * 5000));
+        let first = hours(0, 1).filter(|tick| due(*tick)).count();
+        let last = hours(1, 24).filter(|tick| due(*tick)).count();
+        assert!((10..=16).contains(&first), "{first}");
+        assert!(last <= 23 * 6, "{last}");
+    }
+
+    fn lines(path: &std::path::Path) -> Vec<Entry> {
+        let text = std::fs::read_to_string(path).unwrap();
+        pgherd_wire::journal::read(&text).0
+    }
+
+    #[test]
+    fn a_job_that_fails_the_same_way_again_and_again_is_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let mut journal = Journal::start(Some(path.clone()), &"n1".into());
+        let fails = |journal: &mut Journal, why: &str| {
+            journal.job_begun(&JobKind::CrashRecovery);
+            let outcome = Outcome::Failed(why.to_owned());
+            journal.job_ended(&JobKind::CrashRecovery, &outcome, Span::ZERO);
+        };
+        for _ in 0..100 {
+            fails(&mut journal, "no space");
+        }
+        fails(&mut journal, "no memory");
+        drop(journal);
+        let told = lines(&path).into_iter().filter_map(|entry| match entry.what {
+            What::JobBegun { name, .. } => Some(name),
+            What::JobEnded { error, .. } => Some(error),
+            _ => None,
+        });
+        let told: Vec<String> = told.collect();
+        assert_eq!(told, ["CrashRecovery", "no space", "no memory"]);
+    }
+
+    /// A write to an etcd that was restored says nothing about the revisions of the one before.
+    #[test]
+    fn a_write_that_falls_behind_what_was_seen_is_not_kept() {
+        let mut journal = Journal::start(None, &"n1".into());
+        journal.reads(7);
+        journal.state.revision = Some(100);
+        journal.wrote(101, Time::from_millis(5));
+        let wrote = Wrote {
+            revision: 101,
+            boot_ms: 5,
+        };
+        assert_eq!(journal.state.wrote, Some(wrote));
+        journal.reads(7);
+        assert_eq!(journal.wrote, Some(wrote));
+        journal.wrote(9, Time::from_millis(6));
+        assert_eq!(journal.state.wrote, None);
+        journal.wrote(102, Time::from_millis(7));
+        journal.reads(8);
+        assert_eq!(journal.wrote, None);
     }
 
     #[test]

@@ -70,6 +70,7 @@ impl Agent {
 
     fn dcs_fact(&mut self) -> Dcs {
         let picture = self.picture.borrow_and_update().clone();
+        self.journal.reads(picture.etcd);
         let now = clock::now();
         let fresh = picture.problem.is_none()
             && now.since(picture.fresh_at) < STALE.max(self.effective.settings.lease_ttl / 2);

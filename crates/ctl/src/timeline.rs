@@ -3,10 +3,12 @@
 //! Nothing here reads a log: a journal is asked of every member that lives (`GET /journal`), and
 //! read from a file for those that do not.
 
+mod lives;
 mod merge;
 mod phases;
 mod show;
 mod story;
+mod vacancy;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +26,7 @@ use serde::Serialize;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use story::Line;
+use vacancy::Vacancy;
 
 /// How long a member may take.
 const TIMEOUT: Span = Span::from_secs(10);
@@ -50,6 +53,8 @@ struct Source {
 #[derive(Debug, Default)]
 struct Told {
     handovers: Vec<Handover>,
+    /// Nobody leads: what that came of, or will.
+    vacancy: Option<Vacancy>,
     lines: Vec<Line>,
     journals: Vec<Source>,
     notes: Vec<String>,
@@ -221,7 +226,8 @@ impl Collected {
     }
 }
 
-/// The whole story since a moment, or that of the last handover.
+/// The whole story since a moment, or that of the last handover; where nobody leads now, that of the
+/// one that is under way.
 fn tell(collected: Collected, since: Option<Stamp>, last: Option<usize>) -> Told {
     let Collected {
         entries,
@@ -231,13 +237,19 @@ fn tell(collected: Collected, since: Option<Stamp>, last: Option<usize>) -> Told
     let Merged { moments, clocks } = merge::merge(entries);
     notes.extend(clocks);
     let mut handovers = phases::handovers(&moments);
+    let vacancy = vacancy::vacancy(&moments);
     let mut lines = story::lines(&moments);
-    match (since, handovers.last().cloned()) {
-        (Some(since), _) => {
+    match (since, &vacancy, handovers.last().cloned()) {
+        (Some(since), ..) => {
             lines.retain(|line| line.at >= since.0);
             handovers.retain(|handover| handover.ended >= since.0);
         }
-        (None, Some(handover)) => {
+        (None, Some(vacancy), before) => {
+            lines.retain(|line| line.at >= vacancy.begun);
+            notes.extend(before.map(|before| earlier(&before)));
+            handovers.clear();
+        }
+        (None, None, Some(handover)) => {
             let until = handover.ended + AFTER_MS;
             let later = lines.iter().filter(|line| line.at > until).count();
             if later > 0 {
@@ -249,17 +261,27 @@ fn tell(collected: Collected, since: Option<Stamp>, last: Option<usize>) -> Told
             lines.retain(|line| (handover.begun..=until).contains(&line.at));
             handovers = vec![handover];
         }
-        (None, None) => {}
+        (None, None, None) => {}
     }
     if let Some(last) = last {
         lines.drain(..lines.len().saturating_sub(last));
     }
     Told {
         handovers,
+        vacancy,
         lines,
         journals,
         notes,
     }
+}
+
+/// Where to find the handover before.
+fn earlier(handover: &Handover) -> String {
+    let begun = merge::text(handover.begun);
+    format!(
+        "the {} {} ({begun}) is not shown: --since {begun} shows it too",
+        handover.kind, handover.to
+    )
 }
 
 /// `--since`: `10m` ago, or a time; without a zone it is that of this machine.

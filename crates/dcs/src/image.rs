@@ -1,5 +1,6 @@
 //! The keys as last seen, and how reads and watch events move them forward, never backward.
 
+use crate::terms::Header;
 use etcd_client::{Event, EventType, KeyValue};
 use pgherd_model::{Cluster, Leader, MemberName, Stored};
 use pgherd_wire::patroni::dcs;
@@ -66,6 +67,8 @@ pub(crate) enum Proof {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Image {
     epoch: u64,
+    /// Cluster id of etcd.
+    etcd: u64,
     revision: u64,
     read: bool,
     keys: BTreeMap<String, Raw>,
@@ -78,15 +81,20 @@ impl Image {
         self.revision
     }
 
+    pub(crate) fn etcd(&self) -> u64 {
+        self.etcd
+    }
+
     /// Takes over a complete linearizable read. `gap`: changes before it may have been missed.
     /// `true`: a key differs from before.
     pub(crate) fn replace(
         &mut self,
         epoch: u64,
-        revision: u64,
+        header: Header,
         keys: BTreeMap<String, Raw>,
         gap: bool,
     ) -> bool {
+        let revision = header.revision;
         if self.read && (epoch, revision) < (self.epoch, self.revision) {
             return false;
         }
@@ -101,6 +109,7 @@ impl Image {
         };
         *self = Image {
             epoch,
+            etcd: header.cluster,
             revision,
             read: true,
             keys,
@@ -251,10 +260,18 @@ mod tests {
         }
     }
 
+    fn at(revision: u64) -> Header {
+        Header {
+            cluster: 7,
+            term: 1,
+            revision,
+        }
+    }
+
     fn image(revision: u64) -> Image {
         let mut image = Image::default();
         let keys = BTreeMap::from([("leader".to_owned(), raw("a", 3, 3))]);
-        assert!(image.replace(0, revision, keys, true));
+        assert!(image.replace(0, at(revision), keys, true));
         image
     }
 
@@ -272,20 +289,21 @@ mod tests {
     #[test]
     fn an_older_read_changes_nothing_and_a_newer_one_everything() {
         let mut image = image(10);
-        assert!(!image.replace(0, 9, BTreeMap::new(), false));
+        assert!(!image.replace(0, at(9), BTreeMap::new(), false));
         assert!(image.cluster().leader.is_some());
-        assert!(image.replace(0, 12, BTreeMap::new(), false));
+        assert!(image.replace(0, at(12), BTreeMap::new(), false));
         assert!(image.cluster().leader.is_none());
+        assert_eq!(image.etcd(), 7);
+        let rebuilt = Header {
+            cluster: 8,
+            ..at(2)
+        };
+        let keys = BTreeMap::from([("leader".into(), raw("b", 2, 2))]);
         assert!(
-            image.replace(
-                1,
-                2,
-                BTreeMap::from([("leader".into(), raw("b", 2, 2))]),
-                true
-            ),
+            image.replace(1, rebuilt, keys, true),
             "a new epoch starts at any revision"
         );
-        assert_eq!(image.revision(), 2);
+        assert_eq!((image.revision(), image.etcd()), (2, 8));
     }
 
     #[test]

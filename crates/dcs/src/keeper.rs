@@ -51,6 +51,7 @@ impl Board {
             let mut wake = false;
             if let Some(cluster) = cluster {
                 picture.cluster = Some(cluster);
+                picture.etcd = image.etcd();
                 wake = true;
             }
             if let Some(fresh) = fresh {
@@ -80,7 +81,7 @@ impl Board {
     pub(crate) fn read(&self, reply: Reply<BTreeMap<String, Raw>>, gap: bool) {
         self.update(Some(reply.sent), |image| {
             (
-                image.replace(reply.epoch, reply.header.revision, reply.value, gap),
+                image.replace(reply.epoch, reply.header, reply.value, gap),
                 (),
             )
         });

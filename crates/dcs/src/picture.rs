@@ -8,6 +8,9 @@ use std::sync::Arc;
 pub struct Picture {
     /// The keys; `None` until they were read once. Kept while etcd is unreachable.
     pub cluster: Option<Arc<Cluster>>,
+    /// Cluster id of the etcd that `cluster` was read from, 0 before that: revisions of different ones
+    /// say nothing of each other.
+    pub etcd: u64,
     /// The last moment for which `cluster` is proven current: when a linearizable read was sent
     /// that showed exactly this. It advances without waking receivers; only a changed cluster or
     /// problem does.

@@ -47,7 +47,7 @@ pub use look::Probe;
 pub use options::{Credentials, Options, ProgramOption, ServerConfig};
 pub use pgherd_model::Secret;
 pub use process::{PostmasterHandle, Readiness};
-pub use quote::{conninfo, conninfo_value, identifier, literal, parse_conninfo};
+pub use quote::{conninfo, conninfo_value, identifier, literal};
 pub use remote::{RemoteFacts, Source};
 pub use start::StartCommand;
 pub use survey::{Parameter, Survey, SurveyTarget, survey};

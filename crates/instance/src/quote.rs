@@ -33,7 +33,7 @@ pub fn conninfo<K: AsRef<str>, V: AsRef<str>>(pairs: &[(K, V)]) -> String {
 
 /// Reads a conninfo string of the `key=value` form (not the URI form) as libpq does. Stops at the
 /// first thing that is not of that form.
-pub fn parse_conninfo(text: &str) -> Vec<(String, String)> {
+pub(crate) fn parse_conninfo(text: &str) -> Vec<(String, String)> {
     let mut pairs = Vec::new();
     let mut chars = text.chars().peekable();
     loop {

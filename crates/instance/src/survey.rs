@@ -190,13 +190,14 @@ fn text(row: Option<&SimpleQueryRow>, name: &str) -> Result<String> {
     })
 }
 
-/// What counts of a file of rules: a line that ends in a backslash goes on in the next one.
+/// What counts of a file of rules: a line that ends in a backslash goes on in the next one. Within a line
+/// everything stays: blanks between quotes are part of a name.
 fn lines(file: &str) -> Vec<String> {
     let joined = file.replace("\\\n", "");
     let lines = joined.lines().map(str::trim);
     lines
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .map(str::to_owned)
         .collect()
 }
 
@@ -209,7 +210,16 @@ mod tests {
         let file = "# TYPE  DATABASE\n\nlocal   all   all   peer\n  # x\nhost all all \\\n 10.0.0.0/8  md5\n";
         assert_eq!(
             lines(file),
-            ["local all all peer", "host all all 10.0.0.0/8 md5"]
+            ["local   all   all   peer", "host all all  10.0.0.0/8  md5"]
+        );
+    }
+
+    #[test]
+    fn blanks_between_quotes_are_kept() {
+        let file = " host \"two  blanks\" all samenet ldap ldapprefix=\"cn=a   b\"\n";
+        assert_eq!(
+            lines(file),
+            ["host \"two  blanks\" all samenet ldap ldapprefix=\"cn=a   b\""]
         );
     }
 }

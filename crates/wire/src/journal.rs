@@ -77,6 +77,10 @@ pub struct Entry {
 /// What an agent knew at the last look.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
+    /// Cluster id of the etcd that revisions here are of, hexadecimal. One that is built anew counts
+    /// from the beginning; where it has got another id, nothing need be guessed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<String>,
     /// Revision of etcd that the agent's picture of the cluster shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,

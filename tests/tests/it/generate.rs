@@ -168,8 +168,8 @@ fn generated(etcd: &Etcd, cluster: &TestCluster) {
         ("archive_command: /bin/true", "this node's"),
         ("wal_log_hints: \"on\"", "for pg_rewind"),
         (
-            "- host replication follower 127.0.0.0/8 scram-sha-256",
-            "pg_hba",
+            "- host  replication  follower  127.0.0.0/8  scram-sha-256",
+            "pg_hba, as it is",
         ),
         ("username: follower", "found"),
     ] {
@@ -255,6 +255,34 @@ async fn a_sample_names_what_is_to_be_filled_in() {
     good(node, &["agent", "--validate-config", filled]);
 }
 
+/// Standard output, which may be anybody's, has no logins of addresses either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_in_an_address_is_not_printed() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let mut options = three();
+    options.nodes.truncate(1);
+    let cluster = TestCluster::new(&etcd, &options);
+    let (node, program) = (cluster.node("n1"), cluster.dir().join("pgherd"));
+    let sample = ["agent", "--generate-sample-config"];
+    for (variable, value, shown) in [
+        ("URL", "https://u:s3cret@h:2379", "https://#FIXME@h:2379"),
+        ("HOSTS", "a:2379,http://u:s3cret@b:2379", "http://#FIXME@b:2379"),
+    ] {
+        let name = format!("PATRONI_ETCD3_{variable}");
+        let output = run(node, &program, &sample, &[(&name, value)]);
+        succeeds(&output);
+        let said = text(&output);
+        assert!(!said.contains("s3cret"), "{said}");
+        assert!(said.contains(shown), "{shown}: {said}");
+        let key = format!("etcd3.{}", variable.to_lowercase());
+        let hint = said.lines().find(|line| line.starts_with("- put your own values"));
+        assert!(hint.is_some_and(|hint| hint.contains(&key)), "{key}: {said}");
+    }
+}
+
 /// A server that cannot be read: what to do is told, the password is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_not_there_is_named() {
@@ -281,6 +309,13 @@ async fn a_server_that_is_not_there_is_named() {
         "{said}"
     );
     assert!(!said.contains("s3cret"), "{said}");
+    // One that is half understood would be looked for elsewhere.
+    let dsn = format!("hots=127.0.0.1 port={port} password=s3cret");
+    let args = ["agent", "--generate-config", "--dsn", &dsn];
+    let output = run(node, &program, &args, &[]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(said, "Error: --dsn: character 1: libpq knows no such key\n");
 }
 
 /// Passwords are asked for at a terminal, and what is typed does not show.
@@ -329,4 +364,51 @@ async fn passwords_are_asked_for_and_not_shown() {
     assert!(written.contains("password: s3cret-1"), "{written}");
     assert!(written.contains("password: s3cret-2"), "{written}");
     assert!(!shown().contains("s3cret"), "{}", shown());
+}
+
+/// Ctrl-C at a question ends it, no file is made, and the terminal shows again what is typed.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupt_leaves_the_terminal_as_it_was() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let mut options = three();
+    options.nodes.truncate(1);
+    let cluster = TestCluster::new(&etcd, &options);
+    let (node, program) = (cluster.node("n1"), cluster.dir().join("pgherd"));
+    let file = node.dir().join("sample.yml");
+    let line = format!(
+        "{} agent --generate-sample-config {}; echo status=$?; stty -a",
+        program.display(),
+        file.display()
+    );
+    let seen = node.dir().join("terminal");
+    let mut command = node.command(Path::new("/usr/bin/script"));
+    command.args(["-qefc", &line]).arg(&seen);
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = process::spawn(&mut command).unwrap();
+    let mut keyboard = child.stdin.take().unwrap();
+    let shown = || std::fs::read_to_string(&seen).unwrap_or_default();
+    pgherd_tests::wait_for("the question", secs(20), async || {
+        match shown().contains("superuser role postgres") {
+            true => Ok(()),
+            false => Err(shown()),
+        }
+    })
+    .await;
+    keyboard.write_all(b"half of s3cret\x03").unwrap();
+    pgherd_tests::wait_for("the end", secs(20), async || match child.try_wait() {
+        Ok(Some(status)) => Ok(status),
+        _ => Err(shown()),
+    })
+    .await;
+    let shown = shown();
+    assert!(shown.contains("Error: interrupted: nothing was written"), "{shown}");
+    assert!(shown.contains("status=1") && !shown.contains("s3cret"), "{shown}");
+    assert!(shown.contains("eol = <undef>"), "{shown}");
+    for mode in ["echo", "isig", "icanon"] {
+        assert!(shown.split_whitespace().any(|word| word == mode), "{mode}: {shown}");
+    }
+    assert!(!file.exists());
 }

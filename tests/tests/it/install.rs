@@ -25,6 +25,14 @@ fn install(cluster: &TestCluster, args: &[&str]) -> Output {
     process::output(&mut command).unwrap()
 }
 
+/// The same by another name of the program and of the file, and with variables.
+fn install_by(names: (&Path, &Path), args: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(names.0);
+    command.args(["install", "agent"]).arg(names.1).args(args);
+    command.envs(env.iter().copied()).stdin(Stdio::null());
+    process::output(&mut command).unwrap()
+}
+
 /// Where the unit of this cluster is put.
 fn units(cluster: &TestCluster) -> (PathBuf, PathBuf) {
     let dir = cluster.dir().join("units");
@@ -137,6 +145,62 @@ async fn a_unit_that_would_not_start_is_refused() {
         "{}",
         text(&nobody)
     );
+}
+
+/// The unit's agent gets no variable of the shell that installs it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_is_judged_by_its_files_alone() {
+    if stand_in() || !root("users are looked at") {
+        return;
+    }
+    let (_etcd, mut cluster) = one().await;
+    let program = cluster.dir().join("pgherd");
+    let yaml = cluster.node("n1").yaml();
+    let env = [("PATRONI_SCOPE", "another")];
+    let by = |args: &[&str]| install_by((&program, &yaml), args, &env);
+    let missing = "the unit will not have PATRONI_SCOPE: put it into the file";
+    let (dir, file) = units(&cluster);
+    let into = ["--unit-dir", dir.to_str().unwrap()];
+    let refused = by(&into);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused).contains(missing), "{}", text(&refused));
+    assert!(!file.exists());
+    let forced = by(&[&into[..], &["--force"]].concat());
+    assert!(forced.status.success(), "{}", text(&forced));
+    assert!(file.exists(), "named by the file's scope");
+    cluster
+        .node_mut("n1")
+        .change_config(&json!({"scope": null}));
+    let output = by(&into);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("scope") && said.contains(missing), "{said}");
+}
+
+/// Links stay: an upgrade, or a change of configurations, is a link that leads elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn links_are_written_into_the_unit_as_they_are() {
+    if stand_in() || !root("users are looked at") {
+        return;
+    }
+    let (_etcd, mut cluster) = one().await;
+    cluster
+        .node_mut("n1")
+        .change_config(&json!({"scope": "a b"}));
+    let yaml = cluster.node("n1").yaml();
+    let (program, config) = (cluster.dir().join("current"), cluster.dir().join("n1.link"));
+    std::os::unix::fs::symlink(cluster.dir().join("pgherd"), &program).unwrap();
+    std::os::unix::fs::symlink(&yaml, &config).unwrap();
+    let dir = units(&cluster).0;
+    let into = ["--unit-dir", dir.to_str().unwrap()];
+    let output = install_by((&program, &config), &into, &[]);
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    let next = "  systemctl enable --now 'pgherd-a\\x20b.service'   #";
+    assert!(said.contains(next), "a shell takes backslashes away: {said}");
+    let unit = std::fs::read_to_string(dir.join("pgherd-a\\x20b.service")).unwrap();
+    let start = format!("{} agent {}", program.display(), config.display());
+    assert_eq!(setting(&unit, "ExecStart"), Some(start.as_str()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

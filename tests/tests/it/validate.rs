@@ -82,6 +82,26 @@ async fn a_port_in_use_is_told_and_can_be_ignored() {
     );
 }
 
+/// Contract: patroni-config, section 1.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_configured_is_one_line() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let cluster = member(&etcd, json!({}));
+    let node = cluster.node("n1");
+    let comments = node.dir().join("comments.yml");
+    std::fs::write(&comments, "# scope: demo\n").unwrap();
+    for file in [Some(&comments), None] {
+        let mut command = node.command(&cluster.dir().join("pgherd"));
+        command.args(["agent", "--validate-config"]).args(file);
+        let output = run(command);
+        let said = (output.status.code(), text(&output));
+        assert_eq!(said, (Some(1), "Config is empty.\n".to_owned()));
+    }
+}
+
 /// Files of certificates that cannot be used are found before a start.
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_looked_at() {

@@ -1,17 +1,23 @@
 //! Where the running PostgreSQL is: a connection string, completed by libpq's variables and defaults.
+//!
+//! The string is understood as a whole or refused: with a word left out another server might be looked
+//! at, or the right one without encryption. An error tells the place of what is wrong and never shows
+//! it, since half a password looks like anything.
+
+mod words;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use pgherd_instance::{Credentials, SurveyTarget, parse_conninfo};
+use pgherd_instance::{Credentials, SurveyTarget};
 use pgherd_model::Secret;
 
 /// Directories of sockets, as distributions and PostgreSQL itself have them.
 const SOCKETS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
 /// Keys that are kept for the role (contract: patroni-config, section 3).
-const ROLE_KEYS: [(&str, &str); 8] = [
+const ROLE_KEYS: [(&str, &str); 9] = [
     ("sslmode", "PGSSLMODE"),
     ("sslcert", "PGSSLCERT"),
     ("sslkey", "PGSSLKEY"),
@@ -20,34 +26,23 @@ const ROLE_KEYS: [(&str, &str); 8] = [
     ("sslcrldir", "PGSSLCRLDIR"),
     ("gssencmode", "PGGSSENCMODE"),
     ("channel_binding", "PGCHANNELBINDING"),
+    ("sslnegotiation", "PGSSLNEGOTIATION"),
 ];
 
 /// Reads `key=value` pairs or a `postgres://` URL; `None`: the variables and defaults alone.
 ///
 /// # Errors
-/// What cannot be understood, without the password in it.
+/// What cannot be understood, and where it stands.
 pub(super) fn target(dsn: Option<&str>, env: &BTreeMap<String, String>) -> Result<SurveyTarget> {
-    let pairs = match dsn {
-        None => BTreeMap::new(),
-        Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-            from_url(url)?
-        }
-        Some(text) => {
-            let pairs: BTreeMap<String, String> = parse_conninfo(text).into_iter().collect();
-            if pairs.is_empty() && !text.trim().is_empty() {
-                bail!("--dsn: expected key=value pairs or postgres://USER@HOST:PORT/DATABASE");
-            }
-            pairs
-        }
-    };
+    let pairs = words::pairs(dsn.unwrap_or_default())?;
     let filled = |text: &&String| !text.is_empty();
+    let given = |key: &str| pairs.get(key).filter(filled).cloned();
     let value = |key: &str, variable: &str| {
-        let given = pairs.get(key).filter(filled);
-        given.or_else(|| env.get(variable).filter(filled)).cloned()
+        given(key).or_else(|| env.get(variable).filter(filled).cloned())
     };
     let port = value("port", "PGPORT").unwrap_or_else(|| "5432".to_owned());
-    let Ok(port) = port.parse::<u16>() else {
-        bail!("--dsn: expected a port from 1 to 65535, found {port:?}");
+    let Some(port) = port.parse::<u16>().ok().filter(|port| *port > 0) else {
+        bail!("--dsn: expected a port from 1 to 65535 (or PGPORT), found something else");
     };
     let host = value("hostaddr", "PGHOSTADDR").or_else(|| value("host", "PGHOST"));
     let host = host.unwrap_or_else(|| {
@@ -76,62 +71,13 @@ pub(super) fn target(dsn: Option<&str>, env: &BTreeMap<String, String>) -> Resul
         role: Credentials {
             username,
             password: password.map(Secret::new),
-            sslpassword: None,
+            // libpq has no variable for it.
+            sslpassword: given("sslpassword").map(Secret::new),
             settings: settings.collect(),
         },
         host,
         port,
     })
-}
-
-/// `postgres://user:password@host:port/database?key=value`
-fn from_url(url: &str) -> Result<BTreeMap<String, String>> {
-    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-    let (login, address) = authority.rsplit_once('@').unwrap_or(("", authority));
-    let (user, password) = login.split_once(':').unwrap_or((login, ""));
-    let (host, port) = match address.strip_prefix('[') {
-        Some(rest) => {
-            let (host, port) = rest.split_once(']').unwrap_or((rest, ""));
-            (host, port.trim_start_matches(':'))
-        }
-        None => address.rsplit_once(':').unwrap_or((address, "")),
-    };
-    let mut pairs = BTreeMap::new();
-    let parts = [
-        ("user", user),
-        ("password", password),
-        ("host", host),
-        ("port", port),
-        ("dbname", database),
-    ];
-    let query = query.split('&').filter_map(|pair| pair.split_once('='));
-    for (key, value) in parts.into_iter().chain(query) {
-        let Some(value) = decoded(value) else {
-            bail!("--dsn: {key} has a % that is not followed by two hexadecimal digits");
-        };
-        if !value.is_empty() {
-            pairs.insert(key.to_owned(), value);
-        }
-    }
-    Ok(pairs)
-}
-
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((first, more)) = rest.split_first() {
-        rest = more;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = &rest[2..];
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
@@ -163,21 +109,47 @@ mod tests {
         assert_eq!((pairs.host.as_str(), pairs.port), ("/run/x", 5433));
         assert_eq!(pairs.role.username.as_deref(), Some("me"), "from PGUSER");
         assert_eq!(pairs.database, "postgres");
+        assert_eq!(target(None, &BTreeMap::new()).unwrap().port, 5432);
     }
 
     #[test]
-    fn errors_do_not_show_the_password() {
-        for dsn in [
-            "s3cret",
-            "host=a,b password=s3cret",
-            "port=0x password=s3cret",
-            "postgres://u:s3cret%zz@h/",
+    fn what_belongs_to_the_role_is_kept() {
+        let role = read("sslpassword=s3cret sslnegotiation=direct sslcert=/c application_name=x").role;
+        let password = role.sslpassword.as_ref().map(Secret::expose);
+        assert_eq!(password, Some("s3cret"));
+        let kept: Vec<&str> = role.settings.keys().map(String::as_str).collect();
+        assert_eq!(kept, ["sslcert", "sslnegotiation"]);
+        let env = [("PGSSLNEGOTIATION".to_owned(), "direct".to_owned())];
+        let role = target(None, &env.into()).unwrap().role;
+        assert_eq!(role.settings["sslnegotiation"], "direct");
+    }
+
+    #[test]
+    fn errors_tell_the_place_and_never_the_value() {
+        for (dsn, words) in [
+            ("s3cret", "character 1: expected KEY=VALUE"),
+            ("host=db1 sslmode require user=s3cret", "character 10: expected KEY=VALUE"),
+            ("host=a password=x s3cret", "character 19: expected KEY=VALUE"),
+            ("hots=s3cret", "character 1: libpq knows no such key"),
+            ("host=a password=ü s3cret=x", "character 19: libpq knows no such key"),
+            ("host=a password='s3cret", "character 17: the quote is not closed"),
+            ("=s3cret", "character 1: expected KEY=VALUE"),
+            ("service=s3cret", "character 1: service is not followed here"),
+            ("host=a,b password=s3cret", "one host"),
+            ("port=s3cret", "a port from 1 to 65535"),
+            ("port=0 password=s3cret", "a port from 1 to 65535"),
+            ("postgres://h:s3cret", "a port from 1 to 65535"),
+            ("postgres://u:s3cret%zz@h/", "character 14: expected two hexadecimal digits"),
+            ("postgres://u:s3cret%+1@h/", "character 14: expected two hexadecimal digits"),
+            ("postgres://u:s3cret%4", "character 14: expected two hexadecimal digits"),
+            ("postgres://u:s3cret%ff@h/", "character 14: expected two hexadecimal digits"),
+            ("postgres://h/db?s3cret", "character 17: expected KEY=VALUE"),
+            ("postgres://h/db?sslmode=x&hots=s3cret", "character 27: libpq knows no such key"),
+            ("postgres://[::1/s3cret", "character 12: the bracket is not closed"),
         ] {
             let error = target(Some(dsn), &BTreeMap::new()).unwrap_err().to_string();
-            assert!(
-                error.starts_with("--dsn: ") && !error.contains("s3cret"),
-                "{error}"
-            );
+            assert!(error.starts_with("--dsn: ") && error.contains(words), "{dsn}: {error}");
+            assert!(!error.contains("s3cret"), "{dsn}: {error}");
         }
     }
 }

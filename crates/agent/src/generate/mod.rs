@@ -6,7 +6,7 @@ mod ask;
 mod dsn;
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::net::UdpSocket;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -60,19 +60,20 @@ fn perform(file: Option<&Path>, origin: &Origin) -> Result<()> {
     if file.is_some() {
         let ask = |(name, secret): &mut (String, Option<Secret>), variable: &str, role: &str| {
             if secret.is_none() && !env.contains_key(variable) {
-                *secret = ask::secret(&format!("Password of the {role} role {name}"));
+                *secret = ask::secret(&format!("Password of the {role} role {name}"))?;
             }
+            anyhow::Ok(())
         };
         ask(
             &mut found.superuser,
             "PATRONI_SUPERUSER_PASSWORD",
             "superuser",
-        );
+        )?;
         ask(
             &mut found.replication,
             "PATRONI_REPLICATION_PASSWORD",
             "replication",
-        );
+        )?;
     }
     let text = config::generate(&found, &env, file.is_some())?;
     match file {
@@ -97,15 +98,27 @@ fn perform(file: Option<&Path>, origin: &Origin) -> Result<()> {
     Ok(())
 }
 
-/// Never over something, and never readable by others, not even for a moment.
 fn write(file: &Path, text: &str) -> Result<()> {
-    let mut options = OpenOptions::new();
-    let opened = options.write(true).create_new(true).mode(0o600).open(file);
-    let written = opened.and_then(|mut opened| {
+    let written = create(file, |opened| {
         opened.write_all(text.as_bytes())?;
         opened.sync_all()
     });
     written.with_context(|| format!("{} cannot be written", file.display()))
+}
+
+/// Never over something, and never readable by others, not even for a moment. What cannot be filled as a
+/// whole (a disk is full) is not left behind: half a configuration reads like a whole one, and is in
+/// the way of the next try.
+fn create(file: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let mut opened = options.open(file)?;
+    let filled = fill(&mut opened);
+    if filled.is_err() {
+        // The first error is the one to tell.
+        let _ = std::fs::remove_file(file);
+    }
+    filled
 }
 
 fn sample(env: &BTreeMap<String, String>) -> Found {
@@ -148,7 +161,7 @@ fn running(
     // Only a server that wants a password is worth a question.
     let wants_one = |error: &pgherd_instance::Error| error.to_string().contains("password");
     if target.role.password.is_none() && survey.as_ref().err().is_some_and(wants_one) {
-        target.role.password = ask::secret("Password of the superuser");
+        target.role.password = ask::secret("Password of the superuser")?;
         if target.role.password.is_some() {
             survey = look(&target);
         }
@@ -174,12 +187,7 @@ fn describe(
         .clone()
         .unwrap_or_else(|| survey.data_dir.clone());
     let shown = |path: &PathBuf| path.display().to_string();
-    let mut parameters: BTreeMap<String, String> = survey
-        .parameters
-        .iter()
-        .filter(|it| it.changed || config::owned_parameters().contains(&it.name.as_str()))
-        .map(|it| (it.name.clone(), it.value.clone()))
-        .collect();
+    let mut parameters = worth_writing(survey);
     // Where they lie in their usual place, their lines are taken over instead.
     let mut rules = |name: &str, file: &PathBuf, usual: &str, lines: &Vec<String>| {
         if *file == home.join(usual) {
@@ -226,9 +234,21 @@ fn describe(
         pg_hba,
         pg_ident,
         superuser: (survey.user.clone(), target.role.password.clone()),
+        superuser_options: target.role.settings.clone(),
+        sslpassword: target.role.sslpassword.clone(),
         replication,
         exists: true,
     }
+}
+
+/// Parameters that somebody has set, and those that all members share.
+fn worth_writing(survey: &Survey) -> BTreeMap<String, String> {
+    let shared = config::owned_parameters();
+    let parameters = survey.parameters.iter();
+    parameters
+        .filter(|it| it.changed || shared.contains(&it.name.as_str()))
+        .map(|it| (it.name.clone(), it.value.clone()))
+        .collect()
 }
 
 /// What has to be done on the server itself before a second member can follow it.
@@ -308,4 +328,25 @@ fn newest_programs() -> Option<String> {
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
         .max()?;
     Some(format!("/usr/lib/postgresql/{newest}/bin"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_filled_is_not_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("n1.yml");
+        let full = create(&file, |opened| {
+            opened.write_all(b"scope: de")?;
+            Err(std::io::ErrorKind::StorageFull.into())
+        });
+        assert_eq!(full.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+        assert!(!file.exists());
+        write(&file, "scope: demo\n").unwrap();
+        assert!(write(&file, "scope: other\n").is_err());
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(text, "scope: demo\n", "what is there stays");
+    }
 }

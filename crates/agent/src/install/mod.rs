@@ -2,8 +2,11 @@
 //! itself, and changes nothing but that unit.
 
 mod reach;
+mod troubles;
 mod unit;
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -13,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use nix::unistd::{Uid, User};
-use pgherd_wire::patroni::config::{Loaded, NodeConfig};
+use pgherd_wire::patroni::config::{self, Loaded, NodeConfig};
 
-use crate::start::source;
+use troubles::{Plan, missing};
 use unit::Unit;
 
 /// Where an administrator's units are.
@@ -56,13 +59,22 @@ pub fn install(options: &InstallOptions) -> ExitCode {
 }
 
 fn perform(options: &InstallOptions) -> Result<()> {
-    let loaded = source(Some(&options.config)).load()?;
+    let variables = variables();
+    let loaded = loaded(&options.config, &variables)?;
     let node = &loaded.node;
-    let config = fs::canonicalize(&options.config)
-        .with_context(|| format!("{} cannot be found", options.config.display()))?;
+    // A link is kept: it is there to lead to another file one day.
+    let config = std::path::absolute(&options.config)
+        .with_context(|| format!("{} has no whole path", options.config.display()))?;
     let program = program()?;
     let (user, why) = account(options, node)?;
-    let troubles = troubles(&loaded, &user, &program, &config);
+    let plan = Plan {
+        loaded: &loaded,
+        user: &user,
+        program: &program,
+        config: &config,
+        variables: &variables,
+    };
+    let troubles = plan.troubles();
     let unit = Unit {
         scope: &node.scope,
         name: node.name.as_str(),
@@ -70,26 +82,24 @@ fn perform(options: &InstallOptions) -> Result<()> {
         program: &program,
         config: &config,
     };
-    if options.print {
-        for trouble in &troubles {
-            eprintln!("warning: {trouble}");
-        }
-        return std::io::stdout()
-            .write_all(unit.text().as_bytes())
-            .context("the unit cannot be printed");
-    }
-    if !troubles.is_empty() && !options.force {
+    let text = unit.text()?;
+    if !troubles.is_empty() && !options.force && !options.print {
         bail!(
-            "this unit would not start (--force writes it all the same):\n  - {}",
+            "this unit would not run the agent as it should (--force writes it all the same):\n  - {}",
             troubles.join("\n  - ")
         );
     }
     for trouble in &troubles {
         eprintln!("warning: {trouble}");
     }
+    if options.print {
+        return std::io::stdout()
+            .write_all(text.as_bytes())
+            .context("the unit cannot be printed");
+    }
     let name = unit.file_name();
     let place = options.unit_dir.join(&name);
-    let done = write(&place, &unit.text(), options.force)?;
+    let done = write(&place, &text, options.force)?;
     println!("{}: {done}; user {} ({why})", place.display(), user.name);
     if already_served(node) {
         println!(
@@ -101,8 +111,32 @@ fn perform(options: &InstallOptions) -> Result<()> {
     systemd(options, &name)
 }
 
-/// The file of the program that runs.
+/// Variables of the configuration that are set here, by name.
+fn variables() -> Vec<String> {
+    let set = std::env::vars_os().filter(|(_, value)| !value.is_empty());
+    let names = set.filter_map(|(name, _)| name.into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| name.starts_with("PATRONI_")).collect();
+    names.sort();
+    names
+}
+
+/// What the unit's agent will read: the files, and no variable of this shell's.
+fn loaded(config: &Path, variables: &[String]) -> Result<Loaded> {
+    match config::load(config, &BTreeMap::new()) {
+        Err(error) if !variables.is_empty() => bail!("{error} ({})", missing(variables)),
+        loaded => Ok(loaded?),
+    }
+}
+
+/// The file of the program that runs, by the name that it was called by: a link to it may lead to
+/// another version tomorrow, while the file that it leads to today is removed.
 fn program() -> Result<PathBuf> {
+    let this = Path::new("/proc/self/exe");
+    let called = std::env::args_os().next().unwrap_or_default();
+    let places = std::env::var_os("PATH").unwrap_or_default();
+    if let Some(link) = called_by(&called, &places, this) {
+        return Ok(link);
+    }
     let program = std::env::current_exe().context("the file of this program cannot be found")?;
     if !program.exists() {
         bail!(
@@ -111,6 +145,22 @@ fn program() -> Result<PathBuf> {
         );
     }
     Ok(program)
+}
+
+/// The path that a shell takes this word for, if `this` file is there.
+fn called_by(word: &OsStr, places: &OsStr, this: &Path) -> Option<PathBuf> {
+    let number = |path: &Path| fs::metadata(path).map(|about| (about.dev(), about.ino())).ok();
+    let this = number(this)?;
+    let word = Path::new(word);
+    let candidates: Vec<PathBuf> = match word.parent() {
+        Some(parent) if parent == Path::new("") => {
+            std::env::split_paths(places).map(|place| place.join(word)).collect()
+        }
+        _ => vec![word.to_owned()],
+    };
+    let candidates = candidates.iter().filter_map(|path| std::path::absolute(path).ok());
+    let mut same = candidates.filter(|path| number(path) == Some(this));
+    same.next()
 }
 
 /// Who runs the agent, and why that one.
@@ -159,70 +209,6 @@ fn named(name: &str) -> Result<User> {
     })
 }
 
-/// What would keep the unit from starting, each with a remedy.
-fn troubles(loaded: &Loaded, user: &User, program: &Path, config: &Path) -> Vec<String> {
-    let node = &loaded.node;
-    let mut troubles = Vec::new();
-    if let Err(at) = reach::may(user, program, reach::EXECUTE) {
-        troubles.push(format!(
-            "user {} may not run {} ({}): copy it to /usr/local/bin (install -m 755) and run it from there",
-            user.name,
-            program.display(),
-            at.display()
-        ));
-    }
-    let files = [
-        (None, Some(config)),
-        (Some("restapi.certfile"), node.restapi.certfile.as_deref()),
-        (Some("restapi.keyfile"), node.restapi.keyfile.as_deref()),
-        (Some("restapi.cafile"), node.restapi.cafile.as_deref()),
-        (Some("ctl.cacert"), node.ctl.cacert.as_deref()),
-        (Some("ctl.certfile"), node.ctl.certfile.as_deref()),
-        (Some("ctl.keyfile"), node.ctl.keyfile.as_deref()),
-        (Some("etcd3.cacert"), node.etcd3.cacert.as_deref()),
-        (Some("etcd3.cert"), node.etcd3.cert.as_deref()),
-        (Some("etcd3.key"), node.etcd3.key.as_deref()),
-    ];
-    for (key, file) in files {
-        let Some(file) = file else { continue };
-        if let Err(at) = reach::may(user, file, reach::READ) {
-            let key = key.map(|key| format!(" ({key})")).unwrap_or_default();
-            let (reason, remedy) = match (at == *file, file.exists()) {
-                (_, false) => (String::new(), "it is not there".to_owned()),
-                (true, true) => (
-                    String::new(),
-                    format!("chown {} {}", user.name, at.display()),
-                ),
-                (false, true) => (
-                    format!(", since {} is closed to them", at.display()),
-                    "put it elsewhere, below /etc/pgherd for example".to_owned(),
-                ),
-            };
-            troubles.push(format!(
-                "user {} may not read {}{key}{reason}: {remedy}",
-                user.name,
-                file.display()
-            ));
-        }
-    }
-    let open = fs::metadata(config).is_ok_and(|file| file.mode() & 0o004 != 0);
-    if open && config.is_file() && holds_secrets(node) {
-        troubles.push(format!(
-            "every user of this machine may read the passwords in {0}: chmod 0600 {0}",
-            config.display()
-        ));
-    }
-    troubles
-}
-
-fn holds_secrets(node: &NodeConfig) -> bool {
-    let roles = &node.postgresql.authentication;
-    roles.superuser.password.is_some()
-        || roles.replication.password.is_some()
-        || node.etcd3.login.is_some()
-        || node.restapi.authentication.is_some()
-}
-
 /// What was done.
 fn write(place: &Path, text: &str, force: bool) -> Result<&'static str> {
     let there = match fs::read_to_string(place) {
@@ -236,8 +222,9 @@ fn write(place: &Path, text: &str, force: bool) -> Result<&'static str> {
         Some(there) if there == text => return Ok("was there already, unchanged"),
         Some(_) if !force => bail!(
             "{0} is there and differs from what would be written: look at the difference (pgherd install \
-             agent --print ... | diff {0} -), then repeat with --force to overwrite it",
-            place.display()
+             agent --print ... | diff {1} -), then repeat with --force to overwrite it",
+            place.display(),
+            shell(&place.to_string_lossy())
         ),
         _ => {}
     }
@@ -293,6 +280,7 @@ fn systemd(options: &InstallOptions, name: &str) -> Result<()> {
         println!("{name} was started, and starts at every boot (systemctl enable --now)");
         return Ok(());
     }
+    let name = shell(name);
     println!("Nothing was started. Next:");
     println!("  systemctl enable --now {name}   # start it, now and at every boot");
     println!("  systemctl status {name}         # what it does");
@@ -302,6 +290,15 @@ fn systemd(options: &InstallOptions, name: &str) -> Result<()> {
         options.config.display()
     );
     Ok(())
+}
+
+/// A word of a shell's command line.
+fn shell(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }
 
 fn systemctl(args: &[&str]) -> Result<()> {
@@ -333,3 +330,6 @@ fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<std::proce
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,21 +12,47 @@ use std::ffi::CString;
 pub(super) const READ: u32 = 4;
 pub(super) const EXECUTE: u32 = 1;
 
-/// Whether `user` may; else the first thing on the way that is closed, or missing.
+/// Whether `user` may; else the first thing on the way that is closed, or missing. The way may lead
+/// through links: what stands before and behind each of them is looked at.
 pub(super) fn may(user: &User, file: &Path, wanted: u32) -> Result<(), PathBuf> {
     let whole = fs::canonicalize(file).map_err(|_| file.to_owned())?;
-    let mut way: Vec<&Path> = whole.ancestors().collect();
-    way.reverse();
-    for place in way {
-        let wanted = match place == whole {
-            true => wanted,
-            false => EXECUTE,
-        };
-        if !allows(user, place, wanted) {
-            return Err(place.to_owned());
+    for place in way(file) {
+        if !allows(user, &place, EXECUTE) {
+            return Err(place);
         }
     }
-    Ok(())
+    match allows(user, &whole, wanted) {
+        true => Ok(()),
+        false => Err(whole),
+    }
+}
+
+/// Whether everybody may read it.
+pub(super) fn by_everybody(file: &Path) -> bool {
+    let open = |place: &Path, bit: u32| fs::metadata(place).is_ok_and(|it| it.mode() & bit == bit);
+    open(file, READ) && way(file).iter().all(|place| open(place, EXECUTE))
+}
+
+/// The directories that lead to it as it is named, and to where each of them really is.
+fn way(file: &Path) -> Vec<PathBuf> {
+    let named = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let real = |place: &Path| fs::canonicalize(place).ok();
+    let places = named.ancestors().filter_map(real);
+    let mut way: Vec<PathBuf> = Vec::new();
+    for place in places.collect::<Vec<_>>().into_iter().rev() {
+        let above = match place.is_dir() {
+            true => place.ancestors(),
+            false => place.parent().unwrap_or(&place).ancestors(),
+        };
+        for place in above.map(Path::to_owned).collect::<Vec<_>>().into_iter().rev() {
+            if !way.contains(&place) {
+                way.push(place);
+            }
+        }
+    }
+    // A directory that is asked for is no part of the way to it.
+    way.retain(|place| Some(place) != real(file).as_ref());
+    way
 }
 
 fn allows(user: &User, place: &Path, wanted: u32) -> bool {
@@ -85,5 +111,43 @@ mod tests {
         assert_eq!(may(&nobody, &file, READ), closed(&file));
         let missing = inner.join("none");
         assert_eq!(may(&nobody, &missing, READ), Err(missing.clone()));
+    }
+
+    /// What everybody may read is not closed to those who look through a link, but a link may be.
+    #[test]
+    fn both_ends_of_a_link_are_looked_at() {
+        let Ok(Some(nobody)) = User::from_name("nobody") else {
+            return;
+        };
+        let mode = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let dir = tempfile::tempdir().unwrap();
+        mode(dir.path(), 0o755);
+        let [here, there] = ["here", "there"].map(|name| dir.path().join(name));
+        fs::create_dir(&here).unwrap();
+        fs::create_dir(&there).unwrap();
+        let (file, link) = (there.join("file"), here.join("link"));
+        fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        mode(&file, 0o644);
+        for (here_mode, there_mode, closed) in [
+            (0o755, 0o755, None),
+            (0o700, 0o755, Some(&here)),
+            (0o755, 0o700, Some(&there)),
+        ] {
+            mode(&here, here_mode);
+            mode(&there, there_mode);
+            let expected = closed.map_or(Ok(()), |closed| Err(closed.canonicalize().unwrap()));
+            assert_eq!(may(&nobody, &link, READ), expected);
+            assert_eq!(by_everybody(&link), closed.is_none());
+        }
+        mode(&there, 0o755);
+        mode(&file, 0o640);
+        assert!(!by_everybody(&link));
+        assert_eq!(may(&nobody, &there, READ | EXECUTE), Ok(()));
+        mode(&there, 0o711);
+        let list = may(&nobody, &there, READ | EXECUTE);
+        assert_eq!(list, Err(there.canonicalize().unwrap()));
     }
 }

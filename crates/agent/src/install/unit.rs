@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use anyhow::{Context as _, Result};
+
 /// What differs between units.
 pub(super) struct Unit<'a> {
     pub(super) scope: &'a str,
@@ -74,13 +76,16 @@ impl Unit<'_> {
         name + ".service"
     }
 
-    pub(super) fn text(&self) -> String {
-        TEXT.replace("@UNIT@", &self.file_name())
+    /// # Errors
+    /// A path that a unit cannot name.
+    pub(super) fn text(&self) -> Result<String> {
+        Ok(TEXT
+            .replace("@UNIT@", &self.file_name())
             .replace("@NAME@", &plain(self.name))
             .replace("@SCOPE@", &plain(self.scope))
             .replace("@USER@", self.user)
-            .replace("@PROGRAM@", &word(self.program))
-            .replace("@CONFIG@", &word(self.config))
+            .replace("@PROGRAM@", &word(self.program)?)
+            .replace("@CONFIG@", &word(self.config)?))
     }
 }
 
@@ -90,18 +95,27 @@ fn plain(text: &str) -> String {
 }
 
 /// A word of a command line.
-fn word(path: &Path) -> String {
-    let text = path.display().to_string();
-    let escaped = text
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('%', "%%")
-        .replace('$', "$$");
+fn word(path: &Path) -> Result<String> {
+    let text = path.to_str().with_context(|| {
+        format!(
+            "{} is not UTF-8, and a unit can name no other paths: give it another name",
+            path.display()
+        )
+    })?;
+    let mut escaped = String::new();
+    for c in text.chars() {
+        match c {
+            '\\' | '"' => escaped.extend(['\\', c]),
+            '%' | '$' => escaped.extend([c, c]),
+            c if c.is_ascii_control() => escaped.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => escaped.push(c),
+        }
+    }
     let simple = |c: char| c.is_alphanumeric() || "/._-+:@%$=,".contains(c);
-    match escaped.chars().all(simple) {
+    Ok(match escaped.chars().all(simple) {
         true => escaped,
         false => format!("\"{escaped}\""),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -120,13 +134,24 @@ mod tests {
 
     #[test]
     fn words_that_systemd_would_take_apart_are_quoted() {
-        let text = unit("demo", Path::new("/etc/my herd/100%/$x/n1.yml")).text();
+        let text = unit("demo", Path::new("/etc/my herd/100%/$x/n1.yml"));
+        let text = text.text().unwrap();
         let line = text.lines().find(|line| line.starts_with("ExecStart="));
         assert_eq!(
             line,
             Some("ExecStart=/usr/local/bin/pgherd agent \"/etc/my herd/100%%/$$x/n1.yml\"")
         );
         assert!(!text.contains('@'), "nothing is left to fill in: {text}");
+    }
+
+    #[test]
+    fn a_path_that_is_no_text_is_refused() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let config = Path::new(std::ffi::OsStr::from_bytes(b"/etc/n\xff1.yml"));
+        let error = unit("demo", config).text().unwrap_err().to_string();
+        assert!(error.contains("is not UTF-8"), "{error}");
+        let word = word(Path::new("/a\nUser=root")).unwrap();
+        assert_eq!(word, "\"/a\\x0aUser=root\"");
     }
 
     #[test]

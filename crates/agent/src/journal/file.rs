@@ -8,11 +8,10 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgherd_wire::journal::Entry;
 use rustix::fs::OFlags;
@@ -25,6 +24,8 @@ const QUEUE: usize = 1024;
 const LINE_BYTES: usize = 64 * 1024;
 /// How long the thread waits for more before it ends: a node that is at rest has nothing to tell.
 const QUIET: Duration = Duration::from_secs(5);
+/// How often it is looked whether the file is still the one of that name: people move and delete files.
+const STILL_THERE: Duration = Duration::from_secs(1);
 /// How long the end of the agent waits for the last lines.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -38,11 +39,12 @@ struct Shared {
     state: Mutex<State>,
     /// An entry has come, or none is left.
     news: Condvar,
-    dropped: Arc<AtomicU64>,
 }
 
 struct State {
     entries: VecDeque<Entry>,
+    /// Entries for which there was no room since the last one that has come in.
+    dropped: u64,
     /// Where it rests while no thread writes: there is one only while there is something to tell.
     writer: Option<Writer>,
     ending: bool,
@@ -80,38 +82,28 @@ impl Queue {
     }
 
     fn with_size(path: PathBuf, size: u64) -> Queue {
-        let dropped = Arc::new(AtomicU64::new(0));
-        let writer = Writer {
-            path,
-            size,
-            file: None,
-            bytes: 0,
-            torn: false,
-            failing: false,
-            lost: 0,
-            dropped: dropped.clone(),
-        };
         let state = State {
             entries: VecDeque::new(),
-            writer: Some(writer),
+            dropped: 0,
+            writer: Some(Writer::new(path, size)),
             ending: false,
         };
         Queue {
             shared: Arc::new(Shared {
                 state: Mutex::new(state),
                 news: Condvar::new(),
-                dropped,
             }),
         }
     }
 
     /// Never waits.
-    pub(crate) fn push(&self, entry: Entry) {
+    pub(crate) fn push(&self, mut entry: Entry) {
         let mut state = self.shared.state();
         if state.entries.len() >= QUEUE {
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            state.dropped += 1;
             return;
         }
+        entry.dropped = std::mem::take(&mut state.dropped);
         state.entries.push_back(entry);
         let Some(writer) = state.writer.take() else {
             self.shared.news.notify_all();
@@ -153,33 +145,49 @@ pub(crate) fn before(path: &Path) -> PathBuf {
 struct Writer {
     path: PathBuf,
     size: u64,
-    file: Option<File>,
+    file: Option<Open>,
     bytes: u64,
     /// The file may end within a line.
     torn: bool,
     failing: bool,
     /// Entries that could not be written.
     lost: u64,
-    dropped: Arc<AtomicU64>,
+}
+
+/// The file, and which one it is.
+struct Open {
+    file: File,
+    device: u64,
+    inode: u64,
+    /// When that was last looked at.
+    looked: Instant,
 }
 
 impl Writer {
-    /// The same before its file is opened.
-    fn resting(&self) -> Writer {
+    /// Nothing is opened yet.
+    fn new(path: PathBuf, size: u64) -> Writer {
         Writer {
-            path: self.path.clone(),
-            size: self.size,
+            path,
+            size,
             file: None,
             bytes: 0,
             torn: false,
+            failing: false,
+            lost: 0,
+        }
+    }
+
+    /// The same before its file is opened.
+    fn resting(&self) -> Writer {
+        Writer {
             failing: self.failing,
             lost: self.lost,
-            dropped: self.dropped.clone(),
+            ..Writer::new(self.path.clone(), self.size)
         }
     }
 
     fn take(&mut self, mut entry: Entry) {
-        let missed = self.lost + self.dropped.swap(0, Ordering::Relaxed);
+        let missed = self.lost + entry.dropped;
         entry.dropped = missed;
         let written = match entry.to_line() {
             Ok(line) if line.len() <= LINE_BYTES => self.append(&line),
@@ -210,6 +218,7 @@ impl Writer {
     }
 
     fn append(&mut self, line: &str) -> Result<()> {
+        self.look();
         if self.file.is_none() {
             self.open()?;
         }
@@ -217,7 +226,7 @@ impl Writer {
             self.rotate()?;
         }
         let none = || Error::other("it is not open");
-        let file = self.file.as_mut().ok_or_else(none)?;
+        let file = &mut self.file.as_mut().ok_or_else(none)?.file;
         // In one write, so that a crash tears the last line at most.
         let text = match self.torn {
             true => format!("\n{line}"),
@@ -228,6 +237,23 @@ impl Writer {
         self.torn = false;
         self.bytes += text.len() as u64;
         Ok(())
+    }
+
+    /// Lets go of a file that has another name by now, or none: nobody would find what is written to it.
+    fn look(&mut self) {
+        let now = Instant::now();
+        let Some(open) = &mut self.file else { return };
+        if now.duration_since(open.looked) < STILL_THERE {
+            return;
+        }
+        open.looked = now;
+        match std::fs::symlink_metadata(&self.path) {
+            Ok(about) if (about.dev(), about.ino()) == (open.device, open.inode) => {
+                // Somebody may have emptied it.
+                self.bytes = about.len();
+            }
+            Ok(_) | Err(_) => self.file = None,
+        }
     }
 
     fn open(&mut self) -> Result<()> {
@@ -249,19 +275,29 @@ impl Writer {
         }
         self.bytes = about.len();
         self.torn = ends_within_a_line(&mut file)?;
-        self.file = Some(file);
+        self.file = Some(Open {
+            file,
+            device: about.dev(),
+            inode: about.ino(),
+            looked: Instant::now(),
+        });
         Ok(())
     }
 
     /// The present segment becomes the one before, in one step; that one goes.
     fn rotate(&mut self) -> Result<()> {
-        if std::fs::rename(&self.path, before(&self.path)).is_err() {
-            // Its bound counts more than its content.
-            if let Some(file) = &self.file {
-                file.set_len(0)?;
+        match std::fs::rename(&self.path, before(&self.path)) {
+            Ok(()) => {}
+            // It was moved or deleted: a new one is begun.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(_) => {
+                // Its bound counts more than its content.
+                if let Some(open) = &self.file {
+                    open.file.set_len(0)?;
+                }
+                (self.bytes, self.torn) = (0, false);
+                return Ok(());
             }
-            (self.bytes, self.torn) = (0, false);
-            return Ok(());
         }
         self.file = None;
         self.open()
@@ -366,6 +402,71 @@ mod tests {
         let (entries, _) = read(&std::fs::read_to_string(&path).unwrap());
         let first = entries.first().unwrap();
         assert_eq!(first.dropped, first.seq - 1, "{first:?}");
+    }
+
+    /// Pushes entries until the file is there.
+    fn comes_back(queue: &Queue, path: &Path) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut seq = 100;
+        while !path.exists() {
+            assert!(Instant::now() < deadline, "it is not written again");
+            queue.push(entry(seq));
+            seq += 1;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_deleted_or_moved_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let moved = dir.path().join("moved");
+        let queue = Queue::start(path.clone());
+        comes_back(&queue, &path);
+        std::fs::remove_file(&path).unwrap();
+        comes_back(&queue, &path);
+        std::fs::rename(&path, &moved).unwrap();
+        comes_back(&queue, &path);
+        drop(queue);
+        let (last, torn) = seqs(&path);
+        assert!(!last.is_empty() && torn == 0);
+        assert!(!seqs(&moved).0.is_empty());
+    }
+
+    /// Also before anybody has looked.
+    #[test]
+    fn a_segment_that_is_gone_when_it_is_full_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let mut writer = Writer::new(path.clone(), 200);
+        writer.take(entry(1));
+        std::fs::remove_file(&path).unwrap();
+        writer.take(entry(2));
+        assert_eq!(seqs(&path), (vec![2], 0));
+        assert!(!before(&path).exists());
+        writer.take(entry(3));
+        assert_eq!(seqs(&path), (vec![3], 0));
+        assert_eq!(seqs(&before(&path)), (vec![2], 0));
+    }
+
+    /// What there was no room for is told by the next entry that finds some, not by one before it.
+    #[test]
+    fn what_does_not_fit_into_the_queue_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        // Nobody takes anything out: the writer is away.
+        let queue = Queue::start(dir.path().join("journal"));
+        let writer = queue.shared.state().writer.take();
+        for seq in 0..QUEUE as u64 + 3 {
+            queue.push(entry(seq));
+        }
+        queue.shared.state().entries.pop_front();
+        queue.push(entry(9999));
+        let state = queue.shared.state();
+        let told: Vec<(u64, u64)> = state.entries.iter().map(|it| (it.seq, it.dropped)).collect();
+        assert_eq!(told.last(), Some(&(9999, 3)));
+        assert!(told[..told.len() - 1].iter().all(|(_, dropped)| *dropped == 0));
+        drop(state);
+        queue.shared.state().writer = writer;
     }
 
     #[test]

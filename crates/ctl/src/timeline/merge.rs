@@ -1,9 +1,11 @@
 //! One order for the journals of several members, whose clocks may disagree.
 //!
-//! Within one run of an agent the boot-time clock counts. Between members the revisions of etcd do:
-//! whoever shows a revision shows it after the member that made it had sent the write. Where wall
-//! clocks say otherwise they are wrong by at least that much, and are corrected by it.
+//! Within one run of an agent the boot-time clock counts. Between members the revisions of etcd do,
+//! within one of its lives: whoever shows a revision shows it after the member that made it had sent
+//! the write. Where wall clocks say otherwise they are wrong by at least that much, and are corrected
+//! by it.
 
+use super::lives;
 use pgherd_wire::journal::{Entry, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +19,10 @@ const WORTH_MS: i64 = 50;
 pub(super) struct Moment {
     /// Milliseconds since 1970.
     pub(super) at: i64,
+    /// The life of etcd that its revisions are of, counted from 0.
+    pub(super) life: usize,
+    /// That is certain.
+    pub(super) sure: bool,
     /// What was written.
     pub(super) entry: Entry,
 }
@@ -40,6 +46,7 @@ pub(super) fn merge(entries: Vec<Entry>) -> Merged {
             .or_default()
             .extend(steady(run, &mut clocks));
     }
+    lives::number(&mut members);
     let corrections = corrections(&members);
     let mut moments = Vec::new();
     for (member, own) in members {
@@ -89,10 +96,15 @@ fn steady(run: Vec<Entry>, clocks: &mut Vec<String>) -> Vec<Moment> {
     let last = run.last().map(base).unwrap_or_default();
     let mut before: Option<i64> = None;
     let mut moments = Vec::new();
+    let new = |at, entry| Moment {
+        at,
+        life: 0,
+        sure: true,
+        entry,
+    };
     for entry in run {
         if entry.boot_ms == 0 {
-            let at = entry.at.0;
-            moments.push(Moment { at, entry });
+            moments.push(new(entry.at.0, entry));
             continue;
         }
         let present = base(&entry);
@@ -108,8 +120,7 @@ fn steady(run: Vec<Entry>, clocks: &mut Vec<String>) -> Vec<Moment> {
             ));
         }
         before = Some(present);
-        let at = boot_ms(entry.boot_ms) + last;
-        moments.push(Moment { at, entry });
+        moments.push(new(boot_ms(entry.boot_ms) + last, entry));
     }
     moments
 }
@@ -152,19 +163,20 @@ fn corrections(members: &BTreeMap<String, Vec<Moment>>) -> BTreeMap<String, i64>
 /// less than zero: their clocks disagree by that much at least.
 fn least_gap(writer: &[Moment], reader: &[Moment]) -> Option<i64> {
     let mut writes = BTreeSet::new();
-    for moment in writer {
+    for moment in writer.iter().filter(|moment| moment.sure) {
         if let Some(wrote) = moment.entry.state.wrote {
             let ago = boot_ms(moment.entry.boot_ms) - boot_ms(wrote.boot_ms);
-            writes.insert((wrote.revision, moment.at - ago));
+            writes.insert((moment.life, wrote.revision, moment.at - ago));
         }
     }
-    let seen: Vec<(u64, i64)> = reader
+    let seen: Vec<(usize, u64, i64)> = reader
         .iter()
-        .filter_map(|moment| Some((moment.entry.state.revision?, moment.at)))
+        .filter(|moment| moment.sure)
+        .filter_map(|moment| Some((moment.life, moment.entry.state.revision?, moment.at)))
         .collect();
-    let gap = |(revision, sent): &(u64, i64)| {
-        let first = seen.iter().find(|(shown, _)| shown >= revision)?;
-        Some(first.1 - sent)
+    let gap = |(life, revision, sent): &(usize, u64, i64)| {
+        let shows = |(of, shown, _): &&(usize, u64, i64)| of == life && shown >= revision;
+        Some(seen.iter().find(shows)?.2 - sent)
     };
     writes.iter().filter_map(gap).min()
 }
@@ -176,7 +188,7 @@ pub(super) fn text(at: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{journals, shifted};
+    use super::super::tests::{days_later, journals, of, shifted};
     use super::*;
 
     #[test]
@@ -231,6 +243,25 @@ mod tests {
             "{:?}",
             merged.clocks
         );
+    }
+
+    /// etcd was built anew: its revisions begin low while the journals know of higher ones.
+    #[test]
+    fn clocks_that_agree_are_left_alone_when_etcd_begins_anew() {
+        let mut all = journals("crashed");
+        all.extend(days_later(journals("killed"), 10));
+        // One that is new then has only seen the second life.
+        let mut partly = all.clone();
+        partly.retain(|entry| entry.member != "n2" || of(entry, 10));
+        for entries in [all.clone(), partly] {
+            let merged = merge(entries);
+            assert_eq!(merged.clocks, Vec::<String>::new());
+        }
+        let merged = merge(shifted(all, "n3", 7000));
+        let [clock] = merged.clocks.as_slice() else {
+            panic!("{:?}", merged.clocks)
+        };
+        assert!(clock.starts_with("the clock of n3 is "), "{clock}");
     }
 
     #[test]

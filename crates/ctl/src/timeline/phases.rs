@@ -56,10 +56,10 @@ pub(super) struct Phase {
 
 /// A moment that a journal shows.
 #[derive(Clone, Debug)]
-struct Mark {
+pub(super) struct Mark {
     until: &'static str,
     member: String,
-    at: i64,
+    pub(super) at: i64,
 }
 
 /// One term of the lock and the part of the journals that belongs to it.
@@ -80,47 +80,70 @@ struct Term<'a> {
 pub(super) fn handovers(moments: &[Moment]) -> Vec<Handover> {
     let terms = terms(moments);
     let mut found = Vec::new();
-    for (at, (number, (leader, index, taken))) in terms.iter().enumerate() {
+    for (at, began) in terms.iter().enumerate() {
         let earlier = at.checked_sub(1).and_then(|at| terms.get(at));
-        let next = terms.get(at + 1).map_or(moments.len(), |(_, term)| term.1);
+        let next = terms.get(at + 1).map_or(moments.len(), |next| next.index);
         // The first one that the journals know: nothing is known of how it came to be.
-        if earlier.is_none() && !taken {
+        if earlier.is_none() && !began.told {
             continue;
         }
-        let begin = earlier.map_or(0, |(_, term)| term.1);
-        let Some(moment) = moments.get(*index) else {
+        let begin = earlier.map_or(0, |earlier| earlier.index);
+        let Some(moment) = moments.get(began.index) else {
             continue;
         };
         found.push(handover(&Term {
-            number: *number,
-            leader,
-            former: earlier.map(|(_, term)| term.0),
+            number: began.number,
+            leader: began.leader,
+            former: earlier.map(|earlier| earlier.leader),
             taken: moment.at,
-            before: moments.get(begin..*index).unwrap_or_default(),
-            after: moments.get(*index..next).unwrap_or_default(),
+            before: moments.get(begin..began.index).unwrap_or_default(),
+            after: moments.get(began.index..next).unwrap_or_default(),
         }));
     }
     found
 }
 
-/// Terms by number: leader, where it begins, and whether the leader's own journal shows that. Where
-/// it does not, the first sight of it counts.
-fn terms(moments: &[Moment]) -> Vec<(u64, (&str, usize, bool))> {
-    let mut terms: BTreeMap<u64, (&str, usize, bool)> = BTreeMap::new();
+/// Where a term begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Began<'a> {
+    number: u64,
+    leader: &'a str,
+    /// Among the moments.
+    pub(super) index: usize,
+    /// The leader's own journal shows it; else it is the first sight of the term.
+    told: bool,
+}
+
+/// Terms in their order: within one life of etcd that of their numbers.
+pub(super) fn terms(moments: &[Moment]) -> Vec<Began<'_>> {
+    let mut terms: BTreeMap<(usize, u64), Began<'_>> = BTreeMap::new();
     for (index, moment) in moments.iter().enumerate() {
         let state = &moment.entry.state;
+        let began = |number, leader, told| Began {
+            number,
+            leader,
+            index,
+            told,
+        };
         if is_action(moment, "AcquireLeader", "done") {
             if let Some(wrote) = state.wrote {
-                let own = (moment.entry.member.as_str(), index, true);
-                let known = terms.entry(wrote.revision).or_insert(own);
+                let own = began(wrote.revision, moment.entry.member.as_str(), true);
+                let known = terms.entry((moment.life, own.number)).or_insert(own);
                 // Others may have seen it a moment sooner than it was written down.
-                *known = (own.0, known.1.min(index), true);
+                let index = known.index.min(index);
+                *known = Began { index, ..own };
             }
         } else if let (Some(term), Some(leader)) = (state.term, &state.leader) {
-            terms.entry(term).or_insert((leader, index, false));
+            let seen = began(term, leader, false);
+            terms.entry((moment.life, term)).or_insert(seen);
         }
     }
-    terms.into_iter().collect()
+    let mut terms: Vec<Began<'_>> = terms.into_values().collect();
+    // A restored copy of etcd shows the leader of before.
+    terms.dedup_by(|later, earlier| {
+        !later.told && (later.number, later.leader) == (earlier.number, earlier.leader)
+    });
+    terms
 }
 
 fn handover(term: &Term<'_>) -> Handover {
@@ -191,7 +214,7 @@ fn phases(begun: i64, marks: &[Mark]) -> Vec<Phase> {
 
 /// The first thing that the former leader's own journal shows after its last look at which all was
 /// as it should be.
-fn cause<'a>(before: &'a [Moment], former: &str) -> Option<&'a Moment> {
+pub(super) fn cause<'a>(before: &'a [Moment], former: &str) -> Option<&'a Moment> {
     let own = || before.iter().filter(|moment| moment.entry.member == former);
     let well = own()
         .rfind(|moment| match &moment.entry.what {
@@ -213,7 +236,7 @@ fn cause<'a>(before: &'a [Moment], former: &str) -> Option<&'a Moment> {
 
 /// Who saw first that the former leader's stream broke, or that it did not renew its lease. One that
 /// had not streamed for long when the lock was free had another trouble.
-fn noticed(before: &[Moment], former: &str, free: i64) -> Option<Mark> {
+pub(super) fn noticed(before: &[Moment], former: &str, free: i64) -> Option<Mark> {
     let mut since: BTreeMap<&str, Option<i64>> = BTreeMap::new();
     for moment in before.iter().filter(|moment| moment.entry.member != former) {
         let member = moment.entry.member.as_str();
@@ -356,7 +379,8 @@ fn is_manual(request: &str) -> bool {
     request.starts_with("failover")
 }
 
-fn is_action(moment: &Moment, wanted: &str, how: &str) -> bool {
+/// It has done, or not done, what it was ordered.
+pub(super) fn is_action(moment: &Moment, wanted: &str, how: &str) -> bool {
     matches!(&moment.entry.what, What::Action { name, outcome, .. } if name == wanted && outcome == how)
 }
 

@@ -3,6 +3,7 @@
 use super::Told;
 use super::merge::text;
 use super::phases::Handover;
+use super::vacancy::Vacancy;
 use crate::table::{Column, draw};
 use serde_json::{Value, json};
 
@@ -14,11 +15,17 @@ pub(super) fn pretty(told: &Told) -> String {
     let width = told.lines.iter().map(|line| line.member.chars().count());
     let width = width.max().unwrap_or(0);
     let mut shown: Option<&Handover> = None;
+    let mut vacancy = told.vacancy.as_ref();
     for line in &told.lines {
         if let Some(next) = handovers.next_if(|next| next.begun <= line.at) {
             finish(&mut out, shown.replace(next));
             out.push_str(&format!("{}\n\n", heading(next)));
             from = next.begun;
+        }
+        if let Some(begun) = vacancy.take_if(|vacancy| vacancy.begun <= line.at) {
+            finish(&mut out, shown.take());
+            out.push_str(&vacant(begun));
+            from = begun.begun;
         }
         let at = text(line.at);
         let clock = at.get(11..23).unwrap_or_default();
@@ -32,7 +39,10 @@ pub(super) fn pretty(told: &Told) -> String {
     for late in handovers {
         finish(&mut out, Some(late));
     }
-    if told.handovers.is_empty() {
+    if let Some(late) = vacancy {
+        out.push_str(&format!("\n{}", vacant(late)));
+    }
+    if told.handovers.is_empty() && told.vacancy.is_none() {
         out.push_str("\nno failover or switchover in what is shown\n");
     }
     for note in &told.notes {
@@ -60,10 +70,19 @@ fn heading(handover: &Handover) -> String {
         Some(timeline) => format!(", timeline {timeline}"),
         None => String::new(),
     };
-    let at = text(handover.begun);
-    let (day, clock) = (at.get(..10), at.get(11..23));
-    let at = format!("{} {}", day.unwrap_or_default(), clock.unwrap_or_default());
+    let at = day_and_clock(handover.begun);
     format!("{kind} {who}, {at} UTC, term {term}{timeline}")
+}
+
+fn vacant(vacancy: &Vacancy) -> String {
+    let since = day_and_clock(vacancy.since);
+    format!("No leader since {since} UTC, before that {}\n\n", vacancy.former)
+}
+
+fn day_and_clock(at: i64) -> String {
+    let at = text(at);
+    let (day, clock) = (at.get(..10), at.get(11..23));
+    format!("{} {}", day.unwrap_or_default(), clock.unwrap_or_default())
 }
 
 /// The table of a handover whose lines were shown.
@@ -118,16 +137,26 @@ pub(super) fn json(told: &Told) -> Value {
         value
     });
     let events = told.lines.iter().map(|line| {
-        let from = told.handovers.iter().rev().find(|it| it.begun <= line.at);
+        let handovers = told.handovers.iter().map(|it| it.begun);
+        let mut begun = handovers.chain(told.vacancy.iter().map(|it| it.begun));
+        let from = begun.rfind(|begun| *begun <= line.at);
         json!({
             "at": text(line.at),
-            "offset_ms": from.map(|from| line.at - from.begun),
+            "offset_ms": from.map(|from| line.at - from),
             "member": line.member,
             "text": line.text,
         })
     });
+    let vacancy = told.vacancy.as_ref().map(|vacancy| {
+        json!({
+            "since": text(vacancy.since),
+            "begun": text(vacancy.begun),
+            "before": vacancy.former,
+        })
+    });
     json!({
         "handovers": handovers.collect::<Vec<_>>(),
+        "no_leader": vacancy,
         "events": events.collect::<Vec<_>>(),
         "journals": told.journals,
         "notes": told.notes,

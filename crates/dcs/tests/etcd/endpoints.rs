@@ -149,7 +149,8 @@ async fn other_endpoints_take_the_place_of_those_of_before() {
     assert!(matches!(a.change(empty), Err(Error::Settings(_))));
     a.change(right).unwrap();
     let there = |picture: &pgherd_dcs::Picture| picture.cluster.is_some();
-    shows(&a, "the cluster is read", there).await;
+    let seen = shows(&a, "the cluster is read", there).await;
+    assert_ne!(seen.etcd, 0, "revisions are those of one etcd");
 
     let mut lease = a.leader_lease();
     let renewed = lease.renew(Span::from_secs(5)).await.unwrap();

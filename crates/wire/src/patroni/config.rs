@@ -12,6 +12,7 @@ mod error;
 mod generate;
 mod load;
 mod log_form;
+mod logins;
 mod node;
 mod parameters;
 mod read;
@@ -34,8 +35,9 @@ pub use effective::{
 pub use emit::to_yaml;
 pub use error::ConfigError;
 pub use generate::{Found, generate, owned_parameters, placeholders};
-pub use load::{Given, givens, load, load_ctl, load_environment, read_document};
+pub use load::{Given, files, givens, load, load_ctl, load_environment, read_document};
 pub use log_form::{LogAttribute, LogForm, LogPiece, LogShape, LogSpec, LogValue};
+pub use logins::holds_secrets;
 pub use node::{
     Authentication, Bootstrap, BootstrapMethod, Credentials, Ctl, CtlConfig, Etcd3, HostPort,
     InitdbOption, Journal, Listen, Loaded, Log, LogDir, LogLevel, Login, NodeConfig, Pgherd,

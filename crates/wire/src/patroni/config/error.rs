@@ -6,9 +6,9 @@ use thiserror::Error;
 /// `FILE:LINE: KEY: expected WHAT, found WHAT`, with the remedy where it is not obvious. Values of
 /// keys that may hold secrets are never in it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{place}: {problem}")]
+#[error("{}{problem}", before(.place))]
 pub struct ConfigError {
-    /// `FILE:LINE`, `FILE` or `environment variable NAME`.
+    /// `FILE:LINE`, `FILE` or `environment variable NAME`; empty where there is nothing that has one.
     pub place: String,
     /// Full key path where there is one, what was expected and found.
     pub problem: String,
@@ -20,6 +20,19 @@ impl ConfigError {
             place: one_line(&place.to_string()),
             problem: one_line(&problem.to_string()),
         }
+    }
+
+    /// Nothing is configured: Patroni's line, with nothing before it (contract: patroni-config,
+    /// section 1).
+    pub(super) fn empty() -> Self {
+        ConfigError::new("", "Config is empty.")
+    }
+}
+
+fn before(place: &str) -> String {
+    match place {
+        "" => String::new(),
+        place => format!("{place}: "),
     }
 }
 

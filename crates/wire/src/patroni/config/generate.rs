@@ -4,7 +4,7 @@
 
 use super::emit::{indented, scalar};
 use super::parameters::is_accepted;
-use super::{ConfigError, PLACEHOLDER, Secret, environment, is_owned, merge_patch};
+use super::{ConfigError, PLACEHOLDER, Secret, environment, is_owned, logins, merge_patch};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -41,6 +41,10 @@ pub struct Found {
     pub pg_ident: Option<Vec<String>>,
     /// Superuser: name, password.
     pub superuser: (String, Option<Secret>),
+    /// How it connects: libpq's options, as `postgresql.authentication` has them.
+    pub superuser_options: BTreeMap<String, String>,
+    /// Password of its key.
+    pub sslpassword: Option<Secret>,
     /// Replication role: name, password.
     pub replication: (String, Option<Secret>),
     /// There are data already: nothing is created by initdb.
@@ -62,7 +66,8 @@ const LEFT_OUT: &[&str] = &[
     "hot_standby",
 ];
 
-/// The text of the file. Without `secrets` every password is a placeholder, also those of `env`.
+/// The text of the file. Without `secrets` every password and every login in an address is a
+/// placeholder, also those of `env`.
 ///
 /// # Errors
 /// A variable that cannot be read.
@@ -79,7 +84,7 @@ pub fn generate(
     }
     merge_patch(&mut document, &said);
     if !secrets {
-        hide("", &mut document);
+        logins::hide("", &mut document);
     }
     Ok(text(found, &document))
 }
@@ -145,9 +150,16 @@ fn document(found: &Found) -> Value {
     if found.unix_socket {
         put("use_unix_socket", true.into());
     }
+    let mut superuser = role(&found.superuser);
+    for (key, value) in &found.superuser_options {
+        superuser[key] = value.clone().into();
+    }
+    if let Some(secret) = &found.sslpassword {
+        superuser["sslpassword"] = secret.expose().into();
+    }
     put(
         "authentication",
-        json!({"superuser": role(&found.superuser), "replication": role(&found.replication)}),
+        json!({"superuser": superuser, "replication": role(&found.replication)}),
     );
     if !local.is_empty() {
         put("parameters", local.into());
@@ -209,14 +221,6 @@ fn parameters(found: &Found) -> (Map<String, Value>, Map<String, Value>) {
         }
     }
     (dynamic, local)
-}
-
-fn hide(key: &str, value: &mut Value) {
-    match value {
-        Value::Object(map) => map.iter_mut().for_each(|(key, inner)| hide(key, inner)),
-        Value::String(text) if key.ends_with("password") => PLACEHOLDER.clone_into(text),
-        _ => {}
-    }
 }
 
 /// What stands before a key, by its path.
@@ -373,6 +377,33 @@ mod tests {
         assert_eq!(password(&roles.superuser).as_deref(), Some("s1: #x"));
         assert_eq!(password(&roles.replication).as_deref(), Some("s2"));
         assert!(raw["bootstrap"].get("initdb").is_none());
+    }
+
+    /// On standard output, which anybody may see, there is neither a password nor a login.
+    #[test]
+    fn no_secret_is_shown() {
+        let mut found = found();
+        found.superuser_options = [("sslmode".into(), "require".into())].into();
+        found.sslpassword = Some(Secret::new("s4"));
+        let env = env(&[
+            ("PATRONI_ETCD3_URL", "https://u:s5@h:2379"),
+            ("PATRONI_ETCD3_HOSTS", "u:s6@a:2379,http://u:s7@b:2379"),
+            ("PATRONI_RESTAPI_KEYFILE_PASSWORD", "s8"),
+        ]);
+        let whole = generate(&found, &env, true).unwrap();
+        let shown = generate(&found, &env, false).unwrap();
+        for secret in ["s1", "s4", "s5", "s6", "s7", "s8"] {
+            assert!(whole.contains(secret), "{secret}: {whole}");
+            assert!(!shown.contains(secret), "{secret}: {shown}");
+        }
+        for (key, kept) in [
+            ("etcd3.url", "https://#FIXME@h:2379"),
+            ("etcd3.hosts", "http://#FIXME@b:2379"),
+            ("postgresql.authentication.superuser.sslpassword", "sslmode: require"),
+        ] {
+            assert!(shown.contains(kept), "{kept}: {shown}");
+            assert!(placeholders(&shown).contains(&key.to_owned()), "{key}: {shown}");
+        }
     }
 
     #[test]

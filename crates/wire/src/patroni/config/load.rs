@@ -113,6 +113,8 @@ fn flatten(node: &Node, path: &mut Vec<String>, from_environment: bool, found: &
                 path.pop();
             }
         }
+        // A file with nothing but comments.
+        Data::Null if path.is_empty() => {}
         _ => found.push(Given {
             path: path.clone(),
             value: node.to_json(),
@@ -149,22 +151,26 @@ fn document(
     env: &BTreeMap<String, String>,
     warnings: &mut Vec<String>,
 ) -> Result<Node, ConfigError> {
-    let mut document: Option<Node> = None;
-    for file in files(path)? {
-        let node = file_document(&file, warnings)?;
-        if !matches!(node.data, Data::Map(_)) {
-            let problem = format!("expected a mapping of sections, found {}", node.kind());
-            return Err(ConfigError::new(&node.place, problem));
-        }
-        match &mut document {
-            None => document = Some(node),
-            Some(document) => document.overlay(node),
-        }
-    }
-    let Some(mut document) = document else {
+    let files = files(path)?;
+    if files.is_empty() {
         let problem = "Config is empty: no *.yml or *.yaml in this directory";
         return Err(ConfigError::new(path.display(), problem));
-    };
+    }
+    let mut document: Option<Node> = None;
+    for file in files {
+        let node = file_document(&file, warnings)?;
+        match (&node.data, &mut document) {
+            // Nothing but comments.
+            (Data::Null, _) => {}
+            (Data::Map(_), None) => document = Some(node),
+            (Data::Map(_), Some(document)) => document.overlay(node),
+            _ => {
+                let problem = format!("expected a mapping of sections, found {}", node.kind());
+                return Err(ConfigError::new(&node.place, problem));
+            }
+        }
+    }
+    let mut document = document.ok_or_else(ConfigError::empty)?;
     document.overlay(environment::document(env, warnings)?);
     Ok(document)
 }
@@ -179,7 +185,12 @@ fn file_document(file: &Path, warnings: &mut Vec<String>) -> Result<Node, Config
     parse(&text, &place, warnings)
 }
 
-fn files(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+/// The files that a configuration consists of, in the order in which they are laid over each other: the
+/// one that is named, or those of a directory.
+///
+/// # Errors
+/// It is not there, or cannot be read.
+pub fn files(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     let failed = |error: std::io::Error| {
         ConfigError::new(path.display(), format!("cannot be read: {error}"))
     };
@@ -210,13 +221,15 @@ fn environment_alone(
             source: "environment variable PATRONI_CONFIGURATION".into(),
             line: Some(1),
         };
-        return parse(text, &place, warnings);
+        let document = parse(text, &place, warnings)?;
+        return match document.data {
+            Data::Null => Err(ConfigError::empty()),
+            _ => Ok(document),
+        };
     }
     let document = environment::document(env, warnings)?;
     match &document.data {
-        Data::Map(entries) if entries.is_empty() => {
-            Err(ConfigError::new("environment", "Config is empty."))
-        }
+        Data::Map(entries) if entries.is_empty() => Err(ConfigError::empty()),
         _ => Ok(document),
     }
 }

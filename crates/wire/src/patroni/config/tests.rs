@@ -358,7 +358,28 @@ fn the_environment_alone_is_enough() {
          found \"nonsense:port\""
     );
     let error = load_environment(&env(&[("PATH", "/bin")])).unwrap_err();
-    assert_eq!(error.to_string(), "environment: Config is empty.");
+    assert_eq!(error.to_string(), "Config is empty.");
+}
+
+/// Patroni's line, and nothing before it.
+#[test]
+fn nothing_but_comments_is_nothing() {
+    let dir = Dir::new("comments");
+    let file = dir.write("a.yml", "# scope: batman\n");
+    let comments = env(&[("PATRONI_CONFIGURATION", "# none\n")]);
+    let variable = env(&[("PATRONI_NAME", "n1")]);
+    for error in [
+        load(&file, &env(&[])).unwrap_err(),
+        load(&file, &variable).unwrap_err(),
+        load(&dir.0, &env(&[])).unwrap_err(),
+        load_environment(&comments).unwrap_err(),
+    ] {
+        assert_eq!(error.to_string(), "Config is empty.");
+    }
+    dir.write("b.yml", SAMPLE);
+    assert_eq!(load(&dir.0, &env(&[])).unwrap().node.scope, "batman");
+    let givens = givens(&dir.0, &env(&[])).unwrap();
+    assert!(givens.iter().all(|given| !given.path.is_empty()));
 }
 
 #[test]

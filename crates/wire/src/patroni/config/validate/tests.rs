@@ -137,6 +137,18 @@ fn nothing_there_is_told_key_by_key() {
     );
 }
 
+/// Contract: patroni-config, section 1.
+#[test]
+fn nothing_configured_is_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("n.yml");
+    fs::write(&file, "# scope: demo\n").unwrap();
+    for path in [Some(file.as_path()), None] {
+        let error = validate(path, &BTreeMap::new(), &Machine, Strictness::default());
+        assert_eq!(error.unwrap_err().to_string(), "Config is empty.");
+    }
+}
+
 /// What Patroni lets pass and the agent would not start with.
 #[test]
 fn the_agents_own_errors_follow_all_of_them() {
