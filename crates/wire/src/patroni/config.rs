@@ -43,6 +43,7 @@ pub use node::{
 pub use parameters::{is_fixed, owned_default};
 pub use pgherd_model::Secret;
 pub(crate) use units::seconds;
+pub use units::{boolean, bytes};
 pub use validate::{Probe, Strictness, Validated, validate};
 
 /// Stands where a person has to put a value of their own (as Patroni's generated files have it).
