@@ -373,7 +373,6 @@ impl World {
             history: self.nodes[node].agent.history.clone(),
             settings: self.nodes[node].settings.clone(),
             config: self.nodes[node].config.clone(),
-            restore_command: false,
             member_lease: self.member_lease(node),
             orders: Orders {
                 shutdown: self.nodes[node].agent.shutdown,

@@ -297,6 +297,7 @@ impl Pg {
             replayed_at: None,
             synchronous_standby_names: self.sync_names.clone(),
             checkpointer_ready: self.applying == 0,
+            restore_command: false,
             pending_restart: Vec::new(),
         }
     }

@@ -16,7 +16,7 @@ use pgherd_model::{
 };
 use pgherd_peer::Peers;
 use pgherd_wire::patroni::config::{Effective, NodeConfig};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::asked::Asked;
@@ -288,6 +288,8 @@ impl Agent {
             self.journal.decision(&view, &decision, &snapshot);
             publish.send_replace(Arc::new(snapshot));
             self.asked.settle(&decision.memory);
+            let restart = decision.memory.restart.as_ref();
+            self.jobs.start_timeout = restart.and_then(|restart| restart.timeout);
             self.look_after(&view, &decision).await;
             *memory = decision.memory;
             wake_at = view.now + OBSERVE;
@@ -586,24 +588,14 @@ impl Agent {
 
     fn asked(&mut self, order: Order) {
         match order {
-            Order::Restart { request, answer } => {
-                let (end, ended) = oneshot::channel();
-                if self.asked.restart(request, end) {
-                    tokio::spawn(async move { answer.send(ended.await.ok()) });
-                } else {
-                    answer.send(None).ok();
-                }
-            }
+            Order::Restart { request, answer } => self.asked.restart(request, answer),
             Order::ScheduleRestart { request, answer } => {
                 answer.send(self.asked.schedule(request)).ok();
             }
             Order::ForgetRestart { answer } => {
                 answer.send(self.asked.forget()).ok();
             }
-            Order::Reinitialize { request, answer } => {
-                self.asked.reinitialize(request);
-                answer.send(()).ok();
-            }
+            Order::Reinitialize { request, answer } => self.asked.reinitialize(request, answer),
             Order::WakeUp
             | Order::Reload
             | Order::FreshCluster { .. }

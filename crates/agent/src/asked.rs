@@ -1,7 +1,7 @@
 //! What people ask of this node by REST, from the request to its end: a fact for the brain while it is
 //! open, an answer for whoever waits when the brain has dealt with it.
 
-use pgherd_ha::{Memory, Orders};
+use pgherd_ha::{Memory, Orders, Restarted};
 use pgherd_model::{ReinitializeOrder, RestartCondition, RestartOrder, ScheduledRestart, Span};
 use tokio::sync::oneshot;
 
@@ -12,6 +12,8 @@ pub enum RestartEnd {
     Done,
     /// It could not be stopped or started.
     Failed,
+    /// The start has taken all of its time, and goes on.
+    StillStarting,
     /// It did not begin: something else was under way.
     Dropped,
 }
@@ -40,24 +42,48 @@ pub struct ReinitializeRequest {
 #[derive(Default)]
 pub(crate) struct Asked {
     last: u64,
-    restart: Option<(RestartOrder, oneshot::Sender<RestartEnd>)>,
+    restart: Option<Open>,
     scheduled: Option<RestartOrder>,
-    reinitialize: Option<ReinitializeOrder>,
+    reinitialize: Option<(ReinitializeOrder, oneshot::Sender<Verdict>)>,
 }
 
+/// A restart for now, and who waits for its end.
+struct Open {
+    order: RestartOrder,
+    answer: oneshot::Sender<Option<RestartEnd>>,
+    begun: bool,
+}
+
+/// Whether a new copy is made; `Err`: why not.
+pub(crate) type Verdict = Result<(), String>;
+
 impl Asked {
-    /// A restart now; false: another one is under way.
+    /// A restart now, unless another one is open, which is answered with `None`.
     pub(crate) fn restart(
         &mut self,
         request: RestartRequest,
-        end: oneshot::Sender<RestartEnd>,
-    ) -> bool {
+        answer: oneshot::Sender<Option<RestartEnd>>,
+    ) {
+        self.forget_abandoned();
         if self.restart.is_some() {
-            return false;
+            // Whoever asked may have gone away, here and wherever something is answered.
+            answer.send(None).ok();
+            return;
         }
-        let order = self.order(request);
-        self.restart = Some((order, end));
-        true
+        self.restart = Some(Open {
+            order: self.order(request),
+            answer,
+            begun: false,
+        });
+    }
+
+    /// What has not begun and nobody waits for any more does not happen: a restart out of the blue,
+    /// minutes after somebody was told that it failed, would be an outage.
+    fn forget_abandoned(&mut self) {
+        self.restart
+            .take_if(|open| !open.begun && open.answer.is_closed());
+        self.reinitialize
+            .take_if(|(_, verdict)| verdict.is_closed());
     }
 
     /// A restart at a time; false: there is one already.
@@ -74,13 +100,27 @@ impl Asked {
         self.scheduled.take().is_some()
     }
 
-    pub(crate) fn reinitialize(&mut self, request: ReinitializeRequest) {
+    /// A new copy; one that is asked for with force takes the place of another that is not decided on.
+    pub(crate) fn reinitialize(
+        &mut self,
+        request: ReinitializeRequest,
+        verdict: oneshot::Sender<Verdict>,
+    ) {
+        self.forget_abandoned();
+        let second = || Err("reinitialize already in progress".to_owned());
+        if self.reinitialize.is_some() && !request.force {
+            verdict.send(second()).ok();
+            return;
+        }
         self.last += 1;
-        self.reinitialize = Some(ReinitializeOrder {
+        let order = ReinitializeOrder {
             number: self.last,
             force: request.force,
             from_leader: request.from_leader,
-        });
+        };
+        if let Some((_, first)) = self.reinitialize.replace((order, verdict)) {
+            first.send(second()).ok();
+        }
     }
 
     fn order(&mut self, request: RestartRequest) -> RestartOrder {
@@ -94,11 +134,12 @@ impl Asked {
     }
 
     /// What is open, beside what else the view's orders say.
-    pub(crate) fn add_to(&self, orders: Orders) -> Orders {
+    pub(crate) fn add_to(&mut self, orders: Orders) -> Orders {
+        self.forget_abandoned();
         Orders {
-            restart: self.restart.as_ref().map(|(order, _)| order.clone()),
+            restart: self.restart.as_ref().map(|open| open.order.clone()),
             scheduled_restart: self.scheduled.clone(),
-            reinitialize: self.reinitialize,
+            reinitialize: self.reinitialize.as_ref().map(|(order, _)| *order),
             ..orders
         }
     }
@@ -107,20 +148,38 @@ impl Asked {
     pub(crate) fn settle(&mut self, memory: &Memory) {
         let dealt = |number: u64| number <= memory.dealt_with;
         let under_way = memory.restart.as_ref().map(|restart| restart.number);
-        let over = |(order, _): &mut (RestartOrder, _)| {
-            dealt(order.number) && under_way != Some(order.number)
-        };
-        if let Some((order, end)) = self.restart.take_if(over) {
-            let how = match memory.restarted {
-                Some((number, true)) if number == order.number => RestartEnd::Done,
-                Some((number, false)) if number == order.number => RestartEnd::Failed,
-                Some(_) | None => RestartEnd::Dropped,
-            };
-            // Whoever asked may have gone away.
-            end.send(how).ok();
+        if let Some(open) = &mut self.restart {
+            open.begun |= dealt(open.order.number);
         }
-        self.scheduled.take_if(|order| dealt(order.number));
-        self.reinitialize.take_if(|order| dealt(order.number));
+        let end = |open: &Open| {
+            let known = memory
+                .restarted
+                .filter(|(number, _)| *number == open.order.number);
+            match known {
+                Some((_, Restarted::Runs)) => Some(RestartEnd::Done),
+                Some((_, Restarted::Failed)) => Some(RestartEnd::Failed),
+                Some((_, Restarted::Starting)) => Some(RestartEnd::StillStarting),
+                None if under_way == Some(open.order.number) => None,
+                None => open.begun.then_some(RestartEnd::Dropped),
+            }
+        };
+        if let Some(how) = self.restart.as_ref().and_then(end)
+            && let Some(open) = self.restart.take()
+        {
+            open.answer.send(Some(how)).ok();
+        }
+        self.scheduled
+            .take_if(|order| order.number <= memory.scheduled_dealt);
+        let copy = self
+            .reinitialize
+            .take_if(|(order, _)| dealt(order.number));
+        if let Some((order, verdict)) = copy {
+            let refused = memory.copy_refused.as_ref();
+            let refused = refused.filter(|(number, _)| *number == order.number);
+            verdict
+                .send(refused.map_or(Ok(()), |(_, reason)| Err(reason.clone())))
+                .ok();
+        }
     }
 }
 
@@ -138,43 +197,85 @@ mod tests {
         }
     }
 
+    /// Asks for a restart; where its end is told.
+    fn restart(asked: &mut Asked) -> oneshot::Receiver<Option<RestartEnd>> {
+        let (answer, answered) = oneshot::channel();
+        asked.restart(request(), answer);
+        answered
+    }
+
+    fn under_way(number: u64) -> Memory {
+        Memory {
+            dealt_with: number,
+            restart: Some(Restarting {
+                number,
+                since: Time::ZERO,
+                timeout: None,
+                stopping: true,
+                down_since: None,
+            }),
+            ..Memory::default()
+        }
+    }
+
     #[test]
     fn a_restart_is_answered_when_it_is_over() {
         let mut asked = Asked::default();
-        let (end, mut ended) = oneshot::channel();
-        assert!(asked.restart(request(), end));
-        assert!(!asked.restart(request(), oneshot::channel().0));
-        let mut memory = Memory::default();
-        asked.settle(&memory);
+        let mut ended = restart(&mut asked);
+        assert_eq!(restart(&mut asked).try_recv(), Ok(None));
+        asked.settle(&Memory::default());
         assert!(asked.add_to(Orders::default()).restart.is_some());
-        memory.dealt_with = 1;
-        memory.restart = Some(Restarting {
-            number: 1,
-            since: Time::ZERO,
-            timeout: None,
-            stopping: true,
-            down_since: None,
-        });
+        let mut memory = under_way(1);
         asked.settle(&memory);
         assert!(ended.try_recv().is_err());
         memory.restart = None;
-        memory.restarted = Some((1, true));
+        memory.restarted = Some((1, Restarted::Runs));
         asked.settle(&memory);
-        assert_eq!(ended.try_recv(), Ok(RestartEnd::Done));
+        assert_eq!(ended.try_recv(), Ok(Some(RestartEnd::Done)));
         assert_eq!(asked.add_to(Orders::default()), Orders::default());
+    }
+
+    #[test]
+    fn a_start_that_has_taken_its_time_is_told_while_it_goes_on() {
+        let mut asked = Asked::default();
+        let mut ended = restart(&mut asked);
+        let mut memory = under_way(1);
+        // That of another one says nothing.
+        memory.restarted = Some((0, Restarted::Starting));
+        asked.settle(&memory);
+        assert!(ended.try_recv().is_err());
+        memory.restarted = Some((1, Restarted::Starting));
+        asked.settle(&memory);
+        assert_eq!(ended.try_recv(), Ok(Some(RestartEnd::StillStarting)));
     }
 
     #[test]
     fn one_that_never_began_says_so() {
         let mut asked = Asked::default();
-        let (end, mut ended) = oneshot::channel();
-        asked.restart(request(), end);
+        let mut ended = restart(&mut asked);
         let memory = Memory {
             dealt_with: 1,
             ..Memory::default()
         };
         asked.settle(&memory);
-        assert_eq!(ended.try_recv(), Ok(RestartEnd::Dropped));
+        assert_eq!(ended.try_recv(), Ok(Some(RestartEnd::Dropped)));
+    }
+
+    /// It waits for a race, say: whoever asked was told that it failed, and tries again or does not.
+    #[test]
+    fn a_restart_that_nobody_waits_for_does_not_begin() {
+        let mut asked = Asked::default();
+        drop(restart(&mut asked));
+        assert_eq!(asked.add_to(Orders::default()).restart, None);
+        drop(restart(&mut asked));
+        let second = restart(&mut asked);
+        let order = asked.add_to(Orders::default()).restart;
+        assert_eq!(order.map(|order| order.number), Some(3));
+        // Once begun it is brought to its end.
+        asked.settle(&under_way(3));
+        drop(second);
+        assert!(asked.add_to(Orders::default()).restart.is_some());
+        assert_eq!(restart(&mut asked).try_recv(), Ok(None));
     }
 
     #[test]
@@ -186,5 +287,56 @@ mod tests {
         assert!(asked.forget() && asked.schedule(request()));
         let number = asked.add_to(Orders::default()).scheduled_restart.unwrap();
         assert_eq!(number.number, 2);
+    }
+
+    #[test]
+    fn a_scheduled_restart_outlives_one_for_now() {
+        let mut asked = Asked::default();
+        asked.schedule(request());
+        let _ended = restart(&mut asked);
+        asked.settle(&under_way(2));
+        let memory = Memory {
+            dealt_with: 2,
+            scheduled_dealt: 1,
+            ..Memory::default()
+        };
+        assert!(asked.add_to(Orders::default()).scheduled_restart.is_some());
+        asked.settle(&memory);
+        assert_eq!(asked.add_to(Orders::default()), Orders::default());
+    }
+
+    #[test]
+    fn a_new_copy_is_answered_when_it_is_decided_on() {
+        let mut asked = Asked::default();
+        let ask = |asked: &mut Asked, force: bool| {
+            let (verdict, told) = oneshot::channel();
+            let request = ReinitializeRequest {
+                force,
+                from_leader: false,
+            };
+            asked.reinitialize(request, verdict);
+            told
+        };
+        let busy = || Err("reinitialize already in progress".to_owned());
+        let mut first = ask(&mut asked, false);
+        asked.settle(&Memory::default());
+        assert!(first.try_recv().is_err());
+        assert_eq!(ask(&mut asked, false).try_recv(), Ok(busy()));
+        let mut forced = ask(&mut asked, true);
+        assert_eq!(first.try_recv(), Ok(busy()));
+        let mut memory = Memory {
+            dealt_with: 2,
+            copy_refused: Some((1, "another".into())),
+            ..Memory::default()
+        };
+        asked.settle(&memory);
+        assert_eq!(forced.try_recv(), Ok(Ok(())));
+        let mut refused = ask(&mut asked, false);
+        memory.dealt_with = 3;
+        memory.copy_refused = Some((3, "nobody leads".into()));
+        asked.settle(&memory);
+        assert_eq!(refused.try_recv(), Ok(Err("nobody leads".into())));
+        drop(ask(&mut asked, false));
+        assert_eq!(asked.add_to(Orders::default()), Orders::default());
     }
 }

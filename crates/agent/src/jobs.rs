@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use pgherd_ha::{Job, JobKind, Outcome, StartAs};
 use pgherd_instance::{self as instance, Error, Instance, Source};
-use pgherd_model::{ControlState, MemberName, Settings, StopMode, Timeline};
+use pgherd_model::{ControlState, MemberName, Settings, Span, StopMode, Timeline};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
@@ -35,6 +35,8 @@ pub(crate) struct Jobs {
     running: Option<AbortHandle>,
     /// The job that runs or ran last: a fact of the view.
     pub(crate) last: Option<Job>,
+    /// How long somebody who asked for a restart lets the start take; `None`: as the settings say.
+    pub(crate) start_timeout: Option<Span>,
 }
 
 impl Jobs {
@@ -45,6 +47,7 @@ impl Jobs {
             number: 0,
             running: None,
             last: None,
+            start_timeout: None,
         }
     }
 
@@ -59,7 +62,7 @@ impl Jobs {
             sources,
             instance: self.instance.clone(),
             events: self.events.clone(),
-            start_timeout: settings.primary_start_timeout,
+            start_timeout: self.start_timeout.unwrap_or(settings.primary_start_timeout),
         };
         let (number, events) = (self.number, self.events.clone());
         let task = tokio::spawn(async move {

@@ -11,7 +11,6 @@ use pgherd_model::{
 use crate::agent::Agent;
 use crate::clock;
 use crate::event::Event;
-use crate::settings;
 
 /// How long PostgreSQL may take to answer a look; one that does not is looked at again.
 const LOOK: Duration = Duration::from_millis(500);
@@ -57,7 +56,6 @@ impl Agent {
             history: self.history.clone(),
             settings: self.effective.settings.clone(),
             config: self.config.clone(),
-            restore_command: settings::has_restore_command(&self.effective.postgresql),
             member_lease: self.store.member_lease_id(),
             orders: self.asked.add_to(Orders {
                 shutdown: self.shutdown,
@@ -108,9 +106,9 @@ impl Agent {
             (true, since) => since,
             (false, _) => None,
         };
-        let half_made = self.instance.is_half_made();
+        let marks = self.instance.marks().await;
         let data = match &look {
-            _ if half_made => DataDir::Unfinished,
+            _ if marks.half_made => DataDir::Unfinished,
             Some(_) => DataDir::Initialized,
             None => self.instance.data_dir().await,
         };
@@ -130,8 +128,8 @@ impl Agent {
             data,
             control,
             shutdown_end,
-            standby_signal: self.instance.path().join("standby.signal").exists(),
-            backup_label: self.instance.path().join("backup_label").exists(),
+            standby_signal: marks.standby_signal,
+            backup_label: marks.backup_label,
             postmaster,
             look,
             silent_since: self.observer.silent_since,

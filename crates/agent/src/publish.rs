@@ -30,6 +30,7 @@ impl Agent {
             scope: self.node.scope.clone(),
             version: settings::patroni_version(),
             tick: view.now,
+            looked: view.now,
             cluster: view.cluster().map(|cluster| Arc::new(cluster.clone())),
             dcs_unreachable: matches!(view.dcs, Dcs::Unreachable { .. }),
             dcs_last_seen: self.dcs_last_seen,
@@ -46,32 +47,14 @@ impl Agent {
                 .control
                 .map(|control| control.system_id)
                 .or_else(|| view.cluster().and_then(|cluster| cluster.system_id())),
-            pending_restart: view
-                .local
-                .look
-                .as_ref()
-                .map(|look| look.pending_restart.clone())
-                .unwrap_or_default(),
+            pending_restart: own.pending_restart_reason,
             watchdog_failed,
             guard_missing,
-            under_way: under_way(view, decision),
+            under_way: view.under_way(&decision.memory),
             scheduled_restart: own.scheduled_restart,
             leaves_sync: own.leaves_sync,
-            has_restore_command: view.restore_command,
             explain: explain(decision),
         }
-    }
-}
-
-/// What a restart or a new copy would get in the way of.
-fn under_way(view: &View, decision: &Decision) -> Option<String> {
-    let memory = &decision.memory;
-    let job = view.running_job().map(|job| job.kind.words());
-    match (&memory.restart, &memory.reinitialize, &memory.demotion) {
-        (Some(_), ..) => Some("restart".into()),
-        (None, Some(_), _) => Some("reinitialize".into()),
-        (None, None, Some(demotion)) => Some(demotion.word.clone()),
-        (None, None, None) => job,
     }
 }
 

@@ -6,7 +6,7 @@ use pgherd_instance as instance;
 use pgherd_model::{Settings, Version};
 use pgherd_peer::{PeerError, PeerOptions, Peers};
 use pgherd_wire::patroni::config::{
-    self, Credentials, Effective, EffectivePostgres, InitdbOption, NodeConfig,
+    self, BootstrapMethod, Credentials, Effective, EffectivePostgres, InitdbOption, NodeConfig,
 };
 use pgherd_wire::patroni::{dcs as wire, keys};
 use std::io::ErrorKind;
@@ -44,17 +44,13 @@ pub(crate) fn kept_config(node: &NodeConfig) -> String {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => tracing::warn!("{}: cannot be read, ignored: {error}", path.display()),
     }
+    // Also where another method than initdb makes the cluster, which this node leaves to others.
+    let custom = node.bootstrap.method != BootstrapMethod::Initdb;
     match &node.bootstrap.dcs {
-        _ if !node.bootstrap.configured => String::new(),
+        _ if !node.bootstrap.configured && !custom => String::new(),
         serde_json::Value::Object(dcs) => serde_json::Value::Object(dcs.clone()).to_string(),
         _ => "{}".to_owned(),
     }
-}
-
-/// Whether WAL is also fetched from an archive.
-pub(crate) fn has_restore_command(postgres: &EffectivePostgres) -> bool {
-    let name = "restore_command";
-    postgres.parameters.contains_key(name) || postgres.recovery_conf.contains_key(name)
 }
 
 /// For the lock service.
@@ -154,5 +150,44 @@ pub(crate) fn identity(node: &NodeConfig) -> Identity {
         may_bootstrap: node.bootstrap.configured,
         leader_key: keys::prefix(&node.namespace, &node.scope) + &keys::Key::Leader.path(),
         data_dir: node.postgresql.data_dir.display().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_hold_in_a_new_cluster_holds_until_etcd_says_more() {
+        let node = |bootstrap: &str| {
+            let text = format!(
+                "
+scope: demo
+name: n1
+restapi: {{listen: '127.0.0.1:8008', connect_address: '127.0.0.1:8008'}}
+etcd3: {{hosts: '127.0.0.1:2379'}}
+postgresql:
+  listen: 127.0.0.1:5432
+  connect_address: 127.0.0.1:5432
+  data_dir: /nonexistent
+  authentication: {{superuser: {{username: postgres}}, replication: {{username: repl}}}}
+{bootstrap}
+"
+            );
+            let env = [("PATRONI_CONFIGURATION".to_owned(), text)];
+            config::load_environment(&env.into()).unwrap().node
+        };
+        let custom = "method: mine, mine: {command: /bin/true}";
+        for (bootstrap, kept) in [
+            ("", ""),
+            ("bootstrap: {dcs: {ttl: 40}}", r#"{"ttl":40}"#),
+            ("bootstrap: {initdb: [data-checksums]}", "{}"),
+            (
+                &format!("bootstrap: {{{custom}, dcs: {{ttl: 40}}}}"),
+                r#"{"ttl":40}"#,
+            ),
+        ] {
+            assert_eq!(kept_config(&node(bootstrap)), kept, "{bootstrap}");
+        }
     }
 }

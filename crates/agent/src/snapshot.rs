@@ -40,8 +40,10 @@ pub struct Snapshot {
     pub role: Role,
     /// State of PostgreSQL, as published.
     pub state: PostgresState,
-    /// What PostgreSQL said in this tick; `None`: it does not answer.
+    /// What PostgreSQL said then; `None`: it does not answer.
     pub look: Option<Look>,
+    /// When it was asked: in this tick, or for one request.
+    pub looked: Time,
     /// This node holds the lock until then by its own clock: the end of L, from the moment the last
     /// confirmed renewal was sent. `None`: it does not hold it, or is giving it up.
     pub leader_until: Option<Time>,
@@ -51,7 +53,8 @@ pub struct Snapshot {
     pub tags: Tags,
     /// `Database system identifier`, when known.
     pub system_id: Option<SystemId>,
-    /// Settings that wait for a restart: name, value in force, value in the file, with units.
+    /// Settings that wait for a restart: name, value in force, value in the file, with units. As the
+    /// PostgreSQL that runs said last.
     pub pending_restart: Vec<(String, String, String)>,
     /// `watchdog.mode: required`, but it can not be used.
     pub watchdog_failed: bool,
@@ -64,8 +67,6 @@ pub struct Snapshot {
     pub scheduled_restart: Option<String>,
     /// The node steps out of synchronous duty: it restarts.
     pub leaves_sync: bool,
-    /// `restore_command` is set: a standby that does not stream is `in archive recovery`.
-    pub has_restore_command: bool,
     /// The last decision for `GET /pgherd/explain`: an object with `decision` (one sentence) and
     /// `ladder` (array of `{rule, fired, reason}`), and what else is useful.
     pub explain: Value,
@@ -87,7 +88,8 @@ pub enum Order {
     Restart {
         /// How.
         request: RestartRequest,
-        /// For the end of it; `None`: another one is under way.
+        /// For the end of it; `None`: another one is under way. One that has not begun is forgotten
+        /// where nobody waits for the answer any more.
         answer: oneshot::Sender<Option<RestartEnd>>,
     },
     /// Restart PostgreSQL at a time.
@@ -106,8 +108,8 @@ pub enum Order {
     Reinitialize {
         /// How.
         request: ReinitializeRequest,
-        /// It was taken up.
-        answer: oneshot::Sender<()>,
+        /// For the answer, once it is decided; `Err`: why it is not done.
+        answer: oneshot::Sender<Result<(), String>>,
     },
     /// Let the program that has replaced this one's file take over.
     Upgrade {

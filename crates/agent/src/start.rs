@@ -443,6 +443,7 @@ fn blank(node: &NodeConfig, settings: &Settings) -> Snapshot {
         role: Role::Uninitialized,
         state: PostgresState::Stopped,
         look: None,
+        looked: clock::now(),
         leader_until: None,
         failsafe_active: false,
         tags: node.tags.clone(),
@@ -453,7 +454,6 @@ fn blank(node: &NodeConfig, settings: &Settings) -> Snapshot {
         under_way: None,
         scheduled_restart: None,
         leaves_sync: false,
-        has_restore_command: false,
         explain: serde_json::Value::Null,
     }
 }

@@ -4,10 +4,10 @@ use alloc::vec::Vec;
 
 use crate::ctx::{Ctx, Lock, Order, Verdict};
 use crate::decision::{Decision, JobKind, Rung, Severity, Why};
-use crate::memory::Memory;
+use crate::memory::{Answered, Memory};
 use crate::view::{LeaseFact, View};
 use crate::{race, rules, schedule, upkeep};
-use pgherd_model::Time;
+use pgherd_model::{Postmaster, Time};
 
 /// What this node does now. Pure: the same view and memory give the same decision.
 pub fn decide(view: &View, memory: &Memory) -> Decision {
@@ -115,6 +115,8 @@ fn remember(ctx: &Ctx<'_>, memory: &mut Memory) {
         memory.sync_told = None;
     }
     note_lock(ctx, memory);
+    note_answer(ctx, memory);
+    rules::restart_order::note_overlong_start(ctx, memory);
     let view = ctx.view;
     if view.is_primary() {
         memory.was_primary = true;
@@ -149,6 +151,25 @@ fn remember(ctx: &Ctx<'_>, memory: &mut Memory) {
         memory.stream_broken = None;
     } else {
         memory.stream_broken.get_or_insert(view.now);
+    }
+}
+
+/// Which postmaster has answered: one that does not any more is no starting one.
+fn note_answer(ctx: &Ctx<'_>, memory: &mut Memory) {
+    let local = &ctx.view.local;
+    let Postmaster::Alive { pid } = local.postmaster else {
+        memory.answered = None;
+        return;
+    };
+    match &local.look {
+        Some(look) => {
+            let pending_restart = look.pending_restart.clone();
+            memory.answered = Some(Answered {
+                pid,
+                pending_restart,
+            });
+        }
+        None => drop(memory.answered.take_if(|it| it.pid != pid)),
     }
 }
 

@@ -29,7 +29,9 @@ mod tests;
 pub use act::Sequence;
 pub use decide::decide;
 pub use decision::{Action, Ask, Decision, JobKind, Rung, Severity, StartAs, Why};
-pub use memory::{Backoff, Demotion, Former, Memory, Reinitializing, Restarting};
+pub use memory::{
+    Answered, Backoff, Demotion, Former, Memory, Reinitializing, Restarted, Restarting,
+};
 pub use upkeep::describe;
 pub use view::{
     Dcs, GuardFact, Identity, Job, LeaseFact, Local, Orders, Outcome, PeerFact, RemoteHistory,

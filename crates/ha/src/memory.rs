@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec::Vec;
 use pgherd_model::{Lsn, MemberName, Span, Time};
 use serde::{Deserialize, Serialize};
 
@@ -92,14 +93,56 @@ pub struct Memory {
     pub sync_from: Option<Lsn>,
     /// PostgreSQL was taken down by a switchover: it comes back as a standby, also in a pause.
     pub rejoins: bool,
-    /// People's orders up to this number were begun or dropped.
+    /// People's orders for now up to this number were begun or dropped.
     pub dealt_with: u64,
+    /// Likewise their restarts at a time: one for now that is dropped takes none of these with it.
+    #[serde(default)]
+    pub scheduled_dealt: u64,
     /// A restart under way.
     pub restart: Option<Restarting>,
-    /// Number of the last restart that came to its end, and whether PostgreSQL runs again.
-    pub restarted: Option<(u64, bool)>,
+    /// Number of the last restart that came to its end or to the end of its time, and how.
+    pub restarted: Option<(u64, Restarted)>,
     /// The data are being copied anew because somebody asked for it.
     pub reinitialize: Option<Reinitializing>,
+    /// Number of the last order for a new copy that was dropped, and why.
+    #[serde(default)]
+    pub copy_refused: Option<(u64, String)>,
+    /// The postmaster that has answered a look, while it lives.
+    #[serde(default)]
+    pub answered: Option<Answered>,
+}
+
+impl Memory {
+    /// This postmaster has answered before: it has come up, whatever it does now.
+    pub(crate) fn has_answered(&self, pid: u32) -> bool {
+        self.answered.as_ref().is_some_and(|it| it.pid == pid)
+    }
+
+    /// Settings that wait for a restart of the PostgreSQL that runs, as it last said.
+    pub(crate) fn pending_restart(&self) -> &[(String, String, String)] {
+        let answered = self.answered.as_ref();
+        answered.map_or(&[], |it| it.pending_restart.as_slice())
+    }
+}
+
+/// What is known of a postmaster also while it gives no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// Its process id.
+    pub pid: u32,
+    /// Settings that wait for its end: name, value in force, value in the file, with units.
+    pub pending_restart: Vec<(String, String, String)>,
+}
+
+/// What came of a restart that somebody asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Restarted {
+    /// PostgreSQL runs again.
+    Runs,
+    /// It was not stopped, or not started.
+    Failed,
+    /// It was started, and its time was over before it answered.
+    Starting,
 }
 
 /// A restart of PostgreSQL that somebody asked for.

@@ -41,7 +41,7 @@ pub(crate) fn restart_due(ctx: &Ctx<'_>, memory: &Memory) -> Option<Time> {
     let order = ctx.view.orders.scheduled_restart.as_ref()?;
     let scheduled = order.scheduled.as_ref()?;
     match when(ctx, &scheduled.schedule) {
-        When::NotBefore(at) if order.number > memory.dealt_with => Some(at),
+        When::NotBefore(at) if order.number > memory.scheduled_dealt => Some(at),
         _ => None,
     }
 }

@@ -172,7 +172,6 @@ fn parse(text: &str) -> (View, Memory) {
         history: value("fork").map(|fork| remote_history(now, fork, &nodes)),
         settings: settings(&has),
         config: "{}".into(),
-        restore_command: has("archive"),
         member_lease: 0,
         orders: Orders {
             shutdown: me.has("shutdown"),
@@ -588,7 +587,12 @@ fn look(me: &Said, nodes: &[Said]) -> Look {
         replayed_at: None,
         synchronous_standby_names: me.value("waits").unwrap_or_default().into(),
         checkpointer_ready: !me.has("checkpointing"),
-        pending_restart: Vec::new(),
+        restore_command: me.has("archive"),
+        pending_restart: me
+            .has("pends")
+            .then(|| ("work".into(), "1".into(), "2".into()))
+            .into_iter()
+            .collect(),
     }
 }
 

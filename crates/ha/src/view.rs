@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decision::JobKind;
 use crate::lease::{Deadlines, Lease};
+use crate::memory::Memory;
 
 /// Facts at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,8 +46,6 @@ pub struct View {
     /// The dynamic configuration that they come from, JSON text: the last good one of `config`, or
     /// what this node kept of it. Empty: none is known.
     pub config: String,
-    /// A command fetches WAL from an archive.
-    pub restore_command: bool,
     /// The member lease in force; 0: none, the next write of the member key takes one.
     pub member_lease: i64,
     /// What people and the system asked for.
@@ -258,6 +257,17 @@ impl View {
     /// A job that runs now.
     pub fn running_job(&self) -> Option<&Job> {
         self.local.job.as_ref().filter(|job| job.outcome.is_none())
+    }
+
+    /// What a restart or a new copy would get in the way of, in Patroni's words where it has some.
+    pub fn under_way(&self, memory: &Memory) -> Option<String> {
+        let job = self.running_job().map(|job| job.kind.words());
+        match (&memory.restart, &memory.reinitialize, &memory.demotion) {
+            (Some(_), ..) => Some("restart".into()),
+            (None, Some(_), _) => Some("reinitialize".into()),
+            (None, None, Some(demotion)) => Some(demotion.word.clone()),
+            (None, None, None) => job,
+        }
     }
 
     /// PostgreSQL runs and is not in recovery.

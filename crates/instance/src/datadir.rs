@@ -31,6 +31,31 @@ pub(crate) async fn inspect_async(instance: &Instance) -> DataDir {
     }
 }
 
+/// What the files of a data directory say about what it is meant for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// [`Instance::is_half_made`].
+    pub half_made: bool,
+    /// standby.signal is there: it starts in recovery.
+    pub standby_signal: bool,
+    /// backup_label is there: a copy that has not been started yet.
+    pub backup_label: bool,
+}
+
+/// None where the disk does not answer: whoever looks for these looks at more, and is told there.
+pub(crate) async fn marks(instance: &Instance) -> Marks {
+    let path = instance.path().to_owned();
+    let looking = blocking("looking for marks in the data directory", move || {
+        let there = |name: &str| path.join(name).exists();
+        Ok(Marks {
+            half_made: there(HALF_MADE),
+            standby_signal: there("standby.signal"),
+            backup_label: there("backup_label"),
+        })
+    });
+    looking.await.unwrap_or_default()
+}
+
 /// Looks at a data directory as PostgreSQL's `checkDataDir` does.
 pub(crate) fn inspect(path: &Path) -> DataDir {
     let shown = path.display();

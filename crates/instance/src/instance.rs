@@ -110,6 +110,11 @@ impl Instance {
         datadir::inspect_async(self).await
     }
 
+    /// The files in the data directory that say what it is meant for.
+    pub async fn marks(&self) -> Marks {
+        datadir::marks(self).await
+    }
+
     /// Reads pg_control. A few microseconds: fit for every 5 ms.
     ///
     /// # Errors

@@ -40,6 +40,7 @@ mod wal;
 
 pub use conf::StartAs;
 pub use control::{parse_control_file, read_control_file};
+pub use datadir::Marks;
 pub use error::Error;
 pub use history::{LocalHistory, TimelineHistory, TimelineSwitch};
 pub use instance::Instance;

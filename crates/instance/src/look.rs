@@ -29,7 +29,8 @@ const SERVER: &str = "SELECT to_char(pg_postmaster_start_time(), 'YYYY-MM-DD HH2
  to_char(pg_last_xact_replay_timestamp(), 'YYYY-MM-DD HH24:MI:SS.USTZH:TZM') AS replayed_at, \
  current_setting('synchronous_standby_names') AS sync_names, \
  (SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'checkpointer') AS checkpointer, \
- current_setting('primary_conninfo') AS conninfo, current_setting('primary_slot_name') AS slot";
+ current_setting('primary_conninfo') AS conninfo, current_setting('primary_slot_name') AS slot, \
+ current_setting('restore_command') <> '' AS restores";
 
 const RECEIVER: &str = "SELECT status, received_tli, sender_host, sender_port, slot_name, latest_end_lsn \
  FROM pg_stat_wal_receiver";
@@ -143,6 +144,7 @@ fn read(answer: &Results) -> Option<Look> {
             text(server, "checkpointer"),
             Some("CheckpointerMain" | "CheckpointWriteDelay")
         ),
+        restore_command: text(server, "restores")? == "t",
         pending_restart: Vec::new(),
     })
 }

@@ -220,6 +220,8 @@ pub struct Look {
     pub synchronous_standby_names: String,
     /// The checkpointer waits for work: it has acted on every reload before this moment.
     pub checkpointer_ready: bool,
+    /// `restore_command` is set: a standby that does not stream recovers from an archive.
+    pub restore_command: bool,
     /// Settings with `pending_restart`, by name: (value in force, value in the file).
     pub pending_restart: Vec<(String, String, String)>,
 }

@@ -103,6 +103,26 @@ async fn only_who_waits_is_restarted_where_that_is_asked_for() {
     streaming(&cluster, replica).await;
 }
 
+/// A start may take as long as is said and no longer: then that is told, and it goes on. The archive is
+/// asked for a history and a segment before PostgreSQL takes connections.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_takes_longer_than_it_may_is_told() {
+    let etcd = Etcd::start(1).await;
+    let slow = json!({"postgresql": {"recovery_conf": {"restore_command": "sleep 2; false"}}});
+    let cluster = TestCluster::formed(&etcd, &three().dcs(slow)).await;
+    let leader = cluster.primary().await.unwrap();
+    let replica = other(&cluster, leader.name());
+    streaming(&cluster, replica).await;
+    let started = start_time(replica).await;
+    is(
+        &post(replica, "/restart", r#"{"timeout": 1}"#).await,
+        (503, "postgres is still starting"),
+    );
+    streaming(&cluster, replica).await;
+    assert_ne!(start_time(replica).await, started);
+    is(&post(replica, "/restart", r#"{"timeout": 60}"#).await, DONE);
+}
+
 /// Genuine `patronictl restart` and `reinit`.
 #[tokio::test(flavor = "multi_thread")]
 async fn patronictl_restarts_and_copies_anew() {

@@ -21,11 +21,22 @@ const RESOLVE: Span = Span::from_secs(2);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ShownCertificate(pub(super) bool);
 
+/// Whether the addresses of members open the door, where the settings say that they do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Members {
+    /// They do.
+    Count,
+    /// As Patroni, of `/failsafe`: only what is listed is looked at, and nothing where nothing is.
+    Ignored,
+}
+
 /// What is asked of whoever wants to change something. Knows the credentials only as a keyed
 /// hash; comparing takes the same time for every guess.
 pub(super) struct Door {
     expected: Option<(hmac::Key, hmac::Tag)>,
-    allowed: Option<Vec<Net>>,
+    /// There is an `allowlist`, even if none of its names is known.
+    listed: bool,
+    allowed: Vec<Net>,
     include_members: bool,
     wants_certificate: bool,
 }
@@ -45,7 +56,6 @@ impl Door {
                 Some((key, tag))
             }
         };
-        let guarded = !api.allowlist.is_empty() || api.allowlist_include_members;
         let mut nets = Vec::new();
         for entry in &api.allowlist {
             match Net::parse(entry) {
@@ -55,7 +65,8 @@ impl Door {
         }
         Ok(Door {
             expected,
-            allowed: guarded.then_some(nets),
+            listed: !api.allowlist.is_empty(),
+            allowed: nets,
             include_members: api.allowlist_include_members,
             wants_certificate: api.certfile.is_some() && api.verify_client != VerifyClient::None,
         })
@@ -67,11 +78,14 @@ impl Door {
         headers: &HeaderMap,
         extensions: &Extensions,
         cluster: Option<&Cluster>,
+        members: Members,
     ) -> Result<(), Box<Answer>> {
         let from = extensions
             .get::<ConnectInfo<SocketAddr>>()
             .map(|ConnectInfo(address)| address.ip().to_canonical());
-        if !self.lets_in(from, cluster).await {
+        let members = self.include_members && members == Members::Count;
+        let guarded = self.listed || members;
+        if guarded && !self.lets_in(from, cluster.filter(|_| members)).await {
             return Err(Box::new(text(403, "Access is denied")));
         }
         let shown = extensions.get::<ShownCertificate>();
@@ -81,20 +95,18 @@ impl Door {
         self.credentials(headers)
     }
 
+    /// From an address that is listed, or that of a member of this cluster.
     async fn lets_in(&self, from: Option<IpAddr>, cluster: Option<&Cluster>) -> bool {
-        let Some(nets) = &self.allowed else {
-            return true;
-        };
         let Some(from) = from else {
             return false;
         };
-        if nets.iter().any(|net| net.holds(from)) {
+        if self.allowed.iter().any(|net| net.holds(from)) {
             return true;
         }
         let members = cluster
             .into_iter()
             .flat_map(|cluster| cluster.members.values());
-        for member in members.filter(|_| self.include_members) {
+        for member in members {
             let host = member.value.api_url.parse::<axum::http::Uri>().ok();
             let host = host.as_ref().and_then(|url| url.host());
             let host = host.map(|host| host.trim_start_matches('[').trim_end_matches(']'));

@@ -13,13 +13,18 @@ use std::sync::Arc;
 /// How often a write is tried again when somebody else changed the key in between.
 const TRIES: usize = 3;
 
-/// `GET /config`.
+/// `GET /config`: while the lock service does not answer, what it said last, which is what holds here.
 pub(super) async fn get(app: &App) -> Answer {
-    let cluster = match app.fresh_cluster().await {
-        Ok(cluster) => cluster,
-        Err(answer) => return *answer,
+    let last = app.last();
+    let config = match last.cluster.as_deref().and_then(object) {
+        Some(kept) if last.dcs_unreachable => Some(kept),
+        kept => match app.fresh_cluster().await {
+            Ok(cluster) => object(&cluster),
+            Err(answer) if kept.is_none() => return *answer,
+            Err(_) => kept,
+        },
     };
-    match object(&cluster) {
+    match config {
         Some((config, _)) => answer::json(200, python_json(&Value::Object(config))),
         None => answer::page(502),
     }

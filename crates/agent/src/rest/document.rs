@@ -39,7 +39,6 @@ fn input<'a>(snapshot: &'a Snapshot, health: &Health<'a>) -> StatusInput<'a> {
         state: snapshot.state,
         role: snapshot.role,
         look: health.look(),
-        restore_command: snapshot.has_restore_command,
         standby_cluster: snapshot.standby_cluster,
         sync_standby,
         quorum_standby,
@@ -69,9 +68,13 @@ pub(super) fn cluster(snapshot: &Snapshot, cluster: &Cluster) -> String {
 }
 
 /// What the configuration in the same picture says about the cluster as a whole: the loop may not
-/// have noticed a pause yet.
+/// have noticed a pause yet. Not yet that it is a standby cluster: until agents act on that, it is shown
+/// as what it is.
 pub(super) fn mode(cluster: &Cluster) -> Mode {
     let config = cluster.config.as_ref().map(|stored| &stored.value.text);
     let dynamic = config.and_then(|text| serde_json::from_str(text).ok());
-    Mode::of(&dynamic.unwrap_or(Value::Null))
+    Mode {
+        standby_cluster: false,
+        ..Mode::of(&dynamic.unwrap_or(Value::Null))
+    }
 }

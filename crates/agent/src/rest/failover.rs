@@ -19,6 +19,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// How long a candidate may take to say how it is.
 const CANDIDATE_TIMEOUT: Span = Span::from_secs(2);
 
+/// How often a request is written again when somebody else changed the key in between.
+const TRIES: usize = 3;
+
 /// How often the lock service is asked when nothing is told for so long.
 const LOOK_AGAIN: Span = Span::from_secs(1);
 
@@ -36,10 +39,69 @@ async fn perform(app: &App, action: Action, body: &[u8]) -> Result<Box<Answer>, 
     let snapshot = app.last();
     // Before etcd is asked: a mistake is the client's, also while etcd is away.
     let wish = Wish::read(action, body).map_err(|refusal| refused(&refusal))?;
-    let cluster = app.fresh_cluster().await?;
+    let Some(written) = put(app, &wish).await? else {
+        let (status, text) = failover_outcome(action, None, &Outcome::NotWritten);
+        return Err(Box::new(answer::text(status, text)));
+    };
+    let Written {
+        action,
+        failover,
+        watch,
+    } = written;
+    if failover.scheduled_at.is_some() {
+        return Ok(Box::new(answer::text(202, scheduled_text(action))));
+    }
+    let limit = snapshot.settings.loop_wait.max(Span::from_secs(10)) * 2;
+    let outcome = watch.outcome(app, limit).await;
+    let (status, text) = failover_outcome(action, failover.member.as_ref(), &outcome);
+    tracing::info!("REST: {}: {text}", action.as_str());
+    Ok(Box::new(answer::text(status, text)))
+}
+
+/// A request that was granted, and is in the key now.
+struct Written {
+    action: Action,
+    failover: Failover,
+    watch: Watch,
+}
+
+/// Grants a request and writes it. Patroni writes whatever is in the key; here a request is written into
+/// the cluster for which it was judged, so one that comes between others is judged again. `None`: it
+/// could not be written.
+async fn put(app: &App, wish: &Wish) -> Result<Option<Written>, Box<Answer>> {
+    for _ in 0..TRIES {
+        let cluster = app.fresh_cluster().await?;
+        let (action, failover) = grant(app, wish, &cluster).await?;
+        match write(app, &failover, &cluster).await {
+            Some(Stored::Done { revision }) => {
+                let watch = Watch {
+                    old: cluster.leader_name().cloned(),
+                    revision,
+                    grace: app.last().settings.loop_wait,
+                };
+                return Ok(Some(Written {
+                    action,
+                    failover,
+                    watch,
+                }));
+            }
+            Some(_) => tracing::info!("REST: the failover key has changed: judging again"),
+            None => break,
+        }
+    }
+    Ok(None)
+}
+
+/// Whether this cluster can do it, and somebody is there to take over.
+async fn grant(
+    app: &App,
+    wish: &Wish,
+    cluster: &Cluster,
+) -> Result<(Action, Failover), Box<Answer>> {
     let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or_default();
+    let wish = wish.clone();
     let accepted = wish
-        .judge(&cluster, document::mode(&cluster), now)
+        .judge(cluster, document::mode(cluster), now)
         .map_err(|refusal| refused(&refusal))?;
     let Accepted {
         action,
@@ -56,31 +118,13 @@ async fn perform(app: &App, action: Action, body: &[u8]) -> Result<Box<Answer>, 
             .as_ref()
             .map_or("once", |schedule| schedule.text.as_str()),
     );
-    let scheduled = failover.scheduled_at.is_some();
-    if !scheduled {
-        let statuses = ask_candidates(app, &cluster, ask, action).await;
+    if failover.scheduled_at.is_none() {
+        let statuses = ask_candidates(app, cluster, ask, action).await;
         if let Some(refusal) = no_good_candidate(action, statuses.iter().map(Option::as_ref)) {
             return Err(refused(&refusal));
         }
     }
-    let Some(revision) = write(app, &failover, &cluster).await else {
-        let (status, text) =
-            failover_outcome(action, failover.member.as_ref(), &Outcome::NotWritten);
-        return Err(Box::new(answer::text(status, text)));
-    };
-    if scheduled {
-        return Ok(Box::new(answer::text(202, scheduled_text(action))));
-    }
-    let limit = snapshot.settings.loop_wait.max(Span::from_secs(10)) * 2;
-    let watch = Watch {
-        old: cluster.leader_name().cloned(),
-        revision,
-        grace: snapshot.settings.loop_wait,
-    };
-    let outcome = watch.outcome(app, limit).await;
-    let (status, text) = failover_outcome(action, failover.member.as_ref(), &outcome);
-    tracing::info!("REST: {}: {text}", action.as_str());
-    Ok(Box::new(answer::text(status, text)))
+    Ok((action, failover))
 }
 
 /// `DELETE /switchover`: forgets a scheduled one.
@@ -96,8 +140,8 @@ pub(super) async fn delete(app: &App) -> Answer {
         return answer::text(404, "no switchover is scheduled");
     }
     match write(app, &Failover::default(), &cluster).await {
-        Some(_) => answer::text(200, "scheduled switchover deleted"),
-        None => answer::page(409),
+        Some(Stored::Done { .. }) => answer::text(200, "scheduled switchover deleted"),
+        Some(_) | None => answer::page(409),
     }
 }
 
@@ -136,8 +180,8 @@ async fn ask_candidates(
     statuses
 }
 
-/// Writes the key; the revision of the write, or `None`.
-async fn write(app: &App, failover: &Failover, cluster: &Cluster) -> Option<u64> {
+/// Writes the key, unless it has changed. `None`: the lock service did not answer.
+async fn write(app: &App, failover: &Failover, cluster: &Cluster) -> Option<Stored> {
     let op = Box::new(Op::PutFailover {
         failover: failover.clone(),
         expected: cluster.failover.as_ref().map(|stored| stored.revision),
@@ -145,8 +189,7 @@ async fn write(app: &App, failover: &Failover, cluster: &Cluster) -> Option<u64>
     let limit = app.last().settings.retry_timeout;
     let writing = app.ask(|answer| Order::Write { op, answer });
     match timeout(limit, writing).await.ok()?? {
-        Ok(Stored::Done { revision }) => Some(revision),
-        Ok(_) => None,
+        Ok(stored) => Some(stored),
         Err(cause) => {
             tracing::warn!("REST: the failover key can not be written: {cause}");
             None

@@ -3,8 +3,12 @@
 
 use super::query::{Query, bytes};
 use crate::snapshot::Snapshot;
-use pgherd_model::{Cluster, Look, Lsn, PostgresState, Role, SynchronousMode, Time};
+use pgherd_model::{Cluster, Look, Lsn, PostgresState, Role, Span, SynchronousMode, Time};
 use serde_json::Value;
+
+/// PostgreSQL is not known to answer any more once nobody has asked it for so long, at least: a loop
+/// that hangs must not let clients go on to a server that hangs with it.
+const FRESH: Span = Span::from_secs(5);
 
 /// A snapshot as a health check sees it at one moment.
 pub(crate) struct Health<'a> {
@@ -24,11 +28,13 @@ impl<'a> Health<'a> {
         cluster.filter(|_| !self.snapshot.dcs_unreachable)
     }
 
-    /// What PostgreSQL said, if its state allows to ask it.
+    /// What PostgreSQL said a moment ago, if its state allows to ask it.
     pub(crate) fn look(&self) -> Option<&'a Look> {
         use PostgresState::{Restarting, Running, Starting};
         let asked = matches!(self.snapshot.state, Running | Restarting | Starting);
-        self.snapshot.look.as_ref().filter(|_| asked)
+        let limit = self.snapshot.settings.loop_wait.max(FRESH);
+        let fresh = self.now.since(self.snapshot.looked) <= limit;
+        self.snapshot.look.as_ref().filter(|_| asked && fresh)
     }
 
     /// `role` of the status document.
@@ -94,17 +100,19 @@ impl<'a> Health<'a> {
         } else if has("health") {
             self.running()
         } else {
-            self.cluster().is_some() && self.synchronous(path, query)
+            self.synchronous(path, query)
         };
         healthy && self.tags_match(query)
     }
 
+    /// Who is synchronous only the lock service can tell; who leads, the lease.
     fn synchronous(&self, path: &str, query: &Query) -> bool {
         let (sync, quorum) = self.sync_duty();
+        let known = self.cluster().is_some();
         match path {
             "/sync" | "/synchronous" => sync && self.replica(query),
             "/quorum" => quorum && self.replica(query),
-            "/async" | "/asynchronous" => !sync && !quorum && self.replica(query),
+            "/async" | "/asynchronous" => known && !sync && !quorum && self.replica(query),
             "/read-only-sync" | "/read-only-synchronous" => {
                 self.writable_or_leading() || (sync && self.replica(query))
             }
@@ -118,7 +126,8 @@ impl<'a> Health<'a> {
         self.snapshot.settings.pause && self.cluster().is_none()
     }
 
-    fn leader(&self) -> bool {
+    /// *leader* of the contract.
+    pub(crate) fn leader(&self) -> bool {
         if self.blind_pause() {
             return matches!(self.role(), Role::Primary | Role::StandbyLeader);
         }
@@ -199,7 +208,7 @@ impl<'a> Health<'a> {
 
     /// `GET /readiness`: the leader, or a standby that streams and is not too far behind.
     pub(crate) fn readiness(&self, query: &Query) -> bool {
-        if self.holds_lock() {
+        if self.leader() {
             return true;
         }
         if self.snapshot.state != PostgresState::Running
@@ -226,16 +235,10 @@ impl<'a> Health<'a> {
     /// `replication_state` of the status document.
     pub(crate) fn replication_state(&self) -> Option<&'static str> {
         let look = self.look().filter(|look| look.in_recovery)?;
-        if look
-            .receiver
-            .as_ref()
-            .is_some_and(|receiver| receiver.streaming)
-        {
-            Some("streaming")
-        } else {
-            self.snapshot
-                .has_restore_command
-                .then_some("in archive recovery")
+        let receiver = look.receiver.as_ref();
+        match receiver.is_some_and(|receiver| receiver.streaming) {
+            true => Some("streaming"),
+            false => look.restore_command.then_some("in archive recovery"),
         }
     }
 }

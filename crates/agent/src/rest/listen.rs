@@ -17,7 +17,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
-/// How long a client may take for its headers, and how long a kept-alive connection may be idle.
+/// How long a client may take for its headers, also for the first byte of them, and how long a kept-alive
+/// connection may be idle.
 const HEADER_TIMEOUT: Span = Span::from_secs(15);
 
 /// How long requests may go on at an address that was given up.
@@ -75,6 +76,7 @@ pub struct Bound {
     clock: fn() -> Time,
     sockets: Vec<TcpListener>,
     tls: Option<Arc<ServerConfig>>,
+    patience: Span,
 }
 
 /// Opens the port and reads the certificate.
@@ -88,6 +90,7 @@ pub async fn bind(api: &RestApi, clock: fn() -> Time) -> Result<Bound, RestError
         clock,
         sockets: open(api).await?,
         tls,
+        patience: HEADER_TIMEOUT,
     })
 }
 
@@ -111,6 +114,12 @@ async fn open(api: &RestApi) -> Result<Vec<TcpListener>, RestError> {
 }
 
 impl Bound {
+    /// Another limit than [`HEADER_TIMEOUT`].
+    #[cfg(test)]
+    pub(super) fn with_patience(self, patience: Span) -> Bound {
+        Bound { patience, ..self }
+    }
+
     /// Serves from now on, on a thread of its own.
     ///
     /// # Errors
@@ -124,6 +133,7 @@ impl Bound {
             api: self.api,
             sockets: self.sockets,
             tls: None,
+            patience: self.patience,
             handle: Handle::new(),
             accepting: Vec::new(),
         };
@@ -141,6 +151,8 @@ pub struct Server {
     sockets: Vec<TcpListener>,
     /// The certificate in use; None: plain HTTP.
     tls: Option<RustlsConfig>,
+    /// How long a client may say nothing.
+    patience: Span,
     /// Of the connections that were accepted by the present settings.
     handle: Handle<SocketAddr>,
     /// Those who accept them, one per socket.
@@ -254,16 +266,20 @@ impl Server {
             let mut server = axum_server::from_tcp(socket)
                 .map_err(RestError::Ended)?
                 .handle(self.handle.clone());
-            limits(server.http_builder());
+            limits(server.http_builder(), self.patience);
             let entrance = self.entrance.clone();
+            // HTTP/1 alone: where two versions are possible, the first bytes are waited for without any
+            // limit. Said last, since another acceptor forgets it.
             let accepting = match self.tls.clone() {
                 None => {
                     let acceptor = Bounded::new(DefaultAcceptor::new(), entrance);
-                    runtime.spawn(watched(server.acceptor(acceptor).serve(service)))
+                    let server = server.acceptor(acceptor).http1_only();
+                    runtime.spawn(watched(server.serve(service)))
                 }
                 Some(tls) => {
                     let acceptor = Bounded::new(Acceptor::new(tls), entrance);
-                    runtime.spawn(watched(server.acceptor(acceptor).serve(service)))
+                    let server = server.acceptor(acceptor).http1_only();
+                    runtime.spawn(watched(server.serve(service)))
                 }
             };
             self.accepting.push(accepting);
@@ -291,11 +307,14 @@ async fn patiently(api: &RestApi) -> Result<Vec<TcpListener>, RestError> {
     }
 }
 
-fn limits(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>) {
+fn limits(
+    builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>,
+    patience: Span,
+) {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(patience)
         .max_buf_size(64 * 1024);
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn check_tls(api: &pgherd_wire::patroni::config::RestApi) -> Result<(
 }
 
 use crate::snapshot::{Hooks, Order, Snapshot};
-use access::Door;
+use access::{Door, Members};
 use answer::Answer;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -185,9 +185,16 @@ impl App {
     /// The last snapshot with what PostgreSQL says at this moment.
     async fn looked_at(&self) -> Snapshot {
         let look = self.look().await;
+        let last = Snapshot::clone(&self.last());
+        let pending_restart = match &look {
+            Some(look) => look.pending_restart.clone(),
+            None => last.pending_restart,
+        };
         Snapshot {
             look,
-            ..Snapshot::clone(&self.last())
+            looked: (self.clock)(),
+            pending_restart,
+            ..last
         }
     }
 }
@@ -231,7 +238,7 @@ async fn bare(app: &App, method: &Method, uri: &Uri) -> Option<bool> {
     match endpoint(uri.path()) {
         "liveness" => Some(Health::at(&app.last(), now()).liveness()),
         // The leader is ready whatever its PostgreSQL says.
-        "readiness" if Health::at(&app.last(), now()).holds_lock() => Some(true),
+        "readiness" if Health::at(&app.last(), now()).leader() => Some(true),
         "readiness" => {
             let query = Query::of(uri);
             Some(Health::at(&app.looked_at().await, now()).readiness(&query))
@@ -287,10 +294,12 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
             Err(answer) => *answer,
         },
         // Without the failsafe mode nobody is asked to vouch for a leader.
-        ("POST", "failsafe") => match admit(app, &request.into_parts().0).await {
-            Ok(()) => answer::page(502),
-            Err(answer) => *answer,
-        },
+        ("POST", "failsafe") => {
+            match admit_by(app, &request.into_parts().0, Members::Ignored).await {
+                Ok(()) => answer::page(502),
+                Err(answer) => *answer,
+            }
+        }
         ("POST", "citus") => guarded(app, request, |_, body| ready(event(&body))).await,
         ("POST", "mpp") => mpp(request).await,
         ("POST", "reinitialize") => optional(app, request, restart::reinitialize).await,
@@ -310,12 +319,16 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
 }
 
 async fn admit(app: &App, parts: &Parts) -> Result<(), Box<Answer>> {
+    admit_by(app, parts, Members::Count).await
+}
+
+async fn admit_by(app: &App, parts: &Parts, members: Members) -> Result<(), Box<Answer>> {
     let snapshot = app.last();
     let cluster = snapshot.cluster.as_deref();
     let front = app.front();
     front
         .door
-        .check(&parts.headers, &parts.extensions, cluster)
+        .check(&parts.headers, &parts.extensions, cluster, members)
         .await
 }
 

@@ -2,6 +2,8 @@
 
 use axum::extract::Query as AxumQuery;
 use axum::http::Uri;
+use pgherd_wire::patroni::config;
+use serde_json::Value;
 
 /// Parameters of a request. Empty values count as absent, of repeated names the first one counts.
 #[derive(Clone, Debug, Default)]
@@ -35,41 +37,10 @@ impl Query {
     }
 }
 
-/// A number of bytes such as `16777216`, `16MB`, `0x10`, `1.5 GB`; `None`: unreadable. Units as
-/// PostgreSQL writes them, case counts.
+/// A number of bytes such as `16777216`, `16MB`, `0x10`, `1.5 GB`, read as in the configuration; `None`:
+/// unreadable.
 pub(crate) fn bytes(text: &str) -> Option<i128> {
-    let text = text.trim();
-    let (number, unit) = if let Some(hex) = text.strip_prefix("0x") {
-        let end = hex
-            .find(|c: char| !c.is_ascii_hexdigit())
-            .unwrap_or(hex.len());
-        // `0x1B` is 27: Patroni takes as many digits as there are, too.
-        let digits = i128::from_str_radix(hex.get(..end)?, 16).ok()?;
-        return digits.checked_mul(factor(hex[end..].trim())?);
-    } else {
-        let end = text
-            .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+')))
-            .unwrap_or(text.len());
-        text.split_at(end)
-    };
-    let factor = factor(unit.trim())?;
-    if let Ok(whole) = number.parse::<i64>() {
-        return i128::from(whole).checked_mul(factor);
-    }
-    let real: f64 = number.parse().ok()?;
-    // Saturates far outside of what a position can be.
-    Some((real * factor as f64).round_ties_even() as i128)
-}
-
-fn factor(unit: &str) -> Option<i128> {
-    Some(match unit {
-        "" | "B" => 1,
-        "kB" => 1 << 10,
-        "MB" => 1 << 20,
-        "GB" => 1 << 30,
-        "TB" => 1 << 40,
-        _ => return None,
-    })
+    config::bytes(&Value::from(text)).map(i128::from)
 }
 
 #[cfg(test)]
@@ -86,6 +57,9 @@ mod tests {
             ("1TB", Some(1 << 40)),
             ("1.5kB", Some(1536)),
             ("0x10", Some(16)),
+            ("0x100000000", Some(1 << 32)),
+            // As everywhere in Patroni and PostgreSQL.
+            ("010", Some(8)),
             ("-1", Some(-1)),
             ("16mb", None),
             ("MB", None),

@@ -2,11 +2,12 @@
 //! work; here it is judged, and waited for.
 
 use super::answer::{self, Answer};
-use super::{App, refused};
+use super::{App, document, refused};
 use crate::asked::{ReinitializeRequest, RestartEnd, RestartRequest};
 use crate::snapshot::Order;
 use axum::body::Bytes;
-use pgherd_model::{PostgresState, Span};
+use pgherd_model::{PostgresState, Settings, Span};
+use pgherd_wire::patroni::config;
 use pgherd_wire::patroni::rest::RestartWish;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -16,10 +17,20 @@ use tokio::time::timeout;
 /// Longest stop that is waited for, beside the time for the start.
 const STOP: Span = Span::from_secs(120);
 
+/// Time for a start where nobody gives it any.
+const START: Span = Span::from_secs(60);
+
 /// `POST /restart`.
 pub(super) async fn post(app: Arc<App>, body: Bytes) -> Answer {
+    // A pause that somebody has just ordered counts, as with a switchover; only for this is it asked.
+    let paused = match RestartWish::names_a_time(&body) {
+        false => false,
+        true => match app.fresh_cluster().await {
+            Ok(cluster) => document::mode(&cluster).paused,
+            Err(answer) => return *answer,
+        },
+    };
     let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or_default();
-    let paused = app.last().settings.pause;
     let wish = match RestartWish::read(Some(&body), paused, now) {
         Ok(wish) => wish,
         Err(refusal) => return *refused(&refusal),
@@ -60,22 +71,49 @@ async fn restart(app: &App, wish: RestartWish) -> Answer {
     if snapshot.state == PostgresState::Starting {
         return no("postgres is still starting");
     }
-    let start = wish
-        .timeout
-        .unwrap_or(snapshot.settings.primary_start_timeout);
+    let limit = longest(&snapshot.settings, wish.timeout);
     let request = RestartRequest {
         condition: wish.condition,
         timeout: wish.timeout,
         scheduled: None,
     };
     let asking = app.ask(|answer| Order::Restart { request, answer });
-    let leave = snapshot.settings.loop_wait * 2;
-    match timeout(STOP + leave + start.max(STOP), asking).await {
-        Ok(Some(Some(RestartEnd::Done))) => answer::text(200, "restarted successfully"),
-        Ok(Some(Some(RestartEnd::Failed | RestartEnd::Dropped))) => no("restart failed"),
-        Ok(Some(None)) => no("restart already in progress"),
-        Ok(None) => no("restart failed"),
-        Err(_) => no("postgres is still starting"),
+    let answered = timeout(limit, asking).await;
+    let under_way = app.last().under_way.clone();
+    let end = match answered {
+        Ok(Some(Some(end))) => end,
+        Ok(Some(None)) => return no("restart already in progress"),
+        Ok(None) => RestartEnd::Failed,
+        Err(_) => out_of_time(under_way.as_deref()),
+    };
+    told(end, under_way.as_deref())
+}
+
+/// How long a restart may take in all: the end of a race for the lock, leave from synchronous duty, the
+/// stop, the start.
+fn longest(settings: &Settings, asked: Option<Span>) -> Span {
+    let start = asked.unwrap_or(settings.primary_start_timeout);
+    let start = if start.is_zero() { START } else { start };
+    STOP + settings.loop_wait * 4 + start
+}
+
+/// Nobody has told of an end in time. What has not begun by now never does: it is forgotten together with
+/// this request.
+fn out_of_time(under_way: Option<&str>) -> RestartEnd {
+    match under_way {
+        Some("restart") => RestartEnd::StillStarting,
+        _ => RestartEnd::Failed,
+    }
+}
+
+fn told(end: RestartEnd, under_way: Option<&str>) -> Answer {
+    match (end, under_way) {
+        (RestartEnd::Done, _) => answer::text(200, "restarted successfully"),
+        (RestartEnd::StillStarting, _) => answer::text(503, "postgres is still starting"),
+        (RestartEnd::Dropped, Some(action)) => {
+            answer::text(503, format!("{action} already in progress"))
+        }
+        (RestartEnd::Failed, _) | (RestartEnd::Dropped, None) => answer::text(503, "restart failed"),
     }
 }
 
@@ -98,7 +136,7 @@ pub(super) async fn reinitialize(app: Arc<App>, body: Bytes) -> Answer {
         },
     };
     let no = |text: &str| answer::text(503, text);
-    let wanted = |key: &str| request.get(key).is_some_and(|value| *value == true);
+    let wanted = |key: &str| request.get(key).and_then(config::boolean) == Some(true);
     let request = ReinitializeRequest {
         force: wanted("force"),
         from_leader: wanted("from_leader"),
@@ -118,11 +156,49 @@ pub(super) async fn reinitialize(app: Arc<App>, body: Bytes) -> Answer {
     if let Some(action) = snapshot.under_way.as_ref().filter(|_| !request.force) {
         return no(&format!("{action} already in progress"));
     }
-    match app
-        .ask(|answer| Order::Reinitialize { request, answer })
-        .await
-    {
-        Some(()) => answer::text(200, "reinitialize started"),
-        None => answer::page(503),
+    let asking = app.ask(|answer| Order::Reinitialize { request, answer });
+    match timeout(snapshot.settings.retry_timeout, asking).await {
+        Ok(Some(Ok(()))) => answer::text(200, "reinitialize started"),
+        Ok(Some(Err(reason))) => no(&reason),
+        // The loop is gone, or stuck: it forgets what nobody waits for any more.
+        Ok(None) | Err(_) => answer::page(503),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_that_never_began_has_failed() {
+        assert_eq!(out_of_time(None), RestartEnd::Failed);
+        assert_eq!(out_of_time(Some("reinitialize")), RestartEnd::Failed);
+        assert_eq!(out_of_time(Some("restart")), RestartEnd::StillStarting);
+    }
+
+    #[tokio::test]
+    async fn what_took_the_place_of_a_restart_is_named() {
+        for (under_way, text) in [
+            (Some("reinitialize"), "reinitialize already in progress"),
+            (None, "restart failed"),
+        ] {
+            let (parts, body) = told(RestartEnd::Dropped, under_way).into_parts();
+            let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+            assert_eq!((parts.status.as_u16(), body.as_ref()), (503, text.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn whoever_asks_waits_no_longer_than_it_may_take() {
+        let settings = Settings::default();
+        let limit = |asked| longest(&settings, asked);
+        let base = STOP + settings.loop_wait * 4;
+        assert_eq!(limit(None), base + settings.primary_start_timeout);
+        assert_eq!(limit(Some(Span::from_secs(5))), base + Span::from_secs(5));
+        let at_once = Settings {
+            primary_start_timeout: Span::ZERO,
+            ..settings.clone()
+        };
+        assert_eq!(longest(&at_once, None), base + START);
     }
 }

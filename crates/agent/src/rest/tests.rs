@@ -25,7 +25,7 @@ use pgherd_wire::patroni::config::{
 };
 use serde_json::{Value, json};
 use std::future::ready;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, watch};
 use tower::ServiceExt;
@@ -153,6 +153,7 @@ pub(super) fn look(in_recovery: bool) -> Look {
         replayed_at: None,
         synchronous_standby_names: String::new(),
         checkpointer_ready: true,
+        restore_command: false,
         pending_restart: Vec::new(),
     }
 }
@@ -164,6 +165,7 @@ pub(super) fn primary() -> Snapshot {
         scope: "demo".into(),
         version: "4.1.5".into(),
         tick: NOW,
+        looked: NOW,
         cluster: Some(Arc::new(cluster())),
         dcs_unreachable: false,
         dcs_last_seen: 1_795_220_471,
@@ -182,7 +184,6 @@ pub(super) fn primary() -> Snapshot {
         under_way: None,
         scheduled_restart: None,
         leaves_sync: false,
-        has_restore_command: false,
         explain: json!({"decision": "lock_held: nothing to do", "ladder": []}),
     }
 }
@@ -207,6 +208,12 @@ pub(super) struct Node {
     pub(super) silent: Arc<AtomicUsize>,
     /// New copies that were ordered.
     pub(super) reinitialized: Arc<Mutex<Vec<ReinitializeRequest>>>,
+    /// Why a new copy is refused; empty: it is not.
+    pub(super) refusal: Arc<Mutex<String>>,
+    /// The lock service does not answer.
+    pub(super) away: Arc<AtomicBool>,
+    /// How many writes of `failover` somebody else is just ahead of.
+    pub(super) crossed: Arc<AtomicUsize>,
     /// Holds the file `journal`.
     pub(super) dir: tempfile::TempDir,
     router: axum::Router,
@@ -254,6 +261,9 @@ impl Node {
             reloads: Arc::default(),
             silent: Arc::default(),
             reinitialized: Arc::default(),
+            refusal: Arc::default(),
+            away: Arc::default(),
+            crossed: Arc::default(),
         };
         let (looks, asked) = looks();
         let (look, left) = (snapshot.look.clone(), stand_in.silent.clone());
@@ -274,6 +284,9 @@ impl Node {
             reloads,
             silent,
             reinitialized,
+            refusal,
+            away,
+            crossed,
             ..
         } = stand_in;
         let dir = tempfile::tempdir().unwrap();
@@ -295,6 +308,9 @@ impl Node {
             reloads,
             silent,
             reinitialized,
+            refusal,
+            away,
+            crossed,
             dir,
         }
     }
@@ -345,6 +361,9 @@ struct StandIn {
     reloads: Arc<AtomicUsize>,
     silent: Arc<AtomicUsize>,
     reinitialized: Arc<Mutex<Vec<ReinitializeRequest>>>,
+    refusal: Arc<Mutex<String>>,
+    away: Arc<AtomicBool>,
+    crossed: Arc<AtomicUsize>,
 }
 
 impl StandIn {
@@ -355,7 +374,13 @@ impl StandIn {
                 Order::WakeUp => {}
                 Order::Reload => drop(self.reloads.fetch_add(1, Ordering::SeqCst)),
                 Order::FreshCluster { answer } => {
-                    drop(answer.send(Ok(self.store.lock().unwrap().clone())));
+                    let cluster = self.store.lock().unwrap().clone();
+                    let away = self.away.load(Ordering::SeqCst);
+                    let cluster = match away {
+                        true => Err("nobody answers".into()),
+                        false => Ok(cluster),
+                    };
+                    drop(answer.send(cluster));
                 }
                 Order::Restart { answer, .. } => drop(answer.send(self.ends)),
                 Order::ScheduleRestart { request, answer } => {
@@ -370,11 +395,23 @@ impl StandIn {
                     answer.send(Ok("pgherd 9".into())).ok();
                 }
                 Order::Reinitialize { request, answer } => {
-                    self.reinitialized.lock().unwrap().push(request);
-                    answer.send(()).ok();
+                    let refusal = self.refusal.lock().unwrap().clone();
+                    if refusal.is_empty() {
+                        self.reinitialized.lock().unwrap().push(request);
+                        answer.send(Ok(())).ok();
+                    } else {
+                        answer.send(Err(refusal)).ok();
+                    }
                 }
                 Order::Write { op, answer } => {
                     let mut keys = self.store.lock().unwrap();
+                    let fewer = |left: usize| left.checked_sub(1);
+                    let order = Ordering::SeqCst;
+                    if self.crossed.fetch_update(order, order, fewer).is_ok() {
+                        keys.revision += 1;
+                        let revision = keys.revision;
+                        keys.failover.as_mut().unwrap().revision = revision;
+                    }
                     let outcome = apply(&mut keys, *op);
                     let cluster = Some(Arc::new(keys.clone()));
                     drop(keys);

@@ -21,14 +21,17 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         .filter(|order| order.number > memory.dealt_with);
     if let Some(order) = order {
         memory.dealt_with = order.number;
+        let under_way = ctx.view.under_way(memory).filter(|_| !order.force);
+        let reason = match under_way {
+            Some(action) => Some(format!("{action} already in progress")),
+            None => no_source(ctx, order.from_leader),
+        };
+        if let Some(reason) = reason {
+            let words = format!("reinitialize: dropped, {reason}");
+            memory.copy_refused = Some((order.number, reason));
+            return Verdict::stay(words).warning();
+        }
         let running = ctx.view.running_job().map(|job| &job.kind);
-        let busy = running.is_some();
-        if busy && !order.force {
-            return Verdict::stay("reinitialize: dropped, something else runs").warning();
-        }
-        if let Some(reason) = no_source(ctx, order.from_leader) {
-            return Verdict::stay(format!("reinitialize: dropped, {reason}")).warning();
-        }
         memory.restart = None;
         memory.reinitialize = Some(Reinitializing {
             from_leader: order.from_leader,
@@ -36,7 +39,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             cannot_write: ctx.cannot_write(),
         });
         // A removal cannot be given up: it would go on beside whatever follows it. It is what was asked for.
-        if busy && running != Some(&JobKind::RemoveData) {
+        if running.is_some() && running != Some(&JobKind::RemoveData) {
             return stop("reinitialize: whatever runs is given up");
         }
     }

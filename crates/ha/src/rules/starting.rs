@@ -10,7 +10,7 @@ use crate::ctx::{Ctx, Verdict};
 use crate::decision::{Action, JobKind};
 use crate::memory::Memory;
 use crate::race;
-use crate::rules::hang;
+use crate::rules::{hang, restart_order};
 use crate::view::Job;
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
@@ -29,6 +29,9 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             Verdict::only(vec![Action::StartJob(stop)], reason)
         }
         Postmaster::Alive { .. } if local.look.is_some() => Verdict::pass("PostgreSQL answers"),
+        Postmaster::Alive { pid } if memory.has_answered(pid) && to_restart(ctx, memory) => {
+            Verdict::pass("PostgreSQL does not answer any more, and a restart is asked for")
+        }
         Postmaster::Alive { .. }
             if memory.was_primary && ctx.holding().is_some() && !ctx.view.is_recovering() =>
         {
@@ -37,6 +40,12 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         Postmaster::Alive { .. } if ctx.holding().is_some() => silent(ctx, memory),
         Postmaster::Alive { .. } => Verdict::stay("PostgreSQL lives and does not answer (yet)"),
     }
+}
+
+/// A restart is open, or has not got as far as the stop.
+fn to_restart(ctx: &Ctx<'_>, memory: &Memory) -> bool {
+    let begun = memory.restart.as_ref();
+    restart_order::open(ctx, memory).is_some() || begun.is_some_and(|it| !it.stopping)
 }
 
 /// The holder of the lock recovers, or does not answer and is not known to have been a primary: it may

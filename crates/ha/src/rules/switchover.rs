@@ -73,9 +73,10 @@ fn scheduled(
 ) -> Verdict {
     let (word, text) = (word(request), &schedule.text);
     let drop = |reason: String| Verdict::act(vec![clean(revision)], reason).warning();
+    // As Patroni, also where the same node took the lock again: a new term begins without requests.
     if term > revision {
         return drop(format!(
-            "{word} at {text}: dropped, it was asked of the leader before"
+            "{word} at {text}: dropped, it was asked before this node took the lock"
         ));
     }
     match schedule::when(ctx, schedule) {

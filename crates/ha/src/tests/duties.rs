@@ -296,7 +296,7 @@ fn the_configuration_in_force_is_put_back() {
 /// archive says so.
 #[test]
 fn the_own_key_lives_under_the_lease_in_force() {
-    let (mut view, memory) = parse("lock b archive | a* replica | b primary");
+    let (mut view, memory) = parse("lock b | a* replica archive | b primary");
     let member = crate::describe(&view, &memory);
     let state = member.replication_state.as_deref();
     assert_eq!(state, Some("in archive recovery"));
@@ -312,7 +312,7 @@ fn the_own_key_lives_under_the_lease_in_force() {
     assert_eq!(written(&view), 0);
     view.member_lease = 0;
     assert_eq!(written(&view), 1);
-    let (view, memory) = parse("lock b archive | a* replica from b | b primary");
+    let (view, memory) = parse("lock b | a* replica from b archive | b primary");
     let state = crate::describe(&view, &memory).replication_state;
     assert_eq!(state.as_deref(), Some("streaming"));
     let (view, memory) = parse("lock b | a* replica | b primary");

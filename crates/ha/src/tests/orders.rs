@@ -1,7 +1,7 @@
 //! `restart_order` and `reinitialize`: what people ask of one node.
 
 use super::*;
-use crate::{Action, Decision};
+use crate::{Action, Decision, Restarted};
 
 /// `asked N`: a restart, number N; `asked_at N S`: at S seconds from now; with `only_pending`. `copy N`: a
 /// new copy, with `force`, `from_leader`.
@@ -87,7 +87,8 @@ fn a_primary_restarts_in_place_when_asked() {
         "lock a handover | a* primary armed asked 1 | b replica",
         &started.memory,
     );
-    assert_eq!(done.memory.restarted, Some((1, true)), "{}", done.why);
+    let end = Some((1, Restarted::Runs));
+    assert_eq!(done.memory.restarted, end, "{}", done.why);
     assert_eq!(names(&done), Vec::<&str>::new());
     assert_eq!(done.memory.restart, None);
 }
@@ -100,6 +101,20 @@ fn an_order_is_carried_out_once() {
     assert_eq!(names(&decide(&view, &memory)), Vec::<&str>::new());
     memory.dealt_with = 3;
     assert_eq!(names(&decide(&view, &memory)), ["StopFast"]);
+}
+
+/// `restart_order`: whatever of the two is dropped, the other one is still to come.
+#[test]
+fn a_restart_for_now_and_one_at_a_time_are_two_orders() {
+    let text = "pause unreachable lock a | a* primary reborn asked 2 asked_at 1 30 | b replica";
+    let (view, memory) = parse(text);
+    let dropped = decide(&view, &memory).memory;
+    assert_eq!((dropped.dealt_with, dropped.scheduled_dealt), (2, 0));
+    let shown = crate::describe(&view, &dropped).scheduled_restart;
+    assert!(shown.is_some());
+    let (view, memory) = parse("lock a | a* primary armed asked_at 2 -16 | b replica");
+    let stale = decide(&view, &memory).memory;
+    assert_eq!((stale.dealt_with, stale.scheduled_dealt), (0, 2));
 }
 
 /// `restart_order`, then `follow`.
@@ -120,7 +135,8 @@ fn a_standby_restarts_and_follows_again() {
         &begun.memory,
         true,
     );
-    assert_eq!(failed.memory.restarted, Some((1, false)), "{}", failed.why);
+    let end = Some((1, Restarted::Failed));
+    assert_eq!(failed.memory.restarted, end, "{}", failed.why);
 }
 
 /// `restart_order`: a pause is no obstacle for what is asked for now.
@@ -168,8 +184,112 @@ fn a_restart_that_cannot_end_fails() {
     let (mut later, _) = parse(text);
     later.now = later.now + later.settings.primary_start_timeout;
     let over = decide(&later, &down.memory);
-    assert_eq!(over.memory.restarted, Some((1, false)), "{}", over.why);
+    let end = Some((1, Restarted::Failed));
+    assert_eq!(over.memory.restarted, end, "{}", over.why);
     assert_eq!(over.memory.restart, None);
+    // Whoever gives it less time is told sooner.
+    let mut hasty = down.memory.clone();
+    hasty.restart.as_mut().unwrap().timeout = Some(Span::from_secs(5));
+    for (seconds, end) in [(4, None), (5, end)] {
+        later.now = parse(text).0.now + Span::from_secs(seconds);
+        let told = decide(&later, &hasty).memory.restarted;
+        assert_eq!(told, end, "{seconds}");
+    }
+}
+
+/// `restart_order`: a start that has taken its time is told of, whatever rule looks after it; the restart
+/// goes on until PostgreSQL runs or is gone.
+#[test]
+fn a_start_that_takes_long_is_told_and_goes_on() {
+    let standby = StartAs::Standby {
+        upstream: None,
+        follow: None,
+    };
+    for (lock, start) in [
+        ("lock a | a* silent asked 1 | b replica", StartAs::Primary),
+        ("lock b | a* silent standby asked 1 | b primary", standby),
+    ] {
+        let (mut view, mut memory) = parse(lock);
+        memory.restart = Some(crate::Restarting {
+            number: 1,
+            since: view.now,
+            timeout: Some(Span::from_secs(5)),
+            stopping: true,
+            down_since: Some(view.now),
+        });
+        memory.dealt_with = 1;
+        let begun = view.now;
+        let mut start = Job {
+            kind: JobKind::Start(start),
+            since: begun,
+            outcome: None,
+            ended: None,
+        };
+        view.local.job = Some(start.clone());
+        view.now = begun + Span::from_millis(4_999);
+        assert_eq!(decide(&view, &memory).memory.restarted, None, "{lock}");
+        view.now = begun + Span::from_secs(5);
+        let told = decide(&view, &memory);
+        let end = Some((1, Restarted::Starting));
+        assert_eq!(told.memory.restarted, end, "{lock}: {}", told.why);
+        assert!(told.memory.restart.is_some(), "{lock}: {}", told.why);
+        // Its job has given up waiting; that is no failure.
+        start.outcome = Some(Outcome::Failed("it does not answer yet".into()));
+        start.ended = Some(view.now);
+        view.local.job = Some(start);
+        let waiting = decide(&view, &told.memory);
+        assert_eq!(waiting.memory.restarted, end, "{lock}: {}", waiting.why);
+        assert!(waiting.memory.restart.is_some(), "{lock}: {}", waiting.why);
+        view.local.postmaster = Postmaster::Down;
+        let gone = decide(&view, &waiting.memory);
+        let end = Some((1, Restarted::Failed));
+        assert_eq!(gone.memory.restarted, end, "{lock}: {}", gone.why);
+    }
+}
+
+/// `restart_order`: what does not answer any more can be restarted, what has never answered is let start.
+#[test]
+fn a_standby_that_hangs_is_restarted_when_asked() {
+    let hangs = "lock b | a* silent standby asked 1 | b primary";
+    let (view, memory) = parse(hangs);
+    let starting = decide(&view, &memory);
+    assert_eq!(starting.why.rule, "starting", "{}", starting.why);
+    assert_eq!(starting.memory.dealt_with, 0);
+    let state = |view: &View, memory: &Memory| crate::describe(view, memory).state;
+    assert_eq!(state(&view, &starting.memory), Some(PostgresState::Starting));
+
+    let answered = then("lock b | a* replica from b | b primary", &memory).memory;
+    let idle = then("lock b | a* silent standby | b primary", &answered);
+    assert_eq!(state(&view, &idle.memory), Some(PostgresState::Running));
+    let begun = then(hangs, &idle.memory);
+    assert_eq!(begun.memory.dealt_with, 1, "{}", begun.why);
+    let stop = JobKind::Stop {
+        mode: StopMode::Fast,
+        // It would not come to its end.
+        checkpoint_first: false,
+    };
+    assert_eq!(begun.actions, [Action::StartJob(stop)], "{}", begun.why);
+
+    // Another postmaster has to answer first.
+    let (mut other, _) = parse(hangs);
+    other.local.postmaster = Postmaster::Alive { pid: 4712 };
+    let waits = decide(&other, &idle.memory);
+    assert_eq!(waits.why.rule, "starting", "{}", waits.why);
+    assert_eq!(state(&other, &waits.memory), Some(PostgresState::Starting));
+}
+
+/// `member`: what waits for a restart waits for that of this postmaster, also while it says nothing.
+#[test]
+fn a_pending_restart_is_known_while_postgresql_hangs() {
+    let answered = then("lock b | a* replica from b pends | b primary", &Memory::default());
+    let (silent, _) = parse("lock b | a* silent standby | b primary");
+    let hangs = decide(&silent, &answered.memory).memory;
+    assert!(crate::describe(&silent, &hangs).pending_restart);
+    for gone in ["a* down", "a* replica from b"] {
+        let (view, _) = parse(&format!("lock b | {gone} | b primary"));
+        let memory = decide(&view, &hangs).memory;
+        assert!(!crate::describe(&view, &memory).pending_restart, "{gone}");
+    }
 }
 
 /// `paused`: a primary does not come back as anything else because the lock service is away.
@@ -212,6 +332,13 @@ fn a_restart_waits_for_the_end_of_a_race() {
     let decision = decide(&view, &memory);
     assert_eq!(decision.why.rule, "lock_free", "{}", decision.why);
     assert_eq!(decision.memory.dealt_with, 0);
+    // One that nobody wins does not keep it for ever.
+    let (mut late, mut memory) = parse(text);
+    memory.free_since = Some(late.now - late.settings.loop_wait);
+    assert_eq!(decide(&late, &memory).memory.dealt_with, 0);
+    late.now = late.now + Span::from_millis(1);
+    let begun = decide(&late, &memory);
+    assert_eq!(names(&begun), ["StopFast"], "{}", begun.why);
 }
 
 /// `restart_order`: nobody's commit waits for a standby that is down.
@@ -241,13 +368,14 @@ fn a_scheduled_restart_waits_for_its_time() {
         ("asked_at 1 -16", vec![], 1),
         ("asked_at 1 someday", vec![], 1),
         ("asked_at 1 0 only_pending", vec![], 1),
+        ("asked_at 1 0 only_pending pends", vec!["StopFast"], 1),
         // It was started since.
         ("asked_at 1 30 of yesterday", vec![], 1),
     ] {
         let (view, memory) = parse(&format!("lock a | a* primary armed {said} | b replica"));
         let decision = decide(&view, &memory);
         assert_eq!(names(&decision), expected, "{said}: {}", decision.why);
-        assert_eq!(decision.memory.dealt_with, dealt, "{said}");
+        assert_eq!(decision.memory.scheduled_dealt, dealt, "{said}");
         let shown = crate::describe(&view, &decision.memory).scheduled_restart;
         assert_eq!(shown.is_some(), dealt == 0, "{said}");
     }
@@ -356,9 +484,18 @@ fn force_gives_up_what_runs() {
     let (view, memory) = parse("lock b | a* empty job clone copy 1 | b primary");
     let decision = decide(&view, &memory);
     assert_eq!(decision.memory.reinitialize, None, "{}", decision.why);
+    let told = Some((1, String::from("copying x already in progress")));
+    assert_eq!(decision.memory.copy_refused, told);
     let (view, memory) = parse("lock b | a* empty job clone copy 1 force | b primary");
     let decision = decide(&view, &memory);
     assert_eq!(names(&decision), ["StopImmediate"], "{}", decision.why);
+    // Also between two jobs of one.
+    let (view, memory) = parse("lock b | a* replica from b copy 1 | b primary");
+    let begun = decide(&view, &memory).memory;
+    let second = then("lock b | a* crashed copy 2 | b primary", &begun);
+    let told = Some((2, String::from("reinitialize already in progress")));
+    assert_eq!(second.memory.copy_refused, told, "{}", second.why);
+    assert_eq!(second.memory.reinitialize, begun.reinitialize);
 }
 
 /// `reinitialize`: nor without somebody who runs and can be reached, asked before the stop and before
@@ -388,6 +525,8 @@ fn nothing_is_removed_without_somebody_to_copy() {
         );
         assert_eq!(decision.memory.reinitialize, None, "{order}");
         assert_eq!(decision.memory.dealt_with, 1, "{order}");
+        let (number, told) = decision.memory.copy_refused.unwrap();
+        assert!(number == 1 && told.starts_with(reason), "{told}");
         let (view, memory) = parse("lock b | a* replica from b copy 1 | b primary");
         let begun = decide(&view, &memory);
         let down = format!("lock b | a* crashed copy 1 | {leader}");

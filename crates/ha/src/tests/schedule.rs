@@ -58,10 +58,10 @@ fn a_scheduled_switchover_is_of_one_leader_and_one_reign() {
 
         # Written before this node took the lock.
         lock a inherited failover c>b at +30 | a* primary armed | b replica lsn 50
-        => PutFailover, because switchover: switchover at +30: dropped, it was asked of the leader before
+        => PutFailover, because switchover: switchover at +30: dropped, it was asked before this node took the lock
 
         lock a inherited failover a>b at +30 | a* primary armed | b replica lsn 50
-        => PutFailover, because switchover: switchover at +30: dropped, it was asked of the leader before
+        => PutFailover, because switchover: switchover at +30: dropped, it was asked before this node took the lock
 
         # While it is promoted: what was asked before the lock was taken is answered, not this.
         lock a inherited failover a>b at +30 | a* replica armed | b replica

@@ -59,8 +59,10 @@ fn same(a: &Member, b: &Member, with_positions: bool) -> bool {
 pub(crate) fn describe(ctx: &Ctx<'_>, memory: &Memory) -> Member {
     let view = ctx.view;
     let identity = &view.identity;
-    let look = view.local.look.as_ref();
-    let pending = look.map_or_else(Vec::new, |look| look.pending_restart.clone());
+    let pending = match &view.local.look {
+        Some(look) => look.pending_restart.clone(),
+        None => memory.pending_restart().to_vec(),
+    };
     let mut member = Member {
         name: view.me.clone(),
         conn_url: identity.conn_url.clone(),
@@ -100,7 +102,7 @@ pub(crate) fn describe(ctx: &Ctx<'_>, memory: &Memory) -> Member {
             .receiver
             .as_ref()
             .is_some_and(|receiver| receiver.streaming);
-        member.replication_state = match (streaming, view.restore_command) {
+        member.replication_state = match (streaming, look.restore_command) {
             (true, _) => Some(String::from("streaming")),
             (false, true) => Some(String::from("in archive recovery")),
             (false, false) => None,
@@ -114,7 +116,7 @@ pub(crate) fn describe(ctx: &Ctx<'_>, memory: &Memory) -> Member {
 /// What the key shows of a restart that has a time and is not begun.
 fn scheduled_restart(ctx: &Ctx<'_>, memory: &Memory) -> Option<String> {
     let order = ctx.view.orders.scheduled_restart.as_ref()?;
-    let open = order.number > memory.dealt_with;
+    let open = order.number > memory.scheduled_dealt;
     let scheduled = order.scheduled.as_ref().filter(|_| open)?;
     Some(scheduled.document.clone())
 }
@@ -155,7 +157,11 @@ fn state(ctx: &Ctx<'_>, memory: &Memory) -> PostgresState {
         return PostgresState::CreatingReplica;
     }
     match local.postmaster {
-        Postmaster::Alive { .. } if local.look.is_some() || memory.was_primary => {
+        // As Patroni: one that has come up runs, also when it cannot be asked. To a reader of the status
+        // it is `unknown` then.
+        Postmaster::Alive { pid }
+            if local.look.is_some() || memory.was_primary || memory.has_answered(pid) =>
+        {
             PostgresState::Running
         }
         Postmaster::Alive { .. } => PostgresState::Starting,

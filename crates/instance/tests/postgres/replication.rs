@@ -62,12 +62,17 @@ fn a_switchover_by_hand() {
             pgherd_instance::Instance::new((*c.options()).clone(), Lab::server()).unwrap();
         let mut config = Lab::server();
         config.parameters.insert("work_mem".into(), "9MB".into());
+        let archive = ("restore_command".into(), "false".into());
+        config.recovery.extend([archive]);
+        assert!(!c.look().await.unwrap().restore_command);
         assert!(configure(&adopted, config).await);
         eventually("the reload has happened", async || {
             (value(&c, "SHOW work_mem").await == "9MB").then_some(())
         })
         .await;
-        assert_eq!(c.look().await.unwrap().upstream, Some(upstream(&b)));
+        let look = c.look().await.unwrap();
+        assert_eq!(look.upstream, Some(upstream(&b)));
+        assert!(look.restore_command);
         streams_from(&c, &b).await;
     });
 }

@@ -47,6 +47,7 @@ pub use parameters::{is_fixed, owned_default};
 pub use pgherd_model::Secret;
 pub use secrets::{HIDDEN, text_without_secrets, without_secrets};
 pub(crate) use units::seconds;
+pub use units::{boolean, bytes};
 pub use validate::{Probe, Strictness, Validated, validate};
 
 /// Stands where a person has to put a value of their own (as Patroni's generated files have it).

@@ -5,6 +5,7 @@ mod metrics;
 mod peer;
 mod python;
 mod restart;
+mod spoken_time;
 mod status;
 mod switchover;
 mod time;

@@ -8,6 +8,7 @@ use pgherd_model::{Failover, Role, Span};
 use pgherd_wire::patroni::rest::Outcome;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A member's REST API that answers with this document; its `api_url`.
 async fn peer(document: Value) -> String {
@@ -88,6 +89,21 @@ async fn a_switchover_answers_when_the_new_leader_runs() {
         (200, r#"Successfully switched over to "n1""#)
     );
     assert_eq!(got.header("content-type"), Some("text/html"));
+}
+
+/// As Patroni, which writes whatever is in the key; but not for ever.
+#[tokio::test]
+async fn a_request_that_comes_between_others_is_written_all_the_same() {
+    let node = node(good()).await;
+    let body = r#"{"leader":"n0","candidate":"n1","scheduled_at":"2130-01-01T00:00Z"}"#;
+    for (others, status, text) in [
+        (2, 202, "Switchover scheduled"),
+        (3, 503, "failed to write failover key into DCS"),
+    ] {
+        node.crossed.store(others, Ordering::SeqCst);
+        let got = node.call("POST", "/switchover", body).await;
+        assert_eq!((got.status, got.body.as_str()), (status, text), "{others}");
+    }
 }
 
 #[tokio::test]

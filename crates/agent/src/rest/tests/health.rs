@@ -39,7 +39,7 @@ fn a_replica_answers_to_its_own() {
     table(
         &replica(),
         "/replica /read-only /health /async /asynchronous /xreplica /replica?lag=2000 /replica?lag=10kB \
-         /replica?lag=bad /replica?lag=",
+         /replica?lag=bad /replica?lag= /replica?lag=0x800 /replica?lag=04000",
         "/ /leader /primary /master /read-write /standby-leader /sync /synchronous /quorum /foo \
          /read-only-sync /read-only-quorum /replica?lag=1999 /replica?lag=0 /async?lag=1kB /readonly",
     );
@@ -73,6 +73,42 @@ fn a_replica_must_run_and_be_wanted() {
     let mut stopped = replica();
     stopped.state = PostgresState::Stopped;
     table(&stopped, "", "/replica /health /read-only");
+}
+
+/// A loop that hangs tells nothing any more, whatever it has told.
+#[test]
+fn what_was_seen_long_ago_does_not_count() {
+    let at = |snapshot: &Snapshot, age: Span, uri: &'static str| {
+        let uri = Uri::from_static(uri);
+        Health::at(snapshot, NOW + age).check(uri.path(), &Query::of(&uri))
+    };
+    let mut node = replica();
+    let (loop_wait, more) = (node.settings.loop_wait, Span::from_millis(1));
+    for uri in ["/replica", "/health", "/async", "/read-only"] {
+        assert!(at(&node, loop_wait, uri), "{uri}");
+        assert!(!at(&node, loop_wait + more, uri), "{uri}");
+    }
+    node.settings.loop_wait = Span::from_secs(1);
+    assert!(at(&node, Span::from_secs(5), "/replica"));
+    assert!(!at(&node, Span::from_secs(5) + more, "/replica"));
+    // The leader's word is its lease.
+    let mut leader = primary();
+    leader.leader_until = Some(NOW + Span::from_secs(20));
+    assert!(at(&leader, Span::from_secs(19), "/primary"));
+    assert!(!at(&leader, Span::from_secs(19), "/health"));
+}
+
+/// It is asked anew for whoever asks for more than a health check.
+#[tokio::test]
+async fn a_fresh_answer_counts_also_while_the_loop_hangs() {
+    let mut node = replica();
+    node.tick = NOW - Span::from_secs(60);
+    node.looked = node.tick;
+    let node = Node::of(node, false).await;
+    assert_eq!(node.get("/replica").await.json()["state"], "unknown");
+    let document = node.get("/patroni").await.json();
+    assert_eq!(document["state"], "running");
+    assert_eq!(node.get("/readiness?lag=1GB").await.status, 200);
 }
 
 #[test]
@@ -124,6 +160,15 @@ fn synchronous_standbys_are_those_that_sync_names() {
         &with(SynchronousMode::Off),
         "/async",
         "/sync /quorum /read-only-sync",
+    );
+
+    // Who leads does not depend on it, while the lease lasts.
+    let mut leader = primary();
+    leader.dcs_unreachable = true;
+    table(
+        &leader,
+        "/read-only-sync /read-only-synchronous /read-only-quorum /read-only",
+        "/sync /async /quorum",
     );
 
     let mut blind = with(SynchronousMode::On);
@@ -206,6 +251,13 @@ fn readiness_wants_a_standby_that_streams_and_is_near() {
         Health::at(snapshot, NOW).readiness(&Query::of(&Uri::from_static(uri)))
     };
     assert!(ready(&primary(), "/readiness?lag=0"));
+    // *leader* as everywhere: in a pause, and nobody knows who holds the lock.
+    let mut paused = primary();
+    paused.leader_until = None;
+    assert!(!ready(&paused, "/readiness"));
+    paused.settings.pause = true;
+    paused.dcs_unreachable = true;
+    assert!(ready(&paused, "/readiness"));
     assert!(ready(&replica(), "/readiness"));
     assert!(ready(&replica(), "/readiness?lag=2000"));
     assert!(!ready(&replica(), "/readiness?lag=1999"));

@@ -2,14 +2,16 @@
 
 use super::{Node, api, clock, peers, primary};
 use crate::looks::looks;
-use crate::rest::{RestError, Server, bind};
+use crate::rest::{Bound, RestError, Server, bind};
 use crate::snapshot::Hooks;
 use pgherd_dcs::Picture;
 use pgherd_model::Span;
 use pgherd_peer::{PeerOptions, Peers, endpoint};
 use pgherd_wire::patroni::config::{Ctl, Login, RestApi, Secret, VerifyClient};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
 use std::sync::Arc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
@@ -50,6 +52,62 @@ async fn connections_are_kept_and_slow_clients_hold_up_nobody() {
     let answer = read_some(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
     drop(server);
+}
+
+/// Reads to the end, which must come by itself.
+async fn closed(mut stream: impl AsyncRead + Unpin) {
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(LIMIT, stream.read_to_end(&mut rest));
+    // By a reset or in order: the place is free again.
+    drop(end.await.expect("closed within 10 s"));
+}
+
+/// A connection that says nothing, or nothing more, does not keep its place among the few there are.
+#[tokio::test]
+async fn who_says_nothing_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    certificates(at);
+    let short = Span::from_secs(1);
+    let mut settings = api(false);
+    let bound = bind(&settings, clock).await.unwrap();
+    let server = serve(bound.with_patience(short)).await;
+    let silent = TcpStream::connect(("127.0.0.1", port(&server)));
+    closed(silent.await.unwrap()).await;
+    let mut idle = TcpStream::connect(("127.0.0.1", port(&server)))
+        .await
+        .unwrap();
+    idle.write_all(b"GET /primary HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(read_some(&mut idle).await.starts_with("HTTP/1.1 200 OK"));
+    closed(idle).await;
+
+    settings.certfile = Some(at.join("cert.pem"));
+    settings.keyfile = Some(at.join("key.pem"));
+    let bound = bind(&settings, clock).await.unwrap();
+    let server = serve(bound.with_patience(short)).await;
+    let stream = TcpStream::connect(("127.0.0.1", port(&server)));
+    let connector = tokio_rustls::TlsConnector::from(trusting(&at.join("ca.pem")));
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let secure = connector.connect(name, stream.await.unwrap()).await;
+    closed(secure.unwrap()).await;
+}
+
+/// A TLS client that knows this authority.
+fn trusting(ca: &std::path::Path) -> Arc<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca).unwrap() {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider);
+    let config = builder
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
 }
 
 #[tokio::test]
@@ -180,7 +238,10 @@ fn port(server: &Server) -> u16 {
 }
 
 async fn served(settings: &RestApi) -> Server {
-    let bound = bind(settings, clock).await.unwrap();
+    serve(bind(settings, clock).await.unwrap()).await
+}
+
+async fn serve(bound: Bound) -> Server {
     let (_, snapshot) = watch::channel(Arc::new(primary()));
     let (orders, _) = mpsc::channel(1);
     let (_, picture) = watch::channel(Picture::default());

@@ -3,7 +3,7 @@
 use super::{Node, primary, replica};
 use axum::body::Body;
 use axum::http::Request;
-use pgherd_model::PostgresState;
+use pgherd_model::{PostgresState, Stored, Sync};
 use serde_json::json;
 use std::sync::atomic::Ordering;
 
@@ -114,6 +114,31 @@ async fn cluster_and_explain_are_documents() {
     assert_eq!(explain.json()["age_ms"], 0);
     assert_eq!(node.get("/history").await.body, "[]");
     assert_eq!(node.get("/failsafe").await.status, 502);
+}
+
+/// Until agents act on it both documents show what the node is.
+#[tokio::test]
+async fn a_standby_cluster_is_not_shown_where_there_is_none() {
+    let node = Node::of(primary(), false).await;
+    node.change(|cluster| {
+        let text = r#"{"standby_cluster": {"host": "far"}, "synchronous_mode": true}"#;
+        cluster.config.as_mut().unwrap().value.text = text.into();
+        cluster.sync = Some(Stored {
+            value: Sync {
+                leader: Some("n0".into()),
+                standbys: vec!["n1".into()],
+                quorum: 0,
+            },
+            revision: 9,
+        });
+    });
+    let document = node.get("/cluster").await.json();
+    let role = |index: usize| document["members"][index]["role"].clone();
+    assert_eq!(
+        [role(0), role(1), role(2)],
+        ["leader", "sync_standby", "replica"]
+    );
+    assert_eq!(node.get("/patroni").await.json()["role"], "primary");
 }
 
 #[tokio::test]
@@ -287,6 +312,26 @@ async fn put_replaces() {
     assert_eq!(node.get("/config").await.body, r#"{"ttl": 20}"#);
 }
 
+/// What it said last holds here, and is asked for most while something is wrong.
+#[tokio::test]
+async fn the_configuration_is_told_also_while_the_lock_service_is_away() {
+    let node = Node::of(primary(), true).await;
+    let known = node.get("/config").await.body;
+    node.away.store(true, Ordering::SeqCst);
+    let got = node.get("/config").await;
+    assert_eq!((got.status, got.body), (200, known.clone()));
+    let mut blind = primary();
+    blind.dcs_unreachable = true;
+    // Not even asked: whoever asks has only so much time.
+    let node = Node::of(blind.clone(), true).await;
+    node.change(|cluster| cluster.config = None);
+    assert_eq!(node.get("/config").await.body, known);
+    blind.cluster = None;
+    let node = Node::of(blind, true).await;
+    node.away.store(true, Ordering::SeqCst);
+    assert_eq!(node.get("/config").await.status, 502);
+}
+
 #[tokio::test]
 async fn a_missing_or_broken_config_key_is_told() {
     for text in [None, Some("[]"), Some("broken")] {
@@ -333,6 +378,16 @@ async fn an_allowlist_is_asked_before_credentials() {
         if status == 403 {
             assert_eq!(got.body, "Access is denied");
         }
+    }
+    // A leader that asks its members for leave may come from another address than its `api_url`.
+    for (node, from, status) in [
+        (&node, "192.168.0.1:1", 403),
+        (&members, "192.168.0.1:1", 401),
+    ] {
+        let from: SocketAddr = from.parse().unwrap();
+        let request = Request::post("/failsafe").extension(ConnectInfo(from));
+        let got = node.send(request.body(Body::from("{}")).unwrap()).await;
+        assert_eq!(got.status, status, "{from}");
     }
     assert_eq!(node.get("/patroni").await.status, 200, "reading is free");
 }

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::http::Request;
 use pgherd_model::PostgresState;
 use serde_json::json;
+use std::sync::atomic::Ordering;
 
 /// Body, status and text of the answer.
 type Case<'a> = (&'a str, u16, &'a str);
@@ -41,11 +42,6 @@ async fn a_restart_is_judged_and_waited_for() {
         ],
     )
     .await;
-    let pending = Snapshot {
-        pending_restart: vec![("max_connections".into(), "100".into(), "101".into())],
-        ..primary()
-    };
-    check(&pending, &[(r#"{"restart_pending": true}"#, 200, done)]).await;
     let busy = Snapshot {
         under_way: Some("reinitialize".into()),
         ..replica()
@@ -68,6 +64,7 @@ async fn how_a_restart_ended_is_told() {
     for (end, text) in [
         (Some(RestartEnd::Failed), "restart failed"),
         (Some(RestartEnd::Dropped), "restart failed"),
+        (Some(RestartEnd::StillStarting), "postgres is still starting"),
         (None, "restart already in progress"),
     ] {
         let node = Node::ending(primary(), &api(true), end).await;
@@ -90,12 +87,51 @@ async fn a_restart_can_be_scheduled_once_and_deleted() {
         let got = node.call(method, "/restart", body).await;
         assert_eq!((got.status, got.body.as_str()), (status, text), "{method}");
     }
-    let mut paused = primary();
-    paused.settings.pause = true;
-    let node = Node::of(paused, true).await;
-    let got = node.call("POST", "/restart", body).await;
-    let text = "Can't schedule restart in the paused state";
-    assert_eq!((got.status, got.body.as_str()), (500, text));
+}
+
+/// The configuration that counts is the one in the lock service, not the one that the loop knows. Nobody
+/// asks for it where it does not matter.
+#[tokio::test]
+async fn a_paused_cluster_takes_no_restart_at_a_time() {
+    let body = r#"{"schedule": "2130-01-01T00:00:00+00:00"}"#;
+    let node = Node::of(primary(), true).await;
+    node.change(|cluster| {
+        cluster.config.as_mut().unwrap().value.text = r#"{"pause":true}"#.into();
+    });
+    for body in [body, r#"{"foo": 1, "schedule": "soon"}"#] {
+        let got = node.call("POST", "/restart", body).await;
+        let text = "Can't schedule restart in the paused state";
+        assert_eq!((got.status, got.body.as_str()), (500, text));
+    }
+    let mut resumed = primary();
+    resumed.settings.pause = true;
+    let node = Node::of(resumed, true).await;
+    assert_eq!(node.call("POST", "/restart", body).await.status, 202);
+    node.away.store(true, Ordering::SeqCst);
+    assert_eq!(node.call("POST", "/restart", body).await.status, 502);
+    assert_eq!(node.call("POST", "/restart", "{}").await.status, 200);
+}
+
+/// What waits for a restart is read anew, as everything else that a restart is judged by.
+#[tokio::test]
+async fn what_waits_for_a_restart_is_asked_of_postgresql() {
+    let waits: Vec<_> = vec![("max_connections".into(), "100".into(), "101".into())];
+    let mut snapshot = primary();
+    snapshot.look.as_mut().unwrap().pending_restart = waits.clone();
+    let node = Node::of(snapshot, true).await;
+    let shown = node.get("/patroni").await.json();
+    assert_eq!(shown["pending_restart"], true);
+    let body = r#"{"restart_pending": true}"#;
+    assert_eq!(node.call("POST", "/restart", body).await.status, 200);
+    // And what it said last while it does not answer.
+    let silent = Snapshot {
+        look: None,
+        pending_restart: waits,
+        ..primary()
+    };
+    let shown = Node::of(silent, true).await.get("/patroni").await.json();
+    let old = &shown["pending_restart_reason"]["max_connections"]["old_value"];
+    assert_eq!(old, "100");
 }
 
 #[tokio::test]
@@ -118,6 +154,10 @@ async fn a_new_copy_is_for_replicas_of_a_leader() {
         ("", false, false),
         (r#"{"force": true}"#, true, false),
         (r#"{"force": true, "from_leader": true}"#, true, true),
+        // As Patroni reads them.
+        (r#"{"force": "Yes", "from_leader": 1}"#, true, true),
+        (r#"{"force": "on", "from_leader": "off"}"#, true, false),
+        (r#"{"force": 2, "from_leader": [true]}"#, false, false),
     ] {
         let got = node.call("POST", "/reinitialize", body).await;
         let answer = (got.status, got.body.as_str());
@@ -146,6 +186,18 @@ async fn a_new_copy_is_for_replicas_of_a_leader() {
         .call("POST", "/reinitialize", r#"{"force": true}"#)
         .await;
     assert_eq!(forced.status, 200);
+}
+
+/// Nothing is promised that the loop has not agreed to.
+#[tokio::test]
+async fn a_new_copy_that_is_refused_is_told() {
+    let node = Node::of(replica(), true).await;
+    for reason in ["copying n2 already in progress", "nobody can be copied"] {
+        *node.refusal.lock().unwrap() = reason.into();
+        let got = node.call("POST", "/reinitialize", "{}").await;
+        assert_eq!((got.status, got.body.as_str()), (503, reason));
+    }
+    assert!(node.reinitialized.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

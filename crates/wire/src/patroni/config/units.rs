@@ -5,7 +5,7 @@ use pgherd_model::Span;
 use serde_json::Value;
 
 /// A flag: a boolean, 1 or 0, or one of `on true yes 1 off false no 0` as text.
-pub(super) fn boolean(value: &Value) -> Option<bool> {
+pub fn boolean(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(flag) => Some(*flag),
         Value::Number(number) => match number.as_i64() {
@@ -52,7 +52,7 @@ pub(super) fn integer(value: &Value) -> Option<i64> {
 }
 
 /// Bytes: a plain number, or with unit `B kB MB GB TB`.
-pub(super) fn bytes(value: &Value) -> Option<i64> {
+pub fn bytes(value: &Value) -> Option<i64> {
     let Value::String(text) = value else {
         return integer(value);
     };
@@ -65,7 +65,8 @@ pub(super) fn bytes(value: &Value) -> Option<i64> {
         "TB" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
         _ => return None,
     };
-    Some((number * factor).round() as i64)
+    // Saturates far outside of what a size or a position can be.
+    Some((number * factor).round_ties_even() as i64)
 }
 
 /// A time: a plain number of seconds, or with unit `us ms s min h d`. Negative ones are `None`.
@@ -101,8 +102,8 @@ fn split_number(text: &str) -> Option<(f64, &str)> {
             .find(|c: char| !c.is_ascii_hexdigit())
             .unwrap_or(hex.len());
         let (digits, unit) = hex.split_at(end);
-        let number = u32::from_str_radix(digits, 16).ok()?;
-        return Some((sign * f64::from(number), unit.trim_start()));
+        let number = u64::from_str_radix(digits, 16).ok()?;
+        return Some((sign * number as f64, unit.trim_start()));
     }
     let end = rest
         .find(|c: char| !c.is_ascii_digit() && c != '.')

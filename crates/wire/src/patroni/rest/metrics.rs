@@ -99,7 +99,7 @@ fn positions(page: &mut Page, input: &StatusInput<'_>) {
         page.flag(
             "postgres_in_archive_recovery",
             "A standby restores from the archive",
-            standby.is_some() && !streaming && input.restore_command,
+            !streaming && standby.is_some_and(|look| look.restore_command),
         );
     }
     let version = input.look.map_or(0, |look| look.server_version);

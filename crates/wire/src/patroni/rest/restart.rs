@@ -26,6 +26,12 @@ fn no<T>(status: u16, text: impl Into<String>) -> Result<T, Refusal> {
 }
 
 impl RestartWish {
+    /// Whether a body asks for a restart at a time, right or wrong: a pause matters to that one only.
+    pub fn names_a_time(body: &[u8]) -> bool {
+        let request = serde_json::from_slice::<Value>(body).ok();
+        request.is_some_and(|request| request.get("schedule").is_some())
+    }
+
     /// Reads a body; `None` or empty: a restart now, whatever the role. The keys are judged in the order
     /// in which they stand.
     ///
@@ -251,6 +257,8 @@ mod tests {
             assert_eq!(refusal(body), (status, text.to_owned()), "{body}");
         }
         let paused = br#"{"schedule": "2030-01-01T00:00:00Z"}"#;
+        assert!(RestartWish::names_a_time(paused) && !RestartWish::names_a_time(b"{}"));
+        assert!(!RestartWish::names_a_time(b"") && !RestartWish::names_a_time(b"\"schedule\""));
         let refusal = RestartWish::read(Some(paused), true, now()).unwrap_err();
         assert_eq!(refusal.status, 500);
         assert_eq!(refusal.text, "Can't schedule restart in the paused state");

@@ -15,8 +15,6 @@ pub struct StatusInput<'a> {
     pub role: Role,
     /// What PostgreSQL said; `None`: it could not be asked.
     pub look: Option<&'a Look>,
-    /// `restore_command` is set: a standby that does not stream recovers from the archive.
-    pub restore_command: bool,
     /// A standby cluster is configured.
     pub standby_cluster: bool,
     /// `sync_standby`: `/sync` names this node, priority mode.
@@ -129,7 +127,7 @@ fn put_look(document: &mut Map<String, Value>, input: &StatusInput<'_>, look: &L
         let streaming = look.receiver.as_ref().is_some_and(|r| r.streaming);
         if streaming {
             put("replication_state", json!("streaming"));
-        } else if input.restore_command {
+        } else if look.restore_command {
             put("replication_state", json!("in archive recovery"));
         }
     }

@@ -35,6 +35,7 @@ fn look() -> Look {
         replayed_at: None,
         synchronous_standby_names: String::new(),
         checkpointer_ready: true,
+        restore_command: false,
         pending_restart: Vec::new(),
     }
 }
@@ -44,7 +45,6 @@ fn input<'a>(look: Option<&'a Look>, tags: &'a Tags) -> StatusInput<'a> {
         state: PostgresState::Running,
         role: Role::Replica,
         look,
-        restore_command: false,
         standby_cluster: false,
         sync_standby: false,
         quorum_standby: false,
@@ -586,6 +586,11 @@ fn times_are_read_leniently() {
             "Tue, 01 Jan 2030 00:00:00 +0000",
             "2030-01-01T00:00:00+00:00",
         ),
+        ("Tue Jan  1 00:00:00 UTC 2030", "2030-01-01T00:00:00+00:00"),
+        ("1 January 2030, 2:30 pm +01:00", "2030-01-01T14:30:00+01:00"),
+        // A zone by a name that Patroni does not know either.
+        ("2030-01-01 00:00 CET", ""),
+        ("2030-01-01T00:00:00 PST", ""),
     ] {
         match parse_schedule(text, now()) {
             Ok(schedule) => assert_eq!(schedule.text, shown, "{text}"),

@@ -1,6 +1,7 @@
 //! Points in time as the REST API reads and shows them (contract: patroni-rest, sections 1
 //! and 10).
 
+use super::spoken_time;
 use jiff::civil::{DateTime, Time};
 use jiff::fmt::temporal::{Pieces, PiecesOffset};
 use jiff::tz::Offset;
@@ -38,7 +39,7 @@ impl BadSchedule {
 }
 
 /// Reads a time: ISO 8601 with `T` or a space, seconds optional, offset as `Z`, `UTC`, `GMT`,
-/// `+01`, `+0100` or `+01:00`; or RFC 2822.
+/// `+01`, `+0100` or `+01:00`; RFC 2822; or as people write it and `date` prints it.
 ///
 /// # Errors
 /// What is wrong with it, given that it is `now`.
@@ -87,8 +88,10 @@ fn parse(text: &str) -> Result<(DateTime, Option<Offset>), BadSchedule> {
         let zoned: Zoned = zoned;
         return Ok((zoned.datetime(), Some(zoned.offset())));
     }
-    let text = compact(text);
-    let pieces = Pieces::parse(&text).map_err(|_| BadSchedule::Unparsable)?;
+    let compact = compact(text);
+    let Ok(pieces) = Pieces::parse(&compact) else {
+        return spoken_time::read(text).ok_or(BadSchedule::Unparsable);
+    };
     let local = pieces
         .date()
         .to_datetime(pieces.time().unwrap_or(Time::midnight()));
