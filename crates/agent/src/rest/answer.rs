@@ -20,7 +20,7 @@ pub(crate) fn plain(text: String) -> Answer {
 }
 
 /// A JSON document.
-pub(crate) fn json(status: u16, document: String) -> Answer {
+pub(crate) fn json(status: u16, document: impl Into<Body>) -> Answer {
     build(status, "application/json", document)
 }
 
@@ -104,8 +104,8 @@ fn escape(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
-fn build(status: u16, content_type: &'static str, body: String) -> Answer {
-    let mut answer = Response::new(Body::from(body));
+fn build(status: u16, content_type: &'static str, body: impl Into<Body>) -> Answer {
+    let mut answer = Response::new(body.into());
     *answer.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     answer

@@ -7,11 +7,48 @@ use pgherd_model::{Cluster, Role};
 use pgherd_wire::patroni::rest::{
     Mode, StatusInput, cluster_document, python_json, status_document,
 };
+use axum::body::Bytes;
 use serde_json::{Map, Value};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The status document: `GET /patroni` and the body of every health check.
 pub(super) fn status(snapshot: &Snapshot, health: &Health<'_>) -> String {
     python_json(&status_document(&input(snapshot, health)))
+}
+
+/// The last status document: load balancers ask much more often than anything changes.
+#[derive(Default)]
+pub(super) struct Shown(Mutex<Option<Kept>>);
+
+/// It, and all that it depends on.
+struct Kept {
+    snapshot: Arc<Snapshot>,
+    /// PostgreSQL counts as one that answers.
+    answers: bool,
+    backlog: (usize, u64),
+    text: Bytes,
+}
+
+impl Shown {
+    /// [`status`], written when something is another one than at the last call.
+    pub(super) fn status(&self, snapshot: &Arc<Snapshot>, health: &Health<'_>) -> Bytes {
+        let (answers, backlog) = (health.look().is_some(), logging::backlog());
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = kept.as_ref()
+            && Arc::ptr_eq(&kept.snapshot, snapshot)
+            && (kept.answers, kept.backlog) == (answers, backlog)
+        {
+            return kept.text.clone();
+        }
+        let text = Bytes::from(status(snapshot, health));
+        *kept = Some(Kept {
+            snapshot: snapshot.clone(),
+            answers,
+            backlog,
+            text: text.clone(),
+        });
+        text
+    }
 }
 
 /// `GET /metrics`.

@@ -68,6 +68,8 @@ pub(crate) struct App {
     front: RwLock<Arc<Front>>,
     /// One journal is read at a time: an answer may take 2 MB.
     reading: Arc<Semaphore>,
+    /// Body of the last health check.
+    shown: document::Shown,
 }
 
 /// What the settings say, until they are read again.
@@ -127,6 +129,7 @@ impl App {
             clock,
             front: RwLock::new(Arc::new(front)),
             reading: Arc::new(Semaphore::new(1)),
+            shown: document::Shown::default(),
         })
     }
 
@@ -383,7 +386,7 @@ fn health_check(app: &App, path: &str, query: &Query) -> Answer {
     let snapshot = app.last();
     let health = Health::at(&snapshot, (app.clock)());
     let status = if health.check(path, query) { 200 } else { 503 };
-    answer::json(status, document::status(&snapshot, &health))
+    answer::json(status, app.shown.status(&snapshot, &health))
 }
 
 fn refused(refusal: &Refusal) -> Box<Answer> {
