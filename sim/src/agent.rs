@@ -6,8 +6,8 @@ use std::rc::Rc;
 use pgherd_ha::election::Elections;
 use pgherd_ha::lease::{self, Excuse};
 use pgherd_ha::{
-    Dcs, GuardFact, Identity, Job, JobKind, LeaseFact, Local, Memory, Orders, PeerFact,
-    RemoteHistory, Sequence, StartAs, Tenure, View,
+    Dcs, GuardFact, Identity, Job, LeaseFact, Local, Memory, Orders, PeerFact, RemoteHistory,
+    Sequence, Tenure, View,
 };
 use pgherd_model::{
     Cluster, ControlState, DataDir, LeaseSight, Look, Member, MemberName, Op, Postmaster, Span,
@@ -264,8 +264,8 @@ impl World {
     fn ask_postgres(&mut self, node: usize) -> Option<Look> {
         let pg = &self.nodes[node].pg;
         let known = self.nodes[node].agent.connected == pg.epoch;
-        let answers = pg.accepts()
-            || (known && pg.postmaster.is_some() && pg.phase == Phase::Running);
+        let answers =
+            pg.accepts() || (known && pg.postmaster.is_some() && pg.phase == Phase::Running);
         let epoch = pg.epoch;
         if !answers {
             return None;

@@ -112,7 +112,11 @@ impl World {
         if stopped {
             // It does not answer, so another one is armed; only then is it killed.
             self.spawn_another(node);
-            *self.seen.faults.entry("hanging guard replaced").or_default() += 1;
+            *self
+                .seen
+                .faults
+                .entry("hanging guard replaced")
+                .or_default() += 1;
         }
         let it = &mut self.nodes[node];
         let number = it.agent.guard.unwrap_or(0);

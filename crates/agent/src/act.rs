@@ -320,10 +320,7 @@ impl Agent {
         if renewal.fact().is_none() {
             return Effect::Failed("there is no lease to arm it with".to_owned());
         }
-        let armed = self
-            .guarding
-            .arm(pid, || renewal.fact(), no_later)
-            .await;
+        let armed = self.guarding.arm(pid, || renewal.fact(), no_later).await;
         self.renewal.guard(self.guarding.guard());
         // Failed or not: the next look knows, and what follows depends on the settings.
         match armed {

@@ -7,8 +7,7 @@ use std::time::Duration;
 use pgherd_dcs::{Picture, Store};
 use pgherd_ha::lease;
 use pgherd_ha::{
-    Decision, Identity, JobKind, LeaseFact, Memory, Outcome, PeerFact, RemoteHistory, Severity,
-    StartAs, View,
+    Decision, Identity, LeaseFact, Memory, Outcome, PeerFact, RemoteHistory, Severity, View,
 };
 use pgherd_instance::{Instance, Probe, ServerConfig};
 use pgherd_model::{

@@ -170,9 +170,7 @@ impl Asked {
         }
         self.scheduled
             .take_if(|order| order.number <= memory.scheduled_dealt);
-        let copy = self
-            .reinitialize
-            .take_if(|(order, _)| dealt(order.number));
+        let copy = self.reinitialize.take_if(|(order, _)| dealt(order.number));
         if let Some((order, verdict)) = copy {
             let refused = memory.copy_refused.as_ref();
             let refused = refused.filter(|(number, _)| *number == order.number);

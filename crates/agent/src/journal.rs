@@ -431,11 +431,13 @@ mod tests {
         }
         fails(&mut journal, "no memory");
         drop(journal);
-        let told = lines(&path).into_iter().filter_map(|entry| match entry.what {
-            What::JobBegun { name, .. } => Some(name),
-            What::JobEnded { error, .. } => Some(error),
-            _ => None,
-        });
+        let told = lines(&path)
+            .into_iter()
+            .filter_map(|entry| match entry.what {
+                What::JobBegun { name, .. } => Some(name),
+                What::JobEnded { error, .. } => Some(error),
+                _ => None,
+            });
         let told: Vec<String> = told.collect();
         assert_eq!(told, ["CrashRecovery", "no space", "no memory"]);
     }

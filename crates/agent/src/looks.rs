@@ -53,7 +53,6 @@ impl Asked {
         })
         .await;
     }
-
 }
 
 impl<T: Clone> Asked<T> {

@@ -18,9 +18,7 @@ impl Draft {
         // By a shell: EDITOR may have arguments. It catches what we catch: else it would end before the editor.
         let script = format!("trap : INT QUIT; {} \"$1\"", editor()?);
         let mut command = Command::new("/bin/sh");
-        command
-            .args(["-c", &script, "sh"])
-            .arg(draft.0.path());
+        command.args(["-c", &script, "sh"]).arg(draft.0.path());
         let status = {
             let _deaf = Deaf::new()?;
             command.status()?

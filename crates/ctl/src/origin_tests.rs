@@ -145,7 +145,8 @@ fn secrets_are_hidden() {
     let mut origins = origins();
     origins.dynamic["postgresql"]["recovery_conf"] =
         json!({"primary_conninfo": "host=h password=verysecret", "restore_command": "cp"});
-    origins.dynamic["postgresql"]["pg_hba"] = json!(["host all all all ldap ldapbindpasswd=verysecret"]);
+    origins.dynamic["postgresql"]["pg_hba"] =
+        json!(["host all all all ldap ldapbindpasswd=verysecret"]);
     origins.dynamic["postgresql"]["parameters"]["archive_command"] =
         "curl https://me:verysecret@h/%f".into();
     let conninfo = |host: &str| format!("host={host} password=verysecret");
@@ -157,7 +158,11 @@ fn secrets_are_hidden() {
         });
     }
     let mut stories = origins.all();
-    let names: Vec<String> = origins.givens.iter().map(|given| given.path.join(".")).collect();
+    let names: Vec<String> = origins
+        .givens
+        .iter()
+        .map(|given| given.path.join("."))
+        .collect();
     for name in names.iter().map(String::as_str).chain([
         "postgresql.authentication.superuser",
         "postgresql.authentication",
@@ -173,13 +178,19 @@ fn secrets_are_hidden() {
     assert!(!shown.contains("verysecret"), "{shown}");
     let of = |name: &str| {
         let story = origins.story(name);
-        (story.in_force(), story.pending.map(|pending| pending.told()))
+        (
+            story.in_force(),
+            story.pending.map(|pending| pending.told()),
+        )
     };
     let (url, _) = of("etcd3.url");
     assert_eq!(url, "https://********@etcd:2379");
     // What is beside a secret stays.
     let (hba, _) = of("postgresql.pg_hba");
-    assert!(hba.contains("ldapserver=h ldapbindpasswd=********"), "{hba}");
+    assert!(
+        hba.contains("ldapserver=h ldapbindpasswd=********"),
+        "{hba}"
+    );
     let pending = "host=a password=******** -> host=b password=********";
     let (_, told) = of("archive_command");
     assert_eq!(told.as_deref(), Some(pending));

@@ -54,7 +54,8 @@ fn judge(args: &ReinitArgs, persona: Persona) -> Result<(), CtlError> {
     match args.force && args.members.is_empty() && persona == Persona::Pgherd {
         false => Ok(()),
         true => Err(CtlError::Usage(
-            "reinit --force asks nothing: name the members whose data are to be made anew".to_owned(),
+            "reinit --force asks nothing: name the members whose data are to be made anew"
+                .to_owned(),
         )),
     }
 }

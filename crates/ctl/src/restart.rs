@@ -81,11 +81,7 @@ fn chosen<'a>(
 }
 
 /// What is asked before anything is done, and what was given up if the answer is no.
-fn question(
-    members: &[&Member],
-    pending: bool,
-    at: Option<&Schedule>,
-) -> (String, &'static str) {
+fn question(members: &[&Member], pending: bool, at: Option<&Schedule>) -> (String, &'static str) {
     let names = names(members);
     match at {
         None => (
@@ -214,7 +210,10 @@ mod tests {
         assert_eq!(of(&[], false), "n1, n2, n3");
         let at = schedule("2130-01-01T00:00Z").unwrap();
         let (text, action) = question(&members(), true, at.as_ref());
-        assert!(text.starts_with("The nodes needing a restart will be"), "{text}");
+        assert!(
+            text.starts_with("The nodes needing a restart will be"),
+            "{text}"
+        );
         assert_eq!(action, "scheduled restart");
     }
 
@@ -225,6 +224,9 @@ mod tests {
         assert_eq!(drawn.len(), 1);
         let (text, _) = question(&drawn, false, None);
         let name = &drawn[0].name;
-        assert_eq!(text, format!("Are you sure you want to restart members {name}?"));
+        assert_eq!(
+            text,
+            format!("Are you sure you want to restart members {name}?")
+        );
     }
 }

@@ -4,9 +4,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use pgherd_model::{
-    LeaseSight, Lsn, Member, MemberName, PeerStatus, Role, Span, Time, Timeline,
-};
+use pgherd_model::{LeaseSight, Lsn, Member, MemberName, PeerStatus, Role, Span, Time, Timeline};
 
 use crate::ctx::Ctx;
 use crate::decision::Ask;
@@ -470,8 +468,14 @@ pub(crate) fn outvoted(ctx: &Ctx<'_>, own: Lsn) -> Option<String> {
         let answer = fact.and_then(|fact| fact.answer.as_ref());
         answer.is_some_and(|it| it.reachable && it.position() > Lsn(0) && it.position() <= own)
     };
-    let votes = voters.iter().filter(|name| **name != ctx.me()).filter(mine).count();
+    let votes = voters
+        .iter()
+        .filter(|name| **name != ctx.me())
+        .filter(mine)
+        .count();
     (votes < quorum).then(|| {
-        format!("{votes} of the voters in /sync have no more WAL than this node, {quorum} are needed")
+        format!(
+            "{votes} of the voters in /sync have no more WAL than this node, {quorum} are needed"
+        )
     })
 }

@@ -4,9 +4,9 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use pgherd_model::{
-    Cluster, ControlFile, ControlState, DataDir, HistoryLine, LeaseSight, Look, Lsn, MemberName, PeerStatus,
-    Postmaster, ReinitializeOrder, RestartOrder, Settings, Span, SystemId, Tags, Time, Timeline,
-    Version, WallTime,
+    Cluster, ControlFile, ControlState, DataDir, HistoryLine, LeaseSight, Look, Lsn, MemberName,
+    PeerStatus, Postmaster, ReinitializeOrder, RestartOrder, Settings, Span, SystemId, Tags, Time,
+    Timeline, Version, WallTime,
 };
 use serde::{Deserialize, Serialize};
 

@@ -127,10 +127,11 @@ async fn a_host_that_says_nothing_is_not_connected_to() {
     let (url, _waiting, _listener) = black_hole().await;
     let options = PeerOptions::new(&Ctl::default(), true, clock).connect_within(SHORT);
     let begun = Instant::now();
-    let asked = Peers::new(&options)
-        .unwrap()
-        .request("POST", &url, Some("{}"), LONG);
-    let error = asked.await.unwrap_err();
+    let quick = Peers::new(&options).unwrap();
+    let error = quick
+        .request("POST", &url, Some("{}"), LONG)
+        .await
+        .unwrap_err();
     assert!(error.is_connect(), "{error:?}");
     assert!(
         begun.elapsed() >= SHORT && begun.elapsed() < LONG,

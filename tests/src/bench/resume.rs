@@ -1,9 +1,9 @@
 //! A long benchmark in several parts: what an earlier start of the program has measured is read
 //! from its JSON file, if machine and versions are the same, and not measured again.
 
-use pgherd_tests::measure::machine::{Facts, PASSING};
 use super::report::{self, Sample};
 use anyhow::{Context as _, Result, bail};
+use pgherd_tests::measure::machine::{Facts, PASSING};
 use std::io::Write as _;
 use std::path::Path;
 

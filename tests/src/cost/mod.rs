@@ -93,12 +93,7 @@ fn times(setting: Setting) -> Value {
     json!({"ttl": 30, "loop_wait": 10, "retry_timeout": 10, "pgherd": lease})
 }
 
-async fn one(
-    args: &Args,
-    etcd: &Etcd,
-    cluster: &TestCluster,
-    setting: Setting,
-) -> Result<Figures> {
+async fn one(args: &Args, etcd: &Etcd, cluster: &TestCluster, setting: Setting) -> Result<Figures> {
     let primary = cluster.primary().await.map_err(anyhow::Error::msg)?;
     let replica = cluster.nodes().iter().find(|n| n.name() != primary.name());
     let replica = replica.context("a replica")?;
@@ -130,15 +125,13 @@ async fn one(
 }
 
 /// HAProxy and the agent in turn, with both habits.
-fn serve(
-    args: &Args,
-    cluster: &TestCluster,
-    primary: &Node,
-    figures: &mut Figures,
-) -> Result<()> {
+fn serve(args: &Args, cluster: &TestCluster, primary: &Node, figures: &mut Figures) -> Result<()> {
     let fixed = Fixed::start(cluster.dir())?;
     let length = args.answers();
-    for (habit, rates) in [(Habit::Each, &mut figures.each), (Habit::Kept, &mut figures.kept)] {
+    for (habit, rates) in [
+        (Habit::Each, &mut figures.each),
+        (Habit::Kept, &mut figures.kept),
+    ] {
         rates.fixed.push(ask(fixed.port, "/", habit, length)?);
         let port = primary.rest_address().1;
         rates.agent.push(ask(port, "/primary", habit, length)?);

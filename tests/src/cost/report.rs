@@ -219,7 +219,10 @@ fn p99(rates_of: &Rates) -> (String, bool) {
     let errors: usize = rates_of.agent.iter().map(|seen| seen.errors).sum();
     match summary(&all) {
         Some(s) => (
-            format!("{:.2} ({:.2}-{:.2}), {errors} errors", s.median, s.min, s.max),
+            format!(
+                "{:.2} ({:.2}-{:.2}), {errors} errors",
+                s.median, s.min, s.max
+            ),
             s.median <= P99_MS && errors == 0,
         ),
         None => nothing(),

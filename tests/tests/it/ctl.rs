@@ -163,9 +163,33 @@ async fn looks_are_patronictls() {
         vec!["query", "-d", "postgres", "-c", query, "--format", "yml"],
         vec!["query", "-d", "postgres", "-c", query, "--delimiter", "|"],
         vec!["query", "-d", "postgres", "-m", "n2", "-c", "show port"],
-        vec!["query", "-d", "postgres", "-r", "primary", "-c", "show port"],
-        vec!["query", "-d", "postgres", "-r", "replica", "-c", "show port"],
-        vec!["query", "-d", "postgres", "-r", "standby", "-c", "show port"],
+        vec![
+            "query",
+            "-d",
+            "postgres",
+            "-r",
+            "primary",
+            "-c",
+            "show port",
+        ],
+        vec![
+            "query",
+            "-d",
+            "postgres",
+            "-r",
+            "replica",
+            "-c",
+            "show port",
+        ],
+        vec![
+            "query",
+            "-d",
+            "postgres",
+            "-r",
+            "standby",
+            "-c",
+            "show port",
+        ],
         vec!["query", "-d", "postgres", "-r", "any", "-c", "show port"],
         vec!["query", "-c", "select 1", "-f", "-"],
         vec!["query"],
@@ -218,7 +242,9 @@ async fn roles_are_what_servers_say(etcd: &Etcd, cluster: &TestCluster) {
         ("mistaken", "leader"),
         ("follower", "standby-leader"),
     ] {
-        let args = ["query", scope, "-d", "postgres", "-r", role, "-c", "select 7"];
+        let args = [
+            "query", scope, "-d", "postgres", "-r", role, "-c", "select 7",
+        ];
         same(cluster, "", &args);
         let said = text(&ours(cluster, "", &args));
         let nobody = format!("No connection to role '{role}' is available");

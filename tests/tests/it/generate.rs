@@ -269,7 +269,11 @@ async fn a_login_in_an_address_is_not_printed() {
     let sample = ["agent", "--generate-sample-config"];
     for (variable, value, shown) in [
         ("URL", "https://u:s3cret@h:2379", "https://#FIXME@h:2379"),
-        ("HOSTS", "a:2379,http://u:s3cret@b:2379", "http://#FIXME@b:2379"),
+        (
+            "HOSTS",
+            "a:2379,http://u:s3cret@b:2379",
+            "http://#FIXME@b:2379",
+        ),
     ] {
         let name = format!("PATRONI_ETCD3_{variable}");
         let output = run(node, &program, &sample, &[(&name, value)]);
@@ -278,8 +282,13 @@ async fn a_login_in_an_address_is_not_printed() {
         assert!(!said.contains("s3cret"), "{said}");
         assert!(said.contains(shown), "{shown}: {said}");
         let key = format!("etcd3.{}", variable.to_lowercase());
-        let hint = said.lines().find(|line| line.starts_with("- put your own values"));
-        assert!(hint.is_some_and(|hint| hint.contains(&key)), "{key}: {said}");
+        let hint = said
+            .lines()
+            .find(|line| line.starts_with("- put your own values"));
+        assert!(
+            hint.is_some_and(|hint| hint.contains(&key)),
+            "{key}: {said}"
+        );
     }
 }
 
@@ -404,11 +413,20 @@ async fn an_interrupt_leaves_the_terminal_as_it_was() {
     })
     .await;
     let shown = shown();
-    assert!(shown.contains("Error: interrupted: nothing was written"), "{shown}");
-    assert!(shown.contains("status=1") && !shown.contains("s3cret"), "{shown}");
+    assert!(
+        shown.contains("Error: interrupted: nothing was written"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("status=1") && !shown.contains("s3cret"),
+        "{shown}"
+    );
     assert!(shown.contains("eol = <undef>"), "{shown}");
     for mode in ["echo", "isig", "icanon"] {
-        assert!(shown.split_whitespace().any(|word| word == mode), "{mode}: {shown}");
+        assert!(
+            shown.split_whitespace().any(|word| word == mode),
+            "{mode}: {shown}"
+        );
     }
     assert!(!file.exists());
 }

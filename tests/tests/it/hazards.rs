@@ -341,7 +341,12 @@ async fn a_refused_superuser_ends_nobody() {
                WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
     client.batch_execute(all).await.unwrap();
     keeps_its_place(&etcd, &cluster, primary, secs(12)).await;
-    crate::common::told(&cluster, primary, &["refuses the agent", "28P01", "superuser"]).await;
+    crate::common::told(
+        &cluster,
+        primary,
+        &["refuses the agent", "28P01", "superuser"],
+    )
+    .await;
     let password = primary.target().password.replace('\'', "''");
     let back = format!("ALTER ROLE postgres PASSWORD '{password}'");
     client.batch_execute(&back).await.unwrap();
@@ -368,7 +373,10 @@ async fn recovery_from_a_dead_backend_is_no_hang() {
         let client = sql::connect(&primary.target(), secs(5)).await.unwrap();
         let big = "create table big as select repeat('x', 1000) t from generate_series(1, 150000)";
         client.batch_execute(big).await.unwrap();
-        let row = client.query_one("select pg_backend_pid()", &[]).await.unwrap();
+        let row = client
+            .query_one("select pg_backend_pid()", &[])
+            .await
+            .unwrap();
         process::signal(row.get(0), Signal::KILL);
         let recovery = cluster
             .wait_for("recovery runs", secs(30), async || {
@@ -382,7 +390,10 @@ async fn recovery_from_a_dead_backend_is_no_hang() {
         keeps_its_place(&etcd, &cluster, primary, secs(14)).await;
         process::signal(recovery, Signal::CONT);
         assert_eq!(cluster.wait_whole(secs(60)).await.name(), primary.name());
-        assert_eq!(primary.sql("select count(*)::text from big").await.unwrap(), "150000");
+        assert_eq!(
+            primary.sql("select count(*)::text from big").await.unwrap(),
+            "150000"
+        );
     }
 }
 
@@ -408,10 +419,17 @@ async fn a_slot_that_cannot_be_made_holds_up_nothing() {
     let taken = "select count(*) from (select pg_create_physical_replication_slot('u' || n, true) \
                  from generate_series(1, 4 - (select count(*)::int from pg_replication_slots)) n) s";
     client.query_one(taken, &[]).await.unwrap();
-    crate::common::told(&cluster, primary, &["CreateSlot", "all replication slots are in use"]).await;
+    crate::common::told(
+        &cluster,
+        primary,
+        &["CreateSlot", "all replication slots are in use"],
+    )
+    .await;
     cluster
         .wait_for("/status follows", secs(30), async || {
-            let row = client.query_one("select pg_current_wal_flush_lsn()::text", &[]).await;
+            let row = client
+                .query_one("select pg_current_wal_flush_lsn()::text", &[])
+                .await;
             let row = row.map_err(|e| sql::text(&e))?;
             let sql = "select ($1::text::pg_lsn - '0/0'::pg_lsn)::int8";
             let now: i64 = client

@@ -197,7 +197,10 @@ async fn links_are_written_into_the_unit_as_they_are() {
     let said = text(&output);
     assert!(output.status.success(), "{said}");
     let next = "  systemctl enable --now 'pgherd-a\\x20b.service'   #";
-    assert!(said.contains(next), "a shell takes backslashes away: {said}");
+    assert!(
+        said.contains(next),
+        "a shell takes backslashes away: {said}"
+    );
     let unit = std::fs::read_to_string(dir.join("pgherd-a\\x20b.service")).unwrap();
     let start = format!("{} agent {}", program.display(), config.display());
     assert_eq!(setting(&unit, "ExecStart"), Some(start.as_str()));

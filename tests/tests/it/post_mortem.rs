@@ -286,7 +286,10 @@ async fn the_journal_goes_on_after_a_restart_and_rests_when_nothing_happens() {
         .await;
     assert!(journal_text(node).starts_with(&before));
     let last = before.lines().last().unwrap();
-    assert!(last.contains("\"etcd\":\""), "revisions are of one etcd: {last}");
+    assert!(
+        last.contains("\"etcd\":\""),
+        "revisions are of one etcd: {last}"
+    );
     let about = std::fs::metadata(journal(node)).unwrap();
     assert_eq!(about.permissions().mode() & 0o777, 0o600);
     let told = timeline(&cluster, &["--since", "1h"]);

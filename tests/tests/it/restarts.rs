@@ -196,7 +196,10 @@ async fn ctl_restarts_flushes_and_copies_anew() {
     assert_eq!(code, Some(0), "{said}");
     let flushed = format!("Success: flush scheduled restart for member {name}");
     assert!(said.contains(&flushed), "{said}");
-    assert_eq!(status(replica).await.unwrap().get("scheduled_restart"), None);
+    assert_eq!(
+        status(replica).await.unwrap().get("scheduled_restart"),
+        None
+    );
     assert_eq!(start_time(replica).await, restarted);
 
     let marker = replica.data_dir().join("not-of-the-leader");
@@ -206,7 +209,14 @@ async fn ctl_restarts_flushes_and_copies_anew() {
     let end = format!("Reinitialize is completed on: {name}\n");
     assert!(said.ends_with(&end), "{said}");
     assert!(!marker.exists(), "the old data are gone");
-    let (code, said) = ctl(&["restart", "{scope}", name, "--force", "--pg-version", "9.5.2"]);
+    let (code, said) = ctl(&[
+        "restart",
+        "{scope}",
+        name,
+        "--force",
+        "--pg-version",
+        "9.5.2",
+    ]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("status code=503"), "{said}");
     assert_eq!(cluster.wait_whole(secs(60)).await.name(), leader.name());

@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn what_belongs_to_the_role_is_kept() {
-        let role = read("sslpassword=s3cret sslnegotiation=direct sslcert=/c application_name=x").role;
+        let role =
+            read("sslpassword=s3cret sslnegotiation=direct sslcert=/c application_name=x").role;
         let password = role.sslpassword.as_ref().map(Secret::expose);
         assert_eq!(password, Some("s3cret"));
         let kept: Vec<&str> = role.settings.keys().map(String::as_str).collect();
@@ -128,27 +129,63 @@ mod tests {
     fn errors_tell_the_place_and_never_the_value() {
         for (dsn, words) in [
             ("s3cret", "character 1: expected KEY=VALUE"),
-            ("host=db1 sslmode require user=s3cret", "character 10: expected KEY=VALUE"),
-            ("host=a password=x s3cret", "character 19: expected KEY=VALUE"),
+            (
+                "host=db1 sslmode require user=s3cret",
+                "character 10: expected KEY=VALUE",
+            ),
+            (
+                "host=a password=x s3cret",
+                "character 19: expected KEY=VALUE",
+            ),
             ("hots=s3cret", "character 1: libpq knows no such key"),
-            ("host=a password=ü s3cret=x", "character 19: libpq knows no such key"),
-            ("host=a password='s3cret", "character 17: the quote is not closed"),
+            (
+                "host=a password=ü s3cret=x",
+                "character 19: libpq knows no such key",
+            ),
+            (
+                "host=a password='s3cret",
+                "character 17: the quote is not closed",
+            ),
             ("=s3cret", "character 1: expected KEY=VALUE"),
-            ("service=s3cret", "character 1: service is not followed here"),
+            (
+                "service=s3cret",
+                "character 1: service is not followed here",
+            ),
             ("host=a,b password=s3cret", "one host"),
             ("port=s3cret", "a port from 1 to 65535"),
             ("port=0 password=s3cret", "a port from 1 to 65535"),
             ("postgres://h:s3cret", "a port from 1 to 65535"),
-            ("postgres://u:s3cret%zz@h/", "character 14: expected two hexadecimal digits"),
-            ("postgres://u:s3cret%+1@h/", "character 14: expected two hexadecimal digits"),
-            ("postgres://u:s3cret%4", "character 14: expected two hexadecimal digits"),
-            ("postgres://u:s3cret%ff@h/", "character 14: expected two hexadecimal digits"),
+            (
+                "postgres://u:s3cret%zz@h/",
+                "character 14: expected two hexadecimal digits",
+            ),
+            (
+                "postgres://u:s3cret%+1@h/",
+                "character 14: expected two hexadecimal digits",
+            ),
+            (
+                "postgres://u:s3cret%4",
+                "character 14: expected two hexadecimal digits",
+            ),
+            (
+                "postgres://u:s3cret%ff@h/",
+                "character 14: expected two hexadecimal digits",
+            ),
             ("postgres://h/db?s3cret", "character 17: expected KEY=VALUE"),
-            ("postgres://h/db?sslmode=x&hots=s3cret", "character 27: libpq knows no such key"),
-            ("postgres://[::1/s3cret", "character 12: the bracket is not closed"),
+            (
+                "postgres://h/db?sslmode=x&hots=s3cret",
+                "character 27: libpq knows no such key",
+            ),
+            (
+                "postgres://[::1/s3cret",
+                "character 12: the bracket is not closed",
+            ),
         ] {
             let error = target(Some(dsn), &BTreeMap::new()).unwrap_err().to_string();
-            assert!(error.starts_with("--dsn: ") && error.contains(words), "{dsn}: {error}");
+            assert!(
+                error.starts_with("--dsn: ") && error.contains(words),
+                "{dsn}: {error}"
+            );
             assert!(!error.contains("s3cret"), "{dsn}: {error}");
         }
     }

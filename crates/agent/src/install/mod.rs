@@ -149,16 +149,22 @@ fn program() -> Result<PathBuf> {
 
 /// The path that a shell takes this word for, if `this` file is there.
 fn called_by(word: &OsStr, places: &OsStr, this: &Path) -> Option<PathBuf> {
-    let number = |path: &Path| fs::metadata(path).map(|about| (about.dev(), about.ino())).ok();
+    let number = |path: &Path| {
+        fs::metadata(path)
+            .map(|about| (about.dev(), about.ino()))
+            .ok()
+    };
     let this = number(this)?;
     let word = Path::new(word);
     let candidates: Vec<PathBuf> = match word.parent() {
-        Some(parent) if parent == Path::new("") => {
-            std::env::split_paths(places).map(|place| place.join(word)).collect()
-        }
+        Some(parent) if parent == Path::new("") => std::env::split_paths(places)
+            .map(|place| place.join(word))
+            .collect(),
         _ => vec![word.to_owned()],
     };
-    let candidates = candidates.iter().filter_map(|path| std::path::absolute(path).ok());
+    let candidates = candidates
+        .iter()
+        .filter_map(|path| std::path::absolute(path).ok());
     let mut same = candidates.filter(|path| number(path) == Some(this));
     same.next()
 }

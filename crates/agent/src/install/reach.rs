@@ -44,7 +44,12 @@ fn way(file: &Path) -> Vec<PathBuf> {
             true => place.ancestors(),
             false => place.parent().unwrap_or(&place).ancestors(),
         };
-        for place in above.map(Path::to_owned).collect::<Vec<_>>().into_iter().rev() {
+        for place in above
+            .map(Path::to_owned)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+        {
             if !way.contains(&place) {
                 way.push(place);
             }

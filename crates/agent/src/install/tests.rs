@@ -72,7 +72,9 @@ fn paths_from_here_are_others_for_the_unit() {
         + "log: {dir: logs}\npgherd: {journal: j}\n";
     fs::write(&file, text).unwrap();
     let troubles = troubles_of(&file, &[]);
-    let relative = troubles.iter().filter(|it| it.contains("write the whole path"));
+    let relative = troubles
+        .iter()
+        .filter(|it| it.contains("write the whole path"));
     let keys: Vec<&str> = relative
         .map(|trouble| trouble.split(':').next().unwrap())
         .collect();
@@ -90,7 +92,10 @@ fn paths_from_here_are_others_for_the_unit() {
     );
     let here = std::path::absolute("data/pg").unwrap();
     let remedy = format!("write the whole path, {}", here.display());
-    assert!(troubles.iter().any(|it| it.ends_with(&remedy)), "{troubles:?}");
+    assert!(
+        troubles.iter().any(|it| it.ends_with(&remedy)),
+        "{troubles:?}"
+    );
 }
 
 #[test]
@@ -108,14 +113,20 @@ fn secrets_that_everybody_may_read_are_found() {
         more("ctl: {keyfile_password: b}"),
         NODE.replace("8008'", "8008', keyfile_password: b"),
         NODE.replace("{username: r}", "{username: r, sslpassword: b}"),
-        NODE.replace("{username: r}", "{username: r}, rewind: {username: w, password: b}"),
+        NODE.replace(
+            "{username: r}",
+            "{username: r}, rewind: {username: w, password: b}",
+        ),
         NODE.replace("'127.0.0.1:2379'", "['u:b@127.0.0.1:2379']"),
     ] {
         fs::write(&file, &text).unwrap();
         mode(&file, 0o644);
         let found = open(&file);
         let remedy = format!("chmod 0600 {}", file.display());
-        assert!(found.len() == 1 && found[0].ends_with(&remedy), "{text}: {found:?}");
+        assert!(
+            found.len() == 1 && found[0].ends_with(&remedy),
+            "{text}: {found:?}"
+        );
         mode(&file, 0o640);
         assert_eq!(open(&file), Vec::<String>::new());
         mode(&file, 0o644);
@@ -126,7 +137,11 @@ fn secrets_that_everybody_may_read_are_found() {
     // Each file of a directory.
     fs::write(&file, NODE).unwrap();
     let secrets = dir.path().join("passwords of n1.yaml");
-    fs::write(&secrets, "ctl: {authentication: {username: a, password: b}}\n").unwrap();
+    fs::write(
+        &secrets,
+        "ctl: {authentication: {username: a, password: b}}\n",
+    )
+    .unwrap();
     mode(&secrets, 0o644);
     let found = open(dir.path());
     let remedy = format!("chmod 0600 '{}'", secrets.display());

@@ -2,7 +2,6 @@
 //! neither the directory nor the variables of whoever installs it, and reads files as another user.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::User;
@@ -132,9 +131,10 @@ fn certificates(node: &NodeConfig) -> Vec<(String, &Path)> {
 fn relative(node: &NodeConfig) -> Vec<String> {
     let postgresql = &node.postgresql;
     let maybe = |key: &str, path: &Option<PathBuf>| Some((key.to_owned(), path.clone()?));
-    let mut paths = vec![
-        ("postgresql.data_dir".to_owned(), postgresql.data_dir.clone()),
-    ];
+    let mut paths = vec![(
+        "postgresql.data_dir".to_owned(),
+        postgresql.data_dir.clone(),
+    )];
     if postgresql.config_dir != postgresql.data_dir {
         paths.push((
             "postgresql.config_dir".to_owned(),
@@ -153,7 +153,12 @@ fn relative(node: &NodeConfig) -> Vec<String> {
     let roles = &postgresql.authentication;
     paths.extend(files_of("superuser", &roles.superuser));
     paths.extend(files_of("replication", &roles.replication));
-    paths.extend(roles.rewind.iter().flat_map(|role| files_of("rewind", role)));
+    paths.extend(
+        roles
+            .rewind
+            .iter()
+            .flat_map(|role| files_of("rewind", role)),
+    );
     let relative = paths.into_iter().filter(|(_, path)| path.is_relative());
     relative
         .map(|(key, path)| {

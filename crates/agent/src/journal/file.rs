@@ -130,7 +130,10 @@ impl Drop for Queue {
         state.ending = true;
         self.shared.news.notify_all();
         let written = |state: &mut State| state.writer.is_none();
-        let waited = self.shared.news.wait_timeout_while(state, LAST_WORDS, written);
+        let waited = self
+            .shared
+            .news
+            .wait_timeout_while(state, LAST_WORDS, written);
         drop(waited);
     }
 }
@@ -462,9 +465,17 @@ mod tests {
         queue.shared.state().entries.pop_front();
         queue.push(entry(9999));
         let state = queue.shared.state();
-        let told: Vec<(u64, u64)> = state.entries.iter().map(|it| (it.seq, it.dropped)).collect();
+        let told: Vec<(u64, u64)> = state
+            .entries
+            .iter()
+            .map(|it| (it.seq, it.dropped))
+            .collect();
         assert_eq!(told.last(), Some(&(9999, 3)));
-        assert!(told[..told.len() - 1].iter().all(|(_, dropped)| *dropped == 0));
+        assert!(
+            told[..told.len() - 1]
+                .iter()
+                .all(|(_, dropped)| *dropped == 0)
+        );
         drop(state);
         queue.shared.state().writer = writer;
     }

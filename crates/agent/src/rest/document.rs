@@ -3,11 +3,11 @@
 use super::health::Health;
 use crate::logging;
 use crate::snapshot::Snapshot;
+use axum::body::Bytes;
 use pgherd_model::{Cluster, Role};
 use pgherd_wire::patroni::rest::{
     Mode, StatusInput, cluster_document, python_json, status_document,
 };
-use axum::body::Bytes;
 use serde_json::{Map, Value};
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -113,7 +113,9 @@ fn told(end: RestartEnd, under_way: Option<&str>) -> Answer {
         (RestartEnd::Dropped, Some(action)) => {
             answer::text(503, format!("{action} already in progress"))
         }
-        (RestartEnd::Failed, _) | (RestartEnd::Dropped, None) => answer::text(503, "restart failed"),
+        (RestartEnd::Failed, _) | (RestartEnd::Dropped, None) => {
+            answer::text(503, "restart failed")
+        }
     }
 }
 
@@ -184,7 +186,10 @@ mod tests {
         ] {
             let (parts, body) = told(RestartEnd::Dropped, under_way).into_parts();
             let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-            assert_eq!((parts.status.as_u16(), body.as_ref()), (503, text.as_bytes()));
+            assert_eq!(
+                (parts.status.as_u16(), body.as_ref()),
+                (503, text.as_bytes())
+            );
         }
     }
 

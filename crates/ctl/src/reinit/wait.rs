@@ -216,12 +216,20 @@ mod tests {
 
     #[test]
     fn who_gets_stuck_is_given_up() {
-        let heard = [(10, Ok("stopped")), (900, Ok("stopping")), (910, Ok("stopped"))];
+        let heard = [
+            (10, Ok("stopped")),
+            (900, Ok("stopping")),
+            (910, Ok("stopped")),
+        ];
         assert_eq!(
             story(&heard),
             ["910: Failed: reinitialize for member n2: stopped for 900 s: look at the log there"]
         );
-        let heard = [(10, Ok("starting")), (900, Ok("starting")), (910, Ok("starting"))];
+        let heard = [
+            (10, Ok("starting")),
+            (900, Ok("starting")),
+            (910, Ok("starting")),
+        ];
         assert_eq!(story(&heard), ["910: Reinitialize is completed on: n2"]);
     }
 

@@ -102,7 +102,6 @@ fn find(all: &mut Vec<Life>, life: &Life) -> Option<usize> {
 mod tests {
     use super::super::merge::merge;
     use super::super::tests::{days_later, journals, of, with_etcd};
-    use super::*;
     use pgherd_wire::journal::Entry;
 
     /// The lives in which the entries of a member are.

@@ -76,7 +76,10 @@ fn heading(handover: &Handover) -> String {
 
 fn vacant(vacancy: &Vacancy) -> String {
     let since = day_and_clock(vacancy.since);
-    format!("No leader since {since} UTC, before that {}\n\n", vacancy.former)
+    format!(
+        "No leader since {since} UTC, before that {}\n\n",
+        vacancy.former
+    )
 }
 
 fn day_and_clock(at: i64) -> String {

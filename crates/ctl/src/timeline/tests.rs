@@ -111,7 +111,9 @@ fn the_last_handover_is_shown_after_etcd_began_anew() {
 fn a_leader_that_a_restored_etcd_still_shows_is_no_new_one() {
     let mut entries = journals("crashed");
     let before = told_of(entries.clone());
-    let last = entries.iter().rfind(|entry| entry.state.leader.as_deref() == Some("n3"));
+    let last = entries
+        .iter()
+        .rfind(|entry| entry.state.leader.as_deref() == Some("n3"));
     let mut restored = last.unwrap().clone();
     assert_eq!(restored.state.term, Some(46));
     restored.state.revision = Some(47);
@@ -146,7 +148,11 @@ fn a_failover_under_way_is_shown() {
     assert!(!out.contains("no failover or switchover"), "{out}");
     assert!(told.handovers.is_empty(), "{:?}", told.handovers);
     let earlier = "the first leader n2 (2026-11-27T21:55:27";
-    assert!(told.notes.iter().any(|note| note.contains(earlier)), "{:?}", told.notes);
+    assert!(
+        told.notes.iter().any(|note| note.contains(earlier)),
+        "{:?}",
+        told.notes
+    );
     let value = show::json(&told);
     assert_eq!(value["no_leader"]["since"], "2026-11-27T21:55:37.640Z");
     assert_eq!(value["no_leader"]["before"], "n2");
@@ -157,7 +163,10 @@ fn a_failover_under_way_is_shown() {
         ..Collected::default()
     };
     let out = show::pretty(&tell(collected, Some(Stamp(0)), None));
-    assert!(out.contains("\nNo leader since 2026-11-27 21:55:37.640 UTC"), "{out}");
+    assert!(
+        out.contains("\nNo leader since 2026-11-27 21:55:37.640 UTC"),
+        "{out}"
+    );
     assert!(out.contains("\nFirst leader of n2, "), "{out}");
 }
 

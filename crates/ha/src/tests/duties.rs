@@ -224,7 +224,10 @@ fn a_new_timeline_is_published() {
         &[
             ("lock a | a* primary tl2 armed | b replica", "PutHistory"),
             // Of another cluster, which had the same name.
-            ("lock a history 2 | a* primary tl1 armed | b replica", "PutHistory"),
+            (
+                "lock a history 2 | a* primary tl1 armed | b replica",
+                "PutHistory",
+            ),
             ("lock a | a* primary tl1 armed | b replica", "nothing"),
         ],
     );

@@ -256,7 +256,10 @@ fn a_standby_that_hangs_is_restarted_when_asked() {
     assert_eq!(starting.why.rule, "starting", "{}", starting.why);
     assert_eq!(starting.memory.dealt_with, 0);
     let state = |view: &View, memory: &Memory| crate::describe(view, memory).state;
-    assert_eq!(state(&view, &starting.memory), Some(PostgresState::Starting));
+    assert_eq!(
+        state(&view, &starting.memory),
+        Some(PostgresState::Starting)
+    );
 
     let answered = then("lock b | a* replica from b | b primary", &memory).memory;
     let idle = then("lock b | a* silent standby | b primary", &answered);
@@ -281,7 +284,10 @@ fn a_standby_that_hangs_is_restarted_when_asked() {
 /// `member`: what waits for a restart waits for that of this postmaster, also while it says nothing.
 #[test]
 fn a_pending_restart_is_known_while_postgresql_hangs() {
-    let answered = then("lock b | a* replica from b pends | b primary", &Memory::default());
+    let answered = then(
+        "lock b | a* replica from b pends | b primary",
+        &Memory::default(),
+    );
     let (silent, _) = parse("lock b | a* silent standby | b primary");
     let hangs = decide(&silent, &answered.memory).memory;
     assert!(crate::describe(&silent, &hangs).pending_restart);
@@ -415,13 +421,13 @@ fn data_are_copied_anew_when_asked() {
 fn a_copy_that_was_asked_for_is_shown_from_its_first_step_on() {
     let (_, mut memory) = parse("lock b | a* replica from b | b primary");
     for (text, expected) in [
-        (
-            "a* replica from b copy 1",
-            PostgresState::CreatingReplica,
-        ),
+        ("a* replica from b copy 1", PostgresState::CreatingReplica),
         ("a* silent standby job stop", PostgresState::CreatingReplica),
         ("a* crashed standby", PostgresState::CreatingReplica),
-        ("a* crashed standby job removal", PostgresState::CreatingReplica),
+        (
+            "a* crashed standby job removal",
+            PostgresState::CreatingReplica,
+        ),
         ("a* empty", PostgresState::CreatingReplica),
         ("a* empty job clone", PostgresState::CreatingReplica),
         // The next try is due later.

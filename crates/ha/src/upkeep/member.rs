@@ -2,7 +2,6 @@
 
 use alloc::string::String;
 use alloc::vec;
-use alloc::vec::Vec;
 use pgherd_model::{
     ControlState, DataDir, GuardMode, Lsn, Member, Op, PostgresState, Postmaster, Role, StopMode,
 };

@@ -110,7 +110,11 @@ fn run(cluster: &TestCluster, name: &str, typed: &str, args: &[&str]) -> Output 
 
 /// A port whose queue of connections is full: the system drops whatever comes, as a network does that is cut
 /// without a word.
-async fn black_hole() -> (SocketAddr, Vec<tokio::net::TcpStream>, tokio::net::TcpListener) {
+async fn black_hole() -> (
+    SocketAddr,
+    Vec<tokio::net::TcpStream>,
+    tokio::net::TcpListener,
+) {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -174,11 +178,17 @@ async fn a_switchover_goes_past_a_leader_that_does_not_say_a_word() {
     );
     let said = text(&done);
     assert_eq!(done.status.code(), Some(0), "{said}");
-    assert!(said.contains("Could not switchover using Patroni api"), "{said}");
+    assert!(
+        said.contains("Could not switchover using Patroni api"),
+        "{said}"
+    );
     assert!(begun.elapsed() < secs(25), "{:?}", begun.elapsed());
     let written = etcd.get(&cluster.key("failover")).await.unwrap();
     let written: Value = serde_json::from_str(&written).unwrap();
-    assert_eq!((&written["leader"], &written["member"]), (&json!("n1"), &json!("n2")));
+    assert_eq!(
+        (&written["leader"], &written["member"]),
+        (&json!("n1"), &json!("n2"))
+    );
 }
 
 /// What is between the request and the copy, and between the copy and a running standby, is no end.
@@ -210,17 +220,28 @@ async fn a_copy_is_waited_for_to_its_end() {
     );
     let said = text(&done);
     assert_eq!(done.status.code(), Some(0), "{said}");
-    assert!(said.ends_with("Reinitialize is completed on: n2\n"), "{said}");
+    assert!(
+        said.ends_with("Reinitialize is completed on: n2\n"),
+        "{said}"
+    );
     assert_eq!(played.asked("GET /patroni"), 5, "{said}");
 
     // With force nobody is asked which one is meant.
     let args = ["reinit", "{scope}", "--force"];
     let refused = run(&cluster, "pgherd", "n2\n", &args);
     assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
-    assert!(!text(&refused).contains("Which member"), "{}", text(&refused));
+    assert!(
+        !text(&refused).contains("Which member"),
+        "{}",
+        text(&refused)
+    );
     let nothing = run(&cluster, "patronictl", "n2\n", &args);
     assert_eq!(nothing.status.code(), Some(0), "{}", text(&nothing));
-    assert!(!text(&nothing).contains("Which member"), "{}", text(&nothing));
+    assert!(
+        !text(&nothing).contains("Which member"),
+        "{}",
+        text(&nothing)
+    );
     assert_eq!(played.asked("POST /reinitialize"), 1);
 }
 
@@ -248,7 +269,10 @@ async fn an_upgrade_is_judged_before_it_begins() {
     }
     let (code, said) = ctl("n\n", &[]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("upgrade the agents of members n1? [y/N]: "), "{said}");
+    assert!(
+        said.contains("upgrade the agents of members n1? [y/N]: "),
+        "{said}"
+    );
     assert!(said.contains("Error: Aborted upgrade\n"), "{said}");
     let (code, said) = ctl("", &["--force"]);
     assert_eq!(code, Some(1), "{said}");

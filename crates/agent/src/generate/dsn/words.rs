@@ -206,7 +206,9 @@ fn from_url(rest: Piece<'_>) -> Result<BTreeMap<String, String>> {
     }
     let mut rest = query;
     while let Some(query) = rest {
-        let (pair, more) = query.split('&').map_or((query, None), |(a, b)| (a, Some(b)));
+        let (pair, more) = query
+            .split('&')
+            .map_or((query, None), |(a, b)| (a, Some(b)));
         rest = more;
         if pair.text.is_empty() {
             continue;
@@ -220,7 +222,10 @@ fn from_url(rest: Piece<'_>) -> Result<BTreeMap<String, String>> {
 
 /// `host:port`, `[::1]:port`
 fn host_and_port(address: Piece<'_>) -> Result<(Piece<'_>, Option<Piece<'_>>)> {
-    let Some((_, inner)) = address.split('[').filter(|(before, _)| before.text.is_empty()) else {
+    let Some((_, inner)) = address
+        .split('[')
+        .filter(|(before, _)| before.text.is_empty())
+    else {
         return Ok(match address.rsplit(':') {
             Some((host, port)) => (host, Some(port)),
             None => (address, None),

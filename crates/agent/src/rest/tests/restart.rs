@@ -64,7 +64,10 @@ async fn how_a_restart_ended_is_told() {
     for (end, text) in [
         (Some(RestartEnd::Failed), "restart failed"),
         (Some(RestartEnd::Dropped), "restart failed"),
-        (Some(RestartEnd::StillStarting), "postgres is still starting"),
+        (
+            Some(RestartEnd::StillStarting),
+            "postgres is still starting",
+        ),
         (None, "restart already in progress"),
     ] {
         let node = Node::ending(primary(), &api(true), end).await;

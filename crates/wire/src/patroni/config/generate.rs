@@ -399,10 +399,16 @@ mod tests {
         for (key, kept) in [
             ("etcd3.url", "https://#FIXME@h:2379"),
             ("etcd3.hosts", "http://#FIXME@b:2379"),
-            ("postgresql.authentication.superuser.sslpassword", "sslmode: require"),
+            (
+                "postgresql.authentication.superuser.sslpassword",
+                "sslmode: require",
+            ),
         ] {
             assert!(shown.contains(kept), "{kept}: {shown}");
-            assert!(placeholders(&shown).contains(&key.to_owned()), "{key}: {shown}");
+            assert!(
+                placeholders(&shown).contains(&key.to_owned()),
+                "{key}: {shown}"
+            );
         }
     }
 

@@ -60,9 +60,17 @@ mod tests {
         for (key, text, shown) in [
             ("url", "https://u:p@h:2379", "https://#FIXME@h:2379"),
             ("url", "https://token@h", "https://#FIXME@h"),
-            ("url", "http://u:p/a@b c,d@[::1]:2379", "http://#FIXME@[::1]:2379"),
+            (
+                "url",
+                "http://u:p/a@b c,d@[::1]:2379",
+                "http://#FIXME@[::1]:2379",
+            ),
             ("host", "u:p@h:2379", "#FIXME@h:2379"),
-            ("hosts", "http://u:p@a,http://u:q@b", "http://#FIXME@a,http://#FIXME@b"),
+            (
+                "hosts",
+                "http://u:p@a,http://u:q@b",
+                "http://#FIXME@a,http://#FIXME@b",
+            ),
             ("hosts", "a:1,b:2", "a:1,b:2"),
             (
                 "archive_command",

@@ -73,14 +73,7 @@ fn without_login(word: &str, alone: bool) -> String {
 }
 
 /// Words in the name of what is assigned.
-const ASSIGNED: [&str; 6] = [
-    "password",
-    "passwd",
-    "passphrase",
-    "pwd",
-    "secret",
-    "token",
-];
+const ASSIGNED: [&str; 6] = ["password", "passwd", "passphrase", "pwd", "secret", "token"];
 
 fn without_assigned(text: &str) -> String {
     let mut out = String::new();

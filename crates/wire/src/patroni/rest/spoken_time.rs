@@ -94,15 +94,19 @@ impl Moment {
                 third,
                 rest @ ..,
             ] if mark == again => self.date([*first, *second, *third]).map(|()| rest),
-            [Mark(sign @ ('+' | '-')), Number(digits) | Clock(digits), rest @ ..]
-                if self.clock.is_some() =>
-            {
+            [
+                Mark(sign @ ('+' | '-')),
+                Number(digits) | Clock(digits),
+                rest @ ..,
+            ] if self.clock.is_some() => {
                 let offset = offset(*sign, digits)?;
                 put(&mut self.zone, Some(offset)).map(|()| rest)
             }
             [Clock(digits), rest @ ..] => put(&mut self.clock, clock(digits)?).map(|()| rest),
-            [Number(hour), Word(half), rest @ ..] | [Number(hour), Space, Word(half), rest @ ..]
-                if self.clock.is_none() && matches!(half.to_ascii_lowercase().as_str(), "am" | "pm") =>
+            [Number(hour), Word(half), rest @ ..]
+            | [Number(hour), Space, Word(half), rest @ ..]
+                if self.clock.is_none()
+                    && matches!(half.to_ascii_lowercase().as_str(), "am" | "pm") =>
             {
                 self.clock = Some((hour.parse().ok()?, 0, 0, 0));
                 self.half(half).map(|()| rest)
@@ -110,7 +114,7 @@ impl Moment {
             [Word(_), Mark('+' | '-'), ..] if self.clock.is_some() => None,
             [Word(word), rest @ ..] => self.word(word).map(|()| rest),
             [Number(digits), rest @ ..] => self.number(digits).map(|()| rest),
-            [Clock(_) | Mark(_), ..] | [] => None,
+            [Mark(_), ..] | [] => None,
         }
     }
 
@@ -221,7 +225,9 @@ const MONTHS: [&str; 12] = [
 /// By its name, or the first three letters of it.
 fn month(word: &str) -> Option<i8> {
     let word = word.to_ascii_lowercase();
-    let is_it = |name: &&str| word == **name || word == name[..3] || (word == "sept" && name.starts_with("sept"));
+    let is_it = |name: &&str| {
+        word == **name || word == name[..3] || (word == "sept" && name.starts_with("sept"))
+    };
     let at = MONTHS.iter().position(is_it)?;
     i8::try_from(at + 1).ok()
 }

@@ -1,8 +1,8 @@
 //! One value: whether Patroni would take it, else why not, in Patroni's words where it has some.
 
 use super::schema::{Number, Rule, Unit};
-use crate::patroni::config::secrets::text_without_secrets;
 use super::{Probe, Strictness};
+use crate::patroni::config::secrets::text_without_secrets;
 use crate::patroni::config::units;
 use crate::patroni::config::yaml::{Data, Node};
 use std::fs;
@@ -191,7 +191,10 @@ fn reached(text: &str, probe: &dyn Probe) -> Checked {
     let (host, port) = split(text.trim())?;
     match probe.accepts(&host, port)? {
         true => Ok(()),
-        false => Err(format!("{} is not reachable", text_without_secrets(text.trim()))),
+        false => Err(format!(
+            "{} is not reachable",
+            text_without_secrets(text.trim())
+        )),
     }
 }
 
