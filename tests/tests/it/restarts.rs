@@ -123,6 +123,30 @@ async fn a_start_that_takes_longer_than_it_may_is_told() {
     is(&post(replica, "/restart", r#"{"timeout": 60}"#).await, DONE);
 }
 
+/// A restart does not come in between while somebody takes over; but here nobody may, and it is done all
+/// the same, within its request.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_does_not_wait_for_a_winner_that_never_comes() {
+    let etcd = Etcd::start(1).await;
+    let lame = json!({"tags": {"nofailover": true}});
+    let options = three().node("n2", lame.clone()).node("n3", lame);
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let (leader, replica) = (cluster.node("n1"), cluster.node("n2"));
+    leader.kill_node();
+    cluster
+        .wait_for("the lock is free", secs(60), async || {
+            match stored(&etcd, &cluster, "leader").await {
+                None => Ok(()),
+                Some(leader) => Err(leader.to_string()),
+            }
+        })
+        .await;
+    let started = start_time(replica).await;
+    is(&post(replica, "/restart", "{}").await, DONE);
+    assert_ne!(start_time(replica).await, started);
+    assert_eq!(status(replica).await.unwrap()["role"], "replica");
+}
+
 /// Genuine `patronictl restart` and `reinit`.
 #[tokio::test(flavor = "multi_thread")]
 async fn patronictl_restarts_and_copies_anew() {
