@@ -12,7 +12,6 @@ mod error;
 mod generate;
 mod load;
 mod log_form;
-mod logins;
 mod node;
 mod parameters;
 mod read;
@@ -37,7 +36,6 @@ pub use error::ConfigError;
 pub use generate::{Found, generate, owned_parameters, placeholders};
 pub use load::{Given, files, givens, load, load_ctl, load_environment, read_document};
 pub use log_form::{LogAttribute, LogForm, LogPiece, LogShape, LogSpec, LogValue};
-pub use logins::holds_secrets;
 pub use node::{
     Authentication, Bootstrap, BootstrapMethod, Credentials, Ctl, CtlConfig, Etcd3, HostPort,
     InitdbOption, Journal, Listen, Loaded, Log, LogDir, LogLevel, Login, NodeConfig, Pgherd,
@@ -45,7 +43,7 @@ pub use node::{
 };
 pub use parameters::{is_fixed, owned_default};
 pub use pgherd_model::Secret;
-pub use secrets::{HIDDEN, text_without_secrets, without_secrets};
+pub use secrets::{HIDDEN, holds_secrets, text_without_secrets, without_secrets};
 pub(crate) use units::seconds;
 pub use units::{boolean, bytes};
 pub use validate::{Probe, Strictness, Validated, validate};

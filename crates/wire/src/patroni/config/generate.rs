@@ -4,7 +4,8 @@
 
 use super::emit::{indented, scalar};
 use super::parameters::is_accepted;
-use super::{ConfigError, PLACEHOLDER, Secret, environment, is_owned, logins, merge_patch};
+use super::secrets::{HIDDEN, without_secrets};
+use super::{ConfigError, PLACEHOLDER, Secret, environment, is_owned, merge_patch};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -66,7 +67,7 @@ const LEFT_OUT: &[&str] = &[
     "hot_standby",
 ];
 
-/// The text of the file. Without `secrets` every password and every login in an address is a
+/// The text of the file. Without `secrets` every password, also in addresses and lines of pg_hba.conf, is a
 /// placeholder, also those of `env`.
 ///
 /// # Errors
@@ -84,7 +85,7 @@ pub fn generate(
     }
     merge_patch(&mut document, &said);
     if !secrets {
-        logins::hide("", &mut document);
+        document = with_placeholders(without_secrets("", document));
     }
     Ok(text(found, &document))
 }
@@ -221,6 +222,19 @@ fn parameters(found: &Found) -> (Map<String, Value>, Map<String, Value>) {
         }
     }
     (dynamic, local)
+}
+
+/// What is hidden is to be filled in.
+fn with_placeholders(document: Value) -> Value {
+    match document {
+        Value::Object(map) => map
+            .into_iter()
+            .map(|(key, inner)| (key, with_placeholders(inner)))
+            .collect(),
+        Value::Array(items) => items.into_iter().map(with_placeholders).collect(),
+        Value::String(text) => Value::String(text.replace(HIDDEN, PLACEHOLDER)),
+        other => other,
+    }
 }
 
 /// What stands before a key, by its path.
@@ -385,6 +399,7 @@ mod tests {
         let mut found = found();
         found.superuser_options = [("sslmode".into(), "require".into())].into();
         found.sslpassword = Some(Secret::new("s4"));
+        found.pg_hba = Some(vec!["host all all all ldap ldapbindpasswd=s9".into()]);
         let env = env(&[
             ("PATRONI_ETCD3_URL", "https://u:s5@h:2379"),
             ("PATRONI_ETCD3_HOSTS", "u:s6@a:2379,http://u:s7@b:2379"),
@@ -392,7 +407,7 @@ mod tests {
         ]);
         let whole = generate(&found, &env, true).unwrap();
         let shown = generate(&found, &env, false).unwrap();
-        for secret in ["s1", "s4", "s5", "s6", "s7", "s8"] {
+        for secret in ["s1", "s4", "s5", "s6", "s7", "s8", "s9"] {
             assert!(whole.contains(secret), "{secret}: {whole}");
             assert!(!shown.contains(secret), "{secret}: {shown}");
         }

@@ -22,9 +22,16 @@ pub fn without_secrets(path: &str, value: Value) -> Value {
             .collect(),
         Value::Null => Value::Null,
         _ if is_secret(path) => Value::String(HIDDEN.to_owned()),
+        // `%m:%u@%d` is no address.
+        Value::String(text) if path.ends_with(".log_line_prefix") => Value::String(text),
         Value::String(text) => Value::String(text_without_secrets(&text)),
         other => other,
     }
+}
+
+/// Whether something in it is not to be shown.
+pub fn holds_secrets(document: &Value) -> bool {
+    without_secrets("", document.clone()) != *document
 }
 
 /// Passwords, connection strings, and whatever stands where a section with passwords is expected.
@@ -207,6 +214,7 @@ mod tests {
             "pg_hba": ["host all all 0/0 ldap ldapbindpasswd=s3cret"],
             "ssl_passphrase_command": "echo s3cret",
             "password_encryption": "md5",
+            "log_line_prefix": "%t:%r:%u@%d:[%p]:",
             "port": 1,
             "keyfile_password": null,
         });
@@ -217,11 +225,18 @@ mod tests {
             "pg_hba": ["host all all 0/0 ldap ldapbindpasswd=********"],
             "ssl_passphrase_command": HIDDEN,
             "password_encryption": "md5",
+            "log_line_prefix": "%t:%r:%u@%d:[%p]:",
             "port": 1,
             "keyfile_password": null,
         });
         assert_eq!(without_secrets("postgresql", value), shown);
         let number = without_secrets("restapi.authentication.password", json!(5));
         assert_eq!(number, json!(HIDDEN));
+        assert!(holds_secrets(
+            &json!({"etcd3": {"hosts": ["a:1", "u:p@b:1"]}})
+        ));
+        assert!(!holds_secrets(
+            &json!({"etcd3": {"hosts": ["a:1"], "password": null}})
+        ));
     }
 }
