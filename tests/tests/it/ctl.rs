@@ -121,21 +121,11 @@ fn patroni() -> ClusterOptions {
     options
 }
 
-/// What only looks.
-#[tokio::test(flavor = "multi_thread")]
-async fn looks_are_patronictls() {
-    if !oracle() {
-        return;
-    }
-    let etcd = Etcd::start(1).await;
-    let options = patroni().node("n3", json!({"tags": {"zone": "a", "nosync": true}}));
-    let cluster = TestCluster::formed(&etcd, &options).await;
-    let old = cluster.primary().await.unwrap().name().to_owned();
-    let done = ours(&cluster, "", &["switchover", "--leader", &old, "--force"]);
-    assert!(done.status.success(), "{}", text(&done));
-    cluster.wait_whole(secs(60)).await;
+/// Looks at a cluster.
+#[rustfmt::skip]
+fn looks() -> Vec<Vec<&'static str>> {
     let query = "select 1 as a, null as b, true as c, 'x' as d, 2.5::float8 as e";
-    for args in [
+    vec![
         vec!["list"],
         vec!["list", "{scope}", "-e", "-f", "tsv"],
         vec!["topology"],
@@ -163,37 +153,29 @@ async fn looks_are_patronictls() {
         vec!["query", "-d", "postgres", "-c", query, "--format", "yml"],
         vec!["query", "-d", "postgres", "-c", query, "--delimiter", "|"],
         vec!["query", "-d", "postgres", "-m", "n2", "-c", "show port"],
-        vec![
-            "query",
-            "-d",
-            "postgres",
-            "-r",
-            "primary",
-            "-c",
-            "show port",
-        ],
-        vec![
-            "query",
-            "-d",
-            "postgres",
-            "-r",
-            "replica",
-            "-c",
-            "show port",
-        ],
-        vec![
-            "query",
-            "-d",
-            "postgres",
-            "-r",
-            "standby",
-            "-c",
-            "show port",
-        ],
+        vec!["query", "-d", "postgres", "-r", "primary", "-c", "show port"],
+        vec!["query", "-d", "postgres", "-r", "replica", "-c", "show port"],
+        vec!["query", "-d", "postgres", "-r", "standby", "-c", "show port"],
         vec!["query", "-d", "postgres", "-r", "any", "-c", "show port"],
         vec!["query", "-c", "select 1", "-f", "-"],
         vec!["query"],
-    ] {
+    ]
+}
+
+/// What only looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn looks_are_patronictls() {
+    if !oracle() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let options = patroni().node("n3", json!({"tags": {"zone": "a", "nosync": true}}));
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let old = cluster.primary().await.unwrap().name().to_owned();
+    let done = ours(&cluster, "", &["switchover", "--leader", &old, "--force"]);
+    assert!(done.status.success(), "{}", text(&done));
+    cluster.wait_whole(secs(60)).await;
+    for args in looks() {
         same_whole(&cluster, &args).await;
     }
     for args in [

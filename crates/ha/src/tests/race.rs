@@ -45,27 +45,10 @@ fn the_healthiest_takes_it() {
         lock - former c deleted 80 history 2 check_timeline | a* replica tl3 lsn 40 | b replica tl2 lsn 50 | c down words
         => AcquireLeader, because lock_free: c released the lock; healthiest of 3
 
-        # What was acknowledged on timeline 3 is worth more than a tail that nobody got.
-        lock - former c deleted 80 history 2 | a* replica tl2 lsn 50 | b replica tl3 lsn 40 | c down words
-        => nothing, because lock_free: following a different leader because i am not the healthiest node: these data go to 0/32 on timeline 2, which the cluster left at 0/1: only a failover that names this node gives up what was acknowledged since then
-
-        lock - former c deleted 80 history 2 | a* replica tl3 lsn 40 | b replica tl2 lsn 50 | c down words
-        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
-
-        lock - former c deleted 80 history 2 failover >a | a* replica tl2 lsn 50 | b replica tl3 lsn 40 | c down words
-        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
-
         lock - former c deleted 80 sync_mode sync c:b | a* replica lsn 60 | b replica lsn 50 | c down words
         => nothing, because lock_free: following a different leader because i am not the healthiest node: not in /sync: a synchronous standby takes over
 
         lock - former c deleted 80 sync_mode sync c:a | a* replica lsn 50 | b replica lsn 60 prio 9 | c down words
-        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
-
-        # In Patroni's quorum mode a commit may have gone to the other voter alone.
-        lock - former c deleted 80 sync_mode sync c:a,b/1 | a* replica lsn 50 | b replica mute | c down words
-        => nothing, because lock_free: following a different leader because i am not the healthiest node: 0 of the voters in /sync have no more WAL than this node, 1 are needed
-
-        lock - former c deleted 80 sync_mode sync c:a,b/1 | a* replica lsn 50 | b replica lsn 40 | c down words
         => AcquireLeader, because lock_free: c released the lock; healthiest of 3
 
         lock - former c deleted 80 | a* replica lsn 50 stands_back | b replica lsn 40 | c down words
@@ -111,6 +94,31 @@ fn without_a_required_guard_nobody_races() {
         => AcquireLeader, because lock_free: c released the lock; healthiest of 3
 
         lock - former c deleted 80 | a* replica guardfailed 1s | b replica lsn 40 | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+        ",
+    );
+}
+
+/// `lock_free` where the longest WAL is not the best.
+#[test]
+fn a_tail_or_a_voter_alone_does_not_win() {
+    check_all(
+        r"
+        # What was acknowledged on timeline 3 is worth more than a tail that nobody got.
+        lock - former c deleted 80 history 2 | a* replica tl2 lsn 50 | b replica tl3 lsn 40 | c down words
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: these data go to 0/32 on timeline 2, which the cluster left at 0/1: only a failover that names this node gives up what was acknowledged since then
+
+        lock - former c deleted 80 history 2 | a* replica tl3 lsn 40 | b replica tl2 lsn 50 | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+
+        lock - former c deleted 80 history 2 failover >a | a* replica tl2 lsn 50 | b replica tl3 lsn 40 | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+
+        # In Patroni's quorum mode a commit may have gone to the other voter alone.
+        lock - former c deleted 80 sync_mode sync c:a,b/1 | a* replica lsn 50 | b replica mute | c down words
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: 0 of the voters in /sync have no more WAL than this node, 1 are needed
+
+        lock - former c deleted 80 sync_mode sync c:a,b/1 | a* replica lsn 50 | b replica lsn 40 | c down words
         => AcquireLeader, because lock_free: c released the lock; healthiest of 3
         ",
     );
