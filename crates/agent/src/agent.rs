@@ -588,12 +588,8 @@ impl Agent {
     fn asked(&mut self, order: Order) {
         match order {
             Order::Restart { request, answer } => self.asked.restart(request, answer),
-            Order::ScheduleRestart { request, answer } => {
-                answer.send(self.asked.schedule(request)).ok();
-            }
-            Order::ForgetRestart { answer } => {
-                answer.send(self.asked.forget()).ok();
-            }
+            Order::ScheduleRestart { request, answer } => self.asked.schedule(request, answer),
+            Order::ForgetRestart { answer } => self.asked.forget(answer),
             Order::Reinitialize { request, answer } => self.asked.reinitialize(request, answer),
             Order::WakeUp
             | Order::Reload

@@ -45,6 +45,8 @@ pub(crate) struct Asked {
     restart: Option<Open>,
     scheduled: Option<RestartOrder>,
     reinitialize: Option<(ReinitializeOrder, oneshot::Sender<Verdict>)>,
+    /// Answers that wait until what they say is also shown.
+    answers: Vec<(oneshot::Sender<bool>, bool)>,
 }
 
 /// A restart for now, and who waits for its end.
@@ -87,17 +89,17 @@ impl Asked {
     }
 
     /// A restart at a time; false: there is one already.
-    pub(crate) fn schedule(&mut self, request: RestartRequest) -> bool {
-        if self.scheduled.is_some() {
-            return false;
+    pub(crate) fn schedule(&mut self, request: RestartRequest, answer: oneshot::Sender<bool>) {
+        let first = self.scheduled.is_none();
+        if first {
+            self.scheduled = Some(self.order(request));
         }
-        self.scheduled = Some(self.order(request));
-        true
+        self.answers.push((answer, first));
     }
 
     /// Forgets a scheduled restart; false: there is none.
-    pub(crate) fn forget(&mut self) -> bool {
-        self.scheduled.take().is_some()
+    pub(crate) fn forget(&mut self, answer: oneshot::Sender<bool>) {
+        self.answers.push((answer, self.scheduled.take().is_some()));
     }
 
     /// A new copy; one that is asked for with force takes the place of another that is not decided on.
@@ -144,8 +146,11 @@ impl Asked {
         }
     }
 
-    /// Answers and forgets what the brain has dealt with.
+    /// Answers and forgets what the brain has dealt with, once that is shown to whoever asks.
     pub(crate) fn settle(&mut self, memory: &Memory) {
+        for (answer, value) in self.answers.drain(..) {
+            answer.send(value).ok();
+        }
         let dealt = |number: u64| number <= memory.dealt_with;
         let under_way = memory.restart.as_ref().map(|restart| restart.number);
         if let Some(open) = &mut self.restart {
@@ -279,18 +284,31 @@ mod tests {
     #[test]
     fn there_is_one_scheduled_restart_and_it_can_be_forgotten() {
         let mut asked = Asked::default();
-        assert!(!asked.forget());
-        assert!(asked.schedule(request()));
-        assert!(!asked.schedule(request()));
-        assert!(asked.forget() && asked.schedule(request()));
-        let number = asked.add_to(Orders::default()).scheduled_restart.unwrap();
-        assert_eq!(number.number, 2);
+        let mut answers = Vec::new();
+        for step in ["forget", "schedule", "schedule", "forget", "schedule"] {
+            let (answer, answered) = oneshot::channel();
+            match step {
+                "forget" => asked.forget(answer),
+                _ => asked.schedule(request(), answer),
+            }
+            answers.push(answered);
+        }
+        // Whoever is told that it is gone does not find it any more.
+        assert!(answers.iter_mut().all(|it| it.try_recv().is_err()));
+        let order = asked.add_to(Orders::default()).scheduled_restart.unwrap();
+        assert_eq!(order.number, 2);
+        asked.settle(&Memory::default());
+        let told: Vec<bool> = answers
+            .iter_mut()
+            .filter_map(|it| it.try_recv().ok())
+            .collect();
+        assert_eq!(told, [false, true, false, true, true]);
     }
 
     #[test]
     fn a_scheduled_restart_outlives_one_for_now() {
         let mut asked = Asked::default();
-        asked.schedule(request());
+        asked.schedule(request(), oneshot::channel().0);
         let _ended = restart(&mut asked);
         asked.settle(&under_way(2));
         let memory = Memory {

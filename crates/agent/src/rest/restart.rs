@@ -50,10 +50,10 @@ async fn schedule(app: &App, wish: &RestartWish) -> Answer {
         scheduled: wish.scheduled(started.unwrap_or_default()),
     };
     let asking = app.ask(|answer| Order::ScheduleRestart { request, answer });
-    match asking.await {
-        Some(true) => answer::text(202, "Restart scheduled"),
-        Some(false) => answer::text(409, "Another restart is already scheduled"),
-        None => answer::page(503),
+    match timeout(snapshot.settings.retry_timeout, asking).await {
+        Ok(Some(true)) => answer::text(202, "Restart scheduled"),
+        Ok(Some(false)) => answer::text(409, "Another restart is already scheduled"),
+        Ok(None) | Err(_) => answer::page(503),
     }
 }
 
@@ -121,10 +121,11 @@ fn told(end: RestartEnd, under_way: Option<&str>) -> Answer {
 
 /// `DELETE /restart`.
 pub(super) async fn delete(app: &App) -> Answer {
-    match app.ask(|answer| Order::ForgetRestart { answer }).await {
-        Some(true) => answer::text(200, "scheduled restart deleted"),
-        Some(false) => answer::text(404, "no restarts are scheduled"),
-        None => answer::page(503),
+    let asking = app.ask(|answer| Order::ForgetRestart { answer });
+    match timeout(app.last().settings.retry_timeout, asking).await {
+        Ok(Some(true)) => answer::text(200, "scheduled restart deleted"),
+        Ok(Some(false)) => answer::text(404, "no restarts are scheduled"),
+        Ok(None) | Err(_) => answer::page(503),
     }
 }
 
