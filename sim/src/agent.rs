@@ -525,7 +525,9 @@ impl World {
         agent.renewing.keep = decision.keep_lease;
         let leader = view.cluster().and_then(|cluster| cluster.leader.as_ref());
         let own = leader.filter(|leader| leader.name == view.me);
-        agent.renewing.attached = own.map_or(0, |leader| leader.lease);
+        let attached = own.map_or(0, |leader| leader.lease);
+        let before = std::mem::replace(&mut agent.renewing.attached, attached);
+        let renewed = agent.renewing.fact.filter(|fact| fact.lease == attached);
         if primary && !agent.was_primary {
             agent.renewing.primary_since = view.now;
             agent.probed = Some(view.now);
@@ -537,6 +539,9 @@ impl World {
             agent.probed = agent.probed.max(Some(view.now));
         }
         agent.renewing.excuse = excuse;
+        if let Some(fact) = renewed.filter(|_| before != attached) {
+            self.extend_guard(node, fact.deadlines().guard);
+        }
         if woken {
             self.wake_renewal(node);
         }

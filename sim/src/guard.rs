@@ -246,6 +246,7 @@ impl World {
         guard.killing = Some(Killing::new(Plan::starting(now, ROUND)));
         *self.seen.faults.entry("guard fires").or_default() += 1;
         self.say(|| format!("{node} guard {number} fires"));
+        self.check_fence(node, number);
         self.after(
             0,
             Event::Kill {

@@ -76,8 +76,8 @@ pub const ACTIONS: [&str; 16] = [
     "Exit",
 ];
 
-/// What people schedule, what becomes of it, and what etcd's elections do.
-pub const DEEDS: [&str; 8] = [
+/// What people schedule, what becomes of it, what etcd's elections do, and what becomes of a guard that hangs.
+pub const DEEDS: [&str; 9] = [
     "switchover scheduled",
     "schedule withdrawn",
     "schedule carried out",
@@ -86,6 +86,7 @@ pub const DEEDS: [&str; 8] = [
     "election of etcd",
     "lease prolonged by an election",
     "election outlived",
+    "hanging guard replaced",
 ];
 
 /// How often something was seen, by name.

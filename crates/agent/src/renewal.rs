@@ -96,9 +96,14 @@ impl Renewal {
         }
     }
 
-    /// The lock lives under this lease: only its renewals move the guard's deadline.
+    /// The lock lives under this lease: only its renewals move the guard's deadline, also those of before
+    /// the lock was put there, or put back.
     pub(crate) fn attached(&self, lease: i64) {
-        self.shared.attached.store(lease, Ordering::Relaxed);
+        let before = self.shared.attached.swap(lease, Ordering::Relaxed);
+        let fact = self.fact().filter(|fact| fact.lease == lease);
+        if let Some(fact) = fact.filter(|_| before != lease) {
+            self.shared.extend_guard(&fact);
+        }
     }
 
     /// The loop finished a tick.

@@ -6,6 +6,7 @@ mod convergence;
 mod diverged_copy;
 mod hands_off;
 mod idle_cluster;
+mod needless_fence;
 mod nofailover;
 mod one_primary;
 mod promotion;
