@@ -116,7 +116,6 @@ async fn errors_in_the_node_file() {
         assert!(problem.contains(expected), "{patch}: {said}");
     }
     for (broken, line, problem) in [
-        ("", 1, "expected a mapping of sections, found nothing"),
         ("just text", 1, "expected a mapping of sections, found text"),
         (
             "scope: [",
@@ -140,6 +139,11 @@ async fn errors_in_the_node_file() {
             "{said}"
         );
     }
+    // In Patroni's words.
+    std::fs::write(node.yaml(), "# nothing\n").unwrap();
+    let output = ends(node.agent_command()).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output), "Config is empty.\n");
     assert_eq!(etcd.get(&cluster.key("initialize")).await, None);
 }
 

@@ -69,7 +69,7 @@ fn paths_from_here_are_others_for_the_unit() {
             "{username: p, sslcert: c.pem, sslrootcert: system}",
         )
         .replace("8008'}", "8008', cafile: ca.pem}")
-        + "log: {dir: logs}\npgherd: {journal: j}\n";
+        + "log: {dir: logs}\n";
     fs::write(&file, text).unwrap();
     let troubles = troubles_of(&file, &[]);
     let relative = troubles
@@ -85,7 +85,6 @@ fn paths_from_here_are_others_for_the_unit() {
             "postgresql.bin_dir",
             "postgresql.pgpass",
             "log.dir",
-            "pgherd.journal",
             "restapi.cafile",
             "postgresql.authentication.superuser.sslcert",
         ]

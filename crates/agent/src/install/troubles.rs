@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::User;
-use pgherd_wire::patroni::config::{self, Credentials, Journal, Loaded, NodeConfig};
+use pgherd_wire::patroni::config::{self, Credentials, Loaded, NodeConfig};
 
 use super::{reach, shell};
 
@@ -145,9 +145,6 @@ fn relative(node: &NodeConfig) -> Vec<String> {
     paths.extend(maybe("postgresql.pgpass", &postgresql.pgpass));
     let log = node.log.dir.as_ref().map(|dir| dir.path.clone());
     paths.extend(maybe("log.dir", &log));
-    if let Journal::At(path) = &node.pgherd.journal {
-        paths.push(("pgherd.journal".to_owned(), path.clone()));
-    }
     let files = certificates(node).into_iter();
     paths.extend(files.map(|(key, file)| (key, file.to_owned())));
     let roles = &postgresql.authentication;

@@ -10,6 +10,10 @@
 use super::merge::Moment;
 use std::collections::BTreeMap;
 
+/// Milliseconds within which members notice that another life has begun: whoever defines its beginning
+/// need not be the first of them.
+const TOGETHER: i64 = 60_000;
+
 /// As one member saw it.
 #[derive(Clone)]
 struct Life {
@@ -33,7 +37,9 @@ pub(super) fn number(members: &mut BTreeMap<String, Vec<Moment>>) {
         for moment in moments {
             let life = moment.life;
             let by_time = || {
-                let at = all[..count].iter().rposition(|one| one.since <= moment.at);
+                let at = all[..count]
+                    .iter()
+                    .rposition(|one| one.since - TOGETHER <= moment.at);
                 // As many lives came before and after it as it has seen itself.
                 at.unwrap_or(0).clamp(life, count - own.len() + life)
             };
