@@ -20,7 +20,7 @@ use tokio::time::Instant;
 pub struct StartCommand {
     /// Path of `postgres`.
     pub program: PathBuf,
-    /// Its arguments, without argv[0].
+    /// Its arguments, without `argv[0]`.
     pub args: Vec<String>,
     /// Its whole environment.
     pub env: Vec<(OsString, OsString)>,
