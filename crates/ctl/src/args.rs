@@ -374,7 +374,7 @@ pub struct PauseArgs {
     pub wait: bool,
 }
 
-/// `reload`.
+/// `reload`, and whatever else is for members of a role.
 #[derive(Clone, Debug, Args)]
 pub struct MembersArgs {
     /// Cluster
@@ -394,15 +394,9 @@ pub struct MembersArgs {
 /// `upgrade-agent`.
 #[derive(Clone, Debug, Args)]
 pub struct UpgradeArgs {
-    /// Cluster
-    #[arg(value_name = "CLUSTER_NAME")]
-    pub cluster: String,
-    /// Members (default: all of the role)
-    #[arg(value_name = "MEMBER_NAMES")]
-    pub members: Vec<String>,
-    /// Only members with this role
-    #[arg(short = 'r', long = "role", value_enum)]
-    pub role: Option<RoleArg>,
+    /// Whose agents
+    #[command(flatten)]
+    pub of: MembersArgs,
     /// How long each member may take until the new program answers
     #[arg(
         long = "wait",
@@ -411,9 +405,6 @@ pub struct UpgradeArgs {
         allow_negative_numbers = true
     )]
     pub wait: f64,
-    /// Do not ask for confirmation at any point
-    #[arg(long = "force")]
-    pub force: bool,
 }
 
 /// `restart`.

@@ -20,13 +20,14 @@ const LOOK_EVERY: Span = Span::from_millis(50);
 /// Runs the command. A member that fails ends it: a program that one agent cannot run should not reach
 /// the next.
 pub(crate) async fn run(session: &Session, args: &UpgradeArgs) -> Result<(), CtlError> {
+    let of = &args.of;
     let patience = patience(args.wait)?;
-    let seen = session.see(&session.scope(Some(&args.cluster))?).await?;
-    let members = meant(&seen, args.role.unwrap_or_default(), &args.members)?;
+    let seen = session.see(&session.scope(Some(&of.cluster))?).await?;
+    let members = meant(&seen, of.role.unwrap_or_default(), &of.members)?;
     let members = leader_last(&seen, members);
     let names = names(&members);
     let question = format!("Are you sure you want to upgrade the agents of members {names}?");
-    agreed(&question, "upgrade", args.force)?;
+    agreed(&question, "upgrade", of.force)?;
     let peers = session.peers()?;
     let mut rest = members.iter();
     for member in rest.by_ref() {

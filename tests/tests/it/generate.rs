@@ -4,8 +4,8 @@ use crate::common::{note, noted, secs, stand_in, start_time, text, three};
 use pgherd_tests::{Etcd, Kind, Node, TestCluster, process};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::{Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Output, Stdio};
 
 /// A password of the replication role that YAML and libpq could misread.
 const REPLICATION: &str = "it's: \\ #1";
@@ -327,6 +327,56 @@ async fn a_server_that_is_not_there_is_named() {
     assert_eq!(said, "Error: --dsn: character 1: libpq knows no such key\n");
 }
 
+/// A program at a terminal, and who types there.
+struct Terminal {
+    child: Child,
+    keyboard: ChildStdin,
+    /// What it has shown so far.
+    seen: PathBuf,
+}
+
+impl Terminal {
+    /// Runs a line of the shell as the member's user.
+    fn run(node: &Node, line: &str) -> Terminal {
+        let seen = node.dir().join("terminal");
+        // It gives the program a terminal, and types there what comes by the pipe.
+        let mut command = node.command(Path::new("/usr/bin/script"));
+        command.args(["-qefc", line]).arg(&seen);
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = process::spawn(&mut command).unwrap();
+        let keyboard = child.stdin.take().unwrap();
+        Terminal {
+            child,
+            keyboard,
+            seen,
+        }
+    }
+
+    fn shown(&self) -> String {
+        std::fs::read_to_string(&self.seen).unwrap_or_default()
+    }
+
+    async fn shows(&self, words: &str) {
+        pgherd_tests::wait_for(words, secs(20), async || {
+            let shown = self.shown();
+            shown.contains(words).then_some(()).ok_or(shown)
+        })
+        .await;
+    }
+
+    /// Everything that it has shown when the program has ended.
+    async fn end(mut self) -> String {
+        let seen = self.seen.clone();
+        let shown = || std::fs::read_to_string(&seen).unwrap_or_default();
+        pgherd_tests::wait_for("the end", secs(20), async || match self.child.try_wait() {
+            Ok(Some(status)) => Ok(status),
+            _ => Err(shown()),
+        })
+        .await;
+        shown()
+    }
+}
+
 /// Passwords are asked for at a terminal, and what is typed does not show.
 #[tokio::test(flavor = "multi_thread")]
 async fn passwords_are_asked_for_and_not_shown() {
@@ -344,35 +394,19 @@ async fn passwords_are_asked_for_and_not_shown() {
         program.display(),
         file.display()
     );
-    let seen = node.dir().join("terminal");
-    // It gives the program a terminal, and types there what comes by the pipe.
-    let mut command = node.command(Path::new("/usr/bin/script"));
-    command.args(["-qefc", &line]).arg(&seen);
-    command.stdin(Stdio::piped()).stdout(Stdio::null());
-    let mut child = process::spawn(&mut command).unwrap();
-    let mut keyboard = child.stdin.take().unwrap();
-    let shown = || std::fs::read_to_string(&seen).unwrap_or_default();
+    let mut terminal = Terminal::run(node, &line);
     for (question, answer) in [
         ("superuser role postgres", "s3cret-1"),
         ("role replicator", "s3cret-2"),
     ] {
-        let what = format!("the question for the {question}");
-        pgherd_tests::wait_for(&what, secs(20), async || match shown().contains(question) {
-            true => Ok(()),
-            false => Err(shown()),
-        })
-        .await;
-        writeln!(keyboard, "{answer}").unwrap();
+        terminal.shows(question).await;
+        writeln!(terminal.keyboard, "{answer}").unwrap();
     }
-    pgherd_tests::wait_for("the end", secs(20), async || match child.try_wait() {
-        Ok(Some(status)) => Ok(status),
-        _ => Err(shown()),
-    })
-    .await;
+    let shown = terminal.end().await;
     let written = std::fs::read_to_string(&file).unwrap();
     assert!(written.contains("password: s3cret-1"), "{written}");
     assert!(written.contains("password: s3cret-2"), "{written}");
-    assert!(!shown().contains("s3cret"), "{}", shown());
+    assert!(!shown.contains("s3cret"), "{shown}");
 }
 
 /// Ctrl-C at a question ends it, no file is made, and the terminal shows again what is typed.
@@ -392,27 +426,10 @@ async fn an_interrupt_leaves_the_terminal_as_it_was() {
         program.display(),
         file.display()
     );
-    let seen = node.dir().join("terminal");
-    let mut command = node.command(Path::new("/usr/bin/script"));
-    command.args(["-qefc", &line]).arg(&seen);
-    command.stdin(Stdio::piped()).stdout(Stdio::null());
-    let mut child = process::spawn(&mut command).unwrap();
-    let mut keyboard = child.stdin.take().unwrap();
-    let shown = || std::fs::read_to_string(&seen).unwrap_or_default();
-    pgherd_tests::wait_for("the question", secs(20), async || {
-        match shown().contains("superuser role postgres") {
-            true => Ok(()),
-            false => Err(shown()),
-        }
-    })
-    .await;
-    keyboard.write_all(b"half of s3cret\x03").unwrap();
-    pgherd_tests::wait_for("the end", secs(20), async || match child.try_wait() {
-        Ok(Some(status)) => Ok(status),
-        _ => Err(shown()),
-    })
-    .await;
-    let shown = shown();
+    let mut terminal = Terminal::run(node, &line);
+    terminal.shows("superuser role postgres").await;
+    terminal.keyboard.write_all(b"half of s3cret\x03").unwrap();
+    let shown = terminal.end().await;
     assert!(
         shown.contains("Error: interrupted: nothing was written"),
         "{shown}"
