@@ -101,7 +101,8 @@ pub(crate) fn markdown(measured: &Measured) -> String {
             out.push_str(&format!(" {text} |"));
         }
         let word = if kept { "met" } else { "not met" };
-        out.push_str(&format!(" {}: {word} |\n", (line.promise)()));
+        let promise = line.promise.map(|text| format!("{}: {word}", text()));
+        out.push_str(&format!(" {} |\n", promise.as_deref().unwrap_or("-")));
     }
     out
 }
@@ -110,7 +111,8 @@ pub(crate) fn markdown(measured: &Measured) -> String {
 struct Line {
     name: &'static str,
     cell: fn(&Figures) -> (String, bool),
-    promise: fn() -> String,
+    /// `None`: a figure to compare with.
+    promise: Option<fn() -> String>,
     /// The promise is for this setting alone.
     only: Option<Setting>,
 }
@@ -125,7 +127,7 @@ const LINES: [Line; 10] = [
             ),
             None => nothing(),
         },
-        promise: || format!("at most {START_MS}"),
+        promise: Some(|| format!("at most {START_MS}")),
         only: None,
     },
     Line {
@@ -134,7 +136,7 @@ const LINES: [Line; 10] = [
             let (a, b) = (it.leader.memory_mb, it.replica.memory_mb);
             (format!("{a:.1} / {b:.1}"), a.max(b) <= MEMORY_MB)
         },
-        promise: || format!("at most {MEMORY_MB}"),
+        promise: Some(|| format!("at most {MEMORY_MB}")),
         only: None,
     },
     Line {
@@ -143,7 +145,7 @@ const LINES: [Line; 10] = [
             let (a, b) = (it.leader.threads, it.replica.threads);
             (format!("{a} / {b}"), a.max(b) <= THREADS)
         },
-        promise: || format!("at most {THREADS}"),
+        promise: Some(|| format!("at most {THREADS}")),
         only: None,
     },
     Line {
@@ -152,31 +154,31 @@ const LINES: [Line; 10] = [
             let (a, b) = (it.leader.cpu, it.replica.cpu);
             (format!("{a:.3} / {b:.3}"), a.max(b) <= CPU)
         },
-        promise: || format!("at most {CPU}"),
+        promise: Some(|| format!("at most {CPU}")),
         only: None,
     },
     Line {
         name: "`GET /primary`, a connection each: answers per second",
         cell: |it| rate(&it.each),
-        promise: || format!("at least {RATE} x HAProxy"),
+        promise: Some(|| format!("at least {RATE} x HAProxy")),
         only: None,
     },
     Line {
         name: "its p99, ms",
         cell: |it| p99(&it.each),
-        promise: || format!("at most {P99_MS}, no errors"),
+        promise: Some(|| format!("at most {P99_MS}, no errors")),
         only: None,
     },
     Line {
         name: "`GET /primary`, connections kept: answers per second",
         cell: |it| rate(&it.kept),
-        promise: || format!("at least {RATE} x HAProxy"),
+        promise: Some(|| format!("at least {RATE} x HAProxy")),
         only: None,
     },
     Line {
         name: "its p99, ms, connections kept",
         cell: |it| p99(&it.kept),
-        promise: || format!("at most {P99_MS}, no errors"),
+        promise: Some(|| format!("at most {P99_MS}, no errors")),
         only: None,
     },
     Line {
@@ -185,13 +187,13 @@ const LINES: [Line; 10] = [
             (Some(each), Some(kept)) => (format!("{} / {}", grouped(each), grouped(kept)), true),
             _ => nothing(),
         },
-        promise: || "for comparison".to_owned(),
+        promise: None,
         only: None,
     },
     Line {
         name: "requests to etcd per minute, three idle nodes",
         cell: |it| (format!("{:.1}", it.requests), it.requests <= REQUESTS),
-        promise: || format!("at most {REQUESTS} with Patroni's defaults"),
+        promise: Some(|| format!("at most {REQUESTS} with Patroni's defaults")),
         only: Some(Setting::Defaults),
     },
 ];
