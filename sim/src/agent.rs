@@ -7,14 +7,14 @@ use pgherd_ha::election::Elections;
 use pgherd_ha::lease::{self, Excuse};
 use pgherd_ha::{
     Dcs, GuardFact, Identity, Job, LeaseFact, Local, Memory, Orders, PeerFact, RemoteHistory,
-    Sequence, Tenure, View,
+    Sequence, Tenure, View, beat,
 };
 use pgherd_model::{
     Cluster, ControlState, DataDir, LeaseSight, Look, Member, MemberName, Op, Postmaster, Span,
     SystemId, Tags, Time, Version,
 };
 
-use crate::event::Event;
+use crate::event::{Call, Event};
 use crate::guard::Guard;
 use crate::perform::Effect;
 use crate::postgres::Phase;
@@ -26,8 +26,8 @@ const ROUNDS: usize = 8;
 const OBSERVE: Span = Span::from_secs(1);
 /// While a job runs, its effects are looked for this often.
 const DURING_JOB: Span = Span::from_millis(100);
-/// A picture whose proof is older than this is not current.
-const STALE: Span = Span::from_secs(4);
+/// A try to keep the member lease alive that was not answered is repeated after this.
+const MEMBER_AGAIN: Span = Span::from_secs(4);
 
 /// What waits for an answer of etcd.
 #[expect(
@@ -40,8 +40,8 @@ pub(crate) enum Asked {
     Order(Op),
     /// A renewal.
     Renewal { sent: Time },
-    /// The member lease, for `Some` so that this order can be carried out.
-    Member,
+    /// The member lease; when it is due again if it was kept alive.
+    Member { due: Time },
     /// The keeper's read.
     Keeper { sent: Time },
 }
@@ -99,7 +99,15 @@ pub(crate) struct Agent {
     pub(crate) memory: Memory,
     pub(crate) picture: Option<Rc<Cluster>>,
     pub(crate) leader_deleted: Option<u64>,
+    /// Whose lock that was, where the watch told.
+    pub(crate) leader_ended: Option<u64>,
     pub(crate) fresh_at: Time,
+    /// When etcd last told something.
+    pub(crate) heard: Time,
+    /// How long the keeper may do without news, by the last decision.
+    pub(crate) rest: Option<Span>,
+    /// When the keeper asks next, in true time, if it does not wait for an answer.
+    pub(crate) keeper_at: Option<Time>,
     /// The highest term of etcd seen, and when that was first seen.
     pub(crate) term: u64,
     pub(crate) elected_by: Time,
@@ -133,7 +141,7 @@ pub(crate) struct Agent {
     pub(crate) probed: Option<Time>,
     pub(crate) probing: bool,
     next_probe: Time,
-    member_alive: Time,
+    pub(crate) member_due: Time,
     pub(crate) shutdown: bool,
     /// What people ask of it.
     pub(crate) orders: Orders,
@@ -173,7 +181,7 @@ impl World {
             started: now,
             fresh_at: Time::ZERO,
             problem: true,
-            member_alive: now,
+            member_due: now + MEMBER_AGAIN,
             ..Agent::default()
         };
         let renewing = &mut self.nodes[node].agent.renewing;
@@ -181,7 +189,7 @@ impl World {
         renewing.primary_since = now;
         self.say(|| format!("{node} agent starts"));
         self.spawn_guard(node);
-        self.after(5, Event::Keeper { node, run });
+        self.ask_after(node, Span::from_millis(5));
         self.after(
             20,
             Event::Wake {
@@ -329,17 +337,18 @@ impl World {
     }
 
     fn dcs_fact(&mut self, node: usize, now: Time) -> Dcs {
-        let limit = STALE.max(self.nodes[node].settings.lease_ttl / 2);
+        let limit = beat::stale_after(&self.nodes[node].settings);
         let agent = &mut self.nodes[node].agent;
-        let fresh = !agent.problem && now.since(agent.fresh_at) < limit;
+        let fresh = !agent.problem && now.since(agent.heard) < limit;
         let cluster = agent.picture.as_ref().map(|picture| {
             let mut cluster = Cluster::clone(picture);
             cluster.leader_deleted = agent.leader_deleted.filter(|_| cluster.leader.is_none());
+            cluster.leader_ended = agent.leader_ended.filter(|_| cluster.leader.is_none());
             cluster
         });
         match cluster {
             Some(cluster) if fresh => {
-                agent.dcs_fresh = Some(agent.fresh_at);
+                agent.dcs_fresh = Some(agent.heard);
                 Dcs::Fresh(cluster)
             }
             last => Dcs::Unreachable {
@@ -361,6 +370,7 @@ impl World {
             me: self.nodes[node].name.clone(),
             identity: self.identity(node),
             dcs: self.dcs_fact(node, now),
+            heard: self.nodes[node].agent.heard,
             tenure: Tenure {
                 since: self.nodes[node].agent.elected_by,
                 proved: self.nodes[node].agent.fresh_at,
@@ -523,6 +533,8 @@ impl World {
         let agent = &mut self.nodes[node].agent;
         let woken = agent.renewing.keep != decision.keep_lease;
         agent.renewing.keep = decision.keep_lease;
+        let rest = std::mem::replace(&mut agent.rest, decision.rest);
+        let asks = rest.is_some() && decision.rest.is_none();
         let leader = view.cluster().and_then(|cluster| cluster.leader.as_ref());
         let own = leader.filter(|leader| leader.name == view.me);
         let attached = own.map_or(0, |leader| leader.lease);
@@ -544,6 +556,9 @@ impl World {
         }
         if woken {
             self.wake_renewal(node);
+        }
+        if asks {
+            self.ask_after(node, Span::ZERO);
         }
         if excuse.is_none() {
             self.probe(node, view);
@@ -611,17 +626,14 @@ impl World {
     }
 
     fn keep_member_alive(&mut self, node: usize, view: &View) {
-        let pause = view.settings.loop_wait.min(view.settings.ttl / 3);
+        let pause = beat::member_pause(&view.settings);
         let agent = &mut self.nodes[node].agent;
-        if view.now < agent.member_alive + pause {
+        if view.now < agent.member_due {
             return;
         }
-        agent.member_alive = view.now;
-        self.call(
-            node,
-            crate::event::Call::Member,
-            Asked::Member,
-            Span::from_secs(3),
-        );
+        agent.member_due = view.now + pause.min(MEMBER_AGAIN);
+        let due = view.now + pause;
+        let limit = Span::from_secs(3);
+        self.call(node, Call::Member, Asked::Member { due }, limit);
     }
 }

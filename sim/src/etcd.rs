@@ -144,11 +144,12 @@ impl Etcd {
         let revision = cluster.revision;
         let before = cluster.leader.clone();
         change(&mut cluster, revision);
-        if before.is_some() && cluster.leader.is_none() {
+        if let (Some(before), None) = (&before, &cluster.leader) {
             cluster.leader_deleted = Some(revision);
+            cluster.leader_ended = Some(before.create_revision);
         }
         if cluster.leader.is_some() {
-            cluster.leader_deleted = None;
+            (cluster.leader_deleted, cluster.leader_ended) = (None, None);
         }
         if before.map(|leader| leader.name) != cluster.leader.as_ref().map(|it| it.name.clone()) {
             self.lock_changes += 1;

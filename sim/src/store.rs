@@ -72,16 +72,52 @@ impl World {
             }
             Event::NoAnswer { node, id, .. } => self.on_no_answer(node, id),
             Event::Watch { node, picture, .. } => self.watched(node, &picture),
-            Event::Keeper { node, .. } => {
-                let sent = self.clock(node);
-                let limit = (self.nodes[node].settings.lease_ttl / 5)
-                    .clamp(Span::from_secs(1), Span::from_secs(2));
-                self.call(node, Call::Read, Asked::Keeper { sent }, limit);
-            }
+            Event::Keeper { node, .. } => self.keep(node),
             Event::Lease { id, expires } => self.lease_over(id, expires),
             Event::Revoke { id, expires } => self.revoke(id, expires),
             _ => {}
         }
+    }
+
+    /// The keeper asks then, unless something else is planned before.
+    pub(crate) fn ask_after(&mut self, node: usize, pause: Span) {
+        let (run, at) = (self.nodes[node].agent.run, self.now + pause);
+        self.nodes[node].agent.keeper_at = Some(at);
+        self.at(at, Event::Keeper { node, run });
+    }
+
+    fn interval(&self, node: usize) -> Span {
+        let life = self.nodes[node].settings.lease_ttl;
+        match life < Span::from_secs(4) {
+            true => Span::from_millis(500),
+            false => (life * 2 / 5).min(Span::from_secs(2)),
+        }
+    }
+
+    /// The keeper asks, unless it may rest: news of the watch are enough.
+    fn keep(&mut self, node: usize) {
+        let agent = &self.nodes[node].agent;
+        // It waits for an answer, or this was planned and put off.
+        if agent.keeper_at.is_none_or(|at| self.now < at) {
+            return;
+        }
+        let sent = self.clock(node);
+        let age = sent.since(agent.fresh_at);
+        if agent.missed == 0 && !agent.problem && age < self.interval(node) {
+            let pause = self.interval(node) - age;
+            return self.ask_after(node, pause.max(Span::from_millis(1)));
+        }
+        if let Some(rest) = agent.rest.filter(|_| !agent.problem && agent.missed == 0) {
+            let due = agent.heard + rest;
+            if sent < due {
+                let pause = self.truly(node, due).since(self.now);
+                return self.ask_after(node, pause.max(Span::from_millis(1)));
+            }
+        }
+        self.nodes[node].agent.keeper_at = None;
+        let limit =
+            (self.nodes[node].settings.lease_ttl / 5).clamp(Span::from_secs(1), Span::from_secs(2));
+        self.call(node, Call::Read, Asked::Keeper { sent }, limit);
     }
 
     fn note_term(&mut self, node: usize, term: u64) {
@@ -230,24 +266,26 @@ impl World {
                 self.read(node, &picture, gap);
                 let agent = &mut self.nodes[node].agent;
                 agent.fresh_at = agent.fresh_at.max(sent);
+                agent.heard = agent.heard.max(sent);
                 agent.missed = 0;
                 if std::mem::take(&mut agent.problem) {
                     self.poke(node);
                 }
-                let run = self.nodes[node].agent.run;
-                let interval = (self.nodes[node].settings.lease_ttl / 5)
-                    .clamp(Span::from_millis(500), Span::from_secs(2));
-                let millis = u64::try_from(interval.as_millis()).unwrap_or(500);
-                self.after(millis, Event::Keeper { node, run });
+                let interval = self.interval(node);
+                self.ask_after(node, interval);
             }
             (Asked::Renewal { sent }, Reply::Lease(lease)) => self.renewed(node, sent, lease),
-            (Asked::Member, Reply::Lease(None)) => {
+            (Asked::Member { due }, Reply::Lease(Some(_))) => {
+                self.nodes[node].agent.member_due = due;
+            }
+            (Asked::Member { .. }, Reply::Lease(None)) => {
                 self.nodes[node].agent.member_lease = 0;
                 self.poke(node);
             }
             (Asked::Order(op), Reply::Store(answer)) => {
-                if !matches!(op, Op::LookAtLease { .. }) {
-                    self.read(node, &picture, false);
+                match op {
+                    Op::LookAtLease { .. } => self.proved(node, &picture),
+                    _ => self.read(node, &picture, false),
                 }
                 self.stored(node, &op, answer);
             }
@@ -300,23 +338,23 @@ impl World {
                 let agent = &mut self.nodes[node].agent;
                 agent.missed += 1;
                 let news = agent.missed >= 2 && !std::mem::replace(&mut agent.problem, true);
-                let run = agent.run;
                 if news {
                     self.poke(node);
                 }
-                self.after(100, Event::Keeper { node, run });
+                self.ask_after(node, Span::from_millis(100));
             }
             Asked::Renewal { .. } => {
                 self.nodes[node].agent.renewing.in_flight = false;
                 self.renew_ended(node, false);
             }
             Asked::Order(_) => self.order_ended(node, None),
-            Asked::Member => {}
+            Asked::Member { .. } => {}
         }
     }
 
     /// One watch event.
     fn watched(&mut self, node: usize, picture: &Rc<Cluster>) {
+        let now = self.clock(node);
         let agent = &mut self.nodes[node].agent;
         let newer = agent
             .picture
@@ -324,8 +362,21 @@ impl World {
             .is_some_and(|old| picture.revision > old.revision);
         if newer {
             agent.leader_deleted = picture.leader_deleted;
+            // Events tell of each holder; what came after a read only tells of what came since.
+            agent.leader_ended = picture.leader_ended;
+            agent.heard = agent.heard.max(now);
             agent.picture = Some(picture.clone());
             self.poke(node);
+        }
+    }
+
+    /// A read of the revisions, before a look at a lease: it proves the picture if it shows the same.
+    fn proved(&mut self, node: usize, picture: &Rc<Cluster>) {
+        let agent = &mut self.nodes[node].agent;
+        let known = agent.picture.as_ref().map(|known| known.revision);
+        if known.is_some_and(|known| known >= picture.revision) {
+            agent.fresh_at = agent.fresh_at.max(agent.sight_asked);
+            agent.heard = agent.heard.max(agent.sight_asked);
         }
     }
 
@@ -346,6 +397,9 @@ impl World {
             (false, false) if gap => Some(picture.revision),
             (false, false) => agent.leader_deleted.max(picture.leader_deleted),
         };
+        if agent.leader_deleted.is_none() || (had || gap) {
+            agent.leader_ended = None;
+        }
         agent.picture = Some(picture.clone());
         self.poke(node);
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgherd_dcs::{Picture, Store};
-use pgherd_ha::lease;
 use pgherd_ha::{
     Decision, Identity, LeaseFact, Memory, Outcome, PeerFact, RemoteHistory, Severity, View,
 };
+use pgherd_ha::{beat, lease};
 use pgherd_instance::{Instance, Probe, ServerConfig};
 use pgherd_model::{
     Cluster, DataDir, LeaseSight, MemberName, Span, SynchronousMode, SystemId, Time,
@@ -36,6 +36,8 @@ use crate::{clock, settings};
 const ROUNDS: usize = 8;
 /// Health checks answer from an observation of at most this age.
 const OBSERVE: Span = Span::from_secs(1);
+/// A try to keep the member lease alive that was not answered is repeated after this.
+const MEMBER_AGAIN: Span = Span::from_secs(4);
 /// While a short job runs, its effects are looked for this often.
 const DURING_JOB: Span = Span::from_millis(100);
 
@@ -81,7 +83,8 @@ pub(crate) struct Agent {
     /// The last refusal of a probe, which is told once.
     pub(crate) refused: Option<String>,
     pub(crate) next_probe: Time,
-    pub(crate) member_alive: Time,
+    /// When the member lease is to be kept alive next.
+    pub(crate) member_due: Time,
     pub(crate) shutdown: bool,
     pub(crate) asked: Asked,
     /// Another program is to take over as soon as nothing long runs.
@@ -158,7 +161,7 @@ impl Agent {
             probing: false,
             refused: None,
             next_probe: Time::ZERO,
-            member_alive: clock::now(),
+            member_due: clock::now() + MEMBER_AGAIN,
             shutdown: false,
             asked: Asked::default(),
             upgrade: false,
@@ -258,11 +261,10 @@ impl Agent {
                 changed = lease.changed() => return changed.is_ok(),
                 event = events.recv() => {
                     let Some(event) = event else { return false };
-                    // One answer of several decides nothing yet.
-                    let mut worth = !matches!(event, Event::Peer(..));
+                    let mut worth = event.is_worth_a_look();
                     self.take(event);
                     while let Ok(event) = events.try_recv() {
-                        worth |= !matches!(event, Event::Peer(..));
+                        worth |= event.is_worth_a_look();
                         self.take(event);
                     }
                     if worth {
@@ -450,6 +452,8 @@ impl Agent {
     /// Renewal, licence, guard and probes follow the decision.
     async fn look_after(&mut self, view: &View, decision: &Decision) {
         self.renewal.keep(decision.keep_lease);
+        // Who waits for the lock service to answer asks.
+        self.store.rest(decision.rest.filter(|_| !self.upgrade));
         self.held = decision.memory.held;
         let leader = view.cluster().and_then(|cluster| cluster.leader.as_ref());
         let own = leader.filter(|leader| leader.name == view.me);
@@ -508,26 +512,32 @@ impl Agent {
     }
 
     fn keep_member_alive(&mut self, view: &View) {
-        let pause = view.settings.loop_wait.min(view.settings.ttl / 3);
-        if view.now < self.member_alive + pause {
+        if view.now < self.member_due {
             return;
         }
-        self.member_alive = view.now;
-        let (store, limit) = (self.store.clone(), view.now + Duration::from_secs(3));
+        let sent = view.now;
+        let pause = beat::member_pause(&view.settings);
+        self.member_due = sent + pause.min(MEMBER_AGAIN);
+        let (store, limit) = (self.store.clone(), sent + Duration::from_secs(3));
         let events = self.events.clone();
         tokio::spawn(async move {
-            match store.keep_alive_member(limit).await {
-                Ok(true) => {}
+            let event = match store.keep_alive_member(limit).await {
+                Ok(true) => Event::MemberKept(sent + pause),
                 // The key needs another lease now, not at the next look.
-                Ok(false) => drop(events.send(Event::WakeUp)),
-                Err(error) => tracing::debug!("{error}"),
-            }
+                Ok(false) => Event::WakeUp,
+                Err(error) => {
+                    tracing::debug!("{error}");
+                    return;
+                }
+            };
+            events.send(event).ok();
         });
     }
 
     fn take(&mut self, event: Event) {
         match event {
             Event::WakeUp => {}
+            Event::MemberKept(due) => self.member_due = due,
             Event::JobEnded { number, outcome } => self.job_ended(number, outcome),
             Event::Bootstrapped(id) => self.bootstrapped = Some(id),
             Event::Peer(name, fact, words) => {

@@ -30,6 +30,8 @@ pub(crate) enum Event {
     PostmasterGone(u32),
     /// The guard process has ended.
     GuardGone,
+    /// The member lease was kept alive; when that is due again.
+    MemberKept(Time),
     /// PostgreSQL committed a probe that was begun then.
     Probed(Time),
     /// PostgreSQL answers the probe by a refusal; when it was asked, and its words.
@@ -44,4 +46,11 @@ pub(crate) enum Event {
     Upgrade,
     /// SIGTERM or SIGINT.
     Shutdown,
+}
+
+impl Event {
+    /// Something may have to be decided. One answer of several decides nothing yet.
+    pub(crate) fn is_worth_a_look(&self) -> bool {
+        !matches!(self, Event::Peer(..) | Event::MemberKept(_))
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgherd_ha::{Dcs, Local, Orders, Tenure, View};
+use pgherd_ha::{Dcs, Local, Orders, Tenure, View, beat};
 use pgherd_model::{
     ControlFile, ControlState, DataDir, HistoryLine, Look, Lsn, MemberName, Postmaster, Time,
     Timeline,
@@ -14,8 +14,6 @@ use crate::event::Event;
 
 /// How long PostgreSQL may take to answer a look; one that does not is looked at again.
 const LOOK: Duration = Duration::from_millis(500);
-/// A picture whose proof is older than this is not current.
-const STALE: Duration = Duration::from_secs(4);
 
 /// What observing keeps from look to look.
 #[derive(Default)]
@@ -33,6 +31,7 @@ impl Agent {
     /// Everything the brain may know now.
     pub(crate) async fn observe(&mut self) -> View {
         let (local, peers) = (self.local().await, self.peer_facts.clone());
+        let heard = self.picture.borrow().heard;
         let dcs = self.dcs_fact();
         let tenure = self.tenure();
         if let Some(killed) = self.guarding.take_fired() {
@@ -47,6 +46,7 @@ impl Agent {
             me: self.node.name.clone(),
             identity: self.identity.clone(),
             dcs,
+            heard,
             tenure,
             lease: self.renewal.fact(),
             sight: self.sight,
@@ -71,10 +71,10 @@ impl Agent {
         self.journal.reads(picture.etcd);
         let now = clock::now();
         let fresh = picture.problem.is_none()
-            && now.since(picture.fresh_at) < STALE.max(self.effective.settings.lease_ttl / 2);
+            && now.since(picture.heard) < beat::stale_after(&self.effective.settings);
         match picture.cluster {
             Some(cluster) if fresh => {
-                self.observer.dcs_fresh = Some(picture.fresh_at);
+                self.observer.dcs_fresh = Some(picture.heard);
                 Dcs::Fresh(cluster.as_ref().clone())
             }
             cluster => Dcs::Unreachable {

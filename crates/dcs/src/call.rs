@@ -301,15 +301,16 @@ impl Caller {
     /// For requests that do no harm when they arrive twice. An endpoint is asked again although its
     /// first try still waits: etcd lets a request that came during an election wait for an election
     /// timeout more, while one that comes after it is answered at once.
-    pub(crate) async fn race<F, Fut>(
+    pub(crate) async fn race<T, F, Fut>(
         &self,
         limits: Limits,
         stagger: Span,
         request: F,
-    ) -> Result<Reply<()>, Failure>
+    ) -> Result<Reply<T>, Failure>
     where
+        T: Send + 'static,
         F: Fn(Client) -> Fut + Clone + Send + Sync + 'static,
-        Fut: Future<Output = Result<((), Header), EtcdError>> + Send,
+        Fut: Future<Output = Result<(T, Header), EtcdError>> + Send,
     {
         let mut last = not_sent();
         let mut tries = JoinSet::new();

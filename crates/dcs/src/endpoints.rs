@@ -20,6 +20,11 @@ const SYSTEM_CAS: [&str; 3] = [
 /// Checking a user name and password takes etcd a good part of a second when it is busy.
 const AUTHENTICATE_LIMIT: Span = Span::from_secs(5);
 
+/// A watched connection that has been silent for so long is asked for a sign of life (below HTTP/2, which
+/// is no request), and given up without one. etcd ends connections that ask more often than every 5 s
+/// (`--grpc-keepalive-min-time`).
+const PING: (Span, Span) = (Span::from_secs(6), Span::from_secs(2));
+
 /// Establishing a TCP connection on a network that works takes far less.
 const CONNECT_LIMIT: Span = Span::from_secs(1);
 
@@ -138,6 +143,8 @@ fn connect_options(options: &Options, authenticate: bool) -> Result<ConnectOptio
     let mut connect = ConnectOptions::new()
         .with_connect_timeout(CONNECT_LIMIT)
         .with_require_leader(true)
+        .with_keep_alive(PING.0, PING.1)
+        .with_keep_alive_while_idle(false)
         .with_auto_token_refresh(true);
     if options.protocol == Protocol::Https {
         connect = connect.with_tls(tls(options)?);

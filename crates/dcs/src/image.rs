@@ -74,6 +74,11 @@ pub(crate) struct Image {
     keys: BTreeMap<String, Raw>,
     /// When `leader` was deleted, or later; `None`: it is there, or was never seen.
     leader_deleted: Option<u64>,
+    /// Create revision of the last `leader` key by the order of events, which tell of each; `None`: it is gone, or
+    /// not known which was the last.
+    holder: Option<u64>,
+    /// Create revision of the key whose deletion `leader_deleted` tells.
+    leader_ended: Option<u64>,
 }
 
 impl Image {
@@ -107,6 +112,13 @@ impl Image {
             (false, false) if gap && self.read => Some(revision),
             (false, false) => self.leader_deleted.filter(|_| epoch == self.epoch),
         };
+        let same_vacancy = leader_deleted.is_some() && leader_deleted == self.leader_deleted;
+        let leader_ended = self.leader_ended.filter(|_| same_vacancy);
+        // What happened between two pictures is told by the watch, if there was one.
+        let holder = match gap || epoch != self.epoch || !self.read {
+            true => keys.get(LEADER).map(|raw| raw.create_revision),
+            false => self.holder,
+        };
         *self = Image {
             epoch,
             etcd: header.cluster,
@@ -114,6 +126,8 @@ impl Image {
             read: true,
             keys,
             leader_deleted,
+            holder,
+            leader_ended,
         };
         changed
     }
@@ -124,15 +138,15 @@ impl Image {
         let known = self.revision;
         let mut news = false;
         for change in changes {
-            if change.revision <= known {
-                self.note_missed(&change);
+            let missed = change.revision <= known;
+            if change.path == LEADER {
+                self.note_leader(&change, missed);
+            }
+            if missed {
                 continue;
             }
             news = true;
             self.revision = self.revision.max(change.revision);
-            if change.path == LEADER {
-                self.leader_deleted = change.raw.is_none().then_some(change.revision);
-            }
             match change.raw {
                 Some(raw) => self.keys.insert(change.path, raw),
                 None => self.keys.remove(&change.path),
@@ -141,11 +155,22 @@ impl Image {
         news
     }
 
-    /// A read was quicker than the watch: it showed what is, not what has been.
-    fn note_missed(&mut self, change: &Change) {
-        let deleted = change.path == LEADER && change.raw.is_none();
-        if deleted && !self.keys.contains_key(LEADER) {
-            self.leader_deleted = self.leader_deleted.max(Some(change.revision));
+    /// Who came and who went. `missed`: a read was quicker than the watch, and showed what is, not what has been.
+    fn note_leader(&mut self, change: &Change, missed: bool) {
+        let Some(raw) = &change.raw else {
+            let ended = self.holder.take();
+            if !missed {
+                self.leader_deleted = Some(change.revision);
+                self.leader_ended = ended;
+            } else if !self.keys.contains_key(LEADER) {
+                // More of what the read has passed over may come.
+                self.leader_deleted = self.leader_deleted.max(Some(change.revision));
+            }
+            return;
+        };
+        self.holder = Some(raw.create_revision);
+        if !missed {
+            (self.leader_deleted, self.leader_ended) = (None, None);
         }
     }
 
@@ -180,6 +205,7 @@ impl Image {
         let mut cluster = Cluster {
             revision: self.revision,
             leader_deleted: self.leader_deleted,
+            leader_ended: self.leader_ended,
             ..Cluster::default()
         };
         for (path, raw) in &self.keys {
@@ -265,6 +291,7 @@ mod tests {
             cluster: 7,
             term: 1,
             revision,
+            member: 1,
         }
     }
 
@@ -284,6 +311,35 @@ mod tests {
         assert_eq!(image.cluster().leader_name(), None);
         assert_eq!(image.cluster().leader_deleted, Some(11));
         assert_eq!(image.revision(), 11);
+    }
+
+    #[test]
+    fn whose_lock_ended_is_known_from_events_and_not_from_reads() {
+        let ended = |image: &Image| image.cluster().leader_ended;
+        let mut watched = image(10);
+        watched.apply(vec![gone("leader", 11)]);
+        assert_eq!(ended(&watched), Some(3));
+        watched.apply(vec![put("leader", "b", 12), put("status", "17", 13)]);
+        assert_eq!(ended(&watched), None);
+        watched.apply(vec![
+            gone("leader", 14),
+            put("leader", "c", 15),
+            gone("leader", 16),
+        ]);
+        assert_eq!(ended(&watched), Some(15), "c came and went in one look");
+
+        let mut read = image(10);
+        assert!(read.replace(0, at(16), BTreeMap::new(), false));
+        assert_eq!(ended(&read), None, "a read does not tell");
+        read.apply(vec![gone("leader", 14)]);
+        assert_eq!(ended(&read), None, "more may come");
+        read.apply(vec![put("leader", "c", 17), gone("leader", 18)]);
+        assert_eq!(ended(&read), Some(17));
+
+        let mut blind = image(10);
+        assert!(blind.replace(0, at(16), BTreeMap::new(), true));
+        blind.apply(vec![put("status", "17", 17)]);
+        assert_eq!(ended(&blind), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Keeps the picture: a linearizable read, a watch from there, and a small linearizable read
-//! every now and then which proves that the watch has delivered everything. Whatever fails or
-//! hangs, the next endpoint is taken.
+//! every now and then which proves that the watch has delivered everything; seldom where news come
+//! through the watch so often that their absence tells. Whatever fails or hangs, the next endpoint is taken.
 
 use crate::Picture;
 use crate::call::{Caller, Failure, Fault, Kind, Limits, Reply};
@@ -43,7 +43,14 @@ impl Board {
     }
 
     /// Changes the image and publishes what came of it, as one step.
-    fn update<T>(&self, fresh: Option<Time>, change: impl FnOnce(&mut Image) -> (bool, T)) -> T {
+    ///
+    /// `fresh`: the picture is proved current for that moment; `heard`: etcd has told something then.
+    fn update<T>(
+        &self,
+        fresh: Option<Time>,
+        heard: Option<Time>,
+        change: impl FnOnce(&mut Image) -> (bool, T),
+    ) -> T {
         let mut image = self.image.lock().unwrap_or_else(PoisonError::into_inner);
         let (changed, result) = change(&mut image);
         let cluster = changed.then(|| Arc::new(image.cluster()));
@@ -54,6 +61,7 @@ impl Board {
                 picture.etcd = image.etcd();
                 wake = true;
             }
+            picture.heard = picture.heard.max(heard.or(fresh).unwrap_or_default());
             if let Some(fresh) = fresh {
                 picture.fresh_at = picture.fresh_at.max(fresh);
                 wake |= picture.problem.take().is_some();
@@ -79,7 +87,7 @@ impl Board {
 
     /// Takes over a complete read; `gap`: no watch told of the changes before it.
     pub(crate) fn read(&self, reply: Reply<BTreeMap<String, Raw>>, gap: bool) {
-        self.update(Some(reply.sent), |image| {
+        self.update(Some(reply.sent), None, |image| {
             (
                 image.replace(reply.epoch, reply.header, reply.value, gap),
                 (),
@@ -87,16 +95,25 @@ impl Board {
         });
     }
 
-    fn apply(&self, changes: Vec<Change>) {
-        self.update(None, |image| (image.apply(changes), ()));
+    fn apply(&self, changes: Vec<Change>, heard: Time) {
+        self.update(None, Some(heard), |image| (image.apply(changes), ()));
     }
 
     fn prove(&self, reply: &Reply<BTreeMap<String, u64>>) -> Proof {
-        let judge =
-            |image: &mut Image| image.prove(reply.epoch, reply.header.revision, &reply.value);
-        let proof = self.update(None, |image| (false, judge(image)));
+        self.prove_by(reply, reply.header.revision, &reply.value)
+    }
+
+    /// Judges the picture by paths and revisions that this reply brought among others.
+    pub(crate) fn prove_by<T>(
+        &self,
+        reply: &Reply<T>,
+        revision: u64,
+        seen: &BTreeMap<String, u64>,
+    ) -> Proof {
+        let judge = |image: &mut Image| image.prove(reply.epoch, revision, seen);
+        let proof = self.update(None, None, |image| (false, judge(image)));
         if proof == Proof::Current {
-            self.update(Some(reply.sent), |_| (false, ()));
+            self.update(Some(reply.sent), None, |_| (false, ()));
         }
         proof
     }
@@ -123,7 +140,7 @@ pub(crate) async fn read_all(
 }
 
 /// Reads the keys' names and revisions only.
-async fn read_revisions(
+pub(crate) async fn read_revisions(
     client: Client,
     prefix: String,
 ) -> Result<(BTreeMap<String, u64>, Header), etcd_client::Error> {
@@ -171,6 +188,30 @@ pub(crate) struct Keeper {
     pub(crate) limit: Span,
     /// When etcd's members are asked for again.
     pub(crate) discovery: Arc<Due>,
+    /// While the watch tells something at least this often, nothing is asked; `None`: it need not.
+    pub(crate) rest: watch::Receiver<Option<Span>>,
+}
+
+/// When one session with an endpoint last heard what.
+struct Heard {
+    /// A linearizable read was answered.
+    read: Instant,
+    /// The watch told something.
+    news: Instant,
+    /// From the answer to the next read, as long as nobody may rest.
+    pause: Span,
+    /// A read showed what the watch had not delivered, with the picture at this revision.
+    behind: Option<u64>,
+}
+
+impl Heard {
+    fn probe_due(&self, rest: Option<Span>) -> Instant {
+        let due = self.read + self.pause;
+        match rest.filter(|_| self.behind.is_none()) {
+            Some(rest) => due.max(self.news + rest),
+            None => due,
+        }
+    }
 }
 
 impl Keeper {
@@ -269,21 +310,40 @@ impl Keeper {
             tracing::debug!(endpoint, "watching");
         }
         let mut probe: Option<Probe> = None;
-        let mut next_probe = Instant::now() + self.interval;
-        let mut behind_at = None;
+        let mut rest = self.rest.clone();
+        let mut heard = Heard {
+            read: Instant::now(),
+            news: Instant::now(),
+            pause: self.interval,
+            behind: None,
+        };
         loop {
+            let due = heard.probe_due(*rest.borrow_and_update());
             tokio::select! {
-                message = stream.message() => self.take(endpoint, message)?,
+                message = stream.message() => {
+                    if self.take(endpoint, message)? {
+                        heard.news = Instant::now();
+                    }
+                }
                 outcome = async { match probe.as_mut() {
                     Some(probe) => probe.await,
                     None => std::future::pending().await,
                 }} => {
                     probe = None;
-                    next_probe = Instant::now() + self.judge(outcome?, epoch, &mut behind_at)?;
+                    heard.read = Instant::now();
+                    heard.pause = self.judge(outcome?, epoch, &mut heard.behind)?;
                 }
-                () = sleep_until(next_probe), if probe.is_none() => {
-                    probe = Some(self.probe(endpoint.to_owned()));
+                () = sleep_until(due), if probe.is_none() => {
+                    // Whoever looked at a lease meanwhile has read as well.
+                    let age = self.caller.now().since(self.board.picture.borrow().fresh_at);
+                    if heard.behind.is_none() && age < heard.pause {
+                        heard.read = Instant::now() - age;
+                    } else {
+                        probe = Some(self.probe(endpoint.to_owned()));
+                    }
                 }
+                // Whoever may rest lives as long as this.
+                Ok(()) = rest.changed() => {}
             }
         }
     }
@@ -308,12 +368,12 @@ impl Keeper {
         }
     }
 
-    /// One message of the watch.
+    /// One message of the watch; whether it had news.
     fn take(
         &self,
         endpoint: &str,
         message: Result<Option<WatchResponse>, etcd_client::Error>,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
         let fault = |text: String| Err(Fault::new(endpoint, Kind::Unsent, text));
         let response = match message {
             Ok(Some(response)) => response,
@@ -332,10 +392,11 @@ impl Keeper {
             .iter()
             .filter_map(|event| Change::of(event, &self.prefix))
             .collect();
-        if !changes.is_empty() {
-            self.board.apply(changes);
+        let news = !changes.is_empty();
+        if news {
+            self.board.apply(changes, self.caller.now());
         }
-        Ok(())
+        Ok(news)
     }
 
     fn probe(&self, endpoint: String) -> Probe {

@@ -1,13 +1,14 @@
 //! The two leases of a node and their renewal.
 
 use crate::RenewError;
-use crate::call::{Caller, Failure, Kind, Limits};
+use crate::call::{Caller, Failure, Kind, Limits, Reply};
 use crate::endpoints::{Endpoints, Pool};
 use crate::options::Held;
 use crate::terms::{Header, Terms};
-use etcd_client::Client;
+use etcd_client::{Client, LeaseKeepAliveStream, LeaseKeeper};
 use pgherd_model::{Span, Time};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::time::timeout;
 
 /// When the next endpoint is asked too, if the try has no limit of its own.
 const STAGGER: Span = Span::from_millis(500);
@@ -147,14 +148,57 @@ fn whole_seconds(span: Span) -> i64 {
 /// The member that is asked forwards to its leader. A leader that was just cut off may confirm
 /// for as long as it takes to step down; the next one, when it takes over, gives every lease its
 /// full life and an election timeout on top, so the confirmation holds.
-pub(crate) async fn keep_alive(caller: &Caller, limits: Limits, id: i64) -> Result<Time, Failure> {
+pub(crate) async fn keep_alive(
+    caller: &Caller,
+    limits: Limits,
+    id: i64,
+) -> Result<Reply<KeptStream>, Failure> {
     let request = move |mut client: Client| async move {
         // The library keeps the header of this answer for itself.
-        client.lease_keep_alive(id).await?;
-        Ok(((), Header::default()))
+        Ok((client.lease_keep_alive(id).await?, Header::default()))
     };
-    let stagger = limits.per_try.map_or(STAGGER, |limit| limit / 10);
-    Ok(caller.race(limits, stagger, request).await?.sent)
+    caller.race(limits, stagger(limits), request).await
+}
+
+/// When the next endpoint is asked too.
+fn stagger(limits: Limits) -> Span {
+    limits.per_try.map_or(STAGGER, |limit| limit / 10)
+}
+
+/// A stream on which one lease is kept alive, message by message.
+type KeptStream = (LeaseKeeper, LeaseKeepAliveStream);
+
+/// The stream of the last renewal: the next one needs no other.
+struct Kept {
+    lease: i64,
+    endpoint: String,
+    /// Of which options the connection is.
+    version: u64,
+    stream: KeptStream,
+}
+
+impl Kept {
+    /// One keepalive more; `None`: it was not answered within `limit`. The stream is of no use then, since its next
+    /// message might be the answer to this one.
+    async fn again(&mut self, limit: Span) -> Option<Life> {
+        let (keeper, answers) = &mut self.stream;
+        let asked = async {
+            keeper.keep_alive().await.ok()?;
+            answers.message().await.ok().flatten()
+        };
+        let answer = timeout(limit, asked).await.ok().flatten()?;
+        Some(if answer.ttl() > 0 {
+            Life::Kept
+        } else {
+            Life::Gone
+        })
+    }
+}
+
+/// What etcd says of a lease.
+enum Life {
+    Kept,
+    Gone,
 }
 
 /// Renews the leader lease; may live on a thread and runtime of its own. Its connections are its
@@ -162,6 +206,7 @@ pub(crate) async fn keep_alive(caller: &Caller, limits: Limits, id: i64) -> Resu
 pub struct LeaderLease {
     caller: Caller,
     slot: Arc<LeaseSlot>,
+    kept: Option<Kept>,
 }
 
 impl LeaderLease {
@@ -176,6 +221,7 @@ impl LeaderLease {
                 terms,
             },
             slot,
+            kept: None,
         }
     }
 
@@ -213,17 +259,58 @@ impl LeaderLease {
             .map(|sent| renewed(lease, sent))
     }
 
-    async fn keep(&self, lease: Granted, limits: Limits) -> Result<Time, RenewError> {
+    async fn keep(&mut self, lease: Granted, limits: Limits) -> Result<Time, RenewError> {
+        if let Some(kept) = self.keep_by_stream(lease, limits).await {
+            return kept;
+        }
         match keep_alive(&self.caller, limits, lease.id).await {
-            Ok(sent) => Ok(sent),
-            Err(failure) if failure.last.kind == Kind::LeaseGone => {
-                self.slot.forget(lease.id);
-                Err(RenewError::Lost {
-                    endpoint: failure.last.endpoint,
+            Ok(reply) => {
+                self.kept = Some(Kept {
                     lease: lease.id,
-                })
+                    endpoint: reply.endpoint,
+                    version: self.caller.pool.endpoints().version(),
+                    stream: reply.value,
+                });
+                Ok(reply.sent)
+            }
+            Err(failure) if failure.last.kind == Kind::LeaseGone => {
+                Err(self.lost(failure.last.endpoint, lease))
             }
             Err(failure) => Err(self.no_answer(failure)),
+        }
+    }
+
+    /// By the stream of the last renewal; `None`: there is none, or none any more. Where it does not answer at once the
+    /// next endpoints are asked, as always.
+    async fn keep_by_stream(
+        &mut self,
+        lease: Granted,
+        limits: Limits,
+    ) -> Option<Result<Time, RenewError>> {
+        let mut kept = self.kept.take()?;
+        if kept.lease != lease.id || kept.version != self.caller.pool.endpoints().version() {
+            return None;
+        }
+        let sent = self.caller.now();
+        let limit = stagger(limits).min(limits.deadline.since(sent));
+        match kept.again(limit).await {
+            Some(Life::Kept) => {
+                self.kept = Some(kept);
+                Some(Ok(sent))
+            }
+            Some(Life::Gone) => Some(Err(self.lost(kept.endpoint, lease))),
+            None => {
+                self.caller.pool.demote(&kept.endpoint);
+                None
+            }
+        }
+    }
+
+    fn lost(&self, endpoint: String, lease: Granted) -> RenewError {
+        self.slot.forget(lease.id);
+        RenewError::Lost {
+            endpoint,
+            lease: lease.id,
         }
     }
 

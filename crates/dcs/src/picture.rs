@@ -15,6 +15,10 @@ pub struct Picture {
     /// that showed exactly this. It advances without waking receivers; only a changed cluster or
     /// problem does.
     pub fresh_at: Time,
+    /// When etcd last told something: a proof as above, or news of the watch. Those say that the watch works, not
+    /// that `cluster` was current at that moment: they may have been on their way for a while. It advances as
+    /// `fresh_at` does.
+    pub heard: Time,
     /// Why the picture is not kept up at present: no endpoint works. Gone with the next proof.
     pub problem: Option<String>,
 }

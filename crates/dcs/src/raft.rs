@@ -21,8 +21,9 @@ use tokio::time::{sleep, timeout};
 /// How much of a document is read: it has 5 to 10 kB.
 const LONGEST: usize = 1024 * 1024;
 /// How often the list of voters is asked for, and how long it is believed. One change that it does not
-/// show yet leaves every majority of it with a member in common with every new one.
-const LEARN: Span = Span::from_secs(20);
+/// show yet leaves every majority of it with a member in common with every new one. Asking is due with the
+/// next renewal, which is at most 20 s away.
+const LEARN: Span = Span::from_secs(35);
 const BELIEVED: Span = Span::from_secs(60);
 /// What asking for that list may take.
 const LIST_LIMIT: Span = Span::from_secs(1);

@@ -3,7 +3,7 @@
 use crate::call::{Caller, Failure, Kind, Limits, Reply};
 use crate::endpoints::{self, Endpoints, Pool};
 use crate::image::Raw;
-use crate::keeper::{Board, Keeper, refresh};
+use crate::keeper::{Board, Keeper, read_revisions, refresh};
 use crate::lease::{LeaseSlot, keep_alive};
 use crate::ops::{Context, Plan, needs_leader_lease, needs_member_lease, plan};
 use crate::options::{Held, Leases};
@@ -17,6 +17,9 @@ use tokio::sync::watch;
 
 /// How long the watch may take to show our own write before it is read.
 const ECHO: Span = Span::from_millis(50);
+
+/// A lease that lives no longer is over before a rare probe would find out that the watch does not deliver.
+const SHORT: Span = Span::from_secs(4);
 
 /// How often a look at a lease is tried where several members answer at one address.
 const LOOKS: u32 = 4;
@@ -33,6 +36,8 @@ pub struct Store {
     picture: watch::Receiver<Picture>,
     member: Arc<LeaseSlot>,
     leader: Arc<LeaseSlot>,
+    /// How long the keeper may do without news before it asks.
+    rest: Arc<watch::Sender<Option<Span>>>,
     /// Closed with the last clone, which ends the keeper.
     _alive: Arc<watch::Sender<()>>,
 }
@@ -58,14 +63,20 @@ impl Store {
         let (board, picture) = Board::new();
         let board = Arc::new(board);
         let (alive, stop) = watch::channel(());
+        let (rest, resting) = watch::channel(None);
         let fifth = lease_ttl / 5;
+        let interval = match lease_ttl < SHORT {
+            true => Span::from_millis(500),
+            false => (lease_ttl * 2 / 5).min(Span::from_secs(2)),
+        };
         let keeper = Keeper {
             caller: caller.clone(),
             board: board.clone(),
             prefix,
-            interval: fifth.clamp(Span::from_millis(500), Span::from_secs(2)),
+            interval,
             discovery: Arc::default(),
             limit: fifth.clamp(Span::from_secs(1), Span::from_secs(2)),
+            rest: resting,
         };
         tokio::spawn(keeper.run(stop));
         Ok(Store {
@@ -75,6 +86,7 @@ impl Store {
             picture,
             member: Arc::new(LeaseSlot::new("member", ttl, leases.member)),
             leader: Arc::new(LeaseSlot::new("leader", lease_ttl, leases.leader)),
+            rest: Arc::new(rest),
             _alive: Arc::new(alive),
         })
     }
@@ -82,6 +94,15 @@ impl Store {
     /// The picture, now and as it changes. An event in etcd arrives here within milliseconds.
     pub fn picture(&self) -> watch::Receiver<Picture> {
         self.picture.clone()
+    }
+
+    /// From now on etcd need not be asked for proofs that the picture is current while the watch has news at
+    /// least this often: somebody writes that regularly. `None`: it is asked all the time, as from the start.
+    pub fn rest(&self, news_every: Option<Span>) {
+        self.rest.send_if_modified(|rest| {
+            let before = std::mem::replace(rest, news_every);
+            before != news_every
+        });
     }
 
     /// When an answer of etcd's present raft term, the highest seen, first came: its leader had been
@@ -146,7 +167,7 @@ impl Store {
         }
     }
 
-    /// Keeps the member lease alive; call it about every `loop_wait`. `false`: etcd does not know
+    /// Keeps the member lease alive; call it well within `ttl`. `false`: etcd does not know
     /// the lease any more, or there was none; the next `PutMember` grants one and is needed now.
     ///
     /// # Errors
@@ -363,13 +384,13 @@ impl Store {
         let prefix = self.endpoints.options().prefix.clone();
         let member = |header: Option<&ResponseHeader>| header.map_or(0, ResponseHeader::member_id);
         let request = async |client: Client| {
-            let count = GetOptions::new().with_count_only();
-            let read = client.kv_client().get(prefix.as_str(), Some(count)).await?;
+            let (keys, read) = read_revisions(client.clone(), prefix.clone()).await?;
             let answer = client.lease_client().time_to_live(lease, None).await?;
             let life = (answer.granted_ttl(), answer.ttl());
             // Behind one address there may be several members.
-            let one = member(read.header()) == member(answer.header());
-            Ok((one.then_some(life), Header::of(answer.header())))
+            let one = read.member == member(answer.header());
+            let header = Header::of(answer.header());
+            Ok(((one.then_some(life), keys, read.revision), header))
         };
         let what = || format!("look at lease {lease:x}");
         let mut answers = 0;
@@ -377,7 +398,10 @@ impl Store {
             let asked = self.caller.ask(reading(deadline), request).await;
             let reply = asked.map_err(|failure| failure.error(what()))?;
             answers += 1;
-            match reply.value {
+            let (life, keys, revision) = &reply.value;
+            // The keeper need not read now as well.
+            self.board.prove_by(&reply, *revision, keys);
+            match *life {
                 Some(life) => break (reply, life),
                 None if answers < LOOKS => {}
                 None => {

@@ -11,6 +11,8 @@ pub(crate) struct Header {
     pub(crate) cluster: u64,
     pub(crate) term: u64,
     pub(crate) revision: u64,
+    /// The member of etcd that answers.
+    pub(crate) member: u64,
 }
 
 impl Header {
@@ -21,6 +23,7 @@ impl Header {
             cluster: header.map_or(0, ResponseHeader::cluster_id),
             term: header.map_or(0, ResponseHeader::raft_term),
             revision: u64::try_from(revision).unwrap_or(0),
+            member: header.map_or(0, ResponseHeader::member_id),
         }
     }
 }
@@ -120,6 +123,7 @@ mod tests {
             cluster,
             term,
             revision: 1,
+            member: 1,
         }
     }
 

@@ -6,7 +6,7 @@ use crate::ctx::{Ctx, Lock, Order, Verdict};
 use crate::decision::{Decision, JobKind, Rung, Severity, Why};
 use crate::memory::{Answered, Memory};
 use crate::view::{LeaseFact, View};
-use crate::{race, rules, schedule, upkeep};
+use crate::{beat, race, rules, schedule, upkeep};
 use pgherd_model::{Postmaster, Time};
 
 /// What this node does now. Pure: the same view and memory give the same decision.
@@ -14,6 +14,7 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
     let mut memory = memory.clone();
     let ctx = Ctx::new(view, &memory);
     race::remember_former(&ctx, &mut memory);
+    beat::note(&ctx, &mut memory);
     remember(&ctx, &mut memory);
     let (rule, order, ladder) = climb(&ctx, &mut memory);
     let mut wake_at = Some((view.now + view.settings.loop_wait, "loop_wait"));
@@ -48,6 +49,7 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
     }
     let keep_lease = (memory.term.is_some() && memory.released.is_none())
         || actions.iter().any(upkeep::takes_lock);
+    let rest = beat::rest_of(&ctx, &memory, order.severity);
     let why = Why {
         rule,
         severity: order.severity.max(Severity::at_least(&actions)),
@@ -58,6 +60,7 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
         memory,
         why,
         keep_lease,
+        rest,
         wake_at,
         ladder,
     }
@@ -141,12 +144,23 @@ fn remember(ctx: &Ctx<'_>, memory: &mut Memory) {
         memory.was_primary = false;
         memory.demoted = true;
     }
+    note_stream(view, memory);
+}
+
+/// Whether the stream from upstream flows.
+fn note_stream(view: &View, memory: &mut Memory) {
     let streaming = view
         .local
         .look
         .as_ref()
         .and_then(|look| look.receiver.as_ref())
         .is_some_and(|receiver| receiver.streaming);
+    if streaming {
+        // What failed on the way here has been made good.
+        memory.copy.clear();
+        memory.rewind.clear();
+        memory.recovery.clear();
+    }
     if streaming || !view.is_standby() {
         memory.stream_broken = None;
     } else {

@@ -20,6 +20,9 @@ pub struct Decision {
     pub why: Why,
     /// The renewal task is to keep the leader lease alive.
     pub keep_lease: bool,
+    /// The lock service need not be asked by itself while its watch has news at least this often; `None`: it is asked
+    /// all the time.
+    pub rest: Option<Span>,
     /// Look again no later than then; with who asked for it.
     pub wake_at: Option<(Time, &'static str)>,
     /// Rules that were asked before one answered, and what they said.

@@ -14,6 +14,10 @@ use crate::view::View;
 /// and the next try has to reach the winner.
 const ELECTION: Span = Span::from_millis(2500);
 
+/// A lease that lives so long is renewed every third of its life, a shorter one every fifth: the shorter it is,
+/// the less does a lost renewal leave.
+const LONG: Span = Span::from_secs(10);
+
 /// How long a guard may leave an order unanswered, where a lease lives for `life`, before it counts as
 /// hanging: L/5, but never so short that one that is only slow on a busy machine is replaced all the
 /// time, nor longer than whoever arms it waits for its answer.
@@ -62,12 +66,13 @@ impl Lease {
         now < self.deadlines().expires
     }
 
-    /// When the next renewal is due: L/5 after the last confirmed one, sooner (down to L/10) where
-    /// a store that loses its leader just then could not be outlived before 0.6 L.
+    /// When the next renewal is due: L/5 (L/3 of a long lease) after the last confirmed one, sooner (down to L/10)
+    /// where a store that loses its leader just then could not be outlived before 0.6 L.
     pub fn renewal_due(&self) -> Time {
         let patience = self.deadlines().demote_fast.since(self.sent);
         let early = patience.saturating_sub(ELECTION).max(self.life / 10);
-        self.sent + early.min(self.life / 5)
+        let part = if self.life < LONG { 5 } else { 3 };
+        self.sent + early.min(self.life / part)
     }
 
     /// How long one try may take before the next endpoint is asked: L/5.
@@ -301,9 +306,16 @@ mod tests {
 
     #[test]
     fn renewals_leave_time_for_an_election() {
-        for (life, expected) in [(2, 200), (5, 500), (6, 1100), (8, 1600), (20, 4000)] {
+        for (life, expected) in [
+            (2, 200),
+            (5, 500),
+            (6, 1100),
+            (8, 1600),
+            (10, 3333),
+            (20, 6666),
+        ] {
             let due = lease(0, life).renewal_due();
-            assert_eq!(due, Time::from_millis(expected), "L {life}");
+            assert_eq!(due.since(Time::ZERO).as_millis(), expected, "L {life}");
         }
     }
 

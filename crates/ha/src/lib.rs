@@ -8,6 +8,7 @@
 extern crate alloc;
 
 mod act;
+pub mod beat;
 mod ctx;
 mod decide;
 mod decision;

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use pgherd_model::{Lsn, MemberName, Span, Time};
 use serde::{Deserialize, Serialize};
 
+use crate::beat::Beat;
 use crate::view::LeaseFact;
 
 /// Kept between two looks; lost with the agent, so nothing here may be needed for safety after
@@ -33,8 +34,11 @@ pub struct Memory {
     pub leader_deleted: Option<u64>,
     /// Since when the lock service has not been readable.
     pub blind_since: Option<Time>,
-    /// The moment for which the picture was proven current at the last look that could read it.
-    pub proved: Option<Time>,
+    /// When the lock service had last told something, as of the last look that could read it.
+    pub heard: Option<Time>,
+    /// The last sign of life of whoever holds the lock.
+    #[serde(default)]
+    pub beat: Option<Beat>,
     /// Revision of the last `failover` request, and when it was first seen.
     pub request_seen: Option<(u64, Time)>,
     /// Revision of a `failover` request that was tried and could not be served.
@@ -66,8 +70,11 @@ pub struct Memory {
     pub rewind: Backoff,
     /// Last time the member key was written for positions alone.
     pub member_written: Option<Time>,
-    /// Last time `status` was written.
+    /// Last time `status` was written, or would have been.
     pub status_written: Option<Time>,
+    /// Last time it told something new.
+    #[serde(default)]
+    pub status_told: Option<Time>,
     /// Last time a standby was told (again) from whom to stream.
     pub reminded: Option<Time>,
     /// When the stream from the leader was first seen broken.
@@ -177,6 +184,9 @@ pub struct Reinitializing {
 pub struct Former {
     /// Who.
     pub name: MemberName,
+    /// Term (create revision) of its lock.
+    #[serde(default)]
+    pub term: u64,
     /// Lease of its lock.
     pub lease: i64,
     /// Life of that lease as far as known, else `ttl`.

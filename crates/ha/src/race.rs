@@ -22,6 +22,8 @@ const PROOF: Span = Span::from_millis(100);
 pub(crate) const ANSWER_AGE: Span = Span::from_secs(1);
 /// Somebody who did not answer is not asked again within this.
 const SILENCE_AGE: Span = Span::from_secs(5);
+/// While the leader seems to be gone whoever was silent is asked again after this, so that the race need not wait.
+pub(crate) const SILENCE_KEPT: Span = Span::from_secs(3);
 
 /// Whether the former leader can still acknowledge a write.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,6 +57,7 @@ pub(crate) fn remember_former(ctx: &Ctx<'_>, memory: &mut Memory) {
             if !known {
                 memory.former = Some(Former {
                     name: leader.name.clone(),
+                    term: leader.create_revision,
                     lease: leader.lease,
                     length: ctx.view.settings.ttl.max(ctx.view.settings.lease_ttl),
                     renewed_before: None,
@@ -64,6 +67,7 @@ pub(crate) fn remember_former(ctx: &Ctx<'_>, memory: &mut Memory) {
             }
             if let Some(former) = &mut memory.former {
                 former.vanished = None;
+                former.term = leader.create_revision;
             }
             memory.free_since = None;
         }
@@ -86,10 +90,10 @@ pub(crate) fn remember_former(ctx: &Ctx<'_>, memory: &mut Memory) {
 /// In a gap as long as a lease the lock may have been somebody else's for a while: etcd could not be read,
 /// or this agent was stopped and did not notice that.
 fn forget_after_gap(ctx: &Ctx<'_>, memory: &mut Memory) {
-    let proved = ctx.view.tenure.proved;
-    let before = memory.proved.replace(proved).unwrap_or(proved);
+    let heard = ctx.view.heard;
+    let before = memory.heard.replace(heard).unwrap_or(heard);
     let blind = memory.blind_since.take().unwrap_or(ctx.now());
-    let gap = ctx.now().since(blind).max(proved.since(before));
+    let gap = ctx.now().since(blind).max(heard.since(before));
     let length = memory
         .former
         .as_ref()
@@ -101,11 +105,17 @@ fn forget_after_gap(ctx: &Ctx<'_>, memory: &mut Memory) {
     }
 }
 
-/// The lock was free and is free, but was deleted once more: somebody held it unseen.
+/// Somebody held the lock unseen: it was free and is free, but was deleted once more; or the last one that was deleted
+/// is not that of the last holder that was seen.
 fn forget_unseen(ctx: &Ctx<'_>, memory: &mut Memory) {
-    let deleted = ctx.view.fresh().and_then(|cluster| cluster.leader_deleted);
+    let cluster = ctx.view.fresh();
+    let deleted = cluster.and_then(|cluster| cluster.leader_deleted);
     let before = core::mem::replace(&mut memory.leader_deleted, deleted);
-    if memory.free_since.is_some() && before.is_some() && deleted.is_some() && before < deleted {
+    let again = memory.free_since.is_some() && before.is_some() && deleted.is_some();
+    let ended = cluster.and_then(|cluster| cluster.leader_ended);
+    let former = memory.former.as_ref();
+    let stranger = former.is_some_and(|former| ended.is_some_and(|term| term != former.term));
+    if (again && before < deleted) || stranger {
         memory.former = None;
         memory.first_fresh = None;
         memory.free_since = None;
@@ -301,10 +311,8 @@ fn known_well(ctx: &Ctx<'_>, memory: &Memory, member: &Member, since: Time) -> b
     match &fact.answer {
         Some(_) => fact.asked >= since && age < ANSWER_AGE,
         None => {
-            // Silence noticed while the stream was already broken counts for the race.
-            let from = memory
-                .stream_broken
-                .map_or(since, |broken| broken.min(since));
+            // Silence noticed while the leader already seemed to be gone counts for the race.
+            let from = suspect_since(memory).map_or(since, |suspect| suspect.min(since));
             fact.asked >= from && age < SILENCE_AGE
         }
     }

@@ -4,6 +4,7 @@
 //! cluster, then one part per node; `*` is the node that decides. Others have answered just now
 //! unless they are `mute` (asked, silent) or `unasked`.
 
+mod beats;
 mod duties;
 mod leader;
 mod lock;
@@ -159,6 +160,7 @@ fn parse(text: &str) -> (View, Memory) {
         } else {
             Dcs::Fresh(cluster)
         },
+        heard: now,
         tenure: tenure(now, &value),
         lease: (mine && !me.has("reborn")).then(|| LeaseFact {
             lease: if me.has("newlease") { 8 } else { 7 },
@@ -220,6 +222,7 @@ fn memory<'a>(now: Time, me: &Said, value: &impl Fn(&str) -> Option<&'a str>) ->
         first_fresh: Some(now - Span::from_secs(value("up").map_or(50, |it| number(Some(it))))),
         former: value("former").map(|name| Former {
             name: name.into(),
+            term: 4,
             lease: 6,
             length: Span::from_secs(20),
             renewed_before: value("renewed_before")
@@ -320,6 +323,7 @@ fn cluster(facts: &[&str], nodes: &[Said]) -> Cluster {
             mod_revision: 5,
         }),
         leader_deleted: value("deleted").map(|at| number(Some(at))),
+        leader_ended: value("ended").map(|at| number(Some(at))),
         sync: value("sync").and_then(sync),
         failover: value("failover").and_then(failover),
         status: status(&value),

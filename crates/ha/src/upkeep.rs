@@ -6,6 +6,7 @@ pub(crate) mod guard;
 mod history;
 pub(crate) mod member;
 mod peers;
+mod positions;
 pub(crate) mod request;
 mod sight;
 mod slots;

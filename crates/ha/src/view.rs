@@ -27,6 +27,8 @@ pub struct View {
     pub identity: Identity,
     /// The lock service.
     pub dcs: Dcs,
+    /// When the lock service last told something: an answer, or news of the watch.
+    pub heard: Time,
     /// Who leads the lock service, as far as this node can tell.
     pub tenure: Tenure,
     /// Own leader lease, as last confirmed, or proved to live on.

@@ -29,6 +29,10 @@ pub struct Cluster {
     /// Revision at which the last `leader` key was deleted, if that was seen as an event: a
     /// member key of the same revision or a later one tells what its holder was by then.
     pub leader_deleted: Option<u64>,
+    /// Create revision of the `leader` key that was deleted then; `None`: others may have been there since
+    /// the last one that was seen.
+    #[serde(default)]
+    pub leader_ended: Option<u64>,
     /// `members/*`.
     pub members: BTreeMap<MemberName, Stored<Member>>,
     /// `status` (or the older `optime/leader`).

@@ -4,7 +4,9 @@
 use crate::common::{
     body, copy_number, failover, freeze_walsenders, note, noted, secs, stays, stored, three,
 };
-use pgherd_tests::{ClusterOptions, Etcd, Node, TestCluster, json};
+use pgherd_tests::{ClusterOptions, Etcd, Node, TestCluster, Value, json, process};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 
 /// A replica that was away: plain start, no copy, no rewind.
 #[tokio::test(flavor = "multi_thread")]
@@ -265,4 +267,156 @@ async fn nofailover_is_never_promoted() {
     );
     old.start();
     cluster.wait_whole(secs(40)).await;
+}
+
+/// pg_rewind dies half-way, and then the member that it copied from: what it leaves behind is no cluster, and is
+/// never started, whoever leads. Once it works the node is one of the cluster again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewind_that_dies_half_way_leaves_nothing_that_is_started() {
+    let etcd = Etcd::start(1).await;
+    let mut cluster = TestCluster::new(&etcd, &lenient());
+    let (broken, tries) = (cluster.dir().join("broken"), cluster.dir().join("tries"));
+    let bin = rewind_that_dies(&cluster, &broken, &tries);
+    for name in ["n1", "n2", "n3"] {
+        let patch = json!({"postgresql": {"bin_dir": bin}});
+        cluster.node_mut(name).change_config(&patch);
+    }
+    cluster.start_all();
+    cluster.wait_whole(secs(60)).await;
+    let (old, new, _) = diverge(&cluster).await;
+    let others = |node: &&Node| node.name() != old.name() && node.name() != new.name();
+    let third = cluster.nodes().iter().find(others).unwrap();
+    cluster
+        .wait_for(
+            "the third member has the new row",
+            secs(30),
+            async || match noted(third, "on the new timeline").await? {
+                1 => Ok(()),
+                n => Err(format!("{n}")),
+            },
+        )
+        .await;
+    std::fs::write(&broken, "").unwrap();
+    old.start();
+    let tried = |least: usize| {
+        let tries = std::fs::read_to_string(&tries).unwrap_or_default();
+        let count = tries.lines().count();
+        (count >= least).then_some(()).ok_or(format!("{count}"))
+    };
+    let what = "pg_rewind is tried again and again";
+    cluster.wait_for(what, secs(60), async || tried(2)).await;
+    new.kill_node();
+    assert_eq!(
+        cluster
+            .wait_new_primary(new.name(), failover())
+            .await
+            .name(),
+        third.name()
+    );
+    let seen = std::fs::read_to_string(&tries).unwrap().lines().count();
+    stays(
+        "nothing runs on what is left",
+        secs(6),
+        async || match old.sql("select 1::text").await {
+            Ok(_) => Err("PostgreSQL answers".into()),
+            Err(_) => Ok(()),
+        },
+    )
+    .await;
+    std::fs::remove_file(&broken).unwrap();
+    new.start();
+    assert_eq!(cluster.wait_whole(secs(90)).await.name(), third.name());
+    converged(&cluster).await;
+    assert!(tried(seen).is_ok());
+}
+
+/// PostgreSQL's programs, of which pg_rewind dies while it writes WAL as long as the file `broken` is there: no
+/// file may grow beyond 4 MB. Each try is a line in `tries`.
+fn rewind_that_dies(cluster: &TestCluster, broken: &Path, tries: &Path) -> PathBuf {
+    let dir = cluster.dir().join("programs");
+    std::fs::create_dir(&dir).unwrap();
+    for program in std::fs::read_dir(process::pg_bin()).unwrap() {
+        let program = program.unwrap();
+        if program.file_name() != "pg_rewind" {
+            symlink(program.path(), dir.join(program.file_name())).unwrap();
+        }
+    }
+    let script = format!(
+        "#!/bin/sh\n[ -e '{broken}' ] && {{ echo try >> '{tries}'; ulimit -f 8192; }}\nexec '{real}' \"$@\"\n",
+        broken = broken.display(),
+        tries = tries.display(),
+        real = process::pg_bin().join("pg_rewind").display(),
+    );
+    let program = dir.join("pg_rewind");
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Written by whom PostgreSQL runs as.
+    std::fs::write(tries, "").unwrap();
+    std::fs::set_permissions(tries, std::fs::Permissions::from_mode(0o666)).unwrap();
+    dir
+}
+
+/// All power goes after a failover, and the former primary, whose last rows nobody got, is the first that comes
+/// back: it must not lead, alone as it is, since the cluster went on without those rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_left_behind_does_not_lead_after_a_power_cut() {
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &lenient()).await;
+    let (old, new, _) = diverge(&cluster).await;
+    cluster.wait_streaming(1, secs(30)).await;
+    cluster
+        .wait_for(
+            "history tells of the new timeline",
+            secs(20),
+            async || match stored(&etcd, &cluster, "history").await {
+                Some(Value::Array(lines)) if !lines.is_empty() => Ok(()),
+                other => Err(format!("{other:?}")),
+            },
+        )
+        .await;
+    for node in cluster.nodes() {
+        if node.name() != old.name() {
+            node.kill_node();
+        }
+    }
+    cluster
+        .wait_for("the lock is free", failover(), async || {
+            match etcd.get(&cluster.key("leader")).await {
+                None => Ok(()),
+                Some(name) => Err(name),
+            }
+        })
+        .await;
+    old.start();
+    told_why(&cluster, old).await;
+    stays("no primary", secs(6), async || {
+        let names = cluster.writable().await;
+        names.is_empty().then_some(()).ok_or(format!("{names:?}"))
+    })
+    .await;
+    for node in cluster.nodes() {
+        if node.name() != old.name() {
+            node.start();
+        }
+    }
+    let primary = cluster.wait_whole(secs(60)).await;
+    assert_ne!(primary.name(), old.name());
+    assert_eq!(noted(new, "on the new timeline").await, Ok(1));
+    converged(&cluster).await;
+}
+
+/// It says that it waits, and why.
+async fn told_why(cluster: &TestCluster, node: &Node) {
+    if crate::common::stand_in() {
+        return;
+    }
+    let what = format!("{} says why it does not lead", node.name());
+    cluster
+        .wait_for(&what, secs(60), async || {
+            match node.log().contains("which the cluster left at") {
+                true => Ok(()),
+                false => Err(node.log_tail(5)),
+            }
+        })
+        .await;
 }

@@ -216,14 +216,63 @@ fn an_agent_that_was_stopped_does_not_know_the_former_leader() {
         "lock - former c deleted 80 | a* replica lsn 50 | b replica lsn 40 mute | c down words";
     for (seconds, known) in [(17, true), (18, false)] {
         let (view, mut memory) = super::parse(text);
-        memory.proved = Some(view.now - Span::from_secs(seconds));
+        memory.heard = Some(view.now - Span::from_secs(seconds));
         let decision = crate::decide(&view, &memory);
         assert_eq!(decision.memory.former.is_some(), known, "{seconds} s");
-        assert_eq!(decision.memory.proved, Some(view.now));
+        assert_eq!(decision.memory.heard, Some(view.now));
         let takes = decision
             .actions
             .iter()
             .any(|it| it.name() == "AcquireLeader");
         assert_eq!(takes, known, "{seconds} s");
+    }
+}
+
+/// The lock of the last holder that was seen ended long ago, or another one held it since: a look shows only how
+/// it ended.
+#[test]
+fn a_holder_that_came_and_went_between_two_looks_is_not_overlooked() {
+    check_all(
+        "
+        lock - former c deleted 80 ended 4 | a* replica lsn 50 | b replica lsn 40 mute | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+        lock - former c deleted 80 ended 5 | a* replica lsn 50 | b replica lsn 40 mute | c down words
+        => nothing, because lock_free: b may have held the lock before this agent started
+        ",
+    );
+}
+
+/// Whoever was silent while the leader seemed to be gone, by its stream or by its lease, is not waited for once more
+/// when the lock goes; and is asked again before that silence is too old to count.
+#[test]
+fn silence_of_before_counts_for_the_race() {
+    let asks = |decision: &crate::Decision| {
+        let mut names = decision.actions.iter().map(crate::Action::name);
+        names.any(|name| name == "AskPeers")
+    };
+    let ago = |view: &crate::View, ms| view.now - Span::from_millis(ms);
+    for (suspect, asked, again) in [(2000, 1500, false), (2000, 2500, true), (9000, 5500, true)] {
+        let text = "lock - former c free 0 | a* replica lsn 50 | c primary mute";
+        let (mut view, mut memory) = super::parse(text);
+        memory.lease_stale = Some(ago(&view, suspect));
+        let at = ago(&view, asked);
+        view.peers.values_mut().for_each(|fact| fact.asked = at);
+        assert_eq!(
+            asks(&crate::decide(&view, &memory)),
+            again,
+            "free, {asked} ms"
+        );
+    }
+    for (asked, again) in [(1500, false), (2900, false), (3000, true)] {
+        let text = "lock c | a* replica from c broken lsn 50 | c primary mute";
+        let (mut view, mut memory) = super::parse(text);
+        memory.stream_broken = Some(ago(&view, 9000));
+        let at = ago(&view, asked);
+        view.peers.values_mut().for_each(|fact| fact.asked = at);
+        assert_eq!(
+            asks(&crate::decide(&view, &memory)),
+            again,
+            "held, {asked} ms"
+        );
     }
 }

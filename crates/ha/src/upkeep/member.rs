@@ -10,7 +10,7 @@ use crate::ctx::{Ctx, Lock};
 use crate::decision::{Action, JobKind, StartAs};
 use crate::memory::Memory;
 use crate::rules::restart_order;
-use crate::upkeep::{Duty, NOTHING, checkpoint};
+use crate::upkeep::{Duty, NOTHING, checkpoint, positions};
 use crate::view::Outcome;
 
 pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
@@ -18,9 +18,6 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
         return NOTHING;
     };
     let wished = describe(ctx, memory);
-    let due = memory
-        .member_written
-        .map(|at| at + ctx.view.settings.loop_wait);
     // Under another lease than the one that is kept alive it would go away.
     let published = cluster
         .member(ctx.me())
@@ -31,13 +28,36 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
         }
         // Positions alone change all the time.
         if same(published, &wished, false)
-            && let Some(at) = due.filter(|at| ctx.now() < *at)
+            && let Some(written) = memory.member_written
         {
-            return (vec![], Some(at));
+            let pause = match worth_telling(ctx, published, &wished) {
+                true => ctx.view.settings.loop_wait,
+                false => ctx.view.settings.loop_wait.max(positions::SMALL_AFTER),
+            };
+            if ctx.now() < written + pause {
+                return (vec![], Some(written + pause));
+            }
         }
     }
     memory.member_written = Some(ctx.now());
     (vec![Action::Store(Op::PutMember(wished))], None)
+}
+
+/// The positions have gone far, or as they are published a standby would seem to lag where it does not.
+fn worth_telling(ctx: &Ctx<'_>, published: &Member, wished: &Member) -> bool {
+    let settings = &ctx.view.settings;
+    let all = |member: &Member| [member.xlog_location, member.receive_lsn, member.replay_lsn];
+    let far = all(published)
+        .into_iter()
+        .zip(all(wished))
+        .any(|(told, now)| positions::unlike(settings, told, now));
+    let optime = ctx.cluster().and_then(|cluster| cluster.optime());
+    let standby = wished.role == Some(Role::Replica);
+    let seems = all(published)
+        .into_iter()
+        .zip(all(wished))
+        .any(|(told, now)| told < optime && told < now);
+    far || (standby && seems)
 }
 
 fn same(a: &Member, b: &Member, with_positions: bool) -> bool {

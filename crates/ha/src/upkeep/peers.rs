@@ -2,6 +2,7 @@
 //! is silent.
 
 use alloc::vec;
+use pgherd_model::Time;
 
 use crate::ctx::Ctx;
 use crate::decision::Action;
@@ -16,21 +17,26 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     if ctx.other_leader().is_none() || ctx.view.asking || ctx.view.identity.tags.nofailover {
         return NOTHING;
     }
-    // Once each time: a race asks again those that answered.
-    let asked = |name| {
-        ctx.view
-            .peers
-            .get(name)
-            .is_some_and(|fact| fact.asked >= suspect)
+    // Those that answered once: a race asks them again. The silent ones so often that it need not.
+    let due = |name| match ctx.view.peers.get(name) {
+        Some(fact) if fact.asked >= suspect => match fact.answer {
+            Some(_) => None,
+            None => Some(fact.asked + race::SILENCE_KEPT),
+        },
+        _ => Some(ctx.now()),
     };
-    let questions: alloc::vec::Vec<_> = ctx
-        .others()
-        .filter(|member| !member.api_url.is_empty() && !asked(&member.name))
-        .map(|member| race::ask(memory, member))
-        .collect();
+    let mut questions = vec![];
+    let mut next: Option<Time> = None;
+    for member in ctx.others().filter(|member| !member.api_url.is_empty()) {
+        match due(&member.name) {
+            Some(at) if at <= ctx.now() => questions.push(race::ask(memory, member)),
+            Some(at) => next = Some(next.map_or(at, |next| next.min(at))),
+            None => {}
+        }
+    }
     if questions.is_empty() {
-        NOTHING
+        (vec![], next)
     } else {
-        (vec![Action::AskPeers(questions)], None)
+        (vec![Action::AskPeers(questions)], next)
     }
 }

@@ -1,5 +1,6 @@
 //! `status`: the leader's position and its slots, at most once per loop_wait, since each write
-//! wakes every genuine Patroni replica.
+//! wakes every genuine Patroni replica. Where others count on signs of life it is written that often, also with
+//! nothing new.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -7,10 +8,11 @@ use alloc::vec;
 use alloc::vec::Vec;
 use pgherd_model::{Look, Lsn, Op, SlotKind, Status, slot_name};
 
+use crate::beat;
 use crate::ctx::{Ctx, Lock};
 use crate::decision::Action;
 use crate::memory::Memory;
-use crate::upkeep::{Duty, NOTHING};
+use crate::upkeep::{Duty, NOTHING, positions};
 
 pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     if ctx.holding().is_none() && ctx.lock != Lock::Unknown {
@@ -33,23 +35,45 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
         .status_written
         .map(|at| at + ctx.view.settings.loop_wait);
     if due.is_some_and(|at| ctx.now() < at) {
-        return NOTHING;
+        return (vec![], due);
     }
-    let status = Status {
+    let mut status = Status {
         optime: look.wal.flushed,
         slots: slots(ctx, look),
         retain_slots: retained(ctx, memory, term),
         other: String::new(),
     };
+    let next = Some(ctx.now() + ctx.view.settings.loop_wait);
     memory.status_written = Some(ctx.now());
-    if cluster
-        .status
-        .as_ref()
-        .is_some_and(|stored| stored.value == status)
-    {
-        return NOTHING;
+    let stored = cluster.status.as_ref().map(|stored| &stored.value);
+    let same = stored.filter(|stored| !is_news(ctx, memory, stored, &status));
+    if let Some(same) = same {
+        if beat::rest(&ctx.view.settings).is_none() {
+            return (vec![], next);
+        }
+        status = same.clone();
+    } else {
+        memory.status_told = Some(ctx.now());
     }
-    (vec![Action::Store(Op::PutStatus { status, term })], None)
+    (vec![Action::Store(Op::PutStatus { status, term })], next)
+}
+
+/// There is something to tell beside that the leader lives.
+fn is_news(ctx: &Ctx<'_>, memory: &Memory, stored: &Status, status: &Status) -> bool {
+    if stored == status {
+        return false;
+    }
+    let settings = &ctx.view.settings;
+    let other = |(name, at): (&String, &Lsn)| {
+        let told = stored.slots.get(name).copied();
+        positions::unlike(settings, told, Some(*at))
+    };
+    let more = stored.retain_slots != status.retain_slots
+        || stored.slots.len() != status.slots.len()
+        || status.slots.iter().any(other)
+        || positions::differ(settings, stored.optime, status.optime);
+    let told = memory.status_told.map(|at| at + positions::SMALL_AFTER);
+    more || told.is_none_or(|at| at <= ctx.now())
 }
 
 /// Position of every slot, and the leader's own, so that replicas can keep one for it. Slots of
