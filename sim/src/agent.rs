@@ -292,7 +292,11 @@ impl World {
         let postmaster = pg.processes(truth);
         let down = postmaster == Postmaster::Down;
         let control = (disk.data == DataDir::Initialized).then_some(disk.control);
-        let primary = look.as_ref().is_some_and(|look| !look.in_recovery);
+        let written = disk
+            .control
+            .timeline
+            .max(disk.control.min_recovery_timeline);
+        let timeline = look.as_ref().map_or(written, |look| look.timeline);
         Local {
             data: disk.data.clone(),
             control,
@@ -302,11 +306,7 @@ impl World {
             standby_signal: disk.standby_signal,
             backup_label: disk.backup_label,
             postmaster,
-            own_history: if primary {
-                pg.own_history()
-            } else {
-                Vec::new()
-            },
+            own_history: pg.own_history(timeline.0),
             silent_since: None,
             not_ready: pg.postmaster.is_some() && !pg.stopped && pg.phase != Phase::Running,
             look,

@@ -32,6 +32,11 @@ impl Files {
         }
     }
 
+    /// There is a file of it, and it tells of ancestors.
+    pub(crate) fn tells(&self, timeline: u32) -> bool {
+        self.0.get(&timeline) == Some(&File::Ancestors)
+    }
+
     /// No number up to `last` is missing.
     pub(crate) fn fill(&mut self, last: u32) {
         for number in 2..=last {

@@ -358,9 +358,16 @@ impl Pg {
         slots.collect()
     }
 
-    pub(crate) fn own_history(&self) -> Vec<HistoryLine> {
-        let last = self.disk.history.len().saturating_sub(1);
-        let lines = self.disk.history.iter().enumerate();
+    /// The history file of the timeline that the WAL is on: a standby knows more, of where its stream
+    /// leads to.
+    pub(crate) fn own_history(&self, own: u32) -> Vec<HistoryLine> {
+        if !self.disk.files.tells(own) {
+            return Vec::new();
+        }
+        let past = self.disk.history.iter();
+        let past: Vec<_> = past.filter(|(timeline, _)| *timeline < own).collect();
+        let last = past.len().saturating_sub(1);
+        let lines = past.into_iter().enumerate();
         lines
             .map(|(index, (timeline, end))| HistoryLine {
                 timeline: Timeline(*timeline),

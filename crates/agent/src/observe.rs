@@ -22,7 +22,8 @@ pub(crate) struct Observer {
     watched: Option<u32>,
     silent_since: Option<Time>,
     shutdown_end: Option<(Lsn, Option<Lsn>)>,
-    own_history: Option<(Timeline, Vec<HistoryLine>)>,
+    /// By postmaster and timeline.
+    own_history: Option<((u32, Timeline), Vec<HistoryLine>)>,
     /// Last moment the picture was current.
     dcs_fresh: Option<Time>,
 }
@@ -120,9 +121,14 @@ impl Agent {
             (Some(control), Postmaster::Down) => self.shutdown_end(control).await,
             _ => None,
         };
-        let own_history = match &look {
-            Some(look) if !look.in_recovery => self.own_history(look.timeline).await,
-            _ => Vec::new(),
+        let written = |it: &ControlFile| it.timeline.max(it.min_recovery_timeline);
+        let timeline = match &look {
+            Some(look) => Some(look.timeline),
+            None => control.as_ref().map(written),
+        };
+        let own_history = match timeline {
+            Some(timeline) => self.own_history(postmaster, timeline).await,
+            None => Vec::new(),
         };
         Local {
             data,
@@ -201,14 +207,24 @@ impl Agent {
         end
     }
 
-    async fn own_history(&mut self, timeline: Timeline) -> Vec<HistoryLine> {
+    /// While a postmaster lives the file of its timeline stays what it is. A new copy may be on another
+    /// timeline of the same number, so nothing outlives the end of PostgreSQL.
+    async fn own_history(
+        &mut self,
+        postmaster: Postmaster,
+        timeline: Timeline,
+    ) -> Vec<HistoryLine> {
         if timeline.0 <= 1 {
             return Vec::new();
         }
-        if let Some((known, lines)) = &self.observer.own_history
-            && *known == timeline
-        {
-            return lines.clone();
+        let key = match postmaster {
+            Postmaster::Alive { pid } => Some((pid, timeline)),
+            Postmaster::Down | Postmaster::Leftovers(_) => None,
+        };
+        let kept = self.observer.own_history.take();
+        if let Some((known, lines)) = kept.filter(|(known, _)| Some(*known) == key) {
+            self.observer.own_history = Some((known, lines.clone()));
+            return lines;
         }
         let Ok(Some(local)) = self.instance.local_history(timeline).await else {
             return Vec::new();
@@ -228,7 +244,7 @@ impl Agent {
                 leader: None::<MemberName>,
             })
             .collect();
-        self.observer.own_history = Some((timeline, lines.clone()));
+        self.observer.own_history = key.map(|key| (key, lines.clone()));
         lines
     }
 }

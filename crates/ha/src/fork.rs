@@ -3,7 +3,9 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
-use pgherd_model::{ControlState, Lsn, Member, MemberName, PostgresState, Role, Span, Timeline};
+use pgherd_model::{
+    ControlState, HistoryLine, Lsn, Member, MemberName, PostgresState, Role, Span, Timeline,
+};
 
 use crate::ctx::Ctx;
 use crate::decision::Action;
@@ -27,12 +29,22 @@ pub(crate) enum Fork {
     Twins(String),
     /// The leader's history must be read first.
     Ask(Action),
+    /// The timelines bear the same number, and only the leader's history tells whether they are one.
+    Unproven(Box<Unread>),
     /// Cannot be known yet.
     Wait(String),
     /// The leader's history cannot be asked for: it publishes no address.
     NoAddress(String),
     /// The true end of the local WAL is not known: crash recovery comes first.
     Unclean,
+}
+
+/// The leader's history is not at hand.
+pub(crate) struct Unread {
+    /// This reads it; `None`: it cannot be read now.
+    pub(crate) ask: Option<Action>,
+    /// Why not, or that it is being read.
+    pub(crate) reason: String,
 }
 
 /// PostgreSQL is down and was a primary when it last ran.
@@ -73,7 +85,7 @@ pub(crate) fn fork(ctx: &Ctx<'_>, leader: &Member) -> Fork {
         ));
     }
     if own == theirs {
-        return Fork::Follow(None);
+        return same_number(ctx, leader, own);
     }
     if own > theirs {
         return Fork::Diverged(format!(
@@ -82,9 +94,54 @@ pub(crate) fn fork(ctx: &Ctx<'_>, leader: &Member) -> Fork {
         ));
     }
     match fetched(ctx, leader, theirs) {
-        Ok(lines) => compare(leader, theirs, lines, own, end),
-        Err(fork) => *fork,
+        Ok(lines) => compare(ctx, leader, theirs, lines, (own, end)),
+        Err(unread) => {
+            let Unread { ask, reason } = *unread;
+            match ask {
+                Some(action) => Fork::Ask(action),
+                None if leader.address.is_none() => Fork::NoAddress(reason),
+                None => Fork::Wait(reason),
+            }
+        }
     }
+}
+
+/// The own timeline bears the number of the leader's. Where a node was promoted, and was lost before
+/// anybody knew that, the next one that is promoted gives the same number again: what followed the first
+/// one must not follow the second. The view keeps the history that was read, so the leader is asked once.
+fn same_number(ctx: &Ctx<'_>, leader: &Member, own: Timeline) -> Fork {
+    let past = &ctx.view.local.own_history;
+    if past.is_empty() {
+        // Timeline 1 has none. Elsewhere its file is missing, and that proves nothing.
+        return Fork::Follow(None);
+    }
+    let lines = match fetched(ctx, leader, own) {
+        Ok(lines) => lines,
+        Err(unread) => return Fork::Unproven(unread),
+    };
+    match difference(past, lines) {
+        Some(difference) => Fork::Twins(format!(
+            "timeline {own} is not that of {}: {difference}",
+            leader.name
+        )),
+        None => Fork::Follow(None),
+    }
+}
+
+/// Where two pasts part, in words.
+fn difference(own: &[HistoryLine], theirs: &[(Timeline, Lsn)]) -> Option<String> {
+    let line = |index: usize| {
+        let own = own.get(index).map(|line| (line.timeline, line.end));
+        (own, theirs.get(index).copied())
+    };
+    let (here, there) = (0..own.len().max(theirs.len()))
+        .map(line)
+        .find(|(here, there)| here != there)?;
+    let words = |line: Option<(Timeline, Lsn)>| match line {
+        Some((timeline, end)) => format!("timeline {timeline} ended at {end}"),
+        None => String::from("no other timeline ended"),
+    };
+    Some(format!("{} here, {} there", words(here), words(there)))
 }
 
 /// The history of the leader's present timeline.
@@ -92,47 +149,67 @@ fn fetched<'a>(
     ctx: &Ctx<'a>,
     leader: &Member,
     theirs: Timeline,
-) -> Result<&'a [(Timeline, Lsn)], Box<Fork>> {
+) -> Result<&'a [(Timeline, Lsn)], Box<Unread>> {
     let history = ctx
         .view
         .history
         .as_ref()
         .filter(|history| history.from == leader.name);
-    let wait = |reason: String| Err(Box::new(Fork::Wait(reason)));
+    let unread = |ask, reason| Err(Box::new(Unread { ask, reason }));
     match history.map(|history| (&history.lines, history.asked)) {
         Some((Some((timeline, lines)), _)) if *timeline == theirs => Ok(lines),
-        Some((None, asked)) if ctx.now().since(asked) < AGAIN => wait(format!(
-            "the timeline history of {} cannot be read yet",
-            leader.name
-        )),
+        Some((None, asked)) if leader.address.is_some() && ctx.now().since(asked) < AGAIN => {
+            let name = &leader.name;
+            let reason = format!("the timeline history of {name} cannot be read yet");
+            unread(None, reason)
+        }
         _ => match &leader.address {
-            Some(address) => Err(Box::new(Fork::Ask(Action::AskHistory {
-                member: leader.name.clone(),
-                address: address.clone(),
-                timeline: theirs,
-            }))),
-            None => Err(Box::new(Fork::NoAddress(holder::no_address(ctx, leader)))),
+            Some(address) => {
+                let ask = Action::AskHistory {
+                    member: leader.name.clone(),
+                    address: address.clone(),
+                    timeline: theirs,
+                };
+                let reason = format!("reading the timeline history of {}", leader.name);
+                unread(Some(ask), reason)
+            }
+            None => unread(None, holder::no_address(ctx, leader)),
         },
     }
 }
 
+/// `own` and `end`: timeline and position that the local data reach.
 fn compare(
+    ctx: &Ctx<'_>,
     leader: &Member,
     theirs: Timeline,
     lines: &[(Timeline, Lsn)],
-    own: Timeline,
-    end: Lsn,
+    (own, end): (Timeline, Lsn),
 ) -> Fork {
-    let since_own = lines.iter().skip_while(|(timeline, _)| *timeline != own);
-    let Some((_, switch)) = since_own.clone().next() else {
+    let older = lines.iter().take_while(|(timeline, _)| *timeline != own);
+    let (older, since_own) = lines.split_at(older.count());
+    let Some((_, switch)) = since_own.first() else {
         return Fork::Diverged(format!(
             "timeline {own} is not in the history of {}",
             leader.name
         ));
     };
+    // The leader may descend from another timeline of the own one's number: pg_rewind sees that, since
+    // it compares where timelines begin. A past without any line proves nothing.
+    let past = &ctx.view.local.own_history;
+    if !past.is_empty()
+        && !older.is_empty()
+        && let Some(difference) = difference(past, older)
+    {
+        return Fork::Diverged(format!(
+            "timeline {own} is not that in the history of {}: {difference}",
+            leader.name
+        ));
+    }
     // A standby that knew of a timeline and had not received its beginning when it was promoted forks
     // off before that beginning: a later line then ends earlier than the ones before it.
-    let forked = since_own.map(|(_, end)| *end).min().unwrap_or(*switch);
+    let ends = since_own.iter().map(|(_, end)| *end);
+    let forked = ends.min().unwrap_or(*switch);
     if end <= forked {
         return Fork::Follow(Some((leader.name.clone(), theirs)));
     }

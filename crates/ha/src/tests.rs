@@ -199,20 +199,24 @@ fn tenure<'a>(now: Time, value: &impl Fn(&str) -> Option<&'a str>) -> Tenure {
     }
 }
 
-/// `b:1@45,2@50`: of b; timeline 1 ended at 45, 2 at 50.
+/// `b:1@45,2@50`: of b; timeline 1 ended at 45, 2 at 50. `b:-`: it could not be read.
 fn remote_history(now: Time, text: &str, nodes: &[Said]) -> RemoteHistory {
     let (from, lines) = text.split_once(':').unwrap();
     let theirs = nodes.iter().find(|node| node.name == from).unwrap();
+    RemoteHistory {
+        from: from.into(),
+        asked: now,
+        lines: (lines != "-").then(|| (Timeline(theirs.timeline), forks(lines))),
+    }
+}
+
+/// `1@45,2@50`: timeline 1 ended at 45, 2 at 50.
+fn forks(text: &str) -> Vec<(Timeline, Lsn)> {
     let line = |line: &str| {
         let (ended, end) = line.split_once('@').unwrap();
         (Timeline(ended.parse().unwrap()), Lsn(end.parse().unwrap()))
     };
-    let lines = lines.split(',').map(line).collect();
-    RemoteHistory {
-        from: from.into(),
-        asked: now,
-        lines: Some((Timeline(theirs.timeline), lines)),
-    }
+    text.split(',').map(line).collect()
 }
 
 fn memory<'a>(now: Time, me: &Said, value: &impl Fn(&str) -> Option<&'a str>) -> Memory {
@@ -536,15 +540,23 @@ fn local(now: Time, me: &Said, nodes: &[Said]) -> Local {
     }
 }
 
+/// `past 1@45,2@50`. Of others than a primary it is not known otherwise.
 fn own_history(me: &Said) -> Vec<HistoryLine> {
-    let ended = (me.state == "primary" && me.timeline > 1).then(|| HistoryLine {
-        timeline: Timeline(me.timeline - 1),
-        end: Lsn(30),
+    let lines = match me.value("past") {
+        Some(text) => forks(text),
+        None if me.state == "primary" && me.timeline > 1 => {
+            vec![(Timeline(me.timeline - 1), Lsn(30))]
+        }
+        None => Vec::new(),
+    };
+    let line = |(timeline, end)| HistoryLine {
+        timeline,
+        end,
         reason: String::new(),
         timestamp: Some(String::from("2026-11-21T00:00:00+00:00")),
         leader: None,
-    });
-    ended.into_iter().collect()
+    };
+    lines.into_iter().map(line).collect()
 }
 
 fn look(me: &Said, nodes: &[Said]) -> Look {

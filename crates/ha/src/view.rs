@@ -147,7 +147,8 @@ pub struct Local {
     pub job: Option<Job>,
     /// The guard.
     pub guard: GuardFact,
-    /// History file of the own timeline, oldest line first.
+    /// History file of the timeline that PostgreSQL is on, or was when it last ran, oldest line first.
+    /// Empty: there is none, or it cannot be read.
     pub own_history: Vec<HistoryLine>,
     /// Last connection to PostgreSQL with a trivial commit that worked was begun at this time.
     pub probed: Option<Time>,

@@ -466,8 +466,8 @@ impl Instance {
         history::reserve(self, last).await
     }
 
-    /// The newest history file of the own pg_wal, with its time: what the `history` key tells.
-    /// None on timeline 1.
+    /// The history file of this timeline in the own pg_wal, with its time: what the `history` key tells,
+    /// and by what two timelines of one number are told apart. None on timeline 1.
     ///
     /// # Errors
     /// [`Error::File`], [`Error::Unexpected`].

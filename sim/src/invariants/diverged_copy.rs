@@ -1,10 +1,34 @@
-//! Data that went another way than the leader's are never started as its standby.
+//! Data that went another way than the leader's are never started as its standby, and whoever streams
+//! has nothing that its upstream does not have, whatever the numbers of their timelines.
 
 use pgherd_ha::StartAs;
 
+use crate::event::NODES;
 use crate::world::World;
 
 impl World {
+    /// Beside what `attach` sees at the beginning of a stream.
+    pub(crate) fn check_copies(&mut self) {
+        for node in 0..NODES {
+            let own = &self.nodes[node].pg;
+            let Some(stream) = &own.stream else {
+                continue;
+            };
+            let from = stream.from;
+            let theirs = &self.nodes[from].pg;
+            let known = theirs.attached.get(&node);
+            let valid =
+                theirs.epoch == stream.epoch && known.is_some_and(|it| it.conn == stream.conn);
+            let end = own.disk.wal.end();
+            let common = own.disk.wal.common(&theirs.disk.wal);
+            if valid && common < end {
+                self.fail(format!(
+                    "diverged copy: {node} has WAL up to {end:X} and streams from {from}, the same only up to {common:X}"
+                ));
+            }
+        }
+    }
+
     pub(crate) fn check_start(&mut self, node: usize, start: &StartAs) {
         let StartAs::Standby {
             upstream: Some(upstream),

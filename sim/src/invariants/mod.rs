@@ -37,6 +37,8 @@ pub(crate) struct Oracle {
     pub(crate) newest: Option<(u32, usize)>,
     /// Highest timeline that a promotion has made.
     pub(crate) highest: u32,
+    /// Timelines that promotions have made, with their ancestors and where these ended.
+    pub(crate) made: Vec<(u32, Vec<(u32, u64)>)>,
     /// A leader that was shut down in order has released the lock then.
     pub(crate) handed_over: Option<(usize, Time)>,
     pub(crate) released: bool,
@@ -86,6 +88,7 @@ impl World {
     /// Now and then: everything that is not tied to one event.
     pub(crate) fn on_look(&mut self) {
         self.check_streams();
+        self.check_copies();
         self.check_jobs();
         self.check_convergence();
         self.after(200, Event::Look);

@@ -9,7 +9,7 @@ use pgherd_model::{
 
 use crate::ctx::{Ctx, Verdict};
 use crate::decision::{Action, JobKind, StartAs};
-use crate::fork::{Fork, fork};
+use crate::fork::{Fork, Unread, fork};
 use crate::holder;
 use crate::memory::Memory;
 use crate::view::Outcome;
@@ -56,9 +56,34 @@ fn go_on(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         Fork::Ask(action) => {
             Verdict::act(vec![action], "reading the timeline history of the leader")
         }
+        Fork::Unproven(unread) => unproven(ctx, memory, leader, *unread),
         Fork::Diverged(reason) | Fork::Twins(reason) => Verdict::stay(reason).warning(),
         Fork::Unclean => Verdict::stay("the end of the local WAL is not known").warning(),
     }
+}
+
+/// The leader's timeline has the own one's number, and may be another: until that is known nobody else is
+/// followed, and what runs goes on as it does.
+fn unproven(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member, unread: Unread) -> Verdict {
+    let Unread { ask, reason } = unread;
+    let look = ctx.view.local.look.as_ref();
+    let follows = look.is_some_and(|look| look.upstream == upstream(ctx, leader));
+    let mut verdict = if follows || (look.is_some() && leader.address.is_none()) {
+        stream(ctx, memory, leader)
+    } else if ctx.view.is_down() && ask.is_none() {
+        // To be read from, and a candidate should the leader be gone: from nobody, so nothing is joined.
+        let mut alone = start(ctx, memory, None, None);
+        if let Verdict::Do(order) = &mut alone {
+            order.reason = format!("{reason}; {}", order.reason);
+        }
+        alone
+    } else {
+        Verdict::stay(reason)
+    };
+    if let Verdict::Do(order) = &mut verdict {
+        order.actions.extend(ask);
+    }
+    verdict
 }
 
 /// No leader to follow.

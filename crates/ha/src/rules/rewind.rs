@@ -38,6 +38,8 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             Verdict::pass("the local data lie on the leader's history")
         }
         Fork::Wait(reason) | Fork::NoAddress(reason) => Verdict::pass(reason),
+        // Nothing is stopped for a question.
+        Fork::Unproven(unread) => Verdict::pass(unread.reason),
         Fork::Ask(action) => Verdict::act(
             vec![action],
             format!("reading the timeline history of {}", leader.name),

@@ -41,6 +41,9 @@ fn a_paused_cluster_keeps_to_its_own() {
         lock b pause fork b:1@40 rewind remove | a* replica from c | b primary tl2
         => nothing, because paused: PAUSE: local WAL goes to 0/32 on timeline 1, but timeline 2 forked off at 0/28
 
+        lock b pause fork b:1@40 remove | a* replica tl2 from c past 1@45 | b primary tl2
+        => nothing, because paused: PAUSE: timeline 2 is not that of b: timeline 1 ended at 0/2D here, timeline 1 ended at 0/28 there
+
         # Whoever is not named stands back, whatever becomes of the one who is.
         lock - pause former c deleted 80 failover >b | a* replica | b replica mute | c down words
         => nothing, because lock_free: following a different leader because i am not the healthiest node: b was named to take over

@@ -203,4 +203,96 @@ fn failures_on_the_way_are_forgotten_once_it_streams() {
             assert_eq!(backoff.failures, failures, "{text}");
         }
     }
+
+/// Two timelines of one number: a node was promoted and lost before anybody knew that, and the next one
+/// that was promoted gave the same number again.
+#[test]
+fn a_standby_follows_no_twin_of_its_timeline() {
+    check_all(
+        r"
+        # It is known to be another one before it is followed, and known once.
+        lock b | a* replica tl3 lsn 60 from c past 1@45,2@50 | b primary tl3 lsn 70
+        => AskHistory, because follow: reading the timeline history of b
+
+        lock b fork b:1@45,2@50 | a* replica tl3 lsn 60 from c past 1@45,2@50 | b primary tl3 lsn 70
+        => SetUpstream, because follow: following b from b:5432
+
+        lock b fork b:1@45,2@50 | a* replica tl3 lsn 60 from b past 1@45,2@50 | b primary tl3 lsn 70
+        => nothing, because follow: no action. I am (a), a secondary, and following a leader (b)
+
+        lock b fork b:1@45,2@48 | a* replica tl3 lsn 60 from c past 1@45,2@50 | b primary tl3 lsn 70
+        => StopFast, because rewind: timeline 3 is not that of b: timeline 2 ended at 0/32 here, timeline 2 ended at 0/30 there: stopping to rewind
+
+        lock b fork b:1@45 | a* replica tl3 lsn 60 from c past 1@45,2@50 | b primary tl3 lsn 70
+        => StopFast, because rewind: timeline 3 is not that of b: timeline 2 ended at 0/32 here, no other timeline ended there: stopping to rewind
+
+        # Also where the stream has been set already.
+        lock b fork b:1@40,2@50 | a* replica tl3 lsn 60 from b past 1@45,2@50 | b primary tl3 lsn 70
+        => StopFast, because rewind: timeline 3 is not that of b: timeline 1 ended at 0/2D here, timeline 1 ended at 0/28 there: stopping to rewind
+
+        # An agent that has come back asks; nothing is stopped for that, nor where there is no answer.
+        lock b | a* replica tl3 lsn 60 from b past 1@45,2@50 | b primary tl3 lsn 70
+        => AskHistory, because follow: no action. I am (a), a secondary, and following a leader (b)
+
+        lock b | a* replica tl3 lsn 60 from b broken past 1@45,2@50 | b primary tl3 lsn 70
+        => SetUpstream + AskHistory, because follow: no action. I am (a), a secondary, and following a leader (b), not streaming yet
+
+        lock b fork b:- | a* replica tl3 lsn 60 from b past 1@45,2@50 | b primary tl3 lsn 70
+        => nothing, because follow: no action. I am (a), a secondary, and following a leader (b)
+
+        lock b fork b:- | a* replica tl3 lsn 60 from c past 1@45,2@50 | b primary tl3 lsn 70
+        => nothing, because follow: the timeline history of b cannot be read yet
+
+        # What was read of another leader says nothing about this one.
+        lock b fork c:1@45,2@50 | a* replica tl3 lsn 60 from c past 1@45,2@50 | b primary tl3 lsn 70 | c replica tl3 lsn 60
+        => AskHistory, because follow: reading the timeline history of b
+
+        # Without its history file a timeline is followed by its number.
+        lock b | a* replica tl3 lsn 60 from c | b primary tl3 lsn 70
+        => SetUpstream, because follow: following b from b:5432
+
+        # Whoever streams from another standby belongs to the leader's timeline all the same.
+        lock b | a* replica tl3 lsn 60 from c cascades c past 1@45,2@50 | b primary tl3 lsn 70 | c replica tl3 lsn 60
+        => AskHistory, because follow: no action. I am (a), a secondary, and following a leader (b)
+
+        lock b fork b:1@45,2@48 | a* replica tl3 lsn 60 from c cascades c past 1@45,2@50 | b primary tl3 lsn 70 | c replica tl3 lsn 60
+        => StopFast, because rewind: timeline 3 is not that of b: timeline 2 ended at 0/32 here, timeline 2 ended at 0/30 there: stopping to rewind
+        ",
+    );
+}
+
+/// The same, of data that are not running.
+#[test]
+fn no_twin_is_started_to_follow_the_other() {
+    check_all(
+        r"
+        lock b | a* crashed standby tl3 lsn 60 past 1@45,2@50 | b primary tl3 lsn 70
+        => AskHistory, because follow: reading the timeline history of b
+
+        lock b fork b:1@45,2@50 | a* crashed standby tl3 lsn 60 past 1@45,2@50 | b primary tl3 lsn 70
+        => StartStandby, because follow: starting as a secondary
+
+        # From nobody, until there is an answer.
+        lock b fork b:- | a* crashed standby tl3 lsn 60 past 1@45,2@50 | b primary tl3 lsn 70
+        => StartStandby, because follow: the timeline history of b cannot be read yet; starting as a secondary
+
+        # pg_rewind does nothing where the numbers are the same.
+        lock b fork b:1@45,2@48 rewind remove | a* crashed standby tl3 lsn 60 past 1@45,2@50 | b primary tl3 lsn 70
+        => RemoveData, because rewind: timeline 3 is not that of b: timeline 2 ended at 0/32 here, timeline 2 ended at 0/30 there: copying b anew
+
+        # Of a descendant it sees where the ancestors part.
+        lock b fork b:1@45,2@50,3@80 | a* crashed standby tl3 lsn 60 past 1@45,2@50 | b primary tl4 lsn 90
+        => StartStandby, because follow: starting as a secondary
+
+        lock b fork b:1@45,2@48,3@80 rewind | a* crashed standby tl3 lsn 60 past 1@45,2@50 | b primary tl4 lsn 90
+        => Rewind, because rewind: timeline 3 is not that in the history of b: timeline 2 ended at 0/32 here, timeline 2 ended at 0/30 there: running pg_rewind from b
+
+        lock b fork b:1@45,2@48,3@80 rewind | a* replica tl3 lsn 60 from c past 1@45,2@50 | b primary tl4 lsn 90
+        => StopFast, because rewind: timeline 3 is not that in the history of b: timeline 2 ended at 0/32 here, timeline 2 ended at 0/30 there: stopping to rewind
+
+        # A history that lacks all that came before proves nothing.
+        lock b fork b:3@80 | a* replica tl3 lsn 60 from c past 1@45,2@50 | b primary tl4 lsn 90
+        => SetUpstream, because follow: following b from b:5432
+        ",
+    );
 }
