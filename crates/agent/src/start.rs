@@ -428,7 +428,8 @@ async fn namesake(
     (elsewhere && peers.liveness(&place).await).then_some(place)
 }
 
-/// Before the first look.
+/// Before the first look. What PostgreSQL does is not known: others would take `stopped` for a proof that nothing is
+/// acknowledged here.
 fn blank(node: &NodeConfig, settings: &Settings) -> Snapshot {
     Snapshot {
         name: node.name.clone(),
@@ -441,7 +442,7 @@ fn blank(node: &NodeConfig, settings: &Settings) -> Snapshot {
         settings: settings.clone(),
         standby_cluster: false,
         role: Role::Uninitialized,
-        state: PostgresState::Stopped,
+        state: PostgresState::Starting,
         look: None,
         looked: clock::now(),
         leader_until: None,

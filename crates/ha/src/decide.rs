@@ -7,7 +7,7 @@ use crate::decision::{Decision, JobKind, Rung, Severity, Why};
 use crate::memory::{Answered, Memory};
 use crate::view::{LeaseFact, View};
 use crate::{beat, race, rules, schedule, upkeep};
-use pgherd_model::{Postmaster, Time};
+use pgherd_model::{ControlState, Postmaster, Time};
 
 /// What this node does now. Pure: the same view and memory give the same decision.
 pub fn decide(view: &View, memory: &Memory) -> Decision {
@@ -119,6 +119,7 @@ fn remember(ctx: &Ctx<'_>, memory: &mut Memory) {
     }
     note_lock(ctx, memory);
     note_answer(ctx, memory);
+    note_senders(ctx, memory);
     rules::restart_order::note_overlong_start(ctx, memory);
     let view = ctx.view;
     if view.is_primary() {
@@ -165,6 +166,21 @@ fn note_stream(view: &View, memory: &mut Memory) {
         memory.stream_broken = None;
     } else {
         memory.stream_broken.get_or_insert(view.now);
+    }
+}
+
+/// PostgreSQL is being stopped and has written its last checkpoint.
+fn note_senders(ctx: &Ctx<'_>, memory: &mut Memory) {
+    let view = ctx.view;
+    let control = view.local.control;
+    let shut_down = control.is_some_and(|control| control.state == ControlState::ShutDown);
+    let stopping = view
+        .running_job()
+        .is_some_and(|job| matches!(job.kind, JobKind::Stop { .. }));
+    if shut_down && stopping && !view.is_down() {
+        memory.senders_since.get_or_insert(view.now);
+    } else {
+        memory.senders_since = None;
     }
 }
 

@@ -51,6 +51,10 @@ pub struct Memory {
     pub was_primary: bool,
     /// This node gave up the lock and was not seen in recovery since.
     pub demoted: bool,
+    /// Since when pg_control has said that PostgreSQL is shut down while processes are left of it: WAL senders wait
+    /// for standbys that do not have everything yet.
+    #[serde(default)]
+    pub senders_since: Option<Time>,
     /// When PostgreSQL was first found dead under the lock.
     pub crashed_at: Option<Time>,
     /// The lock is to be given up as soon as nothing of PostgreSQL is left.

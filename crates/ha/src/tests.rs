@@ -267,6 +267,13 @@ fn settings(has: &impl Fn(&str) -> bool) -> Settings {
     if has("no_ttl") {
         settings.member_slots_ttl = Span::ZERO;
     }
+    if has("ignores") {
+        settings.ignored_slots.push(IgnoredSlot {
+            name: Some("barman".into()),
+            kind: Some("physical".into()),
+            ..IgnoredSlot::default()
+        });
+    }
     if has("permanent") {
         settings.permanent_slots.push("kept".into());
     }

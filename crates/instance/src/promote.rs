@@ -16,9 +16,12 @@ use tokio::time::Instant;
 /// promotion late; told again this often it never did.
 const TELL_EVERY: Duration = Duration::from_millis(20);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// What was received is replayed before recovery ends, which takes as long as it takes: how far that is, is asked
+/// this often.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
 pub(crate) async fn promote(instance: &Instance, timeout: Duration) -> Result<Timeline> {
-    let deadline = Instant::now() + timeout;
+    let mut replay = Replay::new(timeout);
     let request = Request::new(instance);
     let mut told: Option<Instant> = None;
     let mut last = String::new();
@@ -29,7 +32,7 @@ pub(crate) async fn promote(instance: &Instance, timeout: Duration) -> Result<Ti
         let control = instance.control_file().await?;
         // pg_control is cheap; the query only confirms.
         if control.state == ControlState::InProduction {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = replay.deadline.saturating_duration_since(Instant::now());
             match tokio::time::timeout(left, look::positions(instance)).await {
                 Ok(Ok(Positions {
                     in_recovery: false,
@@ -47,7 +50,8 @@ pub(crate) async fn promote(instance: &Instance, timeout: Duration) -> Result<Ti
             handle.signal(Signal::USR1);
             told = Some(Instant::now());
         }
-        if Instant::now() >= deadline {
+        replay.look(instance).await;
+        if Instant::now() >= replay.deadline {
             return Err(Error::Timeout {
                 what: "promotion".to_owned(),
                 after: timeout,
@@ -55,6 +59,42 @@ pub(crate) async fn promote(instance: &Instance, timeout: Duration) -> Result<Ti
             });
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// How far the replay of a standby is that is being promoted.
+struct Replay {
+    timeout: Duration,
+    /// Nothing may stand still for longer.
+    deadline: Instant,
+    next: Instant,
+    replayed: Lsn,
+}
+
+impl Replay {
+    fn new(timeout: Duration) -> Replay {
+        let now = Instant::now();
+        Replay {
+            timeout,
+            deadline: now + timeout,
+            next: now + PROGRESS_EVERY,
+            replayed: Lsn(0),
+        }
+    }
+
+    /// Puts the deadline off as long as the replay gets on.
+    async fn look(&mut self, instance: &Instance) {
+        if Instant::now() < self.next {
+            return;
+        }
+        let asked = tokio::time::timeout(PROGRESS_EVERY, look::positions(instance)).await;
+        self.next = Instant::now() + PROGRESS_EVERY;
+        if let Ok(Ok(now)) = asked
+            && now.wal.replayed > self.replayed
+        {
+            self.replayed = now.wal.replayed;
+            self.deadline = self.next + self.timeout;
+        }
     }
 }
 

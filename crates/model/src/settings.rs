@@ -1,7 +1,8 @@
 //! The settings that decisions depend on: effective values after defaults, dynamic and local
 //! configuration were merged and ranges enforced (contract: patroni-config, section 2).
 
-use crate::Span;
+use crate::{Slot, SlotKind, Span};
+use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,38 @@ pub enum CrashHandover {
     Off,
     /// Hand over at once when `/sync` names a caught-up standby.
     Sync,
+}
+
+/// An entry of `ignore_slots`: a slot that has all that is named here is somebody else's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IgnoredSlot {
+    /// `name`.
+    pub name: Option<String>,
+    /// `type`: `physical` or `logical`.
+    pub kind: Option<String>,
+    /// `database`.
+    pub database: Option<String>,
+    /// `plugin`.
+    pub plugin: Option<String>,
+}
+
+impl IgnoredSlot {
+    /// This is such a slot (contract: patroni-ha-rules, section 12).
+    pub fn fits(&self, slot: &Slot) -> bool {
+        let (kind, database, plugin) = match &slot.kind {
+            SlotKind::Physical => ("physical", "", ""),
+            SlotKind::Logical { database, plugin } => {
+                ("logical", database.as_str(), plugin.as_str())
+            }
+        };
+        let is = |wanted: &Option<String>, found: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted == found)
+        };
+        is(&self.name, &slot.name)
+            && is(&self.kind, kind)
+            && is(&self.database, database)
+            && is(&self.plugin, plugin)
+    }
 }
 
 /// Effective settings of the cluster as this node sees them.
@@ -87,7 +120,10 @@ pub struct Settings {
     /// `pgherd.guard`.
     pub guard: GuardMode,
     /// Physical slots that are always kept (`slots` of type physical), by name.
-    pub permanent_slots: Vec<alloc::string::String>,
+    pub permanent_slots: Vec<String>,
+    /// `ignore_slots`: never dropped.
+    #[serde(default)]
+    pub ignored_slots: Vec<IgnoredSlot>,
 }
 
 impl Default for Settings {
@@ -118,6 +154,7 @@ impl Default for Settings {
             crash_handover: CrashHandover::Off,
             guard: GuardMode::Automatic,
             permanent_slots: Vec::new(),
+            ignored_slots: Vec::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::common::{failover, oracle, secs, stand_in, start_time, three};
 use pgherd_tests::{
-    ClusterOptions, Etcd, Kind, Signal, TestCluster, Watcher, Writer, process, watcher,
+    ClusterOptions, Etcd, Kind, Signal, TestCluster, Watcher, Writer, json, process, watcher,
 };
 
 /// SIGKILL to the leader's agent, nobody restarts it: the guard ends its PostgreSQL before another
@@ -208,4 +208,31 @@ async fn an_abandoned_primary_is_taken_down_by_its_returning_agent() {
             },
         )
         .await;
+}
+
+/// An agent that comes back and cannot read etcd yet says what its PostgreSQL does, and not that it is stopped: others
+/// would take the lock on that word.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_has_not_looked_yet_does_not_call_its_primary_stopped() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let mut options = three().dcs(json!({"pgherd": {"lease_ttl": 20}}));
+    options.nodes.truncate(1);
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let node = cluster.primary().await.unwrap();
+    etcd.stop(0);
+    node.kill_agent();
+    node.start();
+    let document = cluster
+        .wait_for("the REST API answers", secs(8), async || {
+            crate::common::status(node).await
+        })
+        .await;
+    assert_ne!(document["state"], "stopped", "{document}");
+    assert!(document["xlog"]["location"].is_u64(), "{document}");
+    assert!(node.writable().await, "it was so all the time");
+    etcd.cont(0);
+    crate::common::wait_health(&cluster, node, "/primary", 200).await;
 }

@@ -191,6 +191,73 @@ async fn a_switchover_past_a_frozen_member() {
     }
 }
 
+/// The member that is neither of these two hangs, as far as PostgreSQL goes.
+fn freeze_third(cluster: &TestCluster, one: &str, other: &str) -> Vec<process::Process> {
+    let mut nodes = cluster.nodes().iter();
+    let third = nodes.find(|node| ![one, other].contains(&node.name()));
+    let frozen = third.unwrap().postgres();
+    for process in &frozen {
+        process::signal(process.pid, Signal::STOP);
+    }
+    frozen
+}
+
+fn thaw(frozen: &[process::Process]) {
+    for process in frozen {
+        process::signal(process.pid, Signal::CONT);
+    }
+}
+
+/// SIGTERM to the leader's agent while the third member hangs: its WAL sender waits for that one and must not hold
+/// up the lock, since the other one has everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_agent_does_not_wait_for_a_frozen_replica() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let old = cluster.primary().await.unwrap();
+    let new = crate::common::other(&cluster, old.name());
+    let writer = Writer::start(cluster.targets()).await;
+    writer.wait_acks(50, secs(30)).await;
+    let frozen = freeze_third(&cluster, old.name(), new.name());
+    let moved = writer.wait_moved(old.name(), secs(12));
+    let (status, ack) = tokio::join!(old.stop(), moved);
+    assert!(status.success(), "{status}");
+    assert_eq!(ack.node, new.name());
+    thaw(&frozen);
+    old.start();
+    assert_eq!(cluster.wait_whole(secs(50)).await.name(), new.name());
+    let report = writer.stop();
+    assert_eq!(report.missing(&new.target()).await.unwrap(), []);
+}
+
+/// And a restart of the leader's PostgreSQL does not wait for it either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_the_leader_does_not_wait_for_a_frozen_replica() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let leader = cluster.primary().await.unwrap();
+    let other = crate::common::other(&cluster, leader.name());
+    let before = start_time(leader).await;
+    let frozen = freeze_third(&cluster, leader.name(), other.name());
+    // A WAL sender waits only where there is something that was not received.
+    crate::common::note(leader, "nobody hangs for ever").await;
+    let answer = leader.request("POST", "/restart", "{}");
+    let answer = tokio::time::timeout(secs(25), answer)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_ne!(start_time(leader).await, before);
+    thaw(&frozen);
+    assert_eq!(cluster.wait_whole(secs(50)).await.name(), leader.name());
+}
+
 /// The life of the leader lease is changed at run time, up and down: the same lock (it was never free),
 /// the same primary, without a restart.
 #[tokio::test(flavor = "multi_thread")]

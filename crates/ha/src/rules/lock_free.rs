@@ -187,7 +187,8 @@ fn kept_back(
         Wish::None | Wish::Anybody => {}
     }
     let settings = &ctx.view.settings;
-    if matches!(wish, Wish::None) {
+    // A person who names nobody, or somebody who is gone, gives no rows up.
+    if !manual {
         let optime = cluster.optime().unwrap_or_default();
         if optime.since(own) > settings.maximum_lag_on_failover {
             return Some(String::from(

@@ -8,6 +8,7 @@ use pgherd_model::{Op, PostgresState, Span, StopMode};
 use crate::ctx::{Ctx, Verdict};
 use crate::decision::{Action, JobKind};
 use crate::memory::Memory;
+use crate::rules::switchover;
 
 /// How long the member key may take to say that PostgreSQL is stopped.
 const FAREWELL: Span = Span::from_secs(1);
@@ -23,7 +24,8 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         .running_job()
         .is_some_and(|job| matches!(job.kind, JobKind::Stop { .. }));
     if stopping {
-        return Verdict::only(vec![], "PostgreSQL is being stopped");
+        return switchover::end_senders(ctx, memory, "the agent ends")
+            .unwrap_or_else(|| Verdict::only(vec![], "PostgreSQL is being stopped"));
     }
     if !ctx.view.is_down() || ctx.view.running_job().is_some() {
         // A stop that failed is followed by the one that cannot.

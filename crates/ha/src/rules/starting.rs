@@ -10,7 +10,7 @@ use crate::ctx::{Ctx, Verdict};
 use crate::decision::{Action, JobKind};
 use crate::memory::Memory;
 use crate::race;
-use crate::rules::{hang, restart_order};
+use crate::rules::{hang, restart_order, switchover};
 use crate::view::Job;
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
@@ -99,6 +99,12 @@ fn busy(ctx: &Ctx<'_>, memory: &mut Memory, job: &Job) -> Verdict {
     let stopping = matches!(job.kind, JobKind::Stop { .. });
     if stopping && memory.demotion.is_some() && ctx.holding().is_some() {
         return Verdict::pass("a demotion is under way");
+    }
+    if stopping
+        && memory.restart.is_some()
+        && let Some(verdict) = switchover::end_senders_to_restart(ctx, memory)
+    {
+        return verdict;
     }
     if matches!(job.kind, JobKind::Start(_))
         && ctx.holding().is_some()

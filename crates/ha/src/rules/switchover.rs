@@ -241,6 +241,43 @@ fn go_on(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, mut demotion: Demotion) 
     }
 }
 
+/// The holder of the lock stops PostgreSQL without a candidate in mind, and only WAL senders are left of it. They
+/// wait for every standby that is connected: as soon as one that may take over has everything, or after a while, they
+/// are ended, so that one that hangs or is far away does not hold up the lock.
+pub(crate) fn end_senders(ctx: &Ctx<'_>, memory: &Memory, word: &str) -> Option<Verdict> {
+    let (since, control) = (memory.senders_since?, ctx.view.local.control?);
+    ctx.holding()?;
+    let everything = Lsn(control.checkpoint.0 + 1);
+    if let Some((name, _)) = race::candidates(ctx, everything, false).first() {
+        let reason = format!("{word}: {name} has all WAL, ending what is left");
+        return Some(kill(ctx, reason));
+    }
+    if ctx.now().since(since) >= PATIENCE {
+        let reason = format!("{word}: nobody received all WAL, ending what is left");
+        return Some(kill(ctx, reason));
+    }
+    let demotion = Demotion {
+        since,
+        request: None,
+        candidate: None,
+        manual: false,
+        word: String::from(word),
+        down_since: None,
+    };
+    Some(ask(ctx, memory, &demotion, since))
+}
+
+/// The same where PostgreSQL is started again right away: nobody needs to have everything.
+pub(crate) fn end_senders_to_restart(ctx: &Ctx<'_>, memory: &Memory) -> Option<Verdict> {
+    let until = memory.senders_since? + PATIENCE;
+    ctx.holding()?;
+    if ctx.now() < until {
+        return Some(Verdict::stay("restart: WAL senders wait for standbys").wake(until));
+    }
+    let reason = String::from("restart: a standby does not receive all WAL, ending what is left");
+    Some(kill(ctx, reason))
+}
+
 /// PostgreSQL is on its way down.
 fn stopping(ctx: &Ctx<'_>, word: &str) -> Verdict {
     let ended = ctx.view.local.job.as_ref();

@@ -2,7 +2,7 @@
 //! `unguarded`, `switchover`, `restart`, `lock_held`.
 
 use super::{check_all, decide, parse};
-use pgherd_model::{Span, Time};
+use pgherd_model::{Postmaster, Span, Time};
 
 /// `unguarded`.
 #[test]
@@ -327,4 +327,46 @@ fn hands_off_in_pause() {
         => nothing, because paused: PAUSE: no action. I am (a), the leader with the lock
         ",
     );
+}
+
+/// PostgreSQL has written its last checkpoint and its WAL senders wait for a standby that hangs: they are ended as soon
+/// as somebody who may take over has everything, or after a while; where it is started again, after a while.
+#[test]
+fn senders_that_wait_for_a_standby_do_not_hold_up_the_lock() {
+    let after = |text: &str, seconds: u64, restarts: bool| {
+        let (mut view, mut memory) = parse(text);
+        view.local.postmaster = Postmaster::Alive { pid: super::PID };
+        memory.senders_since = Some(view.now - Span::from_secs(seconds));
+        let restart = restarts.then(|| crate::Restarting {
+            number: 1,
+            since: view.now,
+            timeout: None,
+            stopping: true,
+            down_since: None,
+        });
+        memory.restart = restart;
+        let decision = decide(&view, &memory);
+        let orders: alloc::vec::Vec<_> = decision.actions.iter().map(crate::Action::name).collect();
+        assert!(decision.memory.senders_since.is_some());
+        alloc::format!("{} because {}", orders.join(" "), decision.why)
+    };
+    let ends = "lock a | a* down lsn 50 shutdown job stop | b replica lsn 51 | c replica lsn 40";
+    assert_eq!(
+        after(ends, 0, false),
+        "StopKill because shutdown: the agent ends: b has all WAL, ending what is left"
+    );
+    let behind = "lock a | a* down lsn 50 shutdown job stop | b replica lsn 45 | c replica lsn 40";
+    for (seconds, expected) in [
+        (1, "AskPeers because shutdown: the agent ends: asking whether all WAL has arrived"),
+        (5, "StopKill because shutdown: the agent ends: nobody received all WAL, ending what is left"),
+    ] {
+        assert_eq!(after(behind, seconds, false), expected);
+    }
+    let restarts = "lock a | a* down lsn 50 job stop | b replica lsn 51";
+    for (seconds, expected) in [
+        (1, " because starting: restart: WAL senders wait for standbys"),
+        (5, "StopKill because starting: restart: a standby does not receive all WAL, ending what is left"),
+    ] {
+        assert_eq!(after(restarts, seconds, true), expected);
+    }
 }

@@ -25,6 +25,15 @@ fn who_has_a_slot_where() {
                 r#"CreateSlot("c")"#,
             ),
             (
+                "lock a | a* primary slot barman",
+                r#"DropSlot("barman")"#,
+            ),
+            ("lock a ignores | a* primary slot barman", "nothing"),
+            (
+                "lock a ignores | a* primary slot other",
+                r#"DropSlot("other")"#,
+            ),
+            (
                 "lock b permanent | a* replica from b slot b | b primary",
                 r#"CreateSlot("kept")"#,
             ),

@@ -31,7 +31,9 @@ pub(crate) fn duty(ctx: &Ctx<'_>, _memory: &mut Memory) -> Duty {
     if !ctx.view.settings.pause {
         for slot in &look.slots {
             let ours = slot.kind == SlotKind::Physical && !slot.temporary && !slot.failover;
-            if ours && !slot.active && !wanted.contains(&slot.name) {
+            let ignored = ctx.view.settings.ignored_slots.iter();
+            let foreign = ignored.into_iter().any(|entry| entry.fits(slot));
+            if ours && !foreign && !slot.active && !wanted.contains(&slot.name) {
                 actions.push(Action::DropSlot(slot.name.clone()));
             }
         }

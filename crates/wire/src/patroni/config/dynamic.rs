@@ -26,6 +26,11 @@ impl<'w> Dynamic<'w> {
         self.document.get(key)?.as_object()
     }
 
+    pub(super) fn list(&self, key: &str) -> &[Value] {
+        let list = self.document.get(key).and_then(Value::as_array);
+        list.map_or(&[], Vec::as_slice)
+    }
+
     fn read<T>(&self, key: &str, default: T, parse: impl Fn(&Value) -> Option<T>) -> T {
         self.document.get(key).and_then(parse).unwrap_or(default)
     }
@@ -72,7 +77,6 @@ impl Dynamic<'_> {
         let value = |key: &str| self.document.get(key);
         let filled = |value: Option<&Value>| match value {
             Some(Value::Object(pairs)) => !pairs.is_empty(),
-            Some(Value::Array(items)) => !items.is_empty(),
             Some(_) | None => false,
         };
         let lag = value("maximum_lag_on_syncnode").and_then(units::bytes);
@@ -95,10 +99,6 @@ impl Dynamic<'_> {
         tell(
             lag.is_some_and(|lag| lag > 0),
             "maximum_lag_on_syncnode has no effect yet",
-        );
-        tell(
-            filled(value("ignore_slots")),
-            "ignore_slots has no effect yet",
         );
         let postgresql = self.section("postgresql").into_iter().flatten();
         for (key, value) in postgresql {

@@ -4,7 +4,7 @@
 use super::dynamic::{Dynamic, settings};
 use super::read_postgresql::LOCAL_KEYS;
 use super::{NodeConfig, parameters, units};
-use pgherd_model::{Settings, Span};
+use pgherd_model::{IgnoredSlot, Settings, Span};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -147,6 +147,7 @@ pub fn effective(node: &NodeConfig, dynamic: Option<&Value>) -> Effective {
         .iter()
         .map(|slot| slot.name.clone())
         .collect();
+    settings.ignored_slots = ignored_slots(&mut dynamic);
     let section = dynamic.section("postgresql").cloned();
     let parameters = parameters::merged(node, section.as_ref(), dynamic.warnings);
     let postgresql = postgres(&shared, parameters, physical_slots, dynamic.warnings);
@@ -312,6 +313,30 @@ fn physical_slots(dynamic: &mut Dynamic<'_>) -> Vec<PhysicalSlot> {
     }
     dynamic.warnings.append(&mut told);
     physical
+}
+
+/// `ignore_slots`. What is empty is not asked for, so `{}` is every slot, as in Patroni.
+fn ignored_slots(dynamic: &mut Dynamic<'_>) -> Vec<IgnoredSlot> {
+    let (mut ignored, mut told) = (Vec::new(), Vec::new());
+    for entry in dynamic.list("ignore_slots") {
+        let text = |key: &str| {
+            let text = entry.get(key).and_then(plain);
+            text.filter(|text| !text.is_empty())
+        };
+        let slot = IgnoredSlot {
+            name: text("name"),
+            kind: text("type"),
+            database: text("database"),
+            plugin: text("plugin"),
+        };
+        if !entry.is_object() {
+            told.push(format!("ignore_slots: {entry} is no mapping, ignored"));
+        } else {
+            ignored.push(slot);
+        }
+    }
+    dynamic.warnings.append(&mut told);
+    ignored
 }
 
 /// PostgreSQL's rule.

@@ -749,3 +749,44 @@ fn merge_patches() {
         json!({"postgresql": {"parameters": {"a": 1, "b": 2}}, "new": [1]})
     );
 }
+
+/// What an entry of `ignore_slots` does not name, or leaves empty, is any.
+#[test]
+fn slots_of_others_are_known_by_all_that_is_named() {
+    let (settings, warnings) = settings(json!({"ignore_slots": [
+        {"name": "barman", "type": "physical"},
+        {"database": "app", "plugin": "pgoutput", "type": "logical", "name": ""},
+        "barman",
+    ]}));
+    assert_eq!(
+        warnings,
+        ["ignore_slots: \"barman\" is no mapping, ignored"]
+    );
+    let slot = |name: &str, kind: pgherd_model::SlotKind| pgherd_model::Slot {
+        name: name.into(),
+        kind,
+        active: false,
+        temporary: false,
+        restart: None,
+        confirmed_flush: None,
+        holds_xmin: false,
+        lost: false,
+        failover: false,
+    };
+    let physical = || pgherd_model::SlotKind::Physical;
+    let logical = |database: &str, plugin: &str| pgherd_model::SlotKind::Logical {
+        database: database.into(),
+        plugin: plugin.into(),
+    };
+    for (name, kind, ignored) in [
+        ("barman", physical(), true),
+        ("other", physical(), false),
+        ("barman", logical("app", "x"), false),
+        ("any", logical("app", "pgoutput"), true),
+        ("any", logical("other", "pgoutput"), false),
+    ] {
+        let slot = slot(name, kind);
+        let fits = settings.ignored_slots.iter().any(|entry| entry.fits(&slot));
+        assert_eq!(fits, ignored, "{slot:?}");
+    }
+}

@@ -495,7 +495,7 @@ fn what_is_not_acted_on_is_told() {
 
     let node = read(SAMPLE).unwrap().node;
     let dynamic = json!({
-        "standby_cluster": {"host": "x"}, "failsafe_mode": true, "ignore_slots": [{}],
+        "standby_cluster": {"host": "x"}, "failsafe_mode": true, "ignore_slots": [{}, 5],
         "slots": {"a": {"type": "physical", "cluster_type": "primary"}},
         "postgresql": {"callbacks": {"on_start": "x"}, "create_replica_methods": ["wal_e"]},
     });
