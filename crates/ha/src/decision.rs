@@ -20,7 +20,8 @@ pub struct Decision {
     pub why: Why,
     /// The renewal task is to keep the leader lease alive.
     pub keep_lease: bool,
-    /// Look again no later than then; with who asked for it.
+    /// Look again no later than then; with who asked for it. Whatever time alone makes due is due then at
+    /// the earliest, so that nobody has to decide again before who sees nothing new ([`goes_on`](crate::goes_on)).
     pub wake_at: Option<(Time, &'static str)>,
     /// Rules that were asked before one answered, and what they said.
     pub ladder: Vec<Rung>,

@@ -51,6 +51,29 @@ fn the_second_try_to_arm_comes_soon() {
     assert_eq!(wake, Some((view.now + Span::from_secs(1), "guard")));
 }
 
+/// What time alone makes due is waited for: who sees nothing new decides nothing before (`goes_on`).
+#[test]
+fn what_time_makes_due_is_waited_for() {
+    for (text, seconds, who) in [
+        ("lock a | a* primary armed probed 25s | b replica", 5, "hang"),
+        ("lock a | a* primary guardfailed 1s | b replica", 4, "guard"),
+        (
+            "lock a | a* primary tl2 control 1 armed | b replica",
+            1,
+            "checkpoint",
+        ),
+    ] {
+        let (view, memory) = parse(text);
+        let wake = decide(&view, &memory).wake_at;
+        let expected = view.now + Span::from_secs(seconds);
+        assert_eq!(wake, Some((expected, who)), "{text}");
+    }
+    let (view, mut memory) = parse("lock a | a* primary armed | b replica");
+    memory.status_written = Some(view.now - Span::from_secs(3));
+    let wake = decide(&view, &memory).wake_at;
+    assert_eq!(wake, Some((view.now + Span::from_secs(7), "status")));
+}
+
 /// `unguarded`, over several looks: whoever has all WAL gets the lock at once; where nobody does, it is
 /// released after a while, but no primary is started without guard.
 #[test]

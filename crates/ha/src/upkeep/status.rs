@@ -33,7 +33,7 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
         .status_written
         .map(|at| at + ctx.view.settings.loop_wait);
     if due.is_some_and(|at| ctx.now() < at) {
-        return NOTHING;
+        return (Vec::new(), due);
     }
     let status = Status {
         optime: look.wal.flushed,
