@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::asked::Asked;
 use crate::event::Event;
+use crate::glance::Calm;
 use crate::guarding::Guarding;
 use crate::jobs::Jobs;
 use crate::journal::Journal;
@@ -35,7 +36,7 @@ use crate::{clock, settings};
 /// Looks in a row without rest.
 const ROUNDS: usize = 8;
 /// Health checks answer from an observation of at most this age.
-const OBSERVE: Span = Span::from_secs(1);
+pub(crate) const OBSERVE: Span = Span::from_secs(1);
 /// While a short job runs, its effects are looked for this often.
 const DURING_JOB: Span = Span::from_millis(100);
 
@@ -65,6 +66,8 @@ pub(crate) struct Agent {
     pub(crate) guarding: Guarding,
     pub(crate) jobs: Jobs,
     pub(crate) observer: Observer,
+    /// Where a glance is enough: what the last look found.
+    pub(crate) calm: Option<Calm>,
     pub(crate) events: mpsc::UnboundedSender<Event>,
     pub(crate) service: Service,
     pub(crate) started: Time,
@@ -145,6 +148,7 @@ impl Agent {
             guarding: Guarding::new(instance.clone(), events.clone()),
             jobs: Jobs::new(instance.clone(), events.clone()),
             observer: Observer::default(),
+            calm: None,
             started: clock::now(),
             dcs_last_seen: jiff::Timestamp::now().as_second(),
             sight: None,
@@ -201,7 +205,8 @@ impl Agent {
             if self.upgrade && !self.is_busy(&memory) && self.is_safe() {
                 return End::Upgrade(self.handover());
             }
-            if !self.rest(wake_at, &mut events, &mut lease).await {
+            let rested = self.rest(wake_at, &mut memory, &mut events, &mut lease);
+            if !rested.await {
                 return End::Exit(1);
             }
         }
@@ -246,23 +251,27 @@ impl Agent {
     /// Sleeps until something is worth a look; false: a channel is broken.
     async fn rest(
         &mut self,
-        wake_at: Time,
+        mut wake_at: Time,
+        memory: &mut Memory,
         events: &mut mpsc::UnboundedReceiver<Event>,
         lease: &mut watch::Receiver<Option<LeaseFact>>,
     ) -> bool {
         let mut picture = self.picture.clone();
         loop {
             tokio::select! {
-                () = clock::sleep_until(wake_at) => return true,
+                () = clock::sleep_until(wake_at) => match self.glance(memory).await {
+                    Some(again) => wake_at = again,
+                    None => return true,
+                },
                 changed = picture.changed() => return changed.is_ok(),
                 changed = lease.changed() => return changed.is_ok(),
                 event = events.recv() => {
                     let Some(event) = event else { return false };
-                    // One answer of several decides nothing yet.
-                    let mut worth = !matches!(event, Event::Peer(..));
+                    let calm = self.calm.is_some();
+                    let mut worth = event.is_worth_a_look(calm);
                     self.take(event);
                     while let Ok(event) = events.try_recv() {
-                        worth |= !matches!(event, Event::Peer(..));
+                        worth |= event.is_worth_a_look(calm);
                         self.take(event);
                     }
                     if worth {
@@ -285,11 +294,13 @@ impl Agent {
             self.note(&view, &decision);
             let snapshot = self.snapshot(&view, &decision);
             self.journal.decision(&view, &decision, &snapshot);
+            let confirmed = snapshot.confirmed.clone();
             publish.send_replace(Arc::new(snapshot));
             self.asked.settle(&decision.memory);
             let restart = decision.memory.restart.as_ref();
             self.jobs.start_timeout = restart.and_then(|restart| restart.timeout);
             self.look_after(&view, &decision).await;
+            self.calm = self.calm_after(&view, &decision, confirmed);
             *memory = decision.memory;
             wake_at = view.now + OBSERVE;
             if let Some((at, _)) = decision.wake_at {
@@ -467,13 +478,13 @@ impl Agent {
         }
         self.renewal.excuse(excuse);
         if excuse.is_none() {
-            self.probe(view);
+            self.probe(view.now);
         }
         self.guarding.prepare(view.settings.guard).await;
         self.renewal.guard(self.guarding.guard());
         if view.fresh().is_some() {
             self.dcs_last_seen = jiff::Timestamp::now().as_second();
-            self.keep_member_alive(view);
+            self.keep_member_alive(view.now);
         }
         if view
             .fresh()
@@ -488,13 +499,14 @@ impl Agent {
     }
 
     /// The licence's check, beside the loop.
-    fn probe(&mut self, view: &View) {
-        if self.probing || view.now < self.next_probe {
+    pub(crate) fn probe(&mut self, now: Time) {
+        if self.probing || now < self.next_probe {
             return;
         }
-        let timeout = view.settings.hang_timeout;
+        let settings = &self.effective.settings;
+        let timeout = settings.hang_timeout;
         self.probing = true;
-        self.next_probe = view.now + (timeout / 3).min(view.settings.loop_wait);
+        self.next_probe = now + (timeout / 3).min(settings.loop_wait);
         let (instance, events) = (self.instance.clone(), self.events.clone());
         tokio::spawn(async move {
             let sent = clock::now();
@@ -507,13 +519,14 @@ impl Agent {
         });
     }
 
-    fn keep_member_alive(&mut self, view: &View) {
-        let pause = view.settings.loop_wait.min(view.settings.ttl / 3);
-        if view.now < self.member_alive + pause {
+    pub(crate) fn keep_member_alive(&mut self, now: Time) {
+        let settings = &self.effective.settings;
+        let pause = settings.loop_wait.min(settings.ttl / 3);
+        if now < self.member_alive + pause {
             return;
         }
-        self.member_alive = view.now;
-        let (store, limit) = (self.store.clone(), view.now + Duration::from_secs(3));
+        self.member_alive = now;
+        let (store, limit) = (self.store.clone(), now + Duration::from_secs(3));
         let events = self.events.clone();
         tokio::spawn(async move {
             match store.keep_alive_member(limit).await {

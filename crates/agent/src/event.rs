@@ -45,3 +45,28 @@ pub(crate) enum Event {
     /// SIGTERM or SIGINT.
     Shutdown,
 }
+
+impl Event {
+    /// Whether the loop looks at once for it; `calm`: where it has found that nothing is to be done.
+    pub(crate) fn is_worth_a_look(&self, calm: bool) -> bool {
+        match self {
+            // One answer of several decides nothing yet.
+            Event::Peer(..) => false,
+            // As expected.
+            Event::Probed(_) => !calm,
+            Event::WakeUp
+            | Event::JobEnded { .. }
+            | Event::Bootstrapped(_)
+            | Event::AskingEnded
+            | Event::History(_)
+            | Event::PostmasterGone(_)
+            | Event::GuardGone
+            | Event::ProbeRefused(..)
+            | Event::ProbeFailed(_)
+            | Event::Reloaded(_)
+            | Event::Asked(_)
+            | Event::Upgrade
+            | Event::Shutdown => true,
+        }
+    }
+}
