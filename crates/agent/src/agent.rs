@@ -556,6 +556,7 @@ impl Agent {
             Event::PostmasterGone(pid) => {
                 self.journal.noticed("postmaster_gone", &pid.to_string());
                 tracing::info!("postmaster {pid} has ended");
+                self.observer.kept.forget();
             }
             Event::GuardGone => {
                 self.journal.noticed("guard_gone", "");

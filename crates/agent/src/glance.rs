@@ -36,6 +36,13 @@ pub(crate) struct Kept {
     news: u32,
 }
 
+impl Kept {
+    /// The last look does not hold any more: nobody need be asked whether it does.
+    pub(crate) fn forget(&mut self) {
+        self.look = None;
+    }
+}
+
 /// A look that goes on to hold as long as PostgreSQL says the same.
 struct KeptLook {
     glance: Glance,
