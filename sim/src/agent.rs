@@ -16,6 +16,7 @@ use pgherd_model::{
 
 use crate::event::{Call, Event};
 use crate::guard::Guard;
+use crate::invariants::rest::Resting;
 use crate::perform::Effect;
 use crate::postgres::Phase;
 use crate::world::World;
@@ -162,6 +163,8 @@ pub(crate) struct Agent {
     pub(crate) sight_asked: Time,
     /// What it publishes, by its last decision.
     pub(crate) described: Option<Member>,
+    /// Its last decision, where that goes on to hold.
+    pub(crate) resting: Option<Resting>,
     /// Its connection to this life of PostgreSQL.
     connected: u64,
     /// Revision of the configuration that is in force.
@@ -441,6 +444,7 @@ impl World {
             format!("{node} {} {names:?}", decision.why)
         });
         self.check_hands_off(node, &view, &decision);
+        self.check_rest(node, &view, &decision);
         self.nodes[node].agent.described = Some(pgherd_ha::describe(&view, &decision.memory));
         self.look_after(node, &view, &decision);
         let agent = &mut self.nodes[node].agent;

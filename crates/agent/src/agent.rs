@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::asked::Asked;
 use crate::event::Event;
+use crate::glance::Calm;
 use crate::guarding::Guarding;
 use crate::jobs::Jobs;
 use crate::journal::Journal;
@@ -35,7 +36,7 @@ use crate::{clock, settings};
 /// Looks in a row without rest.
 const ROUNDS: usize = 8;
 /// Health checks answer from an observation of at most this age.
-const OBSERVE: Span = Span::from_secs(1);
+pub(crate) const OBSERVE: Span = Span::from_secs(1);
 /// A try to keep the member lease alive that was not answered is repeated after this.
 const MEMBER_AGAIN: Span = Span::from_secs(4);
 /// While a short job runs, its effects are looked for this often.
@@ -67,6 +68,8 @@ pub(crate) struct Agent {
     pub(crate) guarding: Guarding,
     pub(crate) jobs: Jobs,
     pub(crate) observer: Observer,
+    /// Where a glance is enough: what the last look found.
+    pub(crate) calm: Option<Calm>,
     pub(crate) events: mpsc::UnboundedSender<Event>,
     pub(crate) service: Service,
     pub(crate) started: Time,
@@ -148,6 +151,7 @@ impl Agent {
             guarding: Guarding::new(instance.clone(), events.clone()),
             jobs: Jobs::new(instance.clone(), events.clone()),
             observer: Observer::default(),
+            calm: None,
             started: clock::now(),
             dcs_last_seen: jiff::Timestamp::now().as_second(),
             sight: None,
@@ -204,7 +208,8 @@ impl Agent {
             if self.upgrade && !self.is_busy(&memory) && self.is_safe() {
                 return End::Upgrade(self.handover());
             }
-            if !self.rest(wake_at, &mut events, &mut lease).await {
+            let rested = self.rest(wake_at, &mut memory, &mut events, &mut lease);
+            if !rested.await {
                 return End::Exit(1);
             }
         }
@@ -249,22 +254,27 @@ impl Agent {
     /// Sleeps until something is worth a look; false: a channel is broken.
     async fn rest(
         &mut self,
-        wake_at: Time,
+        mut wake_at: Time,
+        memory: &mut Memory,
         events: &mut mpsc::UnboundedReceiver<Event>,
         lease: &mut watch::Receiver<Option<LeaseFact>>,
     ) -> bool {
         let mut picture = self.picture.clone();
         loop {
             tokio::select! {
-                () = clock::sleep_until(wake_at) => return true,
+                () = clock::sleep_until(wake_at) => match self.glance(memory).await {
+                    Some(again) => wake_at = again,
+                    None => return true,
+                },
                 changed = picture.changed() => return changed.is_ok(),
                 changed = lease.changed() => return changed.is_ok(),
                 event = events.recv() => {
                     let Some(event) = event else { return false };
-                    let mut worth = event.is_worth_a_look();
+                    let calm = self.calm.is_some();
+                    let mut worth = event.is_worth_a_look(calm);
                     self.take(event);
                     while let Ok(event) = events.try_recv() {
-                        worth |= event.is_worth_a_look();
+                        worth |= event.is_worth_a_look(calm);
                         self.take(event);
                     }
                     if worth {
@@ -287,11 +297,13 @@ impl Agent {
             self.note(&view, &decision);
             let snapshot = self.snapshot(&view, &decision);
             self.journal.decision(&view, &decision, &snapshot);
+            let confirmed = snapshot.confirmed.clone();
             publish.send_replace(Arc::new(snapshot));
             self.asked.settle(&decision.memory);
             let restart = decision.memory.restart.as_ref();
             self.jobs.start_timeout = restart.and_then(|restart| restart.timeout);
             self.look_after(&view, &decision).await;
+            self.calm = self.calm_after(&view, &decision, confirmed);
             *memory = decision.memory;
             wake_at = view.now + OBSERVE;
             if let Some((at, _)) = decision.wake_at {
@@ -471,13 +483,13 @@ impl Agent {
         }
         self.renewal.excuse(excuse);
         if excuse.is_none() {
-            self.probe(view);
+            self.probe(view.now);
         }
         self.guarding.prepare(view.settings.guard).await;
         self.renewal.guard(self.guarding.guard());
         if view.fresh().is_some() {
             self.dcs_last_seen = jiff::Timestamp::now().as_second();
-            self.keep_member_alive(view);
+            self.keep_member_alive(view.now);
         }
         if view
             .fresh()
@@ -492,13 +504,14 @@ impl Agent {
     }
 
     /// The licence's check, beside the loop.
-    fn probe(&mut self, view: &View) {
-        if self.probing || view.now < self.next_probe {
+    pub(crate) fn probe(&mut self, now: Time) {
+        if self.probing || now < self.next_probe {
             return;
         }
-        let timeout = view.settings.hang_timeout;
+        let settings = &self.effective.settings;
+        let timeout = settings.hang_timeout;
         self.probing = true;
-        self.next_probe = view.now + (timeout / 3).min(view.settings.loop_wait);
+        self.next_probe = now + (timeout / 3).min(settings.loop_wait);
         let (instance, events) = (self.instance.clone(), self.events.clone());
         tokio::spawn(async move {
             let sent = clock::now();
@@ -511,18 +524,17 @@ impl Agent {
         });
     }
 
-    fn keep_member_alive(&mut self, view: &View) {
-        if view.now < self.member_due {
+    pub(crate) fn keep_member_alive(&mut self, now: Time) {
+        if now < self.member_due {
             return;
         }
-        let sent = view.now;
-        let pause = beat::member_pause(&view.settings);
-        self.member_due = sent + pause.min(MEMBER_AGAIN);
-        let (store, limit) = (self.store.clone(), sent + Duration::from_secs(3));
+        let pause = beat::member_pause(&self.effective.settings);
+        self.member_due = now + pause.min(MEMBER_AGAIN);
+        let (store, limit) = (self.store.clone(), now + Duration::from_secs(3));
         let events = self.events.clone();
         tokio::spawn(async move {
             let event = match store.keep_alive_member(limit).await {
-                Ok(true) => Event::MemberKept(sent + pause),
+                Ok(true) => Event::MemberKept(now + pause),
                 // The key needs another lease now, not at the next look.
                 Ok(false) => Event::WakeUp,
                 Err(error) => {
@@ -553,6 +565,7 @@ impl Agent {
             Event::PostmasterGone(pid) => {
                 self.journal.noticed("postmaster_gone", &pid.to_string());
                 tracing::info!("postmaster {pid} has ended");
+                self.observer.kept.forget();
             }
             Event::GuardGone => {
                 self.journal.noticed("guard_gone", "");

@@ -135,6 +135,11 @@ impl Asked {
         }
     }
 
+    /// Whether somebody waits for what the loop does next. A restart that has its time waits for that.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.restart.is_some() || self.reinitialize.is_some() || !self.answers.is_empty()
+    }
+
     /// What is open, beside what else the view's orders say.
     pub(crate) fn add_to(&mut self, orders: Orders) -> Orders {
         self.forget_abandoned();

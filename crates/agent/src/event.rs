@@ -49,8 +49,26 @@ pub(crate) enum Event {
 }
 
 impl Event {
-    /// Something may have to be decided. One answer of several decides nothing yet.
-    pub(crate) fn is_worth_a_look(&self) -> bool {
-        !matches!(self, Event::Peer(..) | Event::MemberKept(_))
+    /// Whether the loop looks at once for it; `calm`: where it has found that nothing is to be done.
+    pub(crate) fn is_worth_a_look(&self, calm: bool) -> bool {
+        match self {
+            // One answer of several decides nothing yet.
+            Event::Peer(..) | Event::MemberKept(_) => false,
+            // As expected.
+            Event::Probed(_) => !calm,
+            Event::WakeUp
+            | Event::JobEnded { .. }
+            | Event::Bootstrapped(_)
+            | Event::AskingEnded
+            | Event::History(_)
+            | Event::PostmasterGone(_)
+            | Event::GuardGone
+            | Event::ProbeRefused(..)
+            | Event::ProbeFailed(_)
+            | Event::Reloaded(_)
+            | Event::Asked(_)
+            | Event::Upgrade
+            | Event::Shutdown => true,
+        }
     }
 }

@@ -129,6 +129,12 @@ impl Journal {
         self.written = Some(key);
     }
 
+    /// No decision waits to be written until it has stayed for long enough.
+    pub(crate) fn is_settled(&self) -> bool {
+        let present = self.present.as_ref().map(|(key, _)| key);
+        self.queue.is_none() || present == self.written.as_ref()
+    }
+
     /// An order was carried out; `failed`: why not. What is routine is told when it fails.
     pub(crate) fn action(&mut self, done: Done, failed: Option<&str>) {
         if done.routine && failed.is_none() {

@@ -8,6 +8,7 @@ mod clock;
 mod election;
 mod event;
 mod generate;
+mod glance;
 mod guarding;
 mod install;
 mod jobs;

@@ -48,6 +48,11 @@ impl Notes {
         }
         news
     }
+
+    /// When the next sign of life is due, where everything stays as it is.
+    pub(crate) fn next(&self, loop_wait: Span) -> Option<Time> {
+        self.last.as_ref().map(|(_, at)| *at + loop_wait)
+    }
 }
 
 #[cfg(test)]

@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
+use pgherd_dcs::Picture;
 use pgherd_ha::{Dcs, Local, Orders, Tenure, View, beat};
+use pgherd_instance::{Glance, OnDisk};
 use pgherd_model::{
-    ControlFile, ControlState, DataDir, HistoryLine, Look, Lsn, MemberName, Postmaster, Time,
-    Timeline,
+    ControlFile, ControlState, HistoryLine, Look, Lsn, MemberName, Postmaster, Time, Timeline,
 };
 
 use crate::agent::Agent;
 use crate::clock;
 use crate::event::Event;
+use crate::glance::Kept;
 
 /// How long PostgreSQL may take to answer a look; one that does not is looked at again.
-const LOOK: Duration = Duration::from_millis(500);
+pub(crate) const LOOK: Duration = Duration::from_millis(500);
 
 /// What observing keeps from look to look.
 #[derive(Default)]
@@ -25,7 +27,11 @@ pub(crate) struct Observer {
     /// By postmaster and timeline.
     own_history: Option<((u32, Timeline), Vec<HistoryLine>)>,
     /// Last moment the picture was current.
-    dcs_fresh: Option<Time>,
+    pub(crate) dcs_fresh: Option<Time>,
+    /// The glance that belongs to this look; `None`: that gave no answer, or is the one before.
+    pub(crate) glance: Option<Glance>,
+    /// The look before.
+    pub(crate) kept: Kept,
 }
 
 impl Agent {
@@ -70,9 +76,7 @@ impl Agent {
     fn dcs_fact(&mut self) -> Dcs {
         let picture = self.picture.borrow_and_update().clone();
         self.journal.reads(picture.etcd);
-        let now = clock::now();
-        let fresh = picture.problem.is_none()
-            && now.since(picture.heard) < beat::stale_after(&self.effective.settings);
+        let fresh = self.is_current(&picture, clock::now());
         match picture.cluster {
             Some(cluster) if fresh => {
                 self.observer.dcs_fresh = Some(picture.heard);
@@ -85,6 +89,12 @@ impl Agent {
         }
     }
 
+    /// It is kept up, and was proved lately.
+    pub(crate) fn is_current(&self, picture: &Picture, now: Time) -> bool {
+        let longest = beat::stale_after(&self.effective.settings);
+        picture.problem.is_none() && now.since(picture.heard) < longest
+    }
+
     /// First the proof, then the term: one that is seen in between only makes the tenure younger.
     fn tenure(&self) -> Tenure {
         let proved = self.picture.borrow().fresh_at;
@@ -95,6 +105,14 @@ impl Agent {
     }
 
     async fn local(&mut self) -> Local {
+        self.observer.glance = None;
+        match self.local_as_before().await {
+            Some(local) => local,
+            None => self.local_anew().await,
+        }
+    }
+
+    async fn local_anew(&mut self) -> Local {
         let postmaster = self.instance.postmaster().await;
         self.watch_postmaster(postmaster).await;
         let (look, not_ready) = match postmaster {
@@ -107,16 +125,12 @@ impl Agent {
             (true, since) => since,
             (false, _) => None,
         };
-        let marks = self.instance.marks().await;
-        let data = match &look {
-            _ if marks.half_made => DataDir::Unfinished,
-            Some(_) => DataDir::Initialized,
-            None => self.instance.data_dir().await,
-        };
-        let control = match data {
-            DataDir::Initialized => self.instance.control_file().await.ok(),
-            _ => None,
-        };
+        let on_disk = self.instance.on_disk(look.is_some()).await;
+        let OnDisk {
+            marks,
+            data,
+            control,
+        } = on_disk;
         let shutdown_end = match (&control, postmaster) {
             (Some(control), Postmaster::Down) => self.shutdown_end(control).await,
             _ => None,
@@ -148,9 +162,12 @@ impl Agent {
     }
 
     /// And whether it answers that it takes no connections now.
-    async fn look(&self) -> (Option<Look>, bool) {
-        match tokio::time::timeout(LOOK, self.instance.look()).await {
-            Ok(Ok(look)) => (Some(look), false),
+    async fn look(&mut self) -> (Option<Look>, bool) {
+        match tokio::time::timeout(LOOK, self.instance.look_and_glance()).await {
+            Ok(Ok((look, glance))) => {
+                self.observer.glance = Some(glance);
+                (Some(look), false)
+            }
             Ok(Err(error)) => {
                 tracing::debug!("PostgreSQL does not answer: {error}");
                 (None, matches!(error, pgherd_instance::Error::NotReady(_)))

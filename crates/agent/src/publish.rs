@@ -30,6 +30,7 @@ impl Agent {
             scope: self.node.scope.clone(),
             version: settings::patroni_version(),
             tick: view.now,
+            confirmed: Arc::default(),
             looked: view.now,
             cluster: view.cluster().map(|cluster| Arc::new(cluster.clone())),
             dcs_unreachable: matches!(view.dcs, Dcs::Unreachable { .. }),

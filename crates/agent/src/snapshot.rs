@@ -1,7 +1,8 @@
 //! What the loop tells the REST server, and what the REST server asks of the loop.
 //!
 //! After each tick the loop publishes one immutable [`Snapshot`] through a tokio watch channel;
-//! health checks answer from it. What must be fresh, and every write, goes to the loop (or a task
+//! health checks answer from it. Where a glance then shows that all is as it was, only the moment
+//! moves on for which the snapshot holds ([`Confirmed`]). What must be fresh, and every write, goes to the loop (or a task
 //! of its own beside it) as an [`Order`] with a place for the answer.
 
 use crate::asked::{ReinitializeRequest, RestartEnd, RestartRequest};
@@ -13,7 +14,32 @@ use pgherd_model::{
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
+
+/// Until when a snapshot has been found to hold, beyond its tick. Each number is good by itself: readers
+/// may see one that is older than another.
+#[derive(Debug, Default)]
+pub struct Confirmed {
+    /// 0: not since the tick.
+    at: AtomicU64,
+    dcs_last_seen: AtomicI64,
+    leader_until: AtomicU64,
+}
+
+impl Confirmed {
+    /// All is as it was at `at`; `dcs_last_seen` and `leader_until` as in a snapshot of then.
+    pub fn set(&self, at: Time, dcs_last_seen: i64, leader_until: Option<Time>) {
+        self.dcs_last_seen.store(dcs_last_seen, Ordering::Relaxed);
+        let until = leader_until.unwrap_or(Time::ZERO);
+        self.leader_until.store(until.0, Ordering::Relaxed);
+        self.at.store(at.0, Ordering::Relaxed);
+    }
+
+    fn at(&self) -> Time {
+        Time(self.at.load(Ordering::Relaxed))
+    }
+}
 
 /// Facts about this node, as of the last tick.
 #[derive(Clone, Debug)]
@@ -24,8 +50,10 @@ pub struct Snapshot {
     pub scope: String,
     /// Version that Patroni's clients see (`patroni.version`), such as `4.1.5`.
     pub version: String,
-    /// When the tick began that this snapshot shows; `/liveness` counts from here.
+    /// When the tick began that this snapshot shows.
     pub tick: Time,
+    /// Since when it has gone on to hold; shared by its copies.
+    pub confirmed: Arc<Confirmed>,
     /// The cluster as last seen; `None`: never seen.
     pub cluster: Option<Arc<Cluster>>,
     /// The lock service did not answer in this tick; `cluster` is old then.
@@ -70,6 +98,33 @@ pub struct Snapshot {
     /// The last decision for `GET /pgherd/explain`: an object with `decision` (one sentence) and
     /// `ladder` (array of `{rule, fired, reason}`), and what else is useful.
     pub explain: Value,
+}
+
+impl Snapshot {
+    /// When the loop last found what this shows; `/liveness` counts from here.
+    pub fn held_at(&self) -> Time {
+        self.tick.max(self.confirmed.at())
+    }
+
+    /// When PostgreSQL was last asked, and said this.
+    pub fn asked_at(&self) -> Time {
+        self.looked.max(self.confirmed.at())
+    }
+
+    /// When the lock service last answered, seconds since 1970.
+    pub fn dcs_seen_at(&self) -> i64 {
+        // Not the later of the two: that clock may have been set back.
+        match self.confirmed.dcs_last_seen.load(Ordering::Relaxed) {
+            0 => self.dcs_last_seen,
+            seen => seen,
+        }
+    }
+
+    /// [`Snapshot::leader_until`] as the lease has been renewed since then.
+    pub fn leads_until(&self) -> Option<Time> {
+        let renewed = Time(self.confirmed.leader_until.load(Ordering::Relaxed));
+        self.leader_until.map(|until| until.max(renewed))
+    }
 }
 
 /// What the REST server asks of the loop. Dropping an answer channel means: not possible now.

@@ -32,8 +32,9 @@ use crate::{clock, jobs, logging, looks, orders, reload, settings};
 
 /// Patroni says this every five seconds until etcd can be read.
 const WAITING: Duration = Duration::from_secs(5);
-/// How long a thread that waits for disks rests before it ends. A node where nothing happens needs one, once
-/// a second; of several each would have its turn, so none would ever end if this were much longer.
+/// How long a thread that waits for disks rests before it ends. A node where nothing happens needs none but
+/// for a moment, once per `loop_wait`; one where something happens needs one, once a second. Of several
+/// each would have its turn, so none would ever end if this were much longer.
 const IDLE_WORKER: Duration = Duration::from_millis(1500);
 
 /// Runs the agent in the foreground; `config`: the YAML file or directory, `None`: environment;
@@ -436,6 +437,7 @@ fn blank(node: &NodeConfig, settings: &Settings) -> Snapshot {
         scope: node.scope.clone(),
         version: settings::patroni_version(),
         tick: clock::now(),
+        confirmed: Arc::default(),
         cluster: None,
         dcs_unreachable: true,
         dcs_last_seen: 0,

@@ -34,6 +34,9 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
     if let Some(at) = schedule::restart_due(&ctx, &memory) {
         sooner(&mut wake_at, at, "scheduled restart");
     }
+    if let Some(at) = rules::hang::due(&ctx, &memory) {
+        sooner(&mut wake_at, at, "hang");
+    }
     if let Some(deadlines) = ctx.deadlines.filter(|_| memory.term.is_some()) {
         let next = [
             deadlines.demote_fast,

@@ -23,7 +23,8 @@ pub struct Decision {
     /// The lock service need not be asked by itself while its watch has news at least this often; `None`: it is asked
     /// all the time.
     pub rest: Option<Span>,
-    /// Look again no later than then; with who asked for it.
+    /// Look again no later than then; with who asked for it. Whatever time alone makes due is due then at
+    /// the earliest, so that nobody has to decide again before who sees nothing new ([`goes_on`](crate::goes_on)).
     pub wake_at: Option<(Time, &'static str)>,
     /// Rules that were asked before one answered, and what they said.
     pub ladder: Vec<Rung>,

@@ -21,6 +21,7 @@ mod memory;
 mod race;
 mod rules;
 mod schedule;
+mod steady;
 mod upkeep;
 mod view;
 
@@ -33,6 +34,7 @@ pub use decision::{Action, Ask, Decision, JobKind, Rung, Severity, StartAs, Why}
 pub use memory::{
     Answered, Backoff, Demotion, Former, Memory, Reinitializing, Restarted, Restarting,
 };
+pub use steady::{Pulse, goes_on};
 pub use upkeep::describe;
 pub use view::{
     Dcs, GuardFact, Identity, Job, LeaseFact, Local, Orders, Outcome, PeerFact, RemoteHistory,

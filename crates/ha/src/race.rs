@@ -4,7 +4,9 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use pgherd_model::{LeaseSight, Lsn, Member, MemberName, PeerStatus, Role, Span, Time, Timeline};
+use pgherd_model::{
+    LeaseSight, Lsn, Member, MemberName, PeerStatus, Role, Settings, Span, Time, Timeline,
+};
 
 use crate::ctx::Ctx;
 use crate::decision::Ask;
@@ -94,15 +96,18 @@ fn forget_after_gap(ctx: &Ctx<'_>, memory: &mut Memory) {
     let before = memory.heard.replace(heard).unwrap_or(heard);
     let blind = memory.blind_since.take().unwrap_or(ctx.now());
     let gap = ctx.now().since(blind).max(heard.since(before));
-    let length = memory
-        .former
-        .as_ref()
-        .map_or(ctx.view.settings.lease_ttl, |former| former.length);
-    if gap >= length * 9 / 10 {
+    if gap >= longest_gap(memory, &ctx.view.settings) {
         memory.former = None;
         memory.first_fresh = None;
         memory.free_since = None;
     }
+}
+
+/// Where nobody has looked for that long, somebody may have held the lock unseen.
+pub(crate) fn longest_gap(memory: &Memory, settings: &Settings) -> Span {
+    let former = memory.former.as_ref();
+    let length = former.map_or(settings.lease_ttl, |former| former.length);
+    length * 9 / 10
 }
 
 /// Somebody held the lock unseen: it was free and is free, but was deleted once more; or the last one that was deleted

@@ -5,7 +5,7 @@ mod detached;
 mod fence;
 mod follow;
 mod given_up;
-mod hang;
+pub(crate) mod hang;
 mod identity;
 mod lock_free;
 mod lock_held;

@@ -2,9 +2,8 @@
 //! without ever touching something that is not ours.
 
 use crate::files::{self, blocking};
-use crate::process;
-use crate::{Error, Instance, Result};
-use pgherd_model::{DataDir, Postmaster};
+use crate::{Error, Instance, Result, control, process};
+use pgherd_model::{ControlFile, DataDir, Postmaster};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -42,18 +41,52 @@ pub struct Marks {
     pub backup_label: bool,
 }
 
-/// None where the disk does not answer: whoever looks for these looks at more, and is told there.
-pub(crate) async fn marks(instance: &Instance) -> Marks {
+/// What the files of a data directory say at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnDisk {
+    /// What it is meant for.
+    pub marks: Marks,
+    /// Its state.
+    pub data: DataDir,
+    /// pg_control, if there is a cluster and it can be read.
+    pub control: Option<ControlFile>,
+}
+
+/// On one thread and in one go: of several in turn each may wake a thread of its own. Where the disk does
+/// not answer there are no marks, and what else is said tells of it.
+pub(crate) async fn on_disk(instance: &Instance, answers: bool) -> OnDisk {
     let path = instance.path().to_owned();
-    let looking = blocking("looking for marks in the data directory", move || {
+    let reading = blocking("looking at the data directory", move || {
         let there = |name: &str| path.join(name).exists();
-        Ok(Marks {
+        let marks = Marks {
             half_made: there(HALF_MADE),
             standby_signal: there("standby.signal"),
             backup_label: there("backup_label"),
-        })
+        };
+        let data = match (marks.half_made, answers) {
+            (true, _) => DataDir::Unfinished,
+            (false, true) => DataDir::Initialized,
+            (false, false) => inspect(&path),
+        };
+        let control = (data == DataDir::Initialized).then(|| control::read(&path));
+        Ok((marks, data, control))
     });
-    looking.await.unwrap_or_default()
+    let (marks, data, control) = match reading.await {
+        Ok(read) => read,
+        Err(_) if answers => (Marks::default(), DataDir::Initialized, None),
+        Err(e) => (Marks::default(), DataDir::Unusable(e.to_string()), None),
+    };
+    let control = match control {
+        None => None,
+        Some(Ok(read)) => Some(read.file),
+        // pg_controldata may understand it.
+        Some(Err(_)) => control::control_file(instance).await.ok(),
+    };
+    OnDisk {
+        marks,
+        data,
+        control,
+    }
 }
 
 /// Looks at a data directory as PostgreSQL's `checkDataDir` does.

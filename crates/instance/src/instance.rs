@@ -110,9 +110,10 @@ impl Instance {
         datadir::inspect_async(self).await
     }
 
-    /// The files in the data directory that say what it is meant for.
-    pub async fn marks(&self) -> Marks {
-        datadir::marks(self).await
+    /// The data directory, the files in it that say what it is meant for, and pg_control, read in one go;
+    /// `answers`: a server that runs on it has just answered, so it is not looked at further.
+    pub async fn on_disk(&self, answers: bool) -> OnDisk {
+        datadir::on_disk(self, answers).await
     }
 
     /// Reads pg_control. A few microseconds: fit for every 5 ms.
@@ -251,7 +252,24 @@ impl Instance {
     /// # Errors
     /// [`Error::NotReady`], [`Error::Connect`], [`Error::Query`], [`Error::Timeout`] (3 s).
     pub async fn look(&self) -> Result<Look> {
+        look::look(self).await.map(|(look, _)| look)
+    }
+
+    /// [`Instance::look`], and the glance that belongs to it: as long as [`Instance::glance`] gives an
+    /// equal one, another look would show the same, as far as [`Glance`] goes.
+    ///
+    /// # Errors
+    /// As [`Instance::look`].
+    pub async fn look_and_glance(&self) -> Result<(Look, Glance)> {
         look::look(self).await
+    }
+
+    /// What changes by itself, at a small part of a look's price, on the same kept-alive connection.
+    ///
+    /// # Errors
+    /// As [`Instance::look`].
+    pub async fn glance(&self) -> Result<Glance> {
+        glance::glance(self).await
     }
 
     /// As [`Instance::look`], on a kept-alive connection of its own: whoever looks for others never

@@ -16,6 +16,7 @@ mod copy;
 mod datadir;
 mod error;
 mod files;
+mod glance;
 mod history;
 mod instance;
 mod libpq;
@@ -40,8 +41,9 @@ mod wal;
 
 pub use conf::StartAs;
 pub use control::{parse_control_file, read_control_file};
-pub use datadir::Marks;
+pub use datadir::{Marks, OnDisk};
 pub use error::Error;
+pub use glance::Glance;
 pub use history::{LocalHistory, TimelineHistory, TimelineSwitch};
 pub use instance::Instance;
 pub use look::Probe;

@@ -2,6 +2,7 @@
 //! come as text, the same in versions 13 to 18.
 
 use crate::connection::{QUERY_TIMEOUT, Results, Slot as Kept, connect_local};
+use crate::glance::{self, Glance};
 use crate::parameters::{self, COMMAND_LINE};
 use crate::{Error, Instance, Result, conf, recovery, units, wal};
 use pgherd_model::{Look, Lsn, Receiver, Slot, SlotKind, Standby, Timeline, WalPositions};
@@ -54,15 +55,24 @@ pub(crate) struct Positions {
     pub(crate) receiving: bool,
 }
 
-pub(crate) async fn look(instance: &Instance) -> Result<Look> {
-    look_over(instance, &instance.inner.connections.look).await
+const WHAT: &str = "looking at PostgreSQL";
+
+/// With the glance that belongs to it. That comes first: what changes after it makes the next one
+/// another one, even where this look shows it already.
+pub(crate) async fn look(instance: &Instance) -> Result<(Look, Glance)> {
+    let mut answer = ask(instance, &instance.inner.connections.look, &[glance::SQL]).await?;
+    let glance = glance::read(&answer).ok_or_else(|| unexpected(WHAT))?;
+    answer.remove(0);
+    Ok((understand(instance, &answer).await?, glance))
 }
 
 pub(crate) async fn look_beside(instance: &Instance) -> Result<Look> {
-    look_over(instance, &instance.inner.connections.beside).await
+    let answer = ask(instance, &instance.inner.connections.beside, &[]).await?;
+    understand(instance, &answer).await
 }
 
-async fn look_over(instance: &Instance, kept: &Kept) -> Result<Look> {
+/// Asks for everything that a look shows; `first`: what is asked before.
+async fn ask(instance: &Instance, kept: &Kept, first: &[&str]) -> Result<Results> {
     let owned: Vec<String> = COMMAND_LINE.iter().map(|n| crate::literal(n)).collect();
     let settings = format!(
         "SELECT s.name, s.setting, s.unit, current_setting(s.name) AS shown, \
@@ -71,21 +81,23 @@ async fn look_over(instance: &Instance, kept: &Kept) -> Result<Look> {
          FROM pg_settings s WHERE s.pending_restart OR s.name IN ({})",
         owned.join(", ")
     );
-    let all = [SERVER, POSITIONS, RECEIVER, STANDBYS, SLOTS, &settings].join("; ");
+    let look: [&str; 6] = [SERVER, POSITIONS, RECEIVER, STANDBYS, SLOTS, &settings];
+    let all: Vec<&str> = first.iter().copied().chain(look).collect();
     // A server that ends meanwhile logs the whole statement: its beginning says whose it is.
-    let sql = format!("/* pgherd: look */ {all}");
-    let answer = kept
-        .run(instance, "looking at PostgreSQL", &sql, QUERY_TIMEOUT)
-        .await?;
-    let mut look = read(&answer).ok_or_else(|| unexpected("looking at PostgreSQL"))?;
+    let sql = format!("/* pgherd: look */ {}", all.join("; "));
+    kept.run(instance, WHAT, &sql, QUERY_TIMEOUT).await
+}
+
+async fn understand(instance: &Instance, answer: &Results) -> Result<Look> {
+    let mut look = read(answer).ok_or_else(|| unexpected(WHAT))?;
     if look.in_recovery && look.receiver.is_none() {
         look.timeline = wal::replay_timeline(instance, look.timeline, look.wal.replayed).await;
     }
-    pending(instance, &answer, &mut look);
+    pending(instance, answer, &mut look);
     Ok(look)
 }
 
-fn unexpected(what: &'static str) -> Error {
+pub(crate) fn unexpected(what: &'static str) -> Error {
     Error::Unexpected {
         what,
         reason: "the answer has another shape than PostgreSQL 13 to 18 give".to_owned(),

@@ -10,6 +10,7 @@ mod needless_fence;
 mod nofailover;
 mod one_primary;
 mod promotion;
+pub(crate) mod rest;
 mod schedule;
 mod sync_names;
 mod timelines;

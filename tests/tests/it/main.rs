@@ -17,6 +17,7 @@ mod etcd_loss;
 mod forming;
 mod generate;
 mod getting_started;
+mod glance;
 mod hazards;
 mod install;
 mod logs;

@@ -25,6 +25,7 @@ struct Kept {
     snapshot: Arc<Snapshot>,
     /// PostgreSQL counts as one that answers.
     answers: bool,
+    dcs_seen_at: i64,
     backlog: (usize, u64),
     text: Bytes,
 }
@@ -33,10 +34,11 @@ impl Shown {
     /// [`status`], written when something is another one than at the last call.
     pub(super) fn status(&self, snapshot: &Arc<Snapshot>, health: &Health<'_>) -> Bytes {
         let (answers, backlog) = (health.look().is_some(), logging::backlog());
+        let dcs_seen_at = snapshot.dcs_seen_at();
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kept) = kept.as_ref()
             && Arc::ptr_eq(&kept.snapshot, snapshot)
-            && (kept.answers, kept.backlog) == (answers, backlog)
+            && (kept.answers, kept.dcs_seen_at, kept.backlog) == (answers, dcs_seen_at, backlog)
         {
             return kept.text.clone();
         }
@@ -44,6 +46,7 @@ impl Shown {
         *kept = Some(Kept {
             snapshot: snapshot.clone(),
             answers,
+            dcs_seen_at,
             backlog,
             text: text.clone(),
         });
@@ -84,7 +87,7 @@ fn input<'a>(snapshot: &'a Snapshot, health: &Health<'a>) -> StatusInput<'a> {
             .cluster()
             .is_none_or(|cluster| cluster.leader.is_none()),
         failsafe_active: snapshot.failsafe_active,
-        dcs_last_seen: snapshot.dcs_last_seen,
+        dcs_last_seen: snapshot.dcs_seen_at(),
         tags: &snapshot.tags,
         stepping_out_of_sync: snapshot.leaves_sync,
         system_id: snapshot.system_id,

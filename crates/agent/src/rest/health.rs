@@ -33,7 +33,7 @@ impl<'a> Health<'a> {
         use PostgresState::{Restarting, Running, Starting};
         let asked = matches!(self.snapshot.state, Running | Restarting | Starting);
         let limit = self.snapshot.settings.loop_wait.max(FRESH);
-        let fresh = self.now.since(self.snapshot.looked) <= limit;
+        let fresh = self.now.since(self.snapshot.asked_at()) <= limit;
         self.snapshot.look.as_ref().filter(|_| asked && fresh)
     }
 
@@ -54,7 +54,7 @@ impl<'a> Health<'a> {
     /// This node holds the lock by its own clock.
     pub(crate) fn holds_lock(&self) -> bool {
         self.snapshot
-            .leader_until
+            .leads_until()
             .is_some_and(|until| self.now < until)
     }
 
@@ -196,14 +196,14 @@ impl<'a> Health<'a> {
             })
     }
 
-    /// `GET /liveness`: the loop has begun a tick not too long ago.
+    /// `GET /liveness`: the loop has begun to look not too long ago.
     pub(crate) fn liveness(&self) -> bool {
         // As the agent knows it: a PostgreSQL that hangs is not taken for a standby.
         let running = self.snapshot.state == PostgresState::Running;
         let primary = self.snapshot.role == Role::Primary && running;
         let ttl = self.snapshot.settings.ttl;
         let limit = if primary { ttl } else { ttl * 2 };
-        self.snapshot.settings.pause || self.now < self.snapshot.tick + limit
+        self.snapshot.settings.pause || self.now < self.snapshot.held_at() + limit
     }
 
     /// `GET /readiness`: the leader, or a standby that streams and is not too far behind.

@@ -497,7 +497,7 @@ fn explain(app: &App, path: &str) -> Answer {
     let running = json!({"pid": std::process::id(), "version": env!("CARGO_PKG_VERSION"),
         "started_ms": app.started.as_millis()});
     object.insert("agent".into(), running);
-    let age = now.since(snapshot.tick).as_millis();
+    let age = now.since(snapshot.held_at()).as_millis();
     object.insert(
         "age_ms".into(),
         u64::try_from(age).unwrap_or(u64::MAX).into(),

@@ -165,6 +165,7 @@ pub(super) fn primary() -> Snapshot {
         scope: "demo".into(),
         version: "4.1.5".into(),
         tick: NOW,
+        confirmed: Arc::default(),
         looked: NOW,
         cluster: Some(Arc::new(cluster())),
         dcs_unreachable: false,

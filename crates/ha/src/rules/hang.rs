@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec;
-use pgherd_model::{Lsn, Postmaster, StopMode};
+use pgherd_model::{Lsn, Postmaster, StopMode, Time};
 
 use crate::ctx::{Ctx, Verdict};
 use crate::decision::{Action, JobKind};
@@ -52,6 +52,13 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         vec![Action::StartJob(stop)],
         "PostgreSQL did not commit within hang_timeout: killed",
     )
+}
+
+/// When a primary that commits nothing from now on counts as one that hangs.
+pub(crate) fn due(ctx: &Ctx<'_>, memory: &Memory) -> Option<Time> {
+    let primary = ctx.holding().is_some() && memory.was_primary;
+    let over = ctx.view.local.probed? + ctx.view.settings.hang_timeout;
+    (primary && ctx.now() < over).then_some(over)
 }
 
 /// Least position of somebody who may take over.

@@ -51,6 +51,33 @@ fn the_second_try_to_arm_comes_soon() {
     assert_eq!(wake, Some((view.now + Span::from_secs(1), "guard")));
 }
 
+/// What time alone makes due is waited for: who sees nothing new decides nothing before (`goes_on`).
+#[test]
+fn what_time_makes_due_is_waited_for() {
+    for (text, seconds, who) in [
+        (
+            "lock a | a* primary armed probed 25s | b replica",
+            5,
+            "hang",
+        ),
+        ("lock a | a* primary guardfailed 1s | b replica", 4, "guard"),
+        (
+            "lock a | a* primary tl2 control 1 armed | b replica",
+            1,
+            "checkpoint",
+        ),
+    ] {
+        let (view, memory) = parse(text);
+        let wake = decide(&view, &memory).wake_at;
+        let expected = view.now + Span::from_secs(seconds);
+        assert_eq!(wake, Some((expected, who)), "{text}");
+    }
+    let (view, mut memory) = parse("lock a | a* primary armed | b replica");
+    memory.status_written = Some(view.now - Span::from_secs(3));
+    let wake = decide(&view, &memory).wake_at;
+    assert_eq!(wake, Some((view.now + Span::from_secs(7), "status")));
+}
+
 /// `unguarded`, over several looks: whoever has all WAL gets the lock at once; where nobody does, it is
 /// released after a while, but no primary is started without guard.
 #[test]
@@ -357,15 +384,27 @@ fn senders_that_wait_for_a_standby_do_not_hold_up_the_lock() {
     );
     let behind = "lock a | a* down lsn 50 shutdown job stop | b replica lsn 45 | c replica lsn 40";
     for (seconds, expected) in [
-        (1, "AskPeers because shutdown: the agent ends: asking whether all WAL has arrived"),
-        (5, "StopKill because shutdown: the agent ends: nobody received all WAL, ending what is left"),
+        (
+            1,
+            "AskPeers because shutdown: the agent ends: asking whether all WAL has arrived",
+        ),
+        (
+            5,
+            "StopKill because shutdown: the agent ends: nobody received all WAL, ending what is left",
+        ),
     ] {
         assert_eq!(after(behind, seconds, false), expected);
     }
     let restarts = "lock a | a* down lsn 50 job stop | b replica lsn 51";
     for (seconds, expected) in [
-        (1, " because starting: restart: WAL senders wait for standbys"),
-        (5, "StopKill because starting: restart: a standby does not receive all WAL, ending what is left"),
+        (
+            1,
+            " because starting: restart: WAL senders wait for standbys",
+        ),
+        (
+            5,
+            "StopKill because starting: restart: a standby does not receive all WAL, ending what is left",
+        ),
     ] {
         assert_eq!(after(restarts, seconds, true), expected);
     }

@@ -203,6 +203,7 @@ fn failures_on_the_way_are_forgotten_once_it_streams() {
             assert_eq!(backoff.failures, failures, "{text}");
         }
     }
+}
 
 /// Two timelines of one number: a node was promoted and lost before anybody knew that, and the next one
 /// that was promoted gave the same number again.

@@ -24,10 +24,7 @@ fn who_has_a_slot_where() {
                 "lock b retain gone | a* replica from b nofailover | b primary | c replica cascades a",
                 r#"CreateSlot("c")"#,
             ),
-            (
-                "lock a | a* primary slot barman",
-                r#"DropSlot("barman")"#,
-            ),
+            ("lock a | a* primary slot barman", r#"DropSlot("barman")"#),
             ("lock a ignores | a* primary slot barman", "nothing"),
             (
                 "lock a ignores | a* primary slot other",

@@ -17,10 +17,7 @@ pub(crate) fn duty(ctx: &Ctx<'_>, _memory: &mut Memory) -> Duty {
     let guard = &ctx.view.local.guard;
     let off = ctx.view.settings.guard == GuardMode::Off || ctx.view.settings.pause;
     match (ctx.lock, ctx.view.local.postmaster) {
-        (Lock::Mine { .. }, _) if !off => (
-            arm(ctx).into_iter().collect(),
-            rests_until(ctx).filter(|_| is_unusable(ctx)),
-        ),
+        (Lock::Mine { .. }, _) if !off => (arm(ctx).into_iter().collect(), rests_until(ctx)),
         _ if guard.armed_for.is_some() && (ctx.view.settings.pause || ctx.cannot_write()) => {
             (vec![Action::DisarmGuard], None)
         }

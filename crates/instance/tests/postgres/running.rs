@@ -107,6 +107,49 @@ fn slots_come_and_go() {
     });
 }
 
+/// What changes by itself, or by somebody's hand, and a look would show.
+#[test]
+fn a_glance_shows_what_a_look_would() {
+    let name = "running::a_glance_shows_what_a_look_would";
+    run(name, async |lab| {
+        let a = lab.primary("a").await;
+        let b = lab.replica("b", &a).await;
+        let rests = async |node: &Instance| {
+            eventually("two glances are the same", async || {
+                let (_, first) = node.look_and_glance().await.ok()?;
+                (node.glance().await.ok()? == first).then_some(first)
+            })
+            .await
+        };
+        let changes = async |node: &Instance, sql: &str, what: &str| {
+            let before = rests(node).await;
+            client(node).await.batch_execute(sql).await.unwrap();
+            eventually(what, async || {
+                (node.glance().await.ok()? != before).then_some(())
+            })
+            .await;
+        };
+        let create = "SELECT pg_create_physical_replication_slot('by_hand')";
+        let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_wal_receiver";
+        let senders = "SELECT pg_terminate_backend(pid) FROM pg_stat_replication";
+        let remove = "SELECT pg_drop_replication_slot('by_hand')";
+        changes(&a, create, "a slot was made").await;
+        changes(&a, remove, "a slot was dropped").await;
+        changes(&a, "SELECT pg_reload_conf()", "the configuration was read").await;
+        changes(&a, "CREATE TABLE t ()", "something was committed").await;
+        changes(&a, senders, "another process sends").await;
+        streams_from(&b, &a).await;
+        changes(&b, "SELECT pg_wal_replay_pause()", "replay is paused").await;
+        changes(&b, "SELECT pg_wal_replay_resume()", "replay goes on").await;
+        changes(&b, kill, "another process receives").await;
+        let before = rests(&a).await;
+        stop(&a).await;
+        assert!(a.glance().await.is_err());
+        start(&a, &StartAs::Primary).await;
+        assert_ne!(a.glance().await.unwrap(), before);
+    });
+}
+
 #[test]
 fn a_kept_connection_survives_a_restart() {
     run(

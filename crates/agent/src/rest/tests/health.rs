@@ -111,6 +111,35 @@ async fn a_fresh_answer_counts_also_while_the_loop_hangs() {
     assert_eq!(node.get("/readiness?lag=1GB").await.status, 200);
 }
 
+/// The loop has only glanced since, and found nothing new.
+#[tokio::test]
+async fn what_was_confirmed_goes_on_to_hold() {
+    let mut old = primary();
+    old.tick = NOW - Span::from_secs(60);
+    old.looked = old.tick;
+    old.leader_until = Some(NOW - Span::from_secs(40));
+    let health = |snapshot: &Snapshot| {
+        let health = Health::at(snapshot, NOW);
+        let answers = health.look().is_some();
+        (answers, health.liveness(), health.holds_lock())
+    };
+    assert_eq!(health(&old), (false, false, false));
+    let (at, renewed) = (NOW - Span::from_millis(900), NOW + Span::from_secs(9));
+    old.confirmed.set(at, 1_795_220_480, Some(renewed));
+    assert_eq!(health(&old), (true, true, true));
+    // Whoever did not hold the lock does not by that.
+    let mut follows = replica();
+    follows.confirmed = old.confirmed.clone();
+    assert_eq!(health(&follows), (true, true, false));
+    // What is shown moves on with it, although it is the same snapshot.
+    let confirmed = old.confirmed.clone();
+    let node = Node::of(old, false).await;
+    let seen = async || node.get("/primary").await.json()["dcs_last_seen"].clone();
+    assert_eq!(seen().await, 1_795_220_480);
+    confirmed.set(NOW, 1_795_220_481, Some(renewed));
+    assert_eq!(seen().await, 1_795_220_481);
+}
+
 #[test]
 fn lag_counts_from_the_later_of_status_and_receiver() {
     let mut told = replica();
