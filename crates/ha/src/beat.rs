@@ -46,10 +46,10 @@ pub fn stale_after(settings: &Settings) -> Span {
 }
 
 /// How long after its last keepalive the member lease is kept alive again. Failed tries are repeated until it is
-/// over, so two thirds of its life are early enough where etcd is to be asked seldom.
+/// over, so three quarters of its life are early enough where etcd is to be asked seldom.
 pub fn member_pause(settings: &Settings) -> Span {
     match rest(settings) {
-        Some(_) => settings.ttl * 2 / 3,
+        Some(_) => settings.ttl * 3 / 4,
         None => settings.loop_wait.min(settings.ttl / 3),
     }
 }

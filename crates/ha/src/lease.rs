@@ -14,8 +14,8 @@ use crate::view::View;
 /// and the next try has to reach the winner.
 const ELECTION: Span = Span::from_millis(2500);
 
-/// A lease that lives so long is renewed every third of its life, a shorter one every fifth: the shorter it is,
-/// the less does a lost renewal leave.
+/// A lease that lives so long is renewed every three eighths of its life, a shorter one every fifth: the shorter it
+/// is, the less does a lost renewal leave.
 const LONG: Span = Span::from_secs(10);
 
 /// How long a guard may leave an order unanswered, where a lease lives for `life`, before it counts as
@@ -66,13 +66,18 @@ impl Lease {
         now < self.deadlines().expires
     }
 
-    /// When the next renewal is due: L/5 (L/3 of a long lease) after the last confirmed one, sooner (down to L/10)
+    /// When the next renewal is due: L/5 (3/8 L of a long lease) after the last confirmed one, sooner (down to L/10)
     /// where a store that loses its leader just then could not be outlived before 0.6 L.
     pub fn renewal_due(&self) -> Time {
         let patience = self.deadlines().demote_fast.since(self.sent);
         let early = patience.saturating_sub(ELECTION).max(self.life / 10);
-        let part = if self.life < LONG { 5 } else { 3 };
-        self.sent + early.min(self.life / part)
+        let long = self.life >= LONG;
+        self.sent
+            + early.min(if long {
+                self.life * 3 / 8
+            } else {
+                self.life / 5
+            })
     }
 
     /// How long one try may take before the next endpoint is asked: L/5.
@@ -311,8 +316,8 @@ mod tests {
             (5, 500),
             (6, 1100),
             (8, 1600),
-            (10, 3333),
-            (20, 6666),
+            (10, 3500),
+            (20, 7500),
         ] {
             let due = lease(0, life).renewal_due();
             assert_eq!(due.since(Time::ZERO).as_millis(), expected, "L {life}");

@@ -1,5 +1,5 @@
 //! Rest: an agent that has found nothing to do and sees nothing new need not decide before the moment that
-//! its decision names (docs/decisions, 0011). Here it decides all the same, with what one that rests
+//! its decision names (docs/decisions, 0012). Here it decides all the same, with what one that rests
 //! would have in mind: that must be what it has decided before.
 
 use pgherd_ha::{Action, Decision, Local, Memory, Pulse, Severity, View, Why, decide, goes_on};
@@ -84,6 +84,7 @@ fn is_as_before(before: &View, view: &View) -> bool {
         wall: view.wall,
         lease: view.lease,
         tenure: view.tenure,
+        heard: view.heard,
         local,
         ..before.clone()
     };

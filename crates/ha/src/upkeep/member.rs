@@ -30,10 +30,8 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
         if same(published, &wished, false)
             && let Some(written) = memory.member_written
         {
-            let pause = match worth_telling(ctx, published, &wished) {
-                true => ctx.view.settings.loop_wait,
-                false => ctx.view.settings.loop_wait.max(positions::SMALL_AFTER),
-            };
+            let leads = ctx.holding().is_some();
+            let pause = positions::pause(&ctx.view.settings, published, &wished, leads);
             if ctx.now() < written + pause {
                 return (vec![], Some(written + pause));
             }
@@ -41,23 +39,6 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     }
     memory.member_written = Some(ctx.now());
     (vec![Action::Store(Op::PutMember(wished))], None)
-}
-
-/// The positions have gone far, or as they are published a standby would seem to lag where it does not.
-fn worth_telling(ctx: &Ctx<'_>, published: &Member, wished: &Member) -> bool {
-    let settings = &ctx.view.settings;
-    let all = |member: &Member| [member.xlog_location, member.receive_lsn, member.replay_lsn];
-    let far = all(published)
-        .into_iter()
-        .zip(all(wished))
-        .any(|(told, now)| positions::unlike(settings, told, now));
-    let optime = ctx.cluster().and_then(|cluster| cluster.optime());
-    let standby = wished.role == Some(Role::Replica);
-    let seems = all(published)
-        .into_iter()
-        .zip(all(wished))
-        .any(|(told, now)| told < optime && told < now);
-    far || (standby && seems)
 }
 
 fn same(a: &Member, b: &Member, with_positions: bool) -> bool {

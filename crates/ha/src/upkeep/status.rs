@@ -12,7 +12,7 @@ use crate::beat;
 use crate::ctx::{Ctx, Lock};
 use crate::decision::Action;
 use crate::memory::Memory;
-use crate::upkeep::{Duty, NOTHING, positions};
+use crate::upkeep::{Duty, NOTHING};
 
 pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     if ctx.holding().is_none() && ctx.lock != Lock::Unknown {
@@ -37,7 +37,7 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     if due.is_some_and(|at| ctx.now() < at) {
         return (vec![], due);
     }
-    let mut status = Status {
+    let status = Status {
         optime: look.wal.flushed,
         slots: slots(ctx, look),
         retain_slots: retained(ctx, memory, term),
@@ -46,34 +46,10 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     let next = Some(ctx.now() + ctx.view.settings.loop_wait);
     memory.status_written = Some(ctx.now());
     let stored = cluster.status.as_ref().map(|stored| &stored.value);
-    let same = stored.filter(|stored| !is_news(ctx, memory, stored, &status));
-    if let Some(same) = same {
-        if beat::rest(&ctx.view.settings).is_none() {
-            return (vec![], next);
-        }
-        status = same.clone();
-    } else {
-        memory.status_told = Some(ctx.now());
+    if stored == Some(&status) && beat::rest(&ctx.view.settings).is_none() {
+        return (vec![], next);
     }
     (vec![Action::Store(Op::PutStatus { status, term })], next)
-}
-
-/// There is something to tell beside that the leader lives.
-fn is_news(ctx: &Ctx<'_>, memory: &Memory, stored: &Status, status: &Status) -> bool {
-    if stored == status {
-        return false;
-    }
-    let settings = &ctx.view.settings;
-    let other = |(name, at): (&String, &Lsn)| {
-        let told = stored.slots.get(name).copied();
-        positions::unlike(settings, told, Some(*at))
-    };
-    let more = stored.retain_slots != status.retain_slots
-        || stored.slots.len() != status.slots.len()
-        || status.slots.iter().any(other)
-        || positions::differ(settings, stored.optime, status.optime);
-    let told = memory.status_told.map(|at| at + positions::SMALL_AFTER);
-    more || told.is_none_or(|at| at <= ctx.now())
 }
 
 /// Position of every slot, and the leader's own, so that replicas can keep one for it. Slots of
