@@ -10,3 +10,4 @@ mod harness;
 mod leases;
 mod limits;
 mod raft;
+mod rest;
