@@ -586,7 +586,7 @@ impl World {
         }
         agent.probing = true;
         let timeout = view.settings.hang_timeout;
-        agent.next_probe = view.now + (timeout / 3).min(view.settings.loop_wait);
+        agent.next_probe = view.now + timeout / 2;
         let (run, sent) = (agent.run, view.now);
         let ends = self.now + timeout;
         self.after(

@@ -508,10 +508,11 @@ impl Agent {
         if self.probing || now < self.next_probe {
             return;
         }
-        let settings = &self.effective.settings;
-        let timeout = settings.hang_timeout;
+        let timeout = self.effective.settings.hang_timeout;
         self.probing = true;
-        self.next_probe = now + (timeout / 3).min(settings.loop_wait);
+        // Soon enough: one that is not answered when this time has passed once more ends the licence. Each costs a
+        // login, and moves the WAL.
+        self.next_probe = now + timeout / 2;
         let (instance, events) = (self.instance.clone(), self.events.clone());
         tokio::spawn(async move {
             let sent = clock::now();
