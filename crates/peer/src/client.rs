@@ -25,8 +25,6 @@ pub struct PeerOptions {
     pub cert: Option<PathBuf>,
     /// `ctl.keyfile`.
     pub key: Option<PathBuf>,
-    /// `ctl.keyfile_password` is set: refused, encrypted keys are not read.
-    pub key_encrypted: bool,
     /// `ctl.cacert`, else `restapi.cafile`. `None`: the system's.
     pub cacert: Option<PathBuf>,
     /// Agents: always true; commands: `ctl.insecure` or `-k`. With a client certificate the
@@ -47,7 +45,6 @@ impl PeerOptions {
             login: ctl.authentication.clone(),
             cert: ctl.certfile.clone(),
             key: ctl.keyfile.clone(),
-            key_encrypted: ctl.keyfile_password.is_some(),
             cacert: ctl.cacert.clone(),
             insecure,
             connect_timeout: None,

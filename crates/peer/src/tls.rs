@@ -45,18 +45,21 @@ pub(crate) fn config(options: &PeerOptions) -> Result<ClientConfig, PeerError> {
         return Ok(builder.with_no_client_auth());
     };
     let chain = certificates(cert, "ctl.certfile")?;
-    if options.key_encrypted {
-        return Err(PeerError::Options(
-            "ctl.keyfile_password is set, but encrypted keys are not supported: store the key unencrypted, readable by its owner only".to_owned(),
-        ));
-    }
     let key_file = options.key.as_ref().unwrap_or(cert);
-    let key = PrivateKeyDer::from_pem_file(key_file).map_err(|error| {
+    let refuse = |cause: String| {
         PeerError::Options(format!(
-            "can not read a private key from {} (ctl.keyfile): {error}; it must be PEM, not encrypted, and readable",
+            "can not read a private key from {} (ctl.keyfile): {cause}; it must be PEM, not encrypted, and readable",
             key_file.display()
         ))
-    })?;
+    };
+    let pem = std::fs::read_to_string(key_file).map_err(|error| refuse(error.to_string()))?;
+    if pem.contains("ENCRYPTED") {
+        return Err(refuse(
+            "it is encrypted, which is not supported (openssl pkey decrypts it)".into(),
+        ));
+    }
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes());
+    let key = key.map_err(|error| refuse(error.to_string()))?;
     builder.with_client_auth_cert(chain, key).map_err(|error| {
         PeerError::Options(format!(
             "certificate {} and key {} (ctl.certfile, ctl.keyfile) can not be used together: {error}",

@@ -29,19 +29,22 @@ pub(crate) fn config(api: &RestApi) -> Result<Option<Arc<ServerConfig>>, RestErr
     let Some(cert) = &api.certfile else {
         return Ok(None);
     };
-    if api.keyfile_password.is_some() {
-        return Err(RestError::Settings(
-            "restapi.keyfile_password is set, but encrypted keys are not supported: store the key unencrypted, readable by its owner only".to_owned(),
-        ));
-    }
     let chain = certificates(cert, "restapi.certfile")?;
     let key_file = api.keyfile.as_ref().unwrap_or(cert);
-    let key = PrivateKeyDer::from_pem_file(key_file).map_err(|cause| {
+    let refuse = |cause: String| {
         RestError::Settings(format!(
             "can not read a private key from {} (restapi.keyfile): {cause}; it must be PEM, not encrypted, and readable",
             key_file.display()
         ))
-    })?;
+    };
+    let pem = std::fs::read_to_string(key_file).map_err(|cause| refuse(cause.to_string()))?;
+    if pem.contains("ENCRYPTED") {
+        return Err(refuse(
+            "it is encrypted, which is not supported (openssl pkey decrypts it)".into(),
+        ));
+    }
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes());
+    let key = key.map_err(|cause| refuse(cause.to_string()))?;
     let bad = |cause: rustls::Error| {
         RestError::Settings(format!(
             "certificate {} and key {} (restapi.certfile, restapi.keyfile) can not be used together: {cause}",
