@@ -46,7 +46,7 @@ use session::Session;
 use std::process::ExitCode;
 
 /// The version of Patroni whose commands these are.
-pub(crate) const PATRONI_VERSION: &str = "4.1.5";
+pub const PATRONI_VERSION: &str = "4.1.5";
 
 /// Under which name the program was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

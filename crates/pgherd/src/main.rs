@@ -1,7 +1,8 @@
 //! The door: picks a body by subcommand, or by the name that the program was called by: a link
 //! `patronictl` or `patroni` to it takes the place of those.
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 use pgherd_ctl::Persona;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -77,7 +78,7 @@ struct AgentArgs {
     generate_config: bool,
     /// Where that PostgreSQL is, and a superuser; without: PGHOST, PGPORT, PGUSER, PGPASSWORD and
     /// the usual places.
-    #[arg(long, requires = "generate_config")]
+    #[arg(long)]
     dsn: Option<String>,
     /// Write a configuration for a new cluster, and exit.
     #[arg(long, conflicts_with_all = ["validate_config", "generate_config"])]
@@ -85,11 +86,12 @@ struct AgentArgs {
     /// Check the configuration and exit: one line for each problem and status 1, or silence and 0.
     #[arg(long)]
     validate_config: bool,
-    /// A port of `listen` that is in use is no problem.
-    #[arg(long, short, requires = "validate_config")]
+    /// A port of `listen` that is in use is no problem; only with --validate-config.
+    #[arg(long, short)]
     ignore_listen_port: bool,
-    /// Print the configuration with what the environment changes in it, passwords hidden.
-    #[arg(long, short, requires = "validate_config")]
+    /// Print the configuration with what the environment changes in it, passwords hidden; only with
+    /// --validate-config.
+    #[arg(long, short)]
     print: bool,
     /// Said by the program whose place this one takes.
     #[arg(long, hide = true)]
@@ -97,6 +99,31 @@ struct AgentArgs {
     /// Asked by the program whose place this one would take.
     #[arg(long, hide = true)]
     would_start: bool,
+}
+
+impl AgentArgs {
+    /// An option without the one that it belongs to. Patroni takes no notice of it, and so does the link `patroni`;
+    /// who types `pgherd agent -p` does not want an agent to start.
+    fn alone(&self) -> Option<&'static str> {
+        match self {
+            AgentArgs {
+                generate_config: false,
+                dsn: Some(_),
+                ..
+            } => Some("--dsn can be used only with --generate-config"),
+            AgentArgs {
+                validate_config: false,
+                ignore_listen_port: true,
+                ..
+            } => Some("--ignore-listen-port can be used only with --validate-config"),
+            AgentArgs {
+                validate_config: false,
+                print: true,
+                ..
+            } => Some("--print can be used only with --validate-config"),
+            _ => None,
+        }
+    }
 }
 
 fn agent(args: &AgentArgs) -> ExitCode {
@@ -125,7 +152,8 @@ fn agent(args: &AgentArgs) -> ExitCode {
 #[derive(Parser)]
 #[command(
     name = "patroni",
-    version,
+    // Scripts judge by it what the program can do.
+    version = pgherd_ctl::PATRONI_VERSION,
     about = "The agent of one node (pgherd agent)"
 )]
 struct AsPatroni {
@@ -158,7 +186,12 @@ fn main() -> ExitCode {
         Some("patronictl") => pgherd_ctl::run(AsPatronictl::parse().args, Persona::Patronictl),
         Some("patroni") => agent(&AsPatroni::parse().args),
         _ => match Cli::parse().command {
-            Command::Agent(args) => agent(&args),
+            Command::Agent(args) => match args.alone() {
+                Some(text) => Cli::command()
+                    .error(ErrorKind::MissingRequiredArgument, text)
+                    .exit(),
+                None => agent(&args),
+            },
             Command::Ctl(args) => pgherd_ctl::run(*args, Persona::Pgherd),
             Command::Install(Install::Agent(args)) => pgherd_agent::install(&args.into()),
         },

@@ -2,6 +2,7 @@
 
 use crate::common::{oracle, stand_in, text, three};
 use pgherd_tests::{Etcd, Node, TestCluster, Value, json, process};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// A member whose file is good: nothing is started.
@@ -80,6 +81,35 @@ async fn a_port_in_use_is_told_and_can_be_ignored() {
         (output.status.code(), text(&output)),
         (Some(0), String::new())
     );
+}
+
+/// Called by that name: the version is the one whose place it takes, and options of `--validate-config` count for
+/// nothing without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn called_as_patroni() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let cluster = member(&etcd, json!({}));
+    let node = cluster.node("n1");
+    let link = cluster.dir().join("patroni");
+    std::os::unix::fs::symlink(cluster.dir().join("pgherd"), &link).unwrap();
+    let said = |program: &Path, args: &[&str]| {
+        let mut command = node.command(program);
+        command.args(args);
+        let output = run(command);
+        (output.status.code(), text(&output))
+    };
+    let version = said(&link, &["--version"]);
+    assert_eq!(version, (Some(0), "patroni 4.1.5\n".to_owned()));
+    if oracle() {
+        let program = pgherd_tests::oracle::patroni().unwrap();
+        assert_eq!(version, said(&program, &["--version"]));
+    }
+    let (code, text) = said(&link, &["-i", "-p", "/nonexistent/n1.yml"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("/nonexistent/n1.yml"), "{text}");
 }
 
 /// Contract: patroni-config, section 1.
