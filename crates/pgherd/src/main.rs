@@ -169,6 +169,27 @@ struct AsPatronictl {
     args: pgherd_ctl::CtlArgs,
 }
 
+/// The command line, read as the program is used to whose place is taken.
+fn parsed<T: Parser>(adapted: fn(clap::Command) -> clap::Command) -> T {
+    let mut matches = adapted(T::command()).get_matches();
+    T::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit())
+}
+
+/// As argparse, by which Patroni reads it: of an option that is given twice the last one counts.
+fn repeatable(command: clap::Command) -> clap::Command {
+    command.args_override_self(true)
+}
+
+/// Each subcommand as the program whose commands it has.
+fn as_those(command: clap::Command) -> clap::Command {
+    command.mut_subcommands(|subcommand| {
+        if subcommand.get_name() == "ctl" {
+            return pgherd_ctl::like_click(subcommand);
+        }
+        repeatable(subcommand)
+    })
+}
+
 fn main() -> ExitCode {
     // The guard comes first: it is small, and needs neither command line parser nor runtime.
     let mut args = std::env::args_os();
@@ -183,9 +204,15 @@ fn main() -> ExitCode {
         eprintln!("pgherd: the TLS provider is set already");
     }
     match Path::new(&called).file_name().and_then(OsStr::to_str) {
-        Some("patronictl") => pgherd_ctl::run(AsPatronictl::parse().args, Persona::Patronictl),
-        Some("patroni") => agent(&AsPatroni::parse().args),
-        _ => match Cli::parse().command {
+        Some("patronictl") => {
+            let line: AsPatronictl = parsed(pgherd_ctl::like_click);
+            pgherd_ctl::run(line.args, Persona::Patronictl)
+        }
+        Some("patroni") => {
+            let line: AsPatroni = parsed(repeatable);
+            agent(&line.args)
+        }
+        _ => match parsed::<Cli>(as_those).command {
             Command::Agent(args) => match args.alone() {
                 Some(text) => Cli::command()
                     .error(ErrorKind::MissingRequiredArgument, text)
