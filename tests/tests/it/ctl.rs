@@ -381,6 +381,14 @@ fn orders<'a>(leader: &'a str, replica: &'a str) -> Vec<(&'static str, Vec<&'a s
         ("n9\n", vec!["reinit", "{scope}", "n9"]),
         ("", vec!["flush", "{scope}", "restart", "--force"]),
         ("", vec!["flush", "{scope}", "switchover"]),
+        ("", vec!["switchover", "nosuch", "--force"]),
+        ("", vec!["switchover", "{scope}", "--candidate", leader, "--force"]),
+        ("", vec!["switchover", "{scope}", "--leader", replica, "--force"]),
+        ("", vec!["switchover", "{scope}", "--leader", leader, "--candidate", "n9"]),
+        ("", vec!["switchover", "{scope}", "--scheduled", "soon", "--force"]),
+        ("", vec!["failover", "{scope}", "--force"]),
+        ("", vec!["failover", "nosuch", "--candidate", "n9", "--force"]),
+        ("", vec!["failover", "{scope}", "--candidate", "n9"]),
         ("", vec!["resume"]),
         ("{scope}x\n", vec!["remove", "{scope}"])]
 }
