@@ -1,5 +1,6 @@
 //! `list`: the members of a cluster (contract: patronictl, section 3).
 
+use crate::Persona;
 use crate::args::{Format, ListArgs};
 use crate::error::CtlError;
 use crate::output::timestamp;
@@ -38,7 +39,7 @@ const COLUMNS: [&str; 15] = [
 
 /// Runs the command.
 pub(crate) async fn run(session: &Session, args: &ListArgs) -> Result<(), CtlError> {
-    let watch = Watch::new(args.watch2, args.watch)?;
+    let watch = Watch::new(session.persona, args.watch2, args.watch)?;
     let shown = |seen: &Seen| show(seen, args.extended, args.format);
     looks(session, &args.clusters, &watch, args.timestamp, shown).await
 }
@@ -51,6 +52,12 @@ pub(crate) async fn looks(
     with_time: bool,
     shown: impl Fn(&Seen) -> String,
 ) -> Result<(), CtlError> {
+    if clusters.is_empty() && !session.has_scope() && session.persona == Persona::Patronictl {
+        // A warning there, and no failure.
+        let at = timestamp(3).replace('.', ",");
+        eprintln!("{at} - WARNING - Listing members: No cluster names were provided");
+        return Ok(());
+    }
     let named: Result<Vec<String>, CtlError> = match clusters {
         [] => session.scope(None).map(|scope| vec![scope]),
         named => named.iter().map(|name| session.scope(Some(name))).collect(),

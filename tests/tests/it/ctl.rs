@@ -128,6 +128,7 @@ fn looks() -> Vec<Vec<&'static str>> {
     vec![
         vec!["list"],
         vec!["list", "{scope}", "-e", "-f", "tsv"],
+        vec!["list", "-w", "0", "-f", "json"],
         vec!["topology"],
         vec!["topology", "{scope}"],
         vec!["topology", "nosuch"],
@@ -195,7 +196,27 @@ async fn looks_are_patronictls() {
         "select 7 as seven",
         &["query", "-d", "postgres", "-f", "-"],
     );
+    nobody_is_named(&etcd, &cluster);
     roles_are_what_servers_say(&etcd, &cluster).await;
+}
+
+/// Neither a name nor a configuration that has one: a warning, and no failure.
+fn nobody_is_named(etcd: &Etcd, cluster: &TestCluster) {
+    let genuine = pgherd_tests::oracle::patronictl().unwrap();
+    for program in [genuine, called(cluster, "patronictl")] {
+        for look in ["list", "topology"] {
+            let mut command = cluster.nodes()[0].command(&program);
+            command
+                .env("PATRONI_ETCD3_HOSTS", etcd.hosts().join(","))
+                .arg(look);
+            let output = finish(command, "");
+            let said = text(&output);
+            assert_eq!(output.status.code(), Some(0), "{program:?} {look}: {said}");
+            let warning = " - WARNING - Listing members: No cluster names were provided\n";
+            assert!(said.ends_with(warning), "{program:?} {look}: {said}");
+            assert_eq!(said.lines().count(), 1, "{program:?} {look}: {said}");
+        }
+    }
 }
 
 /// etcd calls a primary a replica, and the other way round: the servers are believed.
