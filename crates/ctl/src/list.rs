@@ -112,7 +112,11 @@ pub(crate) fn render(cluster: &Cluster, scope: &str, mode: Mode, shape: Shape) -
         Shape::List { extended, format } => (extended, format),
         Shape::Tree => (false, Format::Pretty),
     };
-    let document = cluster_document(cluster, scope, mode);
+    let mut document = cluster_document(cluster, scope, mode);
+    let all = document.get_mut("members").and_then(Value::as_array_mut);
+    for member in all.into_iter().flatten().filter_map(Value::as_object_mut) {
+        one_position(member);
+    }
     let members: Vec<&Map<String, Value>> = document["members"]
         .as_array()
         .into_iter()
@@ -160,6 +164,23 @@ pub(crate) fn render(cluster: &Cluster, scope: &str, mode: Mode, shape: Shape) -
         }
         Format::Json => python_json(&elements(&columns, &rows)) + "\n",
         Format::Yaml => yaml::block(&elements(&columns, &rows)) + "\n",
+    }
+}
+
+/// Versions before 4.1 publish one position only: it is the received one of a member that streams, else the replayed
+/// one. `GET /cluster` does not tell them apart.
+fn one_position(member: &mut Map<String, Value>) {
+    let unknown = |key: &str| member.get(key).is_none_or(|value| value == "unknown");
+    if !unknown("receive_lsn") || !unknown("replay_lsn") || unknown("lsn") {
+        return;
+    }
+    let which = match member.get("state").and_then(Value::as_str) {
+        Some("streaming") => "receive",
+        _ => "replay",
+    };
+    for what in ["lsn", "lag"] {
+        let value = member.get(what).cloned().unwrap_or_default();
+        member.insert(format!("{which}_{what}"), value);
     }
 }
 
