@@ -37,7 +37,6 @@ pub(crate) async fn run(session: &Session, args: &ExplainConfigArgs) -> Result<(
             Key::Config.path()
         ),
         pending: pending(session, &seen, &node.name).await?,
-        leads: seen.cluster.leader_name() == Some(&node.name),
         node,
     };
     let stories = match &args.parameter {

@@ -17,6 +17,7 @@ mod flush;
 mod history;
 mod list;
 mod members;
+mod not_lower;
 mod origin;
 mod output;
 mod passfile;

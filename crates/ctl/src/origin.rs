@@ -1,6 +1,7 @@
 //! The rules of precedence, told for one setting: default, dynamic configuration, file, environment
 //! (contract: patroni-config, section 1). What holds is calculated by `wire`; here is only said why.
 
+use crate::not_lower::advice;
 use pgherd_model::{CrashHandover, GuardMode, Settings, Span, SynchronousMode};
 use pgherd_wire::patroni::config::{
     Given, HIDDEN, NodeConfig, effective, is_fixed, is_owned, owned_default, text_without_secrets,
@@ -20,8 +21,6 @@ pub(crate) struct Origins {
     pub(crate) etcd: String,
     /// What waits for a restart of PostgreSQL.
     pub(crate) pending: Vec<Pending>,
-    /// The node has the lock.
-    pub(crate) leads: bool,
 }
 
 /// A parameter that PostgreSQL takes at its next start.
@@ -110,15 +109,6 @@ const OWNED: &str = "the agent owns this parameter: only the dynamic configurati
 const FIXED: &str = "follows from the configuration of the node, nobody can set it";
 const FIRST: &str = "bootstrap.dcs counts only when the cluster is created";
 const DELETED: &str = "not set";
-
-/// Standbys must not have less of these than the primary had.
-const NOT_LOWER: [&str; 5] = [
-    "max_connections",
-    "max_prepared_transactions",
-    "max_locks_per_transaction",
-    "max_worker_processes",
-    "max_wal_senders",
-];
 
 impl Origins {
     /// Everything that has a default here or is set somewhere, sorted within its section.
@@ -225,19 +215,9 @@ impl Origins {
         story.value = hide(name, value.map_or(Value::Null, Value::from));
         let pending = self.pending.iter().find(|pending| pending.name == name);
         story.pending = pending.map(Pending::hidden);
-        if let Some(pending) = pending
-            && NOT_LOWER.contains(&name)
-            && !self.leads
-            && number(&pending.old) > number(&pending.new)
-        {
-            story.notes.push(
-                "a standby must not have less than its primary had: restart the primary first, then this member"
-                    .to_owned(),
-            );
-        } else if pending.is_some() {
-            story
-                .notes
-                .push("PostgreSQL takes it only at a start: restart this member".to_owned());
+        if let Some(pending) = pending {
+            let advice = advice(name, &pending.old, &pending.new);
+            story.notes.push(advice.to_owned());
         }
         story
     }
@@ -369,10 +349,6 @@ fn text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
-}
-
-fn number(text: &str) -> Option<i64> {
-    text.trim().parse().ok()
 }
 
 fn has_word(line: &str, word: &str) -> bool {
