@@ -33,12 +33,6 @@ fn pgherd(node: &Node, args: &[&str]) -> Output {
     run(command)
 }
 
-/// A line without the place that follows it.
-fn words(line: &str) -> String {
-    let cut = line.rfind(" (/").unwrap_or(line.len());
-    line[..cut].to_owned()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_file_is_silent_and_can_be_printed() {
     if stand_in() {
@@ -72,10 +66,9 @@ async fn a_port_in_use_is_told_and_can_be_ignored() {
     let output = pgherd(node, &["--validate-config"]);
     assert_eq!(output.status.code(), Some(1));
     let expected = format!(
-        "restapi.listen {host}:{port} didn't pass validation: Port {port} is already in use. ({}:",
-        node.yaml().display()
+        "restapi.listen {host}:{port} didn't pass validation: Port {port} is already in use.\n"
     );
-    assert!(text(&output).starts_with(&expected), "{}", text(&output));
+    assert_eq!(text(&output), expected);
     let output = pgherd(node, &["--validate-config", "-i"]);
     assert_eq!(
         (output.status.code(), text(&output)),
@@ -157,7 +150,7 @@ async fn certificates_are_looked_at() {
     assert_eq!(said.lines().count(), 2, "{said}");
 }
 
-/// Broken files, told by both programs in the same words and order.
+/// Broken files: both programs tell the same, letter by letter.
 #[tokio::test(flavor = "multi_thread")]
 async fn problems_read_as_patronis() {
     if stand_in() || !oracle() {
@@ -186,8 +179,6 @@ async fn problems_read_as_patronis() {
         let theirs = run(command);
         assert_eq!(ours.status.code(), theirs.status.code(), "{patch}");
         let (ours, theirs) = (text(&ours), text(&theirs));
-        let ours: Vec<String> = ours.lines().map(words).collect();
-        let theirs: Vec<&str> = theirs.lines().collect();
         assert!(!theirs.is_empty(), "{patch}");
         assert_eq!(ours, theirs, "{patch}");
     }

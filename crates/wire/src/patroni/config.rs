@@ -46,7 +46,7 @@ pub use pgherd_model::Secret;
 pub use secrets::{HIDDEN, holds_secrets, text_without_secrets, without_secrets};
 pub(crate) use units::seconds;
 pub use units::{boolean, bytes};
-pub use validate::{Probe, Strictness, Validated, validate};
+pub use validate::{Finding, Probe, Strictness, Validated, validate};
 
 /// Stands where a person has to put a value of their own (as Patroni's generated files have it).
 pub const PLACEHOLDER: &str = "#FIXME";
