@@ -5,6 +5,7 @@
 
 mod args;
 mod clock;
+mod defaults;
 mod diff;
 mod dsn;
 mod edit;

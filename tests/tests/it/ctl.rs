@@ -549,6 +549,20 @@ async fn explained(cluster: &TestCluster) {
             "{part} is missing in\n{explained}"
         );
     }
+    // A node that has no file.
+    let node = cluster.node("n1");
+    let yaml = std::fs::read_to_string(node.yaml()).unwrap();
+    let mut command = node.command(&cluster.dir().join("pgherd"));
+    command
+        .env("PATRONI_CONFIGURATION", yaml)
+        .args(["ctl", "explain-config", "max_connections"]);
+    let alone = text(&finish(command, ""));
+    for part in [
+        "max_connections = 60\n",
+        "  ignored: environment variable PATRONI_CONFIGURATION:",
+    ] {
+        assert!(alone.contains(part), "{part} is missing in\n{alone}");
+    }
     let changed = cluster.ctl(&["edit-config", "-p", "max_connections=61", "--force"]);
     assert!(
         text(&changed).contains("+    max_connections: 61\n"),
