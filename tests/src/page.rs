@@ -1,7 +1,8 @@
 //! A page of the documentation as a program: its fenced blocks, and machines that run them.
 //!
 //! A block says after its language on which machines it is run, and how: `sh n1 n2 foreground`. A
-//! `text` block after it is what it prints, compared by shape: numbers and the width of tables differ.
+//! `text` block after it is what it prints, compared by shape: numbers and the width of tables differ;
+//! a `text whole` block is all that it prints.
 
 use crate::process;
 use std::io::Read as _;
@@ -20,6 +21,8 @@ pub struct Block {
     pub text: String,
     /// What it prints, if the page says so.
     pub output: Option<String>,
+    /// It prints nothing else.
+    pub whole: bool,
 }
 
 impl Block {
@@ -28,7 +31,8 @@ impl Block {
         self.words.iter().any(|it| it == word)
     }
 
-    /// Whether it printed what the page says: each line of the page, in any order, among what came.
+    /// Whether it printed what the page says: each line of the page, in any order, among what came; where the
+    /// page has the whole of it, also the other way round.
     pub fn printed(&self, output: &str) -> Result<(), String> {
         let Some(expected) = &self.output else {
             return Ok(());
@@ -38,9 +42,13 @@ impl Block {
             .lines()
             .filter(|line| !line.trim().is_empty())
             .find(|line| !seen.contains(&shape(line)));
-        match missing {
-            None => Ok(()),
-            Some(line) => Err(format!("{line:?} is not among\n{output}")),
+        if let Some(line) = missing {
+            return Err(format!("{line:?} is not among\n{output}"));
+        }
+        let shown: Vec<String> = expected.lines().map(shape).collect();
+        match output.lines().find(|line| !shown.contains(&shape(line))) {
+            Some(line) if self.whole => Err(format!("{line:?} is not on the page")),
+            _ => Ok(()),
         }
     }
 }
@@ -87,10 +95,12 @@ pub fn blocks(page: &str) -> Vec<Block> {
                         words: words[1..].to_vec(),
                         text,
                         output: None,
+                        whole: false,
                     }),
                     Some("text") => {
                         let block = blocks.last_mut().expect("output follows commands");
                         block.output = Some(text);
+                        block.whole = words.iter().any(|word| word == "whole");
                     }
                     _ => {}
                 }
@@ -318,6 +328,15 @@ mod tests {
         assert_eq!((blocks[0].line, blocks[0].text.as_str()), (2, "ls\n"));
         assert_eq!(blocks[0].printed("x\ntook 9ms of n1\n"), Ok(()));
         assert!(blocks[0].printed("took 9ms of n2").is_err());
+    }
+
+    #[test]
+    fn a_whole_output_leaves_out_no_line() {
+        let blocks = blocks("```sh n1\nls\n```\n```text whole\na 1\nb\n```\n");
+        assert_eq!(blocks[0].printed("a 2\nb\n"), Ok(()));
+        assert!(blocks[0].printed("a 2\n").is_err());
+        let more = blocks[0].printed("a 2\nb\nc\n");
+        assert_eq!(more, Err("\"c\" is not on the page".to_owned()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `pgherd agent --validate-config`: the answer and its exit status. What is right is decided where
 //! configuration is read (`wire`); here are the questions to the machine, each with a deadline.
 
-use std::io::{Read as _, Write as _};
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use pgherd_dcs::{Leases, Store};
-use pgherd_wire::patroni::config::{self, Loaded, Probe, Strictness};
+use pgherd_wire::patroni::config::{self, Finding, Loaded, Probe, Strictness};
 
 use crate::start::source;
 use crate::{rest, settings};
@@ -31,7 +31,7 @@ pub struct ValidateOptions {
 }
 
 /// Silence and 0 when the configuration is good, else one line for each problem on standard error
-/// and 1 (contract: patroni-config, section 1).
+/// and 1 (contract: patroni-config, section 1). Below Patroni's lines a terminal gets file and line.
 pub fn validate(config: Option<&Path>, options: ValidateOptions) -> ExitCode {
     let source = source(config);
     let strictness = Strictness {
@@ -47,10 +47,14 @@ pub fn validate(config: Option<&Path>, options: ValidateOptions) -> ExitCode {
     };
     let mut problems = validated.problems;
     if let Some(loaded) = &validated.loaded {
-        problems.extend(certificates(loaded));
+        problems.extend(certificates(loaded).into_iter().map(Finding::own));
     }
+    let person = std::io::stderr().is_terminal();
     for problem in &problems {
-        eprintln!("{problem}");
+        eprintln!("{}", problem.line);
+        if let Some(place) = problem.place.as_ref().filter(|_| person) {
+            eprintln!("  {place}");
+        }
     }
     if !problems.is_empty() {
         return ExitCode::FAILURE;

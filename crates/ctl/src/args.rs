@@ -24,17 +24,24 @@ pub struct CtlArgs {
     #[arg(short = 'k', long = "insecure")]
     pub insecure: bool,
     /// Citus group: taken where patronictl takes it, behind the command, and refused with the reason.
-    #[arg(
-        long = "group",
-        value_name = "GROUP",
-        global = true,
-        hide = true,
-        allow_negative_numbers = true
-    )]
+    #[arg(long = "group", value_name = "GROUP", global = true, hide = true)]
     pub group: Option<String>,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// As click reads a command line, and so patronictl: of an option that is given twice the last one counts, and the
+/// word behind an option is its value whatever it begins with.
+pub fn like_click(command: clap::Command) -> clap::Command {
+    let valued = |arg: clap::Arg| match !arg.is_positional() && arg.get_action().takes_values() {
+        true => arg.allow_hyphen_values(true),
+        false => arg,
+    };
+    command
+        .args_override_self(true)
+        .mut_args(valued)
+        .mut_subcommands(like_click)
 }
 
 /// The commands.
@@ -398,12 +405,7 @@ pub struct UpgradeArgs {
     #[command(flatten)]
     pub of: MembersArgs,
     /// How long each member may take until the new program answers
-    #[arg(
-        long = "wait",
-        value_name = "SECONDS",
-        default_value_t = 60.0,
-        allow_negative_numbers = true
-    )]
+    #[arg(long = "wait", value_name = "SECONDS", default_value_t = 60.0)]
     pub wait: f64,
 }
 
@@ -432,7 +434,7 @@ pub struct RestartArgs {
     #[arg(long = "pending")]
     pub pending: bool,
     /// Return an error, and fail over if necessary, when it takes longer than this
-    #[arg(long = "timeout", allow_hyphen_values = true)]
+    #[arg(long = "timeout")]
     pub timeout: Option<String>,
     /// Do not ask for confirmation at any point
     #[arg(long = "force")]
@@ -496,4 +498,64 @@ pub struct VersionArgs {
     /// Members (default: all)
     #[arg(value_name = "MEMBER_NAMES")]
     pub members: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, FromArgMatches, Parser};
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: CtlArgs,
+    }
+
+    fn read(words: &[&str]) -> Command {
+        let words = ["patronictl"].iter().chain(words);
+        let mut matches = like_click(Line::command())
+            .try_get_matches_from(words)
+            .unwrap();
+        let line = Line::from_arg_matches_mut(&mut matches).unwrap();
+        line.args.command
+    }
+
+    #[test]
+    fn of_an_option_that_is_given_twice_the_last_counts() {
+        let words = ["-k", "-k", "-c", "a", "-c", "b", "list", "-e", "-e"];
+        let more = ["x", "-f", "pretty", "-f", "json", "-w", "1", "-w", "2", "y"];
+        let Command::List(list) = read(&[&words[..], &more].concat()) else {
+            panic!("no list");
+        };
+        assert_eq!((list.format, list.watch), (Format::Json, Some(2.0)));
+        assert_eq!(list.clusters, ["x", "y"]);
+        // Those that are meant to be given more than once still are.
+        let edit = read(&["edit-config", "-s", "a=1", "-s", "b=2", "-p", "c=3"]);
+        let Command::EditConfig(edit) = edit else {
+            panic!("no edit-config");
+        };
+        assert_eq!(edit.set, ["a=1", "b=2"]);
+        assert_eq!(edit.pg, ["c=3"]);
+    }
+
+    #[test]
+    fn values_may_begin_with_a_hyphen() {
+        for sql in ["-- x", "--force", "-1", "-W", "--"] {
+            let Command::Query(query) = read(&["query", "-c", sql, "-r", "any"]) else {
+                panic!("no query");
+            };
+            assert_eq!((query.command.as_deref(), query.watch2), (Some(sql), false));
+            assert_eq!(query.role, Some(RoleArg::Any));
+        }
+        let Command::Restart(restart) = read(&["restart", "x", "--timeout", "-1", "--force"])
+        else {
+            panic!("no restart");
+        };
+        assert_eq!(restart.timeout.as_deref(), Some("-1"));
+        assert!(restart.force);
+        let Command::Query(query) = read(&["query", "--command=-- x", "-f-"]) else {
+            panic!("no query");
+        };
+        assert_eq!(query.command.as_deref(), Some("-- x"));
+    }
 }

@@ -10,7 +10,7 @@ use crate::output::say;
 use crate::session::{Seen, Session};
 use crate::table::{Column, draw};
 use pgherd_model::{Member, MemberName, Span};
-use pgherd_wire::patroni::config::{givens, load};
+use pgherd_wire::patroni::config::{givens, load, load_environment};
 use pgherd_wire::patroni::keys::{Key, prefix};
 use pgherd_wire::patroni::rest::python_json;
 use serde_json::{Value, json};
@@ -20,12 +20,16 @@ const LIMIT: Span = Span::from_secs(5);
 
 /// Runs the command.
 pub(crate) async fn run(session: &Session, args: &ExplainConfigArgs) -> Result<(), CtlError> {
-    let Some(file) = &session.file else {
-        return Err(CtlError::told(
-            "explain-config reads the file of the node itself: name it with -c before the command",
-        ));
+    let file = session.file.as_deref();
+    let loaded = match file {
+        Some(file) => load(file, &session.env).map_err(CtlError::told)?,
+        None => load_environment(&session.env).map_err(|error| {
+            CtlError::told(format!(
+                "{error} (explain-config reads the configuration of the node itself: name its file with -c before the \
+                 command, or set the PATRONI_* variables that its agent has)"
+            ))
+        })?,
     };
-    let loaded = load(file, &session.env).map_err(CtlError::told)?;
     let node = loaded.node;
     let seen = session.see(&session.scope(Some(&node.scope))?).await?;
     let origins = Origins {
@@ -37,7 +41,6 @@ pub(crate) async fn run(session: &Session, args: &ExplainConfigArgs) -> Result<(
             Key::Config.path()
         ),
         pending: pending(session, &seen, &node.name).await?,
-        leads: seen.cluster.leader_name() == Some(&node.name),
         node,
     };
     let stories = match &args.parameter {

@@ -24,38 +24,37 @@ struct Request {
     scheduled_at: Option<Schedule>,
 }
 
-/// `switchover`. What the arguments say is judged before anything is shown or asked.
+/// `switchover`. As in patronictl the topology comes first, then each argument is judged or asked for in its turn:
+/// whoever reads why it is refused sees beside it what there is.
 pub(crate) async fn switchover(session: &Session, args: &SwitchoverArgs) -> Result<(), CtlError> {
-    let given = args.scheduled.as_deref().map(schedule).transpose()?;
     let seen = read(session, args.cluster.as_deref()).await?;
-    let current = judge_leader(&seen.cluster, &seen.scope, args.leader.as_deref())?;
-    let offered = Offered::new(&seen.cluster, &seen.scope, Action::Switchover)?;
-    offered.judge(args.candidate.as_deref())?;
-    judge_schedule(given.as_ref(), seen.mode().paused)?;
     show_topology(&seen)?;
-    let leader = match (&args.leader, args.force) {
-        (Some(_), _) | (None, true) => current,
-        (None, false) => {
+    let current = judge_leader(&seen.cluster, &seen.scope, None)?;
+    let named = match &args.leader {
+        Some(named) => named.clone(),
+        None if args.force => current,
+        None => {
             let word = match seen.mode().standby_cluster {
                 true => "Standby Leader",
                 false => "Primary",
             };
-            let named = ask(word, &current)?;
-            judge_leader(&seen.cluster, &seen.scope, Some(&named))?
+            ask(word, &current)?
         }
     };
+    let leader = judge_leader(&seen.cluster, &seen.scope, Some(&named))?;
+    let offered = Offered::new(&seen.cluster, &seen.scope, Action::Switchover)?;
     let candidate = offered.choose(args.candidate.as_deref(), args.force)?;
-    let scheduled_at = match given {
-        Some(schedule) => schedule,
-        None if args.force => None,
+    let at = match &args.scheduled {
+        Some(at) => at.clone(),
+        None if args.force => String::new(),
         None => {
             let example = an_hour_from_now();
             let question = format!("When should the switchover take place (e.g. {example} ) ");
-            let answer = schedule(&ask(&question, "now")?)?;
-            judge_schedule(Some(&answer), seen.mode().paused)?;
-            answer
+            ask(&question, "now")?
         }
     };
+    let scheduled_at = schedule(&at)?;
+    judge_schedule(scheduled_at.as_ref(), seen.mode().paused)?;
     let request = Request {
         action: Action::Switchover,
         leader: Some(leader),
@@ -67,13 +66,9 @@ pub(crate) async fn switchover(session: &Session, args: &SwitchoverArgs) -> Resu
 
 /// `failover`. As above.
 pub(crate) async fn failover(session: &Session, args: &FailoverArgs) -> Result<(), CtlError> {
-    if args.force && args.candidate.as_deref().unwrap_or("").is_empty() {
-        return Err(CtlError::told(NO_CANDIDATE));
-    }
     let seen = read(session, args.cluster.as_deref()).await?;
-    let offered = Offered::new(&seen.cluster, &seen.scope, Action::Failover)?;
-    offered.judge(args.candidate.as_deref())?;
     show_topology(&seen)?;
+    let offered = Offered::new(&seen.cluster, &seen.scope, Action::Failover)?;
     let candidate = offered.choose(args.candidate.as_deref(), args.force)?;
     let name = candidate.as_deref().unwrap_or("");
     if !args.force && is_asynchronous(&seen, name) {
@@ -118,9 +113,9 @@ fn judge_leader(cluster: &Cluster, scope: &str, named: Option<&str>) -> Result<S
     }
 }
 
-fn judge_schedule(given: Option<&Option<Schedule>>, paused: bool) -> Result<(), CtlError> {
-    match given {
-        Some(Some(_)) if paused => Err(CtlError::told(
+fn judge_schedule(at: Option<&Schedule>, paused: bool) -> Result<(), CtlError> {
+    match at {
+        Some(_) if paused => Err(CtlError::told(
             "Can't schedule switchover in the paused state",
         )),
         _ => Ok(()),
@@ -427,10 +422,9 @@ mod tests {
     #[test]
     fn nothing_is_scheduled_in_pause() {
         let later = schedule("2130-01-01T00:00Z").unwrap();
-        let error = told(judge_schedule(Some(&later), true));
+        let error = told(judge_schedule(later.as_ref(), true));
         assert_eq!(error, "Can't schedule switchover in the paused state");
-        assert_eq!(judge_schedule(Some(&later), false), Ok(()));
-        assert_eq!(judge_schedule(Some(&None), true), Ok(()));
+        assert_eq!(judge_schedule(later.as_ref(), false), Ok(()));
         assert_eq!(judge_schedule(None, true), Ok(()));
     }
 

@@ -5,6 +5,7 @@
 
 mod args;
 mod clock;
+mod defaults;
 mod diff;
 mod dsn;
 mod edit;
@@ -17,6 +18,7 @@ mod flush;
 mod history;
 mod list;
 mod members;
+mod not_lower;
 mod origin;
 mod output;
 mod passfile;
@@ -46,7 +48,7 @@ use session::Session;
 use std::process::ExitCode;
 
 /// The version of Patroni whose commands these are.
-pub(crate) const PATRONI_VERSION: &str = "4.1.5";
+pub const PATRONI_VERSION: &str = "4.1.5";
 
 /// Under which name the program was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! `list`: the members of a cluster (contract: patronictl, section 3).
 
+use crate::Persona;
 use crate::args::{Format, ListArgs};
 use crate::error::CtlError;
 use crate::output::timestamp;
@@ -38,7 +39,7 @@ const COLUMNS: [&str; 15] = [
 
 /// Runs the command.
 pub(crate) async fn run(session: &Session, args: &ListArgs) -> Result<(), CtlError> {
-    let watch = Watch::new(args.watch2, args.watch)?;
+    let watch = Watch::new(session.persona, args.watch2, args.watch)?;
     let shown = |seen: &Seen| show(seen, args.extended, args.format);
     looks(session, &args.clusters, &watch, args.timestamp, shown).await
 }
@@ -51,6 +52,12 @@ pub(crate) async fn looks(
     with_time: bool,
     shown: impl Fn(&Seen) -> String,
 ) -> Result<(), CtlError> {
+    if clusters.is_empty() && !session.has_scope() && session.persona == Persona::Patronictl {
+        // A warning there, and no failure.
+        let at = timestamp(3).replace('.', ",");
+        eprintln!("{at} - WARNING - Listing members: No cluster names were provided");
+        return Ok(());
+    }
     let named: Result<Vec<String>, CtlError> = match clusters {
         [] => session.scope(None).map(|scope| vec![scope]),
         named => named.iter().map(|name| session.scope(Some(name))).collect(),
@@ -105,7 +112,11 @@ pub(crate) fn render(cluster: &Cluster, scope: &str, mode: Mode, shape: Shape) -
         Shape::List { extended, format } => (extended, format),
         Shape::Tree => (false, Format::Pretty),
     };
-    let document = cluster_document(cluster, scope, mode);
+    let mut document = cluster_document(cluster, scope, mode);
+    let all = document.get_mut("members").and_then(Value::as_array_mut);
+    for member in all.into_iter().flatten().filter_map(Value::as_object_mut) {
+        one_position(member);
+    }
     let members: Vec<&Map<String, Value>> = document["members"]
         .as_array()
         .into_iter()
@@ -153,6 +164,23 @@ pub(crate) fn render(cluster: &Cluster, scope: &str, mode: Mode, shape: Shape) -
         }
         Format::Json => python_json(&elements(&columns, &rows)) + "\n",
         Format::Yaml => yaml::block(&elements(&columns, &rows)) + "\n",
+    }
+}
+
+/// Versions before 4.1 publish one position only: it is the received one of a member that streams, else the replayed
+/// one. `GET /cluster` does not tell them apart.
+fn one_position(member: &mut Map<String, Value>) {
+    let unknown = |key: &str| member.get(key).is_none_or(|value| value == "unknown");
+    if !unknown("receive_lsn") || !unknown("replay_lsn") || unknown("lsn") {
+        return;
+    }
+    let which = match member.get("state").and_then(Value::as_str) {
+        Some("streaming") => "receive",
+        _ => "replay",
+    };
+    for what in ["lsn", "lag"] {
+        let value = member.get(what).cloned().unwrap_or_default();
+        member.insert(format!("{which}_{what}"), value);
     }
 }
 

@@ -1,12 +1,15 @@
 //! The rules of precedence, told for one setting: default, dynamic configuration, file, environment
 //! (contract: patroni-config, section 1). What holds is calculated by `wire`; here is only said why.
 
-use pgherd_model::{CrashHandover, GuardMode, Settings, Span, SynchronousMode};
+use crate::defaults::{SETTINGS, nearest, older, today};
+use crate::not_lower::advice;
+use pgherd_model::Settings;
 use pgherd_wire::patroni::config::{
-    Given, HIDDEN, NodeConfig, effective, is_fixed, is_owned, owned_default, text_without_secrets,
-    without_secrets,
+    Given, HIDDEN, NodeConfig, Stands, accepts, effective, is_fixed, is_owned, is_taken,
+    owned_default, stands, text_without_secrets, without_secrets,
 };
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 
 /// What is known.
 pub(crate) struct Origins {
@@ -20,8 +23,6 @@ pub(crate) struct Origins {
     pub(crate) etcd: String,
     /// What waits for a restart of PostgreSQL.
     pub(crate) pending: Vec<Pending>,
-    /// The node has the lock.
-    pub(crate) leads: bool,
 }
 
 /// A parameter that PostgreSQL takes at its next start.
@@ -108,48 +109,93 @@ impl Story {
 const DYNAMIC_ONLY: &str = "only the dynamic configuration counts, the same for all members";
 const OWNED: &str = "the agent owns this parameter: only the dynamic configuration counts";
 const FIXED: &str = "follows from the configuration of the node, nobody can set it";
+const NODE_ONLY: &str = "only the node's own configuration counts";
+const NOT_TAKEN: &str = "not accepted: of a wrong type or out of range";
+const UNKNOWN: &str = "the agent has no such setting: nothing reads it";
 const FIRST: &str = "bootstrap.dcs counts only when the cluster is created";
 const DELETED: &str = "not set";
-
-/// Standbys must not have less of these than the primary had.
-const NOT_LOWER: [&str; 5] = [
-    "max_connections",
-    "max_prepared_transactions",
-    "max_locks_per_transaction",
-    "max_worker_processes",
-    "max_wal_senders",
-];
+const POSTGRESQL: &str = "PostgreSQL: its default, its own files or ALTER SYSTEM";
+const PERHAPS: &str =
+    "PostgreSQL, if it has a parameter of this name: its default, its own files or ALTER SYSTEM";
+const JOINED: &str = "both count, key by key: ask for one of its keys";
 
 impl Origins {
-    /// Everything that has a default here or is set somewhere, sorted within its section.
+    /// Everything that has a default here or is set somewhere: settings with a default, others, parameters.
     pub(crate) fn all(&self) -> Vec<Story> {
         let settings = SETTINGS.iter().map(|(name, ..)| (*name).to_owned());
         let holds = effective(&self.node, Some(&self.dynamic));
         let parameters = holds.postgresql.parameters.into_keys();
+        let parameters = parameters.map(|name| format!("{PARAMETERS}{name}"));
         settings
+            .chain(self.others())
             .chain(parameters)
             .map(|name| self.story(&name))
             .collect()
     }
 
+    /// Names of what is set somewhere and has no default here, without parameters.
+    fn others(&self) -> BTreeSet<String> {
+        let mut paths = dynamic_paths(&self.dynamic);
+        for given in &self.givens {
+            paths.push(given.path.iter().map(String::as_str).collect());
+        }
+        paths
+            .iter()
+            .filter_map(|path| told_as(path))
+            .filter(|name| !SETTINGS.iter().any(|(known, ..)| known == name))
+            .collect()
+    }
+
     /// About a setting or parameter.
     pub(crate) fn story(&self, name: &str) -> Story {
-        let parameter = name.strip_prefix("postgresql.parameters.").unwrap_or(name);
-        if parameter == name {
-            if let Some((name, local, of)) = SETTINGS.iter().find(|(known, ..)| *known == name) {
-                return self.setting(name, *local, *of);
-            }
-            let path: Vec<&str> = name.split('.').collect();
-            let known = |given: &Given| given.path.starts_with_parts(&path);
-            if path.len() > 1 && (self.givens.iter().any(known) || self.at(&path).is_some()) {
-                return self.other(name, &path);
-            }
-            let top = path.len() == 1 && self.givens.iter().any(|given| given.path == path);
-            if top {
-                return self.other(name, &path);
-            }
+        if let Some(parameter) = name.strip_prefix(PARAMETERS) {
+            return self.parameter(&parameter.to_ascii_lowercase());
         }
-        self.parameter(&parameter.to_ascii_lowercase())
+        let mut story = self.named(today(name));
+        if today(name) != name {
+            story.notes.push(format!("{name} is an older name of it"));
+        }
+        story
+    }
+
+    fn named(&self, name: &str) -> Story {
+        if let Some((name, local, of)) = SETTINGS.iter().find(|(known, ..)| *known == name) {
+            return self.setting(name, *local, *of);
+        }
+        let path: Vec<&str> = name.split('.').collect();
+        if stands(&path).is_some() {
+            return self.other(name, &path);
+        }
+        let parameter = name.to_ascii_lowercase();
+        if self.is_parameter(&parameter) {
+            return self.parameter(&parameter);
+        }
+        if self.at(&path).is_some() || !self.given(&path).is_empty() {
+            return self.other(name, &path);
+        }
+        // PostgreSQL is not asked, and it may have been mistyped.
+        let mut story = self.parameter(&parameter);
+        story.source = PERHAPS.to_owned();
+        let mut note = "no setting of the agent has this name".to_owned();
+        if let Some(nearest) = nearest(&parameter) {
+            note.push_str(&format!(": was {nearest} meant?"));
+        }
+        story.notes.push(note);
+        story
+    }
+
+    /// Whether a name can only be that of a parameter, or is set as one. Those of extensions have a dot.
+    fn is_parameter(&self, name: &str) -> bool {
+        let given = |given: &Given| {
+            given.path.len() == 3
+                && given.path.starts_with_parts(&["postgresql", "parameters"])
+                && given.path[2].eq_ignore_ascii_case(name)
+        };
+        is_owned(name)
+            || name.contains('.')
+            || self.dynamic_parameter(name).is_some()
+            || self.givens.iter().any(given)
+            || self.pending.iter().any(|pending| pending.name == name)
     }
 
     /// A setting of the agent with a default.
@@ -158,59 +204,33 @@ impl Origins {
         bare.pgherd = Default::default();
         bare.postgresql.shared = Map::new();
         let default = of(&effective(&bare, None).settings);
-        let holds = effective(&self.node, Some(&self.dynamic));
-        let path: Vec<&str> = name.split('.').collect();
         let mut telling = Telling::new(name, default);
-        if let Some(value) = self.at(&path) {
-            telling.lay(&self.etcd, value.clone());
-        }
-        for given in self.givens.iter().filter(|given| given.path == path) {
-            match local_counts {
-                true => telling.lay(&given.place, given.value.clone()),
-                false => telling.ignore(&given.place, &given.value, DYNAMIC_ONLY),
-            }
-        }
-        self.ignore_first(&mut telling, &path);
-        let value = of(&holds.settings);
-        let last = path.last().copied().unwrap_or_default();
+        let stands = match local_counts {
+            true => Stands::Both,
+            false => Stands::Dynamic,
+        };
+        self.layers(&mut telling, name, Some(stands));
+        let holds = effective(&self.node, Some(&self.dynamic));
         let mut story = telling.story();
-        let mentions = |line: &&String| has_word(line, last);
-        story.notes = notes(holds.warnings.iter().filter(mentions));
+        story.notes = mentions(name, &holds.warnings);
         // Adjusted: what holds is neither default nor what anybody wrote.
-        story.value = value;
+        story.value = of(&holds.settings);
         story
     }
 
     fn parameter(&self, name: &str) -> Story {
+        let name = match name {
+            "wal_keep_segments" => "wal_keep_size",
+            name => name,
+        };
         let holds = effective(&self.node, Some(&self.dynamic));
         let value = holds.postgresql.parameters.get(name).cloned();
         let default = owned_default(name).map_or(Value::Null, Value::from);
         let mut telling = Telling::new(name, default);
         if owned_default(name).is_none() {
-            telling.source = "PostgreSQL: its default, its own files or ALTER SYSTEM".to_owned();
+            telling.source = POSTGRESQL.to_owned();
         }
-        let path = ["postgresql", "parameters", name];
-        let dynamic = self.at(&path[..2]).and_then(Value::as_object);
-        let dynamic = dynamic.into_iter().flatten();
-        for (_, given) in dynamic.filter(|(key, _)| key.eq_ignore_ascii_case(name)) {
-            match is_fixed(name) {
-                true => telling.ignore(&self.etcd, given, FIXED),
-                false => telling.lay(&self.etcd, given.clone()),
-            }
-        }
-        let same = |given: &&Given| {
-            given.path.len() == 3
-                && given.path[..2] == path[..2]
-                && given.path[2].eq_ignore_ascii_case(name)
-        };
-        for given in self.givens.iter().filter(same) {
-            match (is_fixed(name), is_owned(name)) {
-                (true, _) => telling.ignore(&given.place, &given.value, FIXED),
-                (false, true) => telling.ignore(&given.place, &given.value, OWNED),
-                (false, false) => telling.lay(&given.place, given.value.clone()),
-            }
-        }
-        self.ignore_first(&mut telling, &path);
+        self.lay_parameter(&mut telling, name);
         if is_fixed(name) {
             let key = if name == "cluster_name" {
                 "scope"
@@ -225,41 +245,121 @@ impl Origins {
         story.value = hide(name, value.map_or(Value::Null, Value::from));
         let pending = self.pending.iter().find(|pending| pending.name == name);
         story.pending = pending.map(Pending::hidden);
-        if let Some(pending) = pending
-            && NOT_LOWER.contains(&name)
-            && !self.leads
-            && number(&pending.old) > number(&pending.new)
-        {
-            story.notes.push(
-                "a standby must not have less than its primary had: restart the primary first, then this member"
-                    .to_owned(),
-            );
-        } else if pending.is_some() {
-            story
-                .notes
-                .push("PostgreSQL takes it only at a start: restart this member".to_owned());
+        if let Some(pending) = pending {
+            let advice = advice(name, &pending.old, &pending.new);
+            story.notes.push(advice.to_owned());
         }
         story
     }
 
+    /// What is given for a parameter: dynamic, then local.
+    fn lay_parameter(&self, telling: &mut Telling, name: &str) {
+        let path = ["postgresql", "parameters", name];
+        let dynamic = self.dynamic_parameter(name);
+        let older = match name {
+            "wal_keep_size" => Some("wal_keep_segments"),
+            _ => None,
+        };
+        if let Some((older, given)) =
+            older.and_then(|older| Some((older, self.dynamic_parameter(older)?)))
+        {
+            let source = format!("{} ({older}, 16 MB each)", self.etcd);
+            match (dynamic.is_some(), accepts(older, given)) {
+                (true, _) => telling.ignore(&source, given, "wal_keep_size stands beside it"),
+                (false, true) => telling.lay(&source, given.clone()),
+                (false, false) => telling.ignore(&source, given, NOT_TAKEN),
+            }
+        }
+        if let Some(given) = dynamic {
+            let taken = match is_owned(name) {
+                true => accepts(name, given),
+                false => is_taken(&path, given),
+            };
+            match (is_fixed(name), taken) {
+                (true, _) => telling.ignore(&self.etcd, given, FIXED),
+                (false, true) => telling.lay(&self.etcd, given.clone()),
+                (false, false) => telling.ignore(&self.etcd, given, NOT_TAKEN),
+            }
+        }
+        let same = |given: &&Given| {
+            let is = |name: &str| given.path[2].eq_ignore_ascii_case(name);
+            given.path.len() == 3
+                && given.path.starts_with_parts(&path[..2])
+                && (is(name) || older.is_some_and(is))
+        };
+        for given in self.givens.iter().filter(same) {
+            match (is_fixed(name), is_owned(name)) {
+                (true, _) => telling.ignore(&given.place, &given.value, FIXED),
+                (false, true) => telling.ignore(&given.place, &given.value, OWNED),
+                (false, false) => telling.lay(&given.place, given.value.clone()),
+            }
+        }
+        self.ignore_first(telling, &path);
+    }
+
     /// Something without a default that is known here.
     fn other(&self, name: &str, path: &[&str]) -> Story {
+        let stands = stands(path);
         let mut telling = Telling::new(name, Value::Null);
         telling.source = DELETED.to_owned();
-        if let Some(value) = self.at(path) {
-            telling.lay(&self.etcd, value.clone());
+        self.layers(&mut telling, name, stands);
+        let mut story = telling.story();
+        if matches!(stands, Some(Stands::Dynamic | Stands::Both)) && path.len() < 3 {
+            let holds = effective(&self.node, Some(&self.dynamic));
+            story.notes = mentions(name, &holds.warnings);
         }
-        for given in self.givens.iter().filter(|given| given.path == path) {
-            telling.lay(&given.place, given.value.clone());
+        if matches!(name, "postgresql" | "postgresql.parameters" | "pgherd") {
+            story.notes.push(JOINED.to_owned());
         }
-        let below =
-            |given: &&Given| given.path.len() > path.len() && given.path.starts_with_parts(path);
-        let below: Vec<&Given> = self.givens.iter().filter(below).collect();
-        if let Some(first) = below.first() {
-            telling.lay(&first.place, "a section".into());
+        story
+    }
+
+    /// What is given under a name, its older names first.
+    fn layers(&self, telling: &mut Telling, name: &str, stands: Option<Stands>) {
+        for known in older(name).iter().copied().chain([name]) {
+            let path: Vec<&str> = known.split('.').collect();
+            let source = |place: &str| match known == name {
+                true => place.to_owned(),
+                false => format!("{place} ({known})"),
+            };
+            if let Some(value) = self.at(&path) {
+                let source = source(&self.etcd);
+                match stands {
+                    Some(Stands::Node) => telling.ignore(&source, value, NODE_ONLY),
+                    None => telling.ignore(&source, value, UNKNOWN),
+                    Some(_) if is_taken(&path, value) => telling.lay(&source, value.clone()),
+                    Some(_) => telling.ignore(&source, value, NOT_TAKEN),
+                }
+            }
+            for (place, value) in self.given(&path) {
+                let source = source(place);
+                match stands {
+                    Some(Stands::Dynamic) => telling.ignore(&source, &value, DYNAMIC_ONLY),
+                    None => telling.ignore(&source, &value, UNKNOWN),
+                    Some(Stands::Node | Stands::Both) => telling.lay(&source, value),
+                }
+            }
+            self.ignore_first(telling, &path);
         }
-        self.ignore_first(&mut telling, path);
-        telling.story()
+    }
+
+    /// What the node's own configuration gives, in the order in which it is laid over each other: (place, value). Of
+    /// a section all that it gives in one, with the place of its first key.
+    fn given(&self, path: &[&str]) -> Vec<(&str, Value)> {
+        let mut found: Vec<(&str, Value)> = Vec::new();
+        let mut section: Option<(&str, Value)> = None;
+        let of_it = |given: &&Given| given.path.starts_with_parts(path);
+        for given in self.givens.iter().filter(of_it) {
+            let rest = &given.path[path.len()..];
+            if rest.is_empty() {
+                found.push((given.place.as_str(), given.value.clone()));
+                continue;
+            }
+            let (_, whole) = section.get_or_insert((given.place.as_str(), Value::Null));
+            put(whole, rest, &given.value);
+        }
+        found.extend(section);
+        found
     }
 
     fn at(&self, path: &[&str]) -> Option<&Value> {
@@ -268,6 +368,17 @@ impl Origins {
             value = value.get(key)?;
         }
         (!value.is_null()).then_some(value)
+    }
+
+    fn dynamic_parameter(&self, name: &str) -> Option<&Value> {
+        let parameters = self.at(&["postgresql", "parameters"])?.as_object()?;
+        let mut found = None;
+        for (key, value) in parameters {
+            if key.eq_ignore_ascii_case(name) && !value.is_null() {
+                found = Some(value);
+            }
+        }
+        found
     }
 
     fn place_of(&self, key: &str) -> Option<String> {
@@ -281,6 +392,51 @@ impl Origins {
         for given in self.givens.iter().filter(|given| given.path == first) {
             telling.ignore(&given.place, &given.value, FIRST);
         }
+    }
+}
+
+/// How parameters are called where they could be something else.
+const PARAMETERS: &str = "postgresql.parameters.";
+
+/// Keys that the dynamic configuration has: of the first level, and below the two sections that nodes have too.
+fn dynamic_paths(document: &Value) -> Vec<Vec<&str>> {
+    let mut paths = Vec::new();
+    for (key, value) in document.as_object().into_iter().flatten() {
+        match value {
+            Value::Null => {}
+            Value::Object(section) if matches!(key.as_str(), "postgresql" | "pgherd") => {
+                let there = section.iter().filter(|(_, value)| !value.is_null());
+                paths.extend(there.map(|(inner, _)| vec![key.as_str(), inner.as_str()]));
+            }
+            _ => paths.push(vec![key.as_str()]),
+        }
+    }
+    paths
+}
+
+/// The name under which something is told: as deep as one value takes the place of another. `None`: it is told with a
+/// setting or parameter.
+fn told_as(path: &[&str]) -> Option<String> {
+    let depth = match path {
+        ["bootstrap", "dcs", ..] | ["postgresql", "parameters", ..] => return None,
+        ["postgresql", _, ..] if stands(path) != Some(Stands::Node) => 2,
+        _ if stands(path) == Some(Stands::Dynamic) => 1,
+        path => path.len(),
+    };
+    Some(today(&path[..depth].join(".")).to_owned())
+}
+
+/// Puts a value where its keys lead.
+fn put(section: &mut Value, path: &[String], value: &Value) {
+    let Some((key, rest)) = path.split_first() else {
+        *section = value.clone();
+        return;
+    };
+    if !section.is_object() {
+        *section = Value::Object(Map::new());
+    }
+    if let Value::Object(map) = section {
+        put(map.entry(key.clone()).or_insert(Value::Null), rest, value);
     }
 }
 
@@ -355,6 +511,14 @@ fn hide(name: &str, value: Value) -> Value {
     }
 }
 
+/// What was told about a setting, under any of its names.
+fn mentions(name: &str, warnings: &[String]) -> Vec<String> {
+    let names = older(name).iter().copied().chain([name]);
+    let words: Vec<&str> = names.filter_map(|name| name.rsplit('.').next()).collect();
+    let told = |line: &&String| words.iter().any(|word| has_word(line, word));
+    notes(warnings.iter().filter(told))
+}
+
 /// What was told of a value may repeat it.
 fn notes<'a>(lines: impl Iterator<Item = &'a String>) -> Vec<String> {
     lines.map(|line| text_without_secrets(line)).collect()
@@ -371,84 +535,10 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn number(text: &str) -> Option<i64> {
-    text.trim().parse().ok()
-}
-
 fn has_word(line: &str, word: &str) -> bool {
     let mut words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.any(|found| found == word)
 }
-
-fn seconds(span: Span) -> Value {
-    match span.subsec_nanos() {
-        0 => span.as_secs().into(),
-        _ => span.as_secs_f64().into(),
-    }
-}
-
-/// Name, whether the node's own file counts, and what holds.
-type Known = (&'static str, bool, fn(&Settings) -> Value);
-
-const SETTINGS: &[Known] = &[
-    ("check_timeline", false, |s| s.check_timeline.into()),
-    ("failsafe_mode", false, |s| s.failsafe_mode.into()),
-    ("loop_wait", false, |s| seconds(s.loop_wait)),
-    ("max_timelines_history", false, |s| {
-        s.max_timelines_history.into()
-    }),
-    ("maximum_lag_on_failover", false, |s| {
-        s.maximum_lag_on_failover.into()
-    }),
-    ("maximum_lag_on_syncnode", false, |s| {
-        s.maximum_lag_on_syncnode
-            .map_or_else(|| (-1).into(), Value::from)
-    }),
-    ("member_slots_ttl", false, |s| seconds(s.member_slots_ttl)),
-    ("pause", false, |s| s.pause.into()),
-    ("pgherd.crash_handover", true, |s| match s.crash_handover {
-        CrashHandover::Off => "off".into(),
-        CrashHandover::Sync => "sync".into(),
-    }),
-    ("pgherd.guard", true, |s| match s.guard {
-        GuardMode::Automatic => "automatic".into(),
-        GuardMode::Required => "required".into(),
-        GuardMode::Off => "off".into(),
-    }),
-    ("pgherd.hang_timeout", true, |s| seconds(s.hang_timeout)),
-    ("pgherd.lease_ttl", true, |s| seconds(s.lease_ttl)),
-    (
-        "postgresql.remove_data_directory_on_diverged_timelines",
-        true,
-        |s| s.remove_data_directory_on_diverged_timelines.into(),
-    ),
-    (
-        "postgresql.remove_data_directory_on_rewind_failure",
-        true,
-        |s| s.remove_data_directory_on_rewind_failure.into(),
-    ),
-    ("postgresql.use_pg_rewind", true, |s| s.use_pg_rewind.into()),
-    ("postgresql.use_slots", false, |s| s.use_slots.into()),
-    ("primary_start_timeout", false, |s| {
-        seconds(s.primary_start_timeout)
-    }),
-    ("primary_stop_timeout", false, |s| {
-        seconds(s.primary_stop_timeout)
-    }),
-    ("retry_timeout", false, |s| seconds(s.retry_timeout)),
-    ("synchronous_mode", false, |s| match s.synchronous_mode {
-        SynchronousMode::Off => "off".into(),
-        SynchronousMode::On => "on".into(),
-        SynchronousMode::Quorum => "quorum".into(),
-    }),
-    ("synchronous_mode_strict", false, |s| {
-        s.synchronous_mode_strict.into()
-    }),
-    ("synchronous_node_count", false, |s| {
-        s.synchronous_node_count.into()
-    }),
-    ("ttl", false, |s| seconds(s.ttl)),
-];
 
 #[cfg(test)]
 #[path = "origin_tests.rs"]

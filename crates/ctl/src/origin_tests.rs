@@ -43,7 +43,7 @@ fn origins() -> Origins {
         "PATRONI_RESTAPI_LISTEN".to_owned(),
         "127.0.0.1:8009".to_owned(),
     )]);
-    let mut found = givens(&path, &env).unwrap();
+    let mut found = givens(Some(&path), &env).unwrap();
     // Directories of tests have other names every time.
     for given in &mut found {
         given.place = given.place.replace(&path.display().to_string(), "n1.yml");
@@ -60,7 +60,6 @@ fn origins() -> Origins {
             "parameters": {"max_connections": 50, "work_mem": "4MB"}}}),
         etcd: "etcd".into(),
         pending: vec![pending("max_connections", "100", "50")],
-        leads: false,
     }
 }
 
@@ -102,7 +101,8 @@ fn what_the_agent_owns_comes_from_the_dynamic_configuration() {
     assert_eq!(told(&story.overrides), ["default (100)"]);
     assert_eq!(ignored(&story), ["n1.yml:21 (200)"]);
     assert_eq!(story.pending.as_ref().unwrap().told(), "100 -> 50");
-    assert!(story.notes[0].starts_with("a standby must not have less"));
+    let first = "a standby must not have less than its primary: restart the primary first";
+    assert!(story.notes[0].starts_with(first), "{:?}", story.notes);
     let story = origins().story("port");
     assert_eq!(
         (story.in_force().as_str(), story.source.as_str()),
@@ -197,6 +197,122 @@ fn secrets_are_hidden() {
     let (old, told) = of("primary_conninfo");
     assert_eq!(old, HIDDEN);
     assert_eq!(told, Some(format!("{HIDDEN} -> {HIDDEN}")));
+}
+
+#[test]
+fn older_names_count_where_none_of_today_stands() {
+    let mut origins = origins();
+    origins.dynamic = json!({"master_start_timeout": 100,
+        "postgresql": {"parameters": {"wal_keep_segments": 20}}});
+    for name in ["primary_start_timeout", "master_start_timeout"] {
+        let story = origins.story(name);
+        assert_eq!(story.name, "primary_start_timeout");
+        assert_eq!(story.in_force(), "100");
+        assert_eq!(story.source, "etcd (master_start_timeout)");
+        assert_eq!(told(&story.overrides), ["default (300)"]);
+    }
+    for name in ["wal_keep_size", "wal_keep_segments"] {
+        let story = origins.story(name);
+        assert_eq!(story.name, "wal_keep_size");
+        assert_eq!(story.in_force(), "320MB");
+        assert_eq!(story.source, "etcd (wal_keep_segments, 16 MB each)");
+    }
+    origins.dynamic["primary_start_timeout"] = 50.into();
+    let story = origins.story("primary_start_timeout");
+    assert_eq!(
+        (story.in_force().as_str(), story.source.as_str()),
+        ("50", "etcd")
+    );
+    assert_eq!(
+        told(&story.overrides),
+        ["etcd (master_start_timeout) (100)", "default (300)"]
+    );
+    origins.dynamic["postgresql"]["parameters"]["wal_keep_size"] = "64MB".into();
+    let story = origins.story("wal_keep_size");
+    assert_eq!(
+        (story.in_force().as_str(), story.source.as_str()),
+        ("64MB", "etcd")
+    );
+    assert_eq!(
+        ignored(&story),
+        ["etcd (wal_keep_segments, 16 MB each) (20)"]
+    );
+}
+
+#[test]
+fn what_is_not_accepted_does_not_count() {
+    let mut origins = origins();
+    origins.pending.clear();
+    origins.dynamic = json!({"ttl": "soon", "slots": 5, "ttll": 5, "restapi": {"listen": "x"},
+        "postgresql": {"data_dir": "/x", "parameters": {"max_connections": 10}}});
+    let variable = "environment variable PATRONI_RESTAPI_LISTEN";
+    for (name, held, source) in [
+        ("max_connections", "100", "default"),
+        ("ttl", "30", "default"),
+        ("slots", "not set", "not set"),
+        ("ttll", "not set", "not set"),
+        ("restapi.listen", "127.0.0.1:8009", variable),
+        ("postgresql.data_dir", "/data", "n1.yml:14"),
+    ] {
+        let story = origins.story(name);
+        assert_eq!(story.in_force(), held, "{name}");
+        assert_eq!(story.source, source, "{name}");
+        assert!(ignored(&story)[0].starts_with("etcd ("), "{story:?}");
+    }
+    // Nor does a file count for what is the same for all members.
+    let story = origins.story("ttl");
+    assert_eq!(ignored(&story), ["etcd (soon)", "n1.yml:3 (60)"]);
+}
+
+#[test]
+fn keys_without_a_default_are_no_parameters() {
+    let mut origins = origins();
+    origins.dynamic["standby_cluster"] = json!({"host": "far"});
+    origins.dynamic["ignore_slots"] = json!([{"name": "a"}]);
+    let of = |name: &str| {
+        let story = origins.story(name);
+        (story.in_force(), story.source)
+    };
+    let pair = |value: &str, source: &str| (value.to_owned(), source.to_owned());
+    assert_eq!(of("standby_cluster"), pair("{\"host\":\"far\"}", "etcd"));
+    assert_eq!(of("ignore_slots"), pair("[{\"name\":\"a\"}]", "etcd"));
+    assert_eq!(of("pgherd"), pair("{\"guard\":\"required\"}", "n1.yml:7"));
+    for name in ["slots", "tags", "watchdog.mode", "restapi.certfile"] {
+        assert_eq!(of(name), pair("not set", "not set"), "{name}");
+    }
+    let extension = of("auto_explain.log_nested_statements");
+    assert_eq!(extension, pair("not set", POSTGRESQL));
+    let story = origins.story("ttll");
+    assert_eq!(story.source, PERHAPS);
+    let note = "no setting of the agent has this name: was ttl meant?";
+    assert_eq!(story.notes, [note]);
+}
+
+#[test]
+fn all_that_is_set_is_told_once() {
+    let mut origins = origins();
+    origins.dynamic["permanent_slots"] = json!({"a": {"type": "physical"}});
+    origins.dynamic["surplus"] = 1.into();
+    let stories = origins.all();
+    let names: Vec<&str> = stories.iter().map(|story| story.name.as_str()).collect();
+    for name in [
+        "ttl",
+        "slots",
+        "surplus",
+        "restapi.listen",
+        "etcd3.url",
+        "pgherd.guard",
+        "postgresql.listen",
+        "postgresql.pg_hba",
+        "postgresql.recovery_conf",
+        "work_mem",
+        "max_connections",
+    ] {
+        let times = names.iter().filter(|known| **known == name).count();
+        assert_eq!(times, 1, "{name}: {names:?}");
+    }
+    let first = |name: &&str| name.starts_with("bootstrap.dcs");
+    assert!(!names.iter().any(first), "{names:?}");
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(crate) async fn run(session: &Session, args: &QueryArgs) -> Result<(), CtlEr
     exclusive(args.role, args.member.as_deref())?;
     let sql = sql(args)?;
     // Results of before are what a person compares with.
-    let watch = Watch::new(args.watch2, args.watch)?.below_each_other();
+    let watch = Watch::new(session.persona, args.watch2, args.watch)?.below_each_other();
     let given = match args.password {
         true => Some(Secret::new(ask_secret("Password")?)),
         false => None,

@@ -1,9 +1,11 @@
-//! `restart`: PostgreSQL of members is restarted, now or at a time, with conditions.
+//! `restart`: PostgreSQL of members is restarted, one after the other in an order that keeps standbys going, now or at
+//! a time, with conditions.
 
 use crate::args::RestartArgs;
 use crate::error::CtlError;
 use crate::failover::{an_hour_from_now, schedule};
 use crate::members::{Ending, agreed, ask, meant, names};
+use crate::not_lower::in_order;
 use crate::prompt;
 use crate::session::Session;
 use pgherd_model::{Member, Schedule, Span};
@@ -43,6 +45,11 @@ pub(crate) async fn run(session: &Session, args: &RestartArgs) -> Result<(), Ctl
     let limit = if at.is_some() { NOTE_LIMIT } else { LIMIT };
     let peers = session.peers()?;
     let mut ending = Ending::default();
+    // Those that only note something all begin at the same time.
+    let members = match at {
+        Some(_) => members,
+        None => in_order(members, seen.cluster.leader_name()),
+    };
     for member in members {
         if args.force && at.is_some() && member.scheduled_restart.is_some() {
             // What is scheduled stands in the way.

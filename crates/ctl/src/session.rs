@@ -86,6 +86,11 @@ impl Session {
         Ok(scope.to_owned())
     }
 
+    /// Whether the configuration names a cluster.
+    pub(crate) fn has_scope(&self) -> bool {
+        self.config.scope.is_some()
+    }
+
     /// Reads a cluster from the lock service.
     pub(crate) async fn see(&self, scope: &str) -> Result<Seen, CtlError> {
         let store = Store::start(self.options(scope)).map_err(CtlError::told)?;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 /// Runs the command.
 pub(crate) async fn run(session: &Session, args: &TopologyArgs) -> Result<(), CtlError> {
-    let watch = Watch::new(args.watch2, args.watch)?;
+    let watch = Watch::new(session.persona, args.watch2, args.watch)?;
     let shown = |seen: &Seen| render(&seen.cluster, &seen.scope, seen.mode(), Shape::Tree);
     looks(session, &args.clusters, &watch, false, shown).await
 }

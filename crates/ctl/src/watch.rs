@@ -1,5 +1,6 @@
 //! `-W` and `-w`: the same look again and again.
 
+use crate::Persona;
 use crate::error::CtlError;
 use crate::output::say;
 use pgherd_model::Span;
@@ -17,13 +18,18 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// From `-W` and `-w SECONDS`.
-    pub(crate) fn new(every_two: bool, every: Option<f64>) -> Result<Watch, CtlError> {
+    /// From `-W` and `-w SECONDS`. For patronictl `-w 0` is as if it were not there.
+    pub(crate) fn new(
+        persona: Persona,
+        every_two: bool,
+        every: Option<f64>,
+    ) -> Result<Watch, CtlError> {
         let watch = |every| Watch {
             every,
             clears: true,
         };
-        let Some(seconds) = every else {
+        let counts = |seconds: &f64| persona == Persona::Pgherd || *seconds != 0.0;
+        let Some(seconds) = every.filter(counts) else {
             return Ok(watch(every_two.then_some(Span::from_secs(2))));
         };
         match Span::try_from_secs_f64(seconds) {
@@ -70,10 +76,24 @@ mod tests {
 
     #[test]
     fn only_looks_that_replace_each_other_clear_the_screen() {
-        let watch = || Watch::new(true, None).unwrap();
+        let ours = |every_two| Watch::new(Persona::Pgherd, every_two, None).unwrap();
+        let watch = || ours(true);
         assert_eq!(watch().before(true), CLEAR);
         assert_eq!(watch().before(false), "");
         assert_eq!(watch().below_each_other().before(true), "");
-        assert_eq!(Watch::new(false, None).unwrap().before(true), "");
+        assert_eq!(ours(false).before(true), "");
+    }
+
+    #[test]
+    fn every_0_seconds_is_one_look_for_patronictl() {
+        let every = |persona, every_two| {
+            let watch = Watch::new(persona, every_two, Some(0.0));
+            watch.map(|watch| watch.every)
+        };
+        assert_eq!(every(Persona::Patronictl, false), Ok(None));
+        let two = Span::from_secs(2);
+        assert_eq!(every(Persona::Patronictl, true), Ok(Some(two)));
+        assert!(every(Persona::Pgherd, false).is_err());
+        assert!(Watch::new(Persona::Patronictl, false, Some(-1.0)).is_err());
     }
 }

@@ -1,7 +1,8 @@
 //! The door: picks a body by subcommand, or by the name that the program was called by: a link
 //! `patronictl` or `patroni` to it takes the place of those.
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 use pgherd_ctl::Persona;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -77,7 +78,7 @@ struct AgentArgs {
     generate_config: bool,
     /// Where that PostgreSQL is, and a superuser; without: PGHOST, PGPORT, PGUSER, PGPASSWORD and
     /// the usual places.
-    #[arg(long, requires = "generate_config")]
+    #[arg(long)]
     dsn: Option<String>,
     /// Write a configuration for a new cluster, and exit.
     #[arg(long, conflicts_with_all = ["validate_config", "generate_config"])]
@@ -85,11 +86,12 @@ struct AgentArgs {
     /// Check the configuration and exit: one line for each problem and status 1, or silence and 0.
     #[arg(long)]
     validate_config: bool,
-    /// A port of `listen` that is in use is no problem.
-    #[arg(long, short, requires = "validate_config")]
+    /// A port of `listen` that is in use is no problem; only with --validate-config.
+    #[arg(long, short)]
     ignore_listen_port: bool,
-    /// Print the configuration with what the environment changes in it, passwords hidden.
-    #[arg(long, short, requires = "validate_config")]
+    /// Print the configuration with what the environment changes in it, passwords hidden; only with
+    /// --validate-config.
+    #[arg(long, short)]
     print: bool,
     /// Said by the program whose place this one takes.
     #[arg(long, hide = true)]
@@ -97,6 +99,31 @@ struct AgentArgs {
     /// Asked by the program whose place this one would take.
     #[arg(long, hide = true)]
     would_start: bool,
+}
+
+impl AgentArgs {
+    /// An option without the one that it belongs to. Patroni takes no notice of it, and so does the link `patroni`;
+    /// who types `pgherd agent -p` does not want an agent to start.
+    fn alone(&self) -> Option<&'static str> {
+        match self {
+            AgentArgs {
+                generate_config: false,
+                dsn: Some(_),
+                ..
+            } => Some("--dsn can be used only with --generate-config"),
+            AgentArgs {
+                validate_config: false,
+                ignore_listen_port: true,
+                ..
+            } => Some("--ignore-listen-port can be used only with --validate-config"),
+            AgentArgs {
+                validate_config: false,
+                print: true,
+                ..
+            } => Some("--print can be used only with --validate-config"),
+            _ => None,
+        }
+    }
 }
 
 fn agent(args: &AgentArgs) -> ExitCode {
@@ -125,7 +152,8 @@ fn agent(args: &AgentArgs) -> ExitCode {
 #[derive(Parser)]
 #[command(
     name = "patroni",
-    version,
+    // Scripts judge by it what the program can do.
+    version = pgherd_ctl::PATRONI_VERSION,
     about = "The agent of one node (pgherd agent)"
 )]
 struct AsPatroni {
@@ -139,6 +167,27 @@ struct AsPatroni {
 struct AsPatronictl {
     #[command(flatten)]
     args: pgherd_ctl::CtlArgs,
+}
+
+/// The command line, read as the program is used to whose place is taken.
+fn parsed<T: Parser>(adapted: fn(clap::Command) -> clap::Command) -> T {
+    let mut matches = adapted(T::command()).get_matches();
+    T::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit())
+}
+
+/// As argparse, by which Patroni reads it: of an option that is given twice the last one counts.
+fn repeatable(command: clap::Command) -> clap::Command {
+    command.args_override_self(true)
+}
+
+/// Each subcommand as the program whose commands it has.
+fn as_those(command: clap::Command) -> clap::Command {
+    command.mut_subcommands(|subcommand| {
+        if subcommand.get_name() == "ctl" {
+            return pgherd_ctl::like_click(subcommand);
+        }
+        repeatable(subcommand)
+    })
 }
 
 fn main() -> ExitCode {
@@ -155,10 +204,21 @@ fn main() -> ExitCode {
         eprintln!("pgherd: the TLS provider is set already");
     }
     match Path::new(&called).file_name().and_then(OsStr::to_str) {
-        Some("patronictl") => pgherd_ctl::run(AsPatronictl::parse().args, Persona::Patronictl),
-        Some("patroni") => agent(&AsPatroni::parse().args),
-        _ => match Cli::parse().command {
-            Command::Agent(args) => agent(&args),
+        Some("patronictl") => {
+            let line: AsPatronictl = parsed(pgherd_ctl::like_click);
+            pgherd_ctl::run(line.args, Persona::Patronictl)
+        }
+        Some("patroni") => {
+            let line: AsPatroni = parsed(repeatable);
+            agent(&line.args)
+        }
+        _ => match parsed::<Cli>(as_those).command {
+            Command::Agent(args) => match args.alone() {
+                Some(text) => Cli::command()
+                    .error(ErrorKind::MissingRequiredArgument, text)
+                    .exit(),
+                None => agent(&args),
+            },
             Command::Ctl(args) => pgherd_ctl::run(*args, Persona::Pgherd),
             Command::Install(Install::Agent(args)) => pgherd_agent::install(&args.into()),
         },

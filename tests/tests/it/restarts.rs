@@ -76,8 +76,11 @@ async fn only_who_waits_is_restarted_where_that_is_asked_for() {
     let patch = json!({"postgresql": {"parameters": {"max_connections": 70}}}).to_string();
     let answer = leader.request("PATCH", "/config", &patch).await.unwrap();
     assert_eq!(answer.status, 200, "{answer:?}");
-    // The leader first: a standby may not have less than its primary had.
-    for node in [leader, replica] {
+    // Here it gets more: the leader last, a standby may not have less than its primary. Where it gets less the leader
+    // is the first.
+    let mut nodes: Vec<&Node> = cluster.nodes().iter().collect();
+    nodes.sort_by_key(|node| node.name() == leader.name());
+    for node in nodes {
         cluster
             .wait_for("a restart is pending", secs(30), async || {
                 let now = status(node).await?;
@@ -101,6 +104,48 @@ async fn only_who_waits_is_restarted_where_that_is_asked_for() {
             .await;
     }
     streaming(&cluster, replica).await;
+}
+
+/// Of what a standby must not have less than its primary: where it gets more standbys come first and the leader
+/// last, where it gets less the leader first.
+#[tokio::test(flavor = "multi_thread")]
+async fn ctl_restarts_members_in_the_order_that_a_change_needs() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &three()).await;
+    let leader = cluster.primary().await.unwrap();
+    for (value, turn) in [("70", 2), ("65", 0)] {
+        let change = format!("max_connections={value}");
+        let changed = cluster.ctl(&["edit-config", "-p", &change, "--force"]);
+        assert!(changed.status.success(), "{}", text(&changed));
+        for node in cluster.nodes() {
+            let key = format!("members/{}", node.name());
+            cluster
+                .wait_for("a restart is pending", secs(30), async || {
+                    let member = stored(&etcd, &cluster, &key).await.ok_or("it is gone")?;
+                    let reason = &member["pending_restart_reason"]["max_connections"];
+                    match reason["new_value"] == value {
+                        true => Ok(()),
+                        false => Err(member.to_string()),
+                    }
+                })
+                .await;
+        }
+        let output = cluster.ctl(&["restart", "{scope}", "--pending", "--force"]);
+        let said = text(&output);
+        assert!(output.status.success(), "{said}");
+        let success = |line: &str| {
+            let name = line.strip_prefix("Success: restart on member ")?;
+            Some(name.to_owned())
+        };
+        let order: Vec<String> = said.lines().filter_map(success).collect();
+        assert_eq!(order.len(), 3, "{said}");
+        assert_eq!(order[turn], leader.name(), "{said}");
+        assert_eq!(leader.sql("show max_connections").await.unwrap(), value);
+        assert_eq!(cluster.wait_whole(secs(60)).await.name(), leader.name());
+    }
 }
 
 /// A start may take as long as is said and no longer: then that is told, and it goes on. The archive is

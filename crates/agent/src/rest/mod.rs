@@ -262,12 +262,11 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
         ("GET", "config") => config::get(app).await,
         ("GET", "failsafe") => failsafe(app).await,
         ("GET", "metrics") => metrics(app).await,
-        ("GET", "pgherd") => explain(app, &path),
-        // It tells more than a health check does: whoever may change something may read it.
-        ("GET", "journal") => match admit(app, &request.into_parts().0).await {
-            Ok(()) => journal::get(app, &query).await,
-            Err(answer) => *answer,
-        },
+        // Only these two are pgherd's own: all around them is a health check, as in Patroni.
+        ("GET", "pgherd") if path.trim_matches('/') == "pgherd/explain" => explain(app),
+        ("GET", "journal") if path.trim_matches('/') == "journal" => {
+            own_journal(app, request, &query).await
+        }
         ("GET", _) => health_check(app, &path, &query),
         ("PATCH", "config") => guarded(app, request, config::patch).await,
         ("PUT", "config") => guarded(app, request, config::put).await,
@@ -318,6 +317,14 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
             Err(answer) => *answer,
         },
         (method, _) => answer::unsupported(method),
+    }
+}
+
+/// It tells more than a health check does: whoever may change something may read it.
+async fn own_journal(app: &Arc<App>, request: Request, query: &Query) -> Answer {
+    match admit(app, &request.into_parts().0).await {
+        Ok(()) => journal::get(app, query).await,
+        Err(answer) => *answer,
     }
 }
 
@@ -485,10 +492,7 @@ async fn upgrade(app: &App) -> Answer {
 }
 
 /// `GET /pgherd/explain`: what the last decision was, and which rules were asked.
-fn explain(app: &App, path: &str) -> Answer {
-    if path.trim_matches('/') != "pgherd/explain" {
-        return answer::page(404);
-    }
+fn explain(app: &App) -> Answer {
     let snapshot = app.last();
     let now = (app.clock)();
     let mut object = Map::new();

@@ -10,6 +10,7 @@ mod emit;
 mod environment;
 mod error;
 mod generate;
+mod known;
 mod load;
 mod log_form;
 mod node;
@@ -34,6 +35,7 @@ pub use effective::{
 pub use emit::to_yaml;
 pub use error::ConfigError;
 pub use generate::{Found, generate, owned_parameters, placeholders};
+pub use known::{Stands, is_taken, stands, top_level};
 pub use load::{Given, files, givens, load, load_ctl, load_environment, read_document};
 pub use log_form::{LogAttribute, LogForm, LogPiece, LogShape, LogSpec, LogValue};
 pub use node::{
@@ -41,12 +43,12 @@ pub use node::{
     InitdbOption, Journal, Listen, Loaded, Log, LogDir, LogLevel, Login, NodeConfig, Pgherd,
     Postgresql, RestApi, ServerTokens, VerifyClient, Watchdog, WatchdogMode,
 };
-pub use parameters::{is_fixed, owned_default};
+pub use parameters::{accepts, is_fixed, owned_default};
 pub use pgherd_model::Secret;
 pub use secrets::{HIDDEN, holds_secrets, text_without_secrets, without_secrets};
 pub(crate) use units::seconds;
 pub use units::{boolean, bytes};
-pub use validate::{Probe, Strictness, Validated, validate};
+pub use validate::{Finding, Probe, Strictness, Validated, validate};
 
 /// Stands where a person has to put a value of their own (as Patroni's generated files have it).
 pub const PLACEHOLDER: &str = "#FIXME";

@@ -116,6 +116,26 @@ async fn cluster_and_explain_are_documents() {
     assert_eq!(node.get("/failsafe").await.status, 502);
 }
 
+/// Only the endpoints that are documented as pgherd's own are: Patroni knows none of these paths.
+#[tokio::test]
+async fn what_is_near_an_endpoint_of_our_own_is_a_health_check() {
+    let node = Node::of(primary(), true).await;
+    for (path, status) in [
+        ("/pgherd", 503),
+        ("/pgherd/", 503),
+        ("/pgherd/x", 503),
+        ("/pgherd/explain/x", 503),
+        ("/pgherd/primary", 200),
+        ("/pgherd/replica", 503),
+        ("/journal/x", 503),
+        ("/journal/leader", 200),
+    ] {
+        let got = node.get(path).await;
+        assert_eq!(got.status, status, "{path}: {}", got.body);
+        assert_eq!(got.json()["role"], "primary", "{path}");
+    }
+}
+
 /// Until agents act on it both documents show what the node is.
 #[tokio::test]
 async fn a_standby_cluster_is_not_shown_where_there_is_none() {

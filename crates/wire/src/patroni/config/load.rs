@@ -84,12 +84,20 @@ impl fmt::Debug for Given {
 }
 
 /// Every value of a node's file(s), then of its environment, in the order in which they are laid
-/// over each other: the last one of a path counts.
+/// over each other: the last one of a path counts. `None`: it has the environment alone.
 ///
 /// # Errors
-/// As [`load`], of the syntax alone.
-pub fn givens(path: &Path, env: &BTreeMap<String, String>) -> Result<Vec<Given>, ConfigError> {
+/// As [`load`] and [`load_environment`], of the syntax alone.
+pub fn givens(
+    path: Option<&Path>,
+    env: &BTreeMap<String, String>,
+) -> Result<Vec<Given>, ConfigError> {
     let mut found = Vec::new();
+    let Some(path) = path else {
+        let node = environment_alone(env, &mut Vec::new())?;
+        flatten(&node, &mut Vec::new(), true, &mut found);
+        return Ok(found);
+    };
     for file in files(path)? {
         let node = file_document(&file, &mut Vec::new())?;
         flatten(&node, &mut Vec::new(), false, &mut found);

@@ -62,9 +62,20 @@ pub fn owned_parameters() -> Vec<&'static str> {
 
 /// What the agent would make of a value of one of them; `false`: it would take its own default.
 pub(super) fn is_accepted(name: &str, value: &str) -> bool {
-    let dynamic = Map::from_iter([(name.to_owned(), Value::from(value))]);
+    accepts(name, &Value::from(value))
+}
+
+/// Whether a dynamic value of a parameter that the agent owns is taken; else the default holds. `wal_keep_segments` is the
+/// older form of `wal_keep_size`.
+pub fn accepts(name: &str, value: &Value) -> bool {
+    let dynamic = Map::from_iter([(name.to_owned(), value.clone())]);
+    let known = match name {
+        "wal_keep_segments" if segments(&dynamic).is_null() => return false,
+        "wal_keep_segments" => "wal_keep_size",
+        name => name,
+    };
     let mut warnings = Vec::new();
-    let rule = OWNED.iter().find(|(known, _, _)| *known == name);
+    let rule = OWNED.iter().find(|(name, _, _)| *name == known);
     rule.is_some_and(|(name, default, rule)| {
         owned(&dynamic, name, default, rule, &mut warnings);
         warnings.is_empty()

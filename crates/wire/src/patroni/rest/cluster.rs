@@ -141,19 +141,11 @@ fn member(cluster: &Cluster, member: &Member, mode: Mode) -> Value {
     Value::Object(document)
 }
 
-/// Versions before 4.1 publish one position: it is the received one of a node that streams, else
-/// the replayed one.
+/// What the member publishes, and nothing else: versions before 4.1 publish the last one only.
 fn positions(member: &Member) -> [(&'static str, &'static str, Option<Lsn>); 3] {
-    let (mut received, mut replayed) = (member.receive_lsn, member.replay_lsn);
-    if received.is_none() && replayed.is_none() {
-        match member.replication_state.as_deref() {
-            Some("streaming") => received = member.xlog_location,
-            _ => replayed = member.xlog_location,
-        }
-    }
     [
-        ("receive_lsn", "receive_lag", received),
-        ("replay_lsn", "replay_lag", replayed),
+        ("receive_lsn", "receive_lag", member.receive_lsn),
+        ("replay_lsn", "replay_lag", member.replay_lsn),
         ("lsn", "lag", member.xlog_location),
     ]
 }

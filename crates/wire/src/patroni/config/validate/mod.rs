@@ -1,6 +1,6 @@
 //! Everything that is wrong with a configuration, at once (`--validate-config`): what genuine
-//! Patroni would refuse, in its words (contract: patroni-config, section 1), with file and line after
-//! them; then what the agent itself would stop at. Warnings are no problems: a good file is silent.
+//! Patroni would refuse, letter by letter in its words (contract: patroni-config, section 1), file and line
+//! apart from them; then what the agent itself would stop at. Warnings are no problems: a good file is silent.
 
 mod leaf;
 mod schema;
@@ -41,11 +41,30 @@ pub struct Strictness {
     pub ignore_listen_port: bool,
 }
 
+/// What is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// One line: Patroni's, and nothing else, where Patroni refuses it too; else the agent's own, with its place.
+    pub line: String,
+    /// `FILE:LINE` or `environment variable NAME`, where the line does not say it.
+    pub place: Option<String>,
+}
+
+impl Finding {
+    /// In words of our own.
+    pub fn own(line: impl ToString) -> Finding {
+        Finding {
+            line: line.to_string(),
+            place: None,
+        }
+    }
+}
+
 /// What was found.
 #[derive(Debug)]
 pub struct Validated {
-    /// One line each; empty: the configuration is good.
-    pub problems: Vec<String>,
+    /// Empty: the configuration is good.
+    pub problems: Vec<Finding>,
     /// The configuration, where the agent could use it.
     pub loaded: Option<Loaded>,
     /// The merged document, passwords hidden.
@@ -79,8 +98,8 @@ pub fn validate(
     let mut found = walk.found;
     for (key, error) in strict::errors(&document) {
         if !found.iter().any(|known| known.covers(&key)) {
-            let line = error.to_string();
-            found.push(Problem { key, line });
+            let told = Finding::own(error);
+            found.push(Problem { key, told });
         }
     }
     let loaded = match found.is_empty() {
@@ -88,7 +107,7 @@ pub fn validate(
         false => None,
     };
     Ok(Validated {
-        problems: found.into_iter().map(|problem| problem.line).collect(),
+        problems: found.into_iter().map(|problem| problem.told).collect(),
         loaded,
         shown: hidden(&document),
     })
@@ -104,10 +123,10 @@ fn load(document: &Node, warnings: Vec<String>) -> Result<Loaded, ConfigError> {
     })
 }
 
-/// A line about a key.
+/// What is told about a key.
 struct Problem {
     key: String,
-    line: String,
+    told: Finding,
 }
 
 impl Problem {
@@ -131,14 +150,15 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// In Patroni's words.
     fn tell(&mut self, key: &str, value: &str, error: &str, place: &Place) {
-        let place = match (place.line, &*place.source) {
-            (None, "environment") => String::new(),
-            _ => format!(" ({place})"),
-        };
+        let nowhere = place.line.is_none() && &*place.source == "environment";
         self.found.push(Problem {
             key: key.to_owned(),
-            line: format!("{key} {value} {error}{place}"),
+            told: Finding {
+                line: format!("{key} {value} {error}"),
+                place: (!nowhere).then(|| place.to_string()),
+            },
         });
     }
 
@@ -291,7 +311,11 @@ impl Walk<'_> {
                 let told = self.found.iter().any(|known| known.key == path);
                 if !told {
                     let error = "didn't pass validation: put your own value here";
-                    self.tell(path, text, error, &node.place);
+                    let line = format!("{path} {text} {error} ({})", node.place);
+                    self.found.push(Problem {
+                        key: path.to_owned(),
+                        told: Finding::own(line),
+                    });
                 }
             }
             _ => {}

@@ -20,7 +20,7 @@ impl Probe for Machine {
 }
 
 /// Makes `n.yml` and a `bin` with all programs; the problems without the directory's name.
-fn problems_with(text: &str, strictness: Strictness) -> Vec<String> {
+fn found(text: &str, strictness: Strictness) -> Vec<Finding> {
     let dir = tempfile::tempdir().unwrap();
     let bin = dir.path().join("bin");
     fs::create_dir(&bin).unwrap();
@@ -45,8 +45,19 @@ fn problems_with(text: &str, strictness: Strictness) -> Vec<String> {
     fs::write(&file, text.replace("HERE/", &here)).unwrap();
     let validated = validate(Some(&file), &BTreeMap::new(), &Machine, strictness).unwrap();
     assert_eq!(validated.loaded.is_some(), validated.problems.is_empty());
-    let lines = validated.problems.into_iter();
-    lines.map(|line| line.replace(&here, "")).collect()
+    let here = |text: String| text.replace(&here, "");
+    let problems = validated.problems.into_iter();
+    let problems = problems.map(|Finding { line, place }| Finding {
+        line: here(line),
+        place: place.map(here),
+    });
+    problems.collect()
+}
+
+/// The lines alone.
+fn problems_with(text: &str, strictness: Strictness) -> Vec<String> {
+    let found = found(text, strictness).into_iter();
+    found.map(|finding| finding.line).collect()
 }
 
 fn problems(text: &str) -> Vec<String> {
@@ -100,25 +111,47 @@ tags: {nofailover: 5, failover_priority: 1, nosync: true, sync_priority: 1}
     assert_eq!(
         problems(text),
         [
-            "name 5 is not a string (n.yml:2)",
-            "log.level LOUD didn't pass validation: Wrong value (n.yml:3)",
-            "restapi.listen 127.0.0.1:70000 didn't pass validation: contains a wrong value (n.yml:4)",
-            "restapi.connect_address  is not defined. (n.yml:4)",
-            "bootstrap.dcs.ttl 5 didn't pass validation: Wrong value (n.yml:7)",
-            "bootstrap.dcs.loop_wait x didn't pass validation: Wrong value (n.yml:7)",
-            "bootstrap.dcs.postgresql.parameters.max_connections 0 didn't pass validation: Wrong value (n.yml:7)",
-            "bootstrap.initdb.1 5 is not a string (n.yml:8)",
-            "bootstrap.initdb.1 5 is not a dictionary (n.yml:8)",
-            "etcd3.hosts 127.0.0.1:2999 didn't pass validation: 127.0.0.1:2999 is not reachable (n.yml:5)",
-            "postgresql.listen 127.0.0.1:1000 didn't pass validation: Port 1000 is already in use. (n.yml:10)",
-            "postgresql.connect_address 127.0.0.1:5432 didn't pass validation: must not contain \"127.0.0.1\", \"0.0.0.0\", \"*\", \"::1\", \"localhost\" (n.yml:11)",
-            "postgresql.authentication.replication.username  is not defined. (n.yml:14)",
-            "postgresql.data_dir bin didn't pass validation: doesn't look like a valid data directory (n.yml:12)",
-            "postgresql.bin_dir  Directory '/nonexistent' does not exist. (n.yml:13)",
-            "postgresql.pg_hba hello is not a list (n.yml:15)",
-            "watchdog.mode sometimes didn't pass validation: Wrong value (n.yml:16)",
-            "tags  Multiple of ('nofailover', 'failover_priority') provided (n.yml:17)",
-            "tags  Multiple of ('nosync', 'sync_priority') provided (n.yml:17)",
+            "name 5 is not a string",
+            "log.level LOUD didn't pass validation: Wrong value",
+            "restapi.listen 127.0.0.1:70000 didn't pass validation: contains a wrong value",
+            "restapi.connect_address  is not defined.",
+            "bootstrap.dcs.ttl 5 didn't pass validation: Wrong value",
+            "bootstrap.dcs.loop_wait x didn't pass validation: Wrong value",
+            "bootstrap.dcs.postgresql.parameters.max_connections 0 didn't pass validation: Wrong value",
+            "bootstrap.initdb.1 5 is not a string",
+            "bootstrap.initdb.1 5 is not a dictionary",
+            "etcd3.hosts 127.0.0.1:2999 didn't pass validation: 127.0.0.1:2999 is not reachable",
+            "postgresql.listen 127.0.0.1:1000 didn't pass validation: Port 1000 is already in use.",
+            "postgresql.connect_address 127.0.0.1:5432 didn't pass validation: must not contain \"127.0.0.1\", \"0.0.0.0\", \"*\", \"::1\", \"localhost\"",
+            "postgresql.authentication.replication.username  is not defined.",
+            "postgresql.data_dir bin didn't pass validation: doesn't look like a valid data directory",
+            "postgresql.bin_dir  Directory '/nonexistent' does not exist.",
+            "postgresql.pg_hba hello is not a list",
+            "watchdog.mode sometimes didn't pass validation: Wrong value",
+            "tags  Multiple of ('nofailover', 'failover_priority') provided",
+            "tags  Multiple of ('nosync', 'sync_priority') provided",
+        ]
+    );
+}
+
+/// Patroni's lines are for programs too; where to look is told beside them.
+#[test]
+fn places_stand_beside_patronis_lines() {
+    let text = GOOD
+        .replace("  connect_address: 10.0.0.1:8008\n", "")
+        .replace("surplus: 1", "watchdog: {mode: sometimes}");
+    let told = |line: &str, place: &str| Finding {
+        line: line.to_owned(),
+        place: Some(place.to_owned()),
+    };
+    assert_eq!(
+        found(&text, Strictness::default()),
+        [
+            told("restapi.connect_address  is not defined.", "n.yml:3"),
+            told(
+                "watchdog.mode sometimes didn't pass validation: Wrong value",
+                "n.yml:14"
+            ),
         ]
     );
 }
@@ -128,11 +161,11 @@ fn nothing_there_is_told_key_by_key() {
     assert_eq!(
         problems("namespace: x\n"),
         [
-            "name  is not defined. (n.yml:1)",
-            "scope  is not defined. (n.yml:1)",
-            "restapi  is not defined. (n.yml:1)",
-            "etcd3  is not defined. (n.yml:1)",
-            "postgresql  is not defined. (n.yml:1)",
+            "name  is not defined.",
+            "scope  is not defined.",
+            "restapi  is not defined.",
+            "etcd3  is not defined.",
+            "postgresql  is not defined.",
         ]
     );
 }
@@ -177,7 +210,7 @@ fn ports_in_use_can_be_ignored() {
     let text = GOOD.replace("'*:5432'", "'*:1000'");
     assert_eq!(
         problems(&text),
-        ["postgresql.listen *:1000 didn't pass validation: Port 1000 is already in use. (n.yml:8)"]
+        ["postgresql.listen *:1000 didn't pass validation: Port 1000 is already in use."]
     );
     let ignored = Strictness {
         ignore_listen_port: true,
@@ -186,9 +219,7 @@ fn ports_in_use_can_be_ignored() {
     let text = GOOD.replace("'*:5432'", "'nowhere:5432'");
     assert_eq!(
         problems_with(&text, ignored),
-        [
-            "postgresql.listen nowhere:5432 didn't pass validation: Name or service not known (n.yml:8)"
-        ]
+        ["postgresql.listen nowhere:5432 didn't pass validation: Name or service not known"]
     );
 }
 
@@ -197,7 +228,7 @@ fn data_of_another_version() {
     assert_eq!(
         problems(&GOOD.replace("HERE/none", "HERE/old")),
         [
-            "postgresql.data_dir old didn't pass validation: data_dir directory postgresql version (14) doesn't match with 'postgres --version' output (15) (n.yml:10)"
+            "postgresql.data_dir old didn't pass validation: data_dir directory postgresql version (14) doesn't match with 'postgres --version' output (15)"
         ]
     );
 }
