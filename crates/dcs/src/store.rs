@@ -9,7 +9,7 @@ use crate::ops::{Context, Plan, needs_leader_lease, needs_member_lease, plan};
 use crate::options::{Held, Leases};
 use crate::terms::{Header, Terms};
 use crate::{Error, LeaderLease, Options, Picture, RaftStates};
-use etcd_client::{Client, DeleteOptions, GetOptions, ResponseHeader, TxnOpResponse};
+use etcd_client::{Client, DeleteOptions, ResponseHeader, TxnOpResponse};
 use pgherd_model::{Answer, LeaseSight, Op, Span, Time};
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use crate::decision::Action;
 use crate::holder;
 
 /// A fetched history that could not be read is asked for again after this.
-const AGAIN: Span = Span::from_secs(1);
+pub(crate) const AGAIN: Span = Span::from_secs(1);
 
 /// The answer.
 #[expect(

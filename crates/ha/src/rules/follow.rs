@@ -81,6 +81,11 @@ fn unproven(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member, unread: Unread)
         Verdict::stay(reason)
     };
     if let Verdict::Do(order) = &mut verdict {
+        if ask.is_none() {
+            let asked = ctx.view.history.as_ref().map(|history| history.asked);
+            let again = asked.map(|asked| asked + crate::fork::AGAIN);
+            order.wake_at = order.wake_at.into_iter().chain(again).min();
+        }
         order.actions.extend(ask);
     }
     verdict

@@ -21,7 +21,7 @@ fn stored(decision: &Decision) -> Vec<&'static str> {
 fn cluster(view: &mut View) -> &mut pgherd_model::Cluster {
     match &mut view.dcs {
         Dcs::Fresh(cluster) => cluster,
-        Dcs::Unreachable { .. } => panic!("{:?}", view.dcs),
+        Dcs::Unreachable { .. } => panic!("unreachable"),
     }
 }
 
@@ -89,7 +89,7 @@ fn who_may_rest_and_who_may_not() {
         ("lock b | a* replica from b broken | b primary", None),
         ("lock - former b | a* replica | b down mute", None),
         ("unreachable lock b | a* replica from b | b primary", None),
-        ("lock a request b | a* primary armed | b replica", None),
+        ("lock a failover a>b | a* primary armed | b replica", None),
     ] {
         assert_eq!(rest(text), expected, "{text}");
     }

@@ -386,7 +386,7 @@ fn senders_that_wait_for_a_standby_do_not_hold_up_the_lock() {
     for (seconds, expected) in [
         (
             1,
-            "AskPeers because shutdown: the agent ends: asking whether all WAL has arrived",
+            " because shutdown: the agent ends: asking whether all WAL has arrived",
         ),
         (
             5,
@@ -399,7 +399,7 @@ fn senders_that_wait_for_a_standby_do_not_hold_up_the_lock() {
     for (seconds, expected) in [
         (
             1,
-            " because starting: restart: WAL senders wait for standbys",
+            "ArmGuard PutMember because starting: restart: WAL senders wait for standbys",
         ),
         (
             5,

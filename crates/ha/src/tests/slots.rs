@@ -166,6 +166,8 @@ fn store(view: &mut View, value: Status) {
 fn the_clock_of_a_slot_is_wound_up_once() {
     let text = "lock a retain gone,b,idle permanent | a* primary armed | b replica | idle replica nostream";
     let (mut view, mut memory) = parse(text);
+    // Nobody counts on a sign of life.
+    view.settings.lease_ttl = Span::from_secs(5);
     let ttl = view.settings.member_slots_ttl.as_secs();
     let first = published(&view, &mut memory).unwrap();
     assert_eq!(first.retain_slots, ["a", "b", "gone"]);
