@@ -364,7 +364,7 @@ fn senders_that_wait_for_a_standby_do_not_hold_up_the_lock() {
         let (mut view, mut memory) = parse(text);
         view.local.postmaster = Postmaster::Alive { pid: super::PID };
         memory.senders_since = Some(view.now - Span::from_secs(seconds));
-        let restart = restarts.then(|| crate::Restarting {
+        let restart = restarts.then_some(crate::Restarting {
             number: 1,
             since: view.now,
             timeout: None,
