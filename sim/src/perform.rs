@@ -273,7 +273,7 @@ impl World {
         let Some(question) = self.nodes[node].agent.questions.remove(&ask) else {
             return;
         };
-        let asked = question.asked;
+        let (asked, answered) = (question.asked, self.clock(node));
         // A packet that comes back over a cut link does not come back.
         let linked = self
             .node_of(&question.member)
@@ -281,10 +281,14 @@ impl World {
         let answer = answer
             .filter(|_| linked)
             .map(|answer| PeerStatus { asked, ..answer });
-        self.nodes[node]
-            .agent
-            .peers
-            .insert(question.member, PeerFact { asked, answer });
+        self.nodes[node].agent.peers.insert(
+            question.member,
+            PeerFact {
+                asked,
+                answered,
+                answer,
+            },
+        );
         if self.nodes[node].agent.questions.is_empty() {
             self.poke(node);
         }

@@ -241,6 +241,7 @@ impl Agent {
                             ask.member,
                             PeerFact {
                                 asked,
+                                answered: clock::now(),
                                 answer: answer.ok(),
                             },
                             words,

@@ -314,7 +314,7 @@ fn known_well(ctx: &Ctx<'_>, memory: &Memory, member: &Member, since: Time) -> b
     };
     let age = ctx.now().since(fact.asked);
     match &fact.answer {
-        Some(_) => fact.asked >= since && age < ANSWER_AGE,
+        Some(_) => fact.asked >= since && ctx.now().since(fact.answered) < ANSWER_AGE,
         None => {
             // Silence noticed while the leader already seemed to be gone counts for the race.
             let from = suspect_since(memory).map_or(since, |suspect| suspect.min(since));
@@ -440,7 +440,7 @@ pub(crate) fn candidates<'a>(
         .filter_map(|member| {
             let fact = ctx.view.peers.get(&member.name)?;
             let answer = fact.answer.as_ref()?;
-            let fresh = ctx.now().since(fact.asked) < ANSWER_AGE;
+            let fresh = ctx.now().since(fact.answered) < ANSWER_AGE;
             let usable = answer.reachable
                 && answer.writable_at.is_none()
                 && !answer.tags.nofailover

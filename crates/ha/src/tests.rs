@@ -479,7 +479,14 @@ fn peers(now: Time, nodes: &[Said]) -> BTreeMap<MemberName, PeerFact> {
                 tags: tags(node),
             };
             let answer = (!node.has("mute")).then_some(answer);
-            (node.name.as_str().into(), PeerFact { asked: now, answer })
+            (
+                node.name.as_str().into(),
+                PeerFact {
+                    asked: now,
+                    answered: now,
+                    answer,
+                },
+            )
         })
         .collect()
 }

@@ -208,6 +208,9 @@ impl GuardFact {
 pub struct PeerFact {
     /// When it was sent.
     pub asked: Time,
+    /// When its answer came, or was not waited for any more: an agent whose PostgreSQL hangs takes a while to say so.
+    #[serde(default)]
+    pub answered: Time,
     /// Its answer; `None`: none came in time.
     pub answer: Option<PeerStatus>,
 }

@@ -350,7 +350,7 @@ async fn wrong_arguments_of_ctl() {
     let scope = cluster.scope();
     for (args, error) in [
         (
-            vec!["switchover", "--candidate", "n9"],
+            vec!["switchover", "--candidate", "n9", "--force"],
             format!("Member n9 does not exist in cluster {scope} or is tagged as nofailover"),
         ),
         (

@@ -42,9 +42,15 @@ async fn a_node_at_rest_notices_what_changes() {
     let leader = cluster.wait_streaming(2, secs(60)).await;
     let replica = other(&cluster, leader.name());
     for _ in 0..3 {
-        replica.sql("select pg_wal_replay_pause()").await.unwrap();
+        replica
+            .sql("select pg_wal_replay_pause()::text")
+            .await
+            .unwrap();
         paused(&cluster, replica, true).await;
-        replica.sql("select pg_wal_replay_resume()").await.unwrap();
+        replica
+            .sql("select pg_wal_replay_resume()::text")
+            .await
+            .unwrap();
         paused(&cluster, replica, false).await;
     }
     // Nobody needs it: the leader drops it as soon as it sees it.

@@ -16,6 +16,7 @@ use crate::rules::hang;
 use crate::schedule::{self, When};
 use crate::upkeep::guard;
 use crate::upkeep::request::clean;
+use crate::view::PeerFact;
 
 /// While the lock is held for it, the candidate is asked this often.
 const ASK_AGAIN: Span = Span::from_millis(10);
@@ -167,9 +168,9 @@ pub(crate) fn demote(memory: &mut Memory, demotion: Demotion, reason: String) ->
 
 /// Candidates whose last answer is too old, or older than the request.
 fn questions(ctx: &Ctx<'_>, memory: &Memory, named: Option<&MemberName>, seen: Time) -> Vec<Ask> {
-    let old = |name: &MemberName, asked: Time| {
-        let aged = ctx.now().since(asked) >= race::ANSWER_AGE && !race::silent(ctx, name);
-        asked < seen || aged
+    let old = |name: &MemberName, fact: &PeerFact| {
+        let age = ctx.now().since(fact.answered);
+        fact.asked < seen || (age >= race::ANSWER_AGE && !race::silent(ctx, name))
     };
     ctx.others()
         .filter(|member| {
@@ -177,7 +178,7 @@ fn questions(ctx: &Ctx<'_>, memory: &Memory, named: Option<&MemberName>, seen: T
         })
         .filter(|member| {
             let fact = ctx.view.peers.get(&member.name);
-            fact.is_none_or(|fact| old(&member.name, fact.asked))
+            fact.is_none_or(|fact| old(&member.name, fact))
         })
         .map(|member| race::ask(memory, member))
         .collect()

@@ -106,7 +106,7 @@ fn whoever_goes_for_want_of_a_guard_hands_over_in_order() {
     }
     down.peers
         .values_mut()
-        .for_each(|fact| fact.asked = after(fact.asked));
+        .for_each(|fact| (fact.asked, fact.answered) = (after(fact.asked), after(fact.answered)));
     down.local.guard.failed = Some(down.now);
     let released = decide(&down, &waiting.memory);
     let orders: alloc::vec::Vec<_> = released.actions.iter().map(crate::Action::name).collect();

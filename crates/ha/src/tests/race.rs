@@ -276,3 +276,25 @@ fn silence_of_before_counts_for_the_race() {
         );
     }
 }
+
+/// An agent whose PostgreSQL hangs takes longer than an answer is good for to say so: it counts from when it came, or
+/// nobody would ever take over beside it.
+#[test]
+fn a_slow_answer_counts() {
+    for (answered, takes) in [(100, true), (1000, false)] {
+        let text = "lock - former c free 20 | a* replica lsn 50 | b replica lsn 40 | c down words";
+        let (mut view, memory) = super::parse(text);
+        for fact in view.peers.values_mut() {
+            fact.asked = view.now - Span::from_millis(answered + 1200);
+            fact.answered = view.now - Span::from_millis(answered);
+        }
+        let decision = crate::decide(&view, &memory);
+        let mut names = decision.actions.iter().map(crate::Action::name);
+        assert_eq!(
+            names.any(|name| name == "AcquireLeader"),
+            takes,
+            "{}",
+            decision.why
+        );
+    }
+}

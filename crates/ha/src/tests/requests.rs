@@ -25,7 +25,7 @@ fn asked(decision: &Decision) -> Vec<&str> {
 
 fn answers_at(view: &mut View, at: Time) {
     for fact in view.peers.values_mut() {
-        fact.asked = at;
+        (fact.asked, fact.answered) = (at, at);
     }
 }
 
