@@ -5,6 +5,7 @@ use pgherd_model::{Span, SynchronousMode, Time};
 use crate::acts::Act;
 use crate::event::{ETCD, Event, NODES};
 use crate::rng::Rng;
+use crate::scenario::words::EtcdPart;
 use crate::world::World;
 
 /// Number of kinds of faults that are drawn.
@@ -32,6 +33,17 @@ pub(crate) enum Fault {
     Isolate(usize, bool),
     EtcdDown(bool),
     Operator(Act),
+    // Those below are never drawn: only scenarios order them.
+    /// The postmaster and every child.
+    KillPostgres(usize),
+    /// Packets of the first to the second.
+    OneWay(usize, usize, bool),
+    /// Whoever writes to the disk waits, and cannot be killed.
+    FreezeDisk(usize, bool),
+    FillDisk(usize, bool),
+    StopReceiver(usize, bool),
+    KillEtcd(EtcdPart),
+    StartEtcd,
 }
 
 /// The state of disorder.
@@ -275,6 +287,14 @@ impl World {
             Fault::EtcdDown(true) => self.etcd.down = true,
             Fault::EtcdDown(false) => self.etcd_up(),
             Fault::Operator(act) => self.on_act(act),
+            Fault::KillPostgres(node) => self.kill_postgres(node),
+            Fault::OneWay(from, to, up) => self.links[from][to] = up,
+            Fault::FreezeDisk(node, true) => self.nodes[node].pg.frozen = true,
+            Fault::FreezeDisk(node, false) => self.thaw_disk(node),
+            Fault::FillDisk(node, full) => self.nodes[node].pg.full = full,
+            Fault::StopReceiver(node, stop) => self.nodes[node].pg.receiver_stopped = stop,
+            Fault::KillEtcd(part) => self.kill_etcd(part),
+            Fault::StartEtcd => self.start_etcd(),
         }
     }
 
@@ -323,7 +343,7 @@ impl World {
         }
     }
 
-    fn etcd_up(&mut self) {
+    pub(crate) fn etcd_up(&mut self) {
         if std::mem::take(&mut self.etcd.down) {
             let now = self.now;
             self.quorum.restarted();
@@ -334,9 +354,9 @@ impl World {
     }
 
     /// Everything works again.
-    fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.say(|| "everything is healed".into());
-        self.etcd_up();
+        self.start_etcd();
         self.end_elections();
         self.chaos.dark = [false; NODES];
         self.links = [[true; NODES + 1]; NODES + 1];
@@ -344,6 +364,9 @@ impl World {
             self.resume_agent(node);
             self.stop_guard(node, false);
             self.nodes[node].pg.stopped = false;
+            self.nodes[node].pg.full = false;
+            self.nodes[node].pg.receiver_stopped = false;
+            self.thaw_disk(node);
             self.nodes[node].agent.shutdown = false;
             self.start_agent(node);
         }
@@ -386,6 +409,11 @@ fn ends(fault: Fault) -> bool {
             | Fault::Isolate(_, false)
             | Fault::EtcdDown(false)
             | Fault::Operator(Act::Pause(false))
+            | Fault::OneWay(_, _, true)
+            | Fault::FreezeDisk(_, false)
+            | Fault::FillDisk(_, false)
+            | Fault::StopReceiver(_, false)
+            | Fault::StartEtcd
     )
 }
 
@@ -408,5 +436,16 @@ fn word(fault: Fault) -> &'static str {
         Fault::EtcdDown(true) => "etcd down",
         Fault::EtcdDown(false) => "etcd up",
         Fault::Operator(act) => act.word(),
+        Fault::KillPostgres(_) => "postgres killed",
+        Fault::OneWay(_, _, false) => "one way cut",
+        Fault::OneWay(_, _, true) => "one way healed",
+        Fault::FreezeDisk(_, true) => "disk frozen",
+        Fault::FreezeDisk(_, false) => "disk thawed",
+        Fault::FillDisk(_, true) => "disk filled",
+        Fault::FillDisk(_, false) => "disk cleared",
+        Fault::StopReceiver(_, true) => "walreceiver stopped",
+        Fault::StopReceiver(_, false) => "walreceiver resumed",
+        Fault::KillEtcd(_) => "members of etcd killed",
+        Fault::StartEtcd => "members of etcd started",
     }
 }

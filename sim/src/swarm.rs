@@ -76,6 +76,29 @@ impl Swarm {
     }
 }
 
+impl Swarm {
+    /// No faults but those that somebody orders, and the settings that somebody wants.
+    pub(crate) fn calm(settings: Settings) -> Swarm {
+        Swarm {
+            settings,
+            clients: 0,
+            client_ms: 20,
+            replication_ms: 5,
+            outlive_ms: 1000,
+            slow: 0,
+            rewindable: true,
+            nofailover: None,
+            priorities: [1, 1, 1],
+            // Odd: nobody deletes keys in the end.
+            quiet_ms: 1,
+            pause_ms: 0,
+            faults: 0,
+            weights: [0; KINDS],
+            breaks_guard: false,
+        }
+    }
+}
+
 fn weigh(rng: &mut Rng, chance: u64) -> u64 {
     if rng.chance(chance) {
         rng.between(1, 10)
