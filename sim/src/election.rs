@@ -212,6 +212,7 @@ impl World {
         if part != EtcdPart::Leader {
             return;
         }
+        self.chaos.open += 1;
         self.quorum.under_way = Some(UnderWay {
             ends: self.now,
             away: Some(lead),

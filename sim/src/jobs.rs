@@ -73,7 +73,7 @@ impl World {
     }
 
     pub(crate) fn on_job(&mut self, node: usize, number: u64) {
-        let agent = &mut self.nodes[node].agent;
+        let agent = &self.nodes[node].agent;
         let Some(job) = agent.job.clone() else {
             return;
         };

@@ -135,8 +135,8 @@ fn every_kind_of_expectation_can_fail() {
 #[test]
 fn a_row_that_is_lost_is_noticed() {
     // Cut off from all that streams, the old primary acknowledges what nobody else ever sees.
-    let text = "cluster of 3, lease 5s\nstart\nexpect a whole cluster within 60s\nwriters run\nwait 2s\n\
-                let old be primary\ncut old from the others\nwait 2s\nkill node of old\n\
+    let text = "cluster of 3, lease 5s, lag limit 16MB\nstart\nexpect a whole cluster within 60s\nwriters run\n\
+                wait 2s\nlet old be primary\ncut old from the others\nwait 2s\nkill node of old\n\
                 expect a primary other than old within 7s\nexpect no acknowledged row lost\n";
     let Err(Stopped::Failed(failed)) = play(&read(text)) else {
         panic!("rows of two seconds are lost");

@@ -187,7 +187,7 @@ impl Reader {
             }
             "cluster" => {
                 words.exactly("of")?;
-                let nodes = words.peek().and_then(|text| text.parse().ok());
+                let nodes: Option<usize> = words.peek().and_then(|text| text.parse().ok());
                 let nodes = nodes.filter(|nodes| (2..=7).contains(nodes));
                 let Some(nodes) = nodes else {
                     return Err(words.malformed("a number of members from 2 to 7"));
