@@ -64,7 +64,7 @@ impl World {
                 if self.clients[client].waiting.is_none() {
                     let length = self.rng.between(60, 4000);
                     // Now and then a statement that takes long before it commits.
-                    let long = self.rng.chance(30);
+                    let long = self.rng.chance(self.swarm.long);
                     let wait = if long { self.rng.between(200, 2000) } else { 0 };
                     self.clients[client].waiting = Some((0, 0));
                     self.after(

@@ -315,7 +315,8 @@ impl World {
 
     pub(crate) fn on_history(&mut self, node: usize, of: usize, asked: Time, timeline: u32) {
         let theirs = &self.nodes[of].pg;
-        let answers = self.connected(node, of) && theirs.accepts() && theirs.disk.timeline == timeline;
+        let answers =
+            self.connected(node, of) && theirs.accepts() && theirs.disk.timeline == timeline;
         let lines = answers.then(|| {
             let lines = theirs.disk.history.iter();
             let lines = lines

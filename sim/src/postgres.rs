@@ -224,9 +224,8 @@ impl Pg {
     }
 
     fn pending_restart(&self) -> Vec<(String, String, String)> {
-        let waits = |(name, _): &(&String, &String)| {
-            self.in_force.get(*name) != self.written.get(*name)
-        };
+        let waits =
+            |(name, _): &(&String, &String)| self.in_force.get(*name) != self.written.get(*name);
         let waiting = self.written.iter().filter(waits);
         waiting
             .map(|(name, value)| {

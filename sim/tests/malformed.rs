@@ -30,19 +30,39 @@ fn a_malformed_line_names_what_could_have_stood_there() {
         ("kill node of n4", MEMBERS, "`n4`"),
         ("kill node of", MEMBERS, "the end of the line"),
         ("kill node of old now", "the end of the line", "`now`"),
-        ("kill etcd", "`leader`, `minority` or `majority`", "the end of the line"),
+        (
+            "kill etcd",
+            "`leader`, `minority` or `majority`",
+            "the end of the line",
+        ),
         ("start", "`agent`, `node` or `etcd`", "the end of the line"),
-        ("freeze node of old", "`agent`, `guard`, `postmaster`, `walreceiver` or `disk`", "`node`"),
+        (
+            "freeze node of old",
+            "`agent`, `guard`, `postmaster`, `walreceiver` or `disk`",
+            "`node`",
+        ),
         ("fill the disk of old", "`disk`", "`the`"),
-        ("kill node of the replica", "`primary` or `other`", "`replica`"),
+        (
+            "kill node of the replica",
+            "`primary` or `other`",
+            "`replica`",
+        ),
         ("kill node of a primary", "`replica`", "`primary`"),
-        ("wait", "a time such as 500ms, 7s or 2m", "the end of the line"),
+        (
+            "wait",
+            "a time such as 500ms, 7s or 2m",
+            "the end of the line",
+        ),
         ("wait 5", "a time such as 500ms, 7s or 2m", "`5`"),
         ("wait 5 s", "a time such as 500ms, 7s or 2m", "`5`"),
         ("wait 5h", "a time such as 500ms, 7s or 2m", "`5h`"),
         ("wait s", "a time such as 500ms, 7s or 2m", "`s`"),
         ("writers", "`run` or `stop`", "the end of the line"),
-        ("let old be n1", "a new name", "`old`, which line 4 has given"),
+        (
+            "let old be n1",
+            "a new name",
+            "`old`, which line 4 has given",
+        ),
         ("let n2 be n1", "a name of small letters", "`n2`"),
         ("let primary be n1", "a name of small letters", "`primary`"),
         ("let New be n1", "a name of small letters", "`New`"),
@@ -51,8 +71,16 @@ fn a_malformed_line_names_what_could_have_stood_there() {
         ("cut old to etcd", "`from`", "`to`"),
         ("cut packets old to etcd", "`from`", "`old`"),
         ("cut packets from old from etcd", "`to`", "`from`"),
-        ("cut etcd from everybody", "a member at one end of the cut", "none"),
-        ("cut old from old", "two ends of the cut", "the same one twice"),
+        (
+            "cut etcd from everybody",
+            "a member at one end of the cut",
+            "none",
+        ),
+        (
+            "cut old from old",
+            "two ends of the cut",
+            "the same one twice",
+        ),
         ("heal old", "`network`", "`old`"),
         ("switchover old", "`to`", "`old`"),
         ("set", settings, "the end of the line"),
@@ -60,7 +88,11 @@ fn a_malformed_line_names_what_could_have_stood_there() {
         ("set lease 5s,", settings, "the end of the line"),
         ("set lease 1s", "2s or more", "`1s`"),
         ("set lease 2500ms", "whole seconds such as 5s", "`2500ms`"),
-        ("set lease 5s, lease 6s", "each setting once", "`lease` again"),
+        (
+            "set lease 5s, lease 6s",
+            "each setting once",
+            "`lease` again",
+        ),
         (
             "set synchronous, asynchronous",
             "each setting once",
@@ -70,15 +102,31 @@ fn a_malformed_line_names_what_could_have_stood_there() {
         ("set guard on", "`automatic`, `required` or `off`", "`on`"),
         ("set parameter max_connections 5", "`to`", "`5`"),
         ("seed 5", "a statement that may follow `start`", "`seed`"),
-        ("cluster of 3", "a statement that may follow `start`", "`cluster`"),
-        ("expect a primary", "`within` or `for`", "the end of the line"),
+        (
+            "cluster of 3",
+            "a statement that may follow `start`",
+            "`cluster`",
+        ),
+        (
+            "expect a primary",
+            "`within` or `for`",
+            "the end of the line",
+        ),
         ("expect a primary in 5s", "`within` or `for`", "`in`"),
-        ("expect a leader within 5s", "`primary`, `whole` or `replica`", "`leader`"),
+        (
+            "expect a leader within 5s",
+            "`primary`, `whole` or `replica`",
+            "`leader`",
+        ),
         ("expect a primary other old within 5s", "`than`", "`old`"),
         ("expect writes for 5s", "`within`", "`for`"),
         ("expect no writes within 5s", "`for`", "`within`"),
         ("expect no gap above 1s for 5s", "`in`", "`above`"),
-        ("expect no acknowledged row lost within 5s", "the end of the line", "`within`"),
+        (
+            "expect no acknowledged row lost within 5s",
+            "the end of the line",
+            "`within`",
+        ),
         (
             "expect no rows lost",
             "`primary`, `writes`, `gap`, `acknowledged` or `pending`",
@@ -123,7 +171,10 @@ fn a_word_that_begins_no_statement_is_told_all_that_do() {
 fn a_malformed_head_is_named_too() {
     for (text, expected) in [
         ("", "t.scn:1: expected `cluster`, found the end of the file"),
-        ("# only\n\n", "t.scn:2: expected `cluster`, found the end of the file"),
+        (
+            "# only\n\n",
+            "t.scn:2: expected `cluster`, found the end of the file",
+        ),
         (
             "start\n",
             "t.scn:1: expected `cluster` in the first statement, found `start`",
@@ -170,7 +221,11 @@ fn a_malformed_head_is_named_too() {
         ),
     ] {
         let error = parse("t.scn", text).err();
-        assert_eq!(error.map(|it| it.to_string()).as_deref(), Some(expected), "{text}");
+        assert_eq!(
+            error.map(|it| it.to_string()).as_deref(),
+            Some(expected),
+            "{text}"
+        );
     }
 }
 

@@ -40,7 +40,9 @@ fn every_scenario_that_the_simulator_can_play_goes_as_expected() {
             Err(malformed) => wrong.push(malformed.to_string()),
             Ok(scenario) if scenario.only_real.is_some() => {
                 if lacks(&scenario).is_none() {
-                    wrong.push(format!("{file}: says `only real`, and the simulator can play it"));
+                    wrong.push(format!(
+                        "{file}: says `only real`, and the simulator can play it"
+                    ));
                 }
             }
             Ok(scenario) => {
@@ -85,7 +87,10 @@ fn a_scenario_with_a_wrong_expectation_fails_and_shows_what_was_there_instead() 
     );
     assert_eq!(failed.what, "not so 2.0 s after the last step");
     assert_eq!(failed.seen.len(), 3);
-    let dark = failed.seen.iter().find(|line| line.contains("without power"));
+    let dark = failed
+        .seen
+        .iter()
+        .find(|line| line.contains("without power"));
     let dark = dark.unwrap();
     assert!(dark.contains("timeline 1, LSN 0/1"), "{dark}");
     assert!(dark.ends_with(", holds the lock, agent dead"), "{dark}");
@@ -99,18 +104,49 @@ fn a_scenario_with_a_wrong_expectation_fails_and_shows_what_was_there_instead() 
 
 #[test]
 fn every_kind_of_expectation_can_fail() {
-    let start = "cluster of 3, lease 5s\nstart\nexpect a whole cluster within 60s\nwriters run\nwait 2s\n";
+    let start =
+        "cluster of 3, lease 5s\nstart\nexpect a whole cluster within 60s\nwriters run\nwait 2s\n";
     for (last, what) in [
-        ("expect no primary within 1s", "not so 1.0 s after the last step"),
-        ("expect no primary for 1s", "not so, or not any more, 0.0 s after this line was reached"),
-        ("expect primary to be a replica within 1s", "not so 1.0 s after the last step"),
-        ("expect a replica to be primary within 1s", "not so 1.0 s after the last step"),
-        ("expect primary not to be primary within 1s", "not so 1.0 s after the last step"),
-        ("expect a replica to be down within 1s", "not so 1.0 s after the last step"),
-        ("expect primary to be read-only within 1s", "not so 1.0 s after the last step"),
-        ("expect timeline 2 within 1s", "not so 1.0 s after the last step"),
-        ("expect pending restart on n1 within 1s", "not so 1.0 s after the last step"),
-        ("writers stop\nwait 3s\nexpect writes within 1s", "not so 1.0 s after the last step"),
+        (
+            "expect no primary within 1s",
+            "not so 1.0 s after the last step",
+        ),
+        (
+            "expect no primary for 1s",
+            "not so, or not any more, 0.0 s after this line was reached",
+        ),
+        (
+            "expect primary to be a replica within 1s",
+            "not so 1.0 s after the last step",
+        ),
+        (
+            "expect a replica to be primary within 1s",
+            "not so 1.0 s after the last step",
+        ),
+        (
+            "expect primary not to be primary within 1s",
+            "not so 1.0 s after the last step",
+        ),
+        (
+            "expect a replica to be down within 1s",
+            "not so 1.0 s after the last step",
+        ),
+        (
+            "expect primary to be read-only within 1s",
+            "not so 1.0 s after the last step",
+        ),
+        (
+            "expect timeline 2 within 1s",
+            "not so 1.0 s after the last step",
+        ),
+        (
+            "expect pending restart on n1 within 1s",
+            "not so 1.0 s after the last step",
+        ),
+        (
+            "writers stop\nwait 3s\nexpect writes within 1s",
+            "not so 1.0 s after the last step",
+        ),
         (
             "kill node of primary\nexpect no gap in writes above 1s for 4s",
             "not so, or not any more, 1.0 s after this line was reached",
@@ -129,7 +165,10 @@ fn every_kind_of_expectation_can_fail() {
     else {
         panic!("writers write");
     };
-    assert!(failed.what.starts_with("not so, or not any more"), "{failed:?}");
+    assert!(
+        failed.what.starts_with("not so, or not any more"),
+        "{failed:?}"
+    );
 }
 
 #[test]
@@ -155,7 +194,8 @@ fn a_broken_invariant_fails_a_scenario() {
     };
     assert_eq!(failed.at, "t.scn:6");
     assert!(
-        failed.what.starts_with("an invariant is broken: at ") && failed.what.contains("one primary"),
+        failed.what.starts_with("an invariant is broken: at ")
+            && failed.what.contains("one primary"),
         "{}",
         failed.what
     );

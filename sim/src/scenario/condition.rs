@@ -78,17 +78,15 @@ pub(super) fn holds(
             state: State::Primary,
             ..
         } => who.is_some_and(|node| !writable(world).contains(&node)),
-        Condition::Is { be, state, .. } => {
-            who.is_some_and(|node| is(world, node, *state) == *be)
-        }
-        Condition::Whole => {
-            world.pending().is_none() && replicas(world).len() == NODES - 1
-        }
+        Condition::Is { be, state, .. } => who.is_some_and(|node| is(world, node, *state) == *be),
+        Condition::Whole => world.pending().is_none() && replicas(world).len() == NODES - 1,
         Condition::Writes => acknowledged > before,
         Condition::NoWrites => acknowledged == before,
-        Condition::NoGap(longest) => world.oracle.ledger.as_ref().is_none_or(|ledger| {
-            ledger.longest.max(world.now.since(ledger.last)) <= *longest
-        }),
+        Condition::NoGap(longest) => world
+            .oracle
+            .ledger
+            .as_ref()
+            .is_none_or(|ledger| ledger.longest.max(world.now.since(ledger.last)) <= *longest),
         Condition::Timeline(timeline) => {
             let node = primary(world);
             node.is_some_and(|node| world.nodes[node].pg.disk.timeline == *timeline)

@@ -7,9 +7,7 @@ use crate::event::{ETCD, NODES};
 use crate::faults::Fault;
 use crate::world::World;
 
-use super::words::{
-    Frozen, Place, Scenario, Setting, Starter, Statement, Step, Victim, Who,
-};
+use super::words::{Frozen, Place, Scenario, Setting, Starter, Statement, Step, Victim, Who};
 
 /// Parameters that take effect with a start of PostgreSQL only.
 const NEED_RESTART: [&str; 6] = [
@@ -33,7 +31,10 @@ pub(super) fn lack(scenario: &Scenario) -> Option<(usize, String)> {
             Statement::Step(Step::SetParameter { name, .. })
                 if !NEED_RESTART.contains(&name.as_str()) =>
             {
-                format!("change `{name}` (only what needs a restart: {})", NEED_RESTART.join(", "))
+                format!(
+                    "change `{name}` (only what needs a restart: {})",
+                    NEED_RESTART.join(", ")
+                )
             }
             Statement::Step(_) | Statement::Let { .. } | Statement::Expect(_) => return None,
         };
@@ -82,9 +83,7 @@ pub(super) fn faults(world: &World, step: &Step, nodes: &[usize]) -> Vec<Fault> 
         Step::StartAgain(Starter::Node, _) => Fault::Boot(node),
         Step::Freeze(what, _, frozen) => freeze(*what, node, *frozen),
         Step::FillDisk(_, full) => Fault::FillDisk(node, *full),
-        Step::Switchover(to) => {
-            Fault::Operator(Act::Switchover(to.as_ref().map(|_| node)))
-        }
+        Step::Switchover(to) => Fault::Operator(Act::Switchover(to.as_ref().map(|_| node))),
         Step::Failover(_) => Fault::Operator(Act::Failover(node)),
         Step::Restart(_) => Fault::Operator(Act::RestartNow(node)),
         Step::Reinitialize(_) => Fault::Operator(Act::Reinitialize(node, false)),
@@ -138,8 +137,14 @@ fn cut(from: &Place, to: &Place, both_ways: bool, nodes: &[usize]) -> Vec<Fault>
                 Place::Member(_) => nodes.first().copied(),
                 Place::Etcd | Place::Others | Place::Everybody => None,
             };
-            let last = if *place == Place::Everybody { ETCD } else { NODES - 1 };
-            (0..=last).filter(|node| Some(*node) != there).collect::<Vec<usize>>()
+            let last = if *place == Place::Everybody {
+                ETCD
+            } else {
+                NODES - 1
+            };
+            (0..=last)
+                .filter(|node| Some(*node) != there)
+                .collect::<Vec<usize>>()
         }
     };
     let (from, to) = (ends(from, to), ends(to, from));

@@ -561,9 +561,8 @@ fn add_setting(settings: &mut Vec<Setting>, words: &mut Words<'_>) -> Result<(),
             Setting::Asynchronous | Setting::Synchronous | Setting::Strict
         )
     };
-    let same = |it: &Setting| {
-        discriminant(it) == discriminant(&setting) || (mode(it) && mode(&setting))
-    };
+    let same =
+        |it: &Setting| discriminant(it) == discriminant(&setting) || (mode(it) && mode(&setting));
     if settings.iter().any(same) {
         return Err(words.other("each setting once", &format!("`{word}` again")));
     }

@@ -17,9 +17,7 @@ use crate::world::World;
 
 use super::condition::{about, holds, lost_rows, primary, replicas, seen};
 use super::deeds;
-use super::words::{
-    Bound, Condition, Expectation, Line, Scenario, Setting, Statement, Step, Who,
-};
+use super::words::{Bound, Condition, Expectation, Line, Scenario, Setting, Statement, Step, Who};
 
 /// Clients that write.
 const WRITERS: usize = 3;
@@ -160,12 +158,14 @@ impl<'a> Player<'a> {
         match &line.statement {
             Statement::Let { name, who } => {
                 let node = self.find(line, who)?;
-                self.world.say(|| format!("line {}: {name} is {node}", line.number));
+                self.world
+                    .say(|| format!("line {}: {name} is {node}", line.number));
                 self.names.insert(name, node);
                 Ok(())
             }
             Statement::Step(step) => {
-                self.world.say(|| format!("line {}: {}", line.number, line.text));
+                self.world
+                    .say(|| format!("line {}: {}", line.number, line.text));
                 self.step(line, step)?;
                 self.done = self.world.now;
                 if let Some(ledger) = &mut self.world.oracle.ledger {
@@ -216,7 +216,8 @@ impl<'a> Player<'a> {
             Step::Start => {
                 for node in 0..NODES {
                     let delay = self.world.rng.between(0, 300);
-                    self.world.after(delay, Event::Fault(Fault::StartAgent(node)));
+                    self.world
+                        .after(delay, Event::Fault(Fault::StartAgent(node)));
                 }
             }
             Step::Wait(span) => {
@@ -294,7 +295,8 @@ impl<'a> Player<'a> {
                 let begun = self.world.now;
                 if self.advance(line, from + *span, |world| !so(world))? {
                     let passed = shown(self.world.now.since(begun));
-                    let what = format!("not so, or not any more, {passed} after this line was reached");
+                    let what =
+                        format!("not so, or not any more, {passed} after this line was reached");
                     return Err(self.failed(line, what));
                 }
             }
