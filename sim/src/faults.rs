@@ -37,7 +37,7 @@ pub(crate) enum Fault {
     /// The postmaster and every child.
     KillPostgres(usize),
     /// Packets of the first to the second.
-    OneWay(usize, usize, bool),
+    OneWay(usize, usize),
     /// Whoever writes to the disk waits, and cannot be killed.
     FreezeDisk(usize, bool),
     FillDisk(usize, bool),
@@ -282,13 +282,18 @@ impl World {
             Fault::Link(a, b, up) => {
                 self.links[a][b] = up;
                 self.links[b][a] = up;
+                self.one_way
+                    .retain(|cut, _| *cut != (a, b) && *cut != (b, a));
             }
             Fault::Isolate(node, cut) => self.set_links(node, !cut),
             Fault::EtcdDown(true) => self.etcd.down = true,
             Fault::EtcdDown(false) => self.etcd_up(),
             Fault::Operator(act) => self.on_act(act),
             Fault::KillPostgres(node) => self.kill_postgres(node),
-            Fault::OneWay(from, to, up) => self.links[from][to] = up,
+            Fault::OneWay(from, to) => {
+                self.links[from][to] = false;
+                self.one_way.insert((from, to), self.now);
+            }
             Fault::FreezeDisk(node, true) => self.nodes[node].pg.frozen = true,
             Fault::FreezeDisk(node, false) => self.thaw_disk(node),
             Fault::FillDisk(node, full) => self.nodes[node].pg.full = full,
@@ -325,6 +330,7 @@ impl World {
     }
 
     fn set_links(&mut self, node: usize, up: bool) {
+        self.one_way.retain(|(a, b), _| *a != node && *b != node);
         for other in 0..=ETCD {
             if other != node {
                 let up = up && !self.chaos.dark.get(other).is_some_and(|dark| *dark);
@@ -360,6 +366,7 @@ impl World {
         self.end_elections();
         self.chaos.dark = [false; NODES];
         self.links = [[true; NODES + 1]; NODES + 1];
+        self.one_way.clear();
         for node in 0..NODES {
             self.resume_agent(node);
             self.stop_guard(node, false);
@@ -409,7 +416,6 @@ fn ends(fault: Fault) -> bool {
             | Fault::Isolate(_, false)
             | Fault::EtcdDown(false)
             | Fault::Operator(Act::Pause(false))
-            | Fault::OneWay(_, _, true)
             | Fault::FreezeDisk(_, false)
             | Fault::FillDisk(_, false)
             | Fault::StopReceiver(_, false)
@@ -437,8 +443,7 @@ fn word(fault: Fault) -> &'static str {
         Fault::EtcdDown(false) => "etcd up",
         Fault::Operator(act) => act.word(),
         Fault::KillPostgres(_) => "postgres killed",
-        Fault::OneWay(_, _, false) => "one way cut",
-        Fault::OneWay(_, _, true) => "one way healed",
+        Fault::OneWay(..) => "one way cut",
         Fault::FreezeDisk(_, true) => "disk frozen",
         Fault::FreezeDisk(_, false) => "disk thawed",
         Fault::FillDisk(_, true) => "disk filled",

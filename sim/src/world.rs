@@ -23,6 +23,10 @@ use crate::trace::Trace;
 /// The true wall clock when the world begins.
 const EPOCH: i64 = 1_795_000_000_000_000;
 
+/// A connection over which no acknowledgement comes back carries nothing more after this: TCP sends what
+/// is lost again before it sends anything new, and an agent has one connection to each member of etcd.
+const UNACKNOWLEDGED: Span = Span::from_secs(3);
+
 /// Operators are drawn apart, so that worlds without them stay what they were.
 const OPERATOR: u64 = 0x6f70_6572_6174_6f72;
 
@@ -70,6 +74,8 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     /// A packet of the first gets through to the second.
     pub(crate) links: [[bool; NODES + 1]; NODES + 1],
+    /// Since when packets of the first do not reach the second, where they do the other way.
+    pub(crate) one_way: BTreeMap<(usize, usize), Time>,
     /// Configurations so far, by the number that `config` names.
     pub(crate) configs: Vec<Settings>,
     /// Parameters of PostgreSQL by the number of the first configuration with them.
@@ -149,6 +155,7 @@ impl World {
             quorum,
             clients,
             links: [[true; NODES + 1]; NODES + 1],
+            one_way: BTreeMap::new(),
             configs: vec![swarm.settings.clone()],
             parameters: BTreeMap::new(),
             swarm,
@@ -207,7 +214,9 @@ impl World {
     pub(crate) fn linked(&self, from: usize, to: usize) -> bool {
         let etcd = from == ETCD || to == ETCD;
         let silent = etcd && (self.etcd.down || !self.quorum.answers(from.min(to)));
-        from == to || (self.links[from][to] && !silent)
+        let cut = self.one_way.get(&(to, from));
+        let stuck = cut.is_some_and(|at| self.now.since(*at) > UNACKNOWLEDGED);
+        from == to || (self.links[from][to] && !silent && !stuck)
     }
 
     /// Packets get through both ways.

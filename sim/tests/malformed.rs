@@ -153,7 +153,7 @@ fn a_malformed_line_names_what_could_have_stood_there() {
 fn a_word_that_begins_no_statement_is_told_all_that_do() {
     assert_eq!(
         error_of("reboot old"),
-        "t.scn:6: expected a statement (`cluster`, `seed`, `only`, `start`, `let`, `wait`, `writers`, `kill`, \
+        "t.scn:6: expected a statement (`cluster`, `seed`, `only`, `known`, `start`, `let`, `wait`, `writers`, `kill`, \
          `freeze`, `thaw`, `fill`, `clear`, `cut`, `heal`, `switchover`, `failover`, `restart`, `reinitialize`, \
          `upgrade`, `pause`, `resume`, `set` or `expect`), found `reboot`"
     );
@@ -201,6 +201,10 @@ fn a_malformed_head_is_named_too() {
         ),
         (
             "cluster of 3\nonly real\n",
+            "t.scn:2: expected `because`, found the end of the line",
+        ),
+        (
+            "cluster of 3\nknown to fail\n",
             "t.scn:2: expected `because`, found the end of the line",
         ),
         (

@@ -152,7 +152,7 @@ fn cut(from: &Place, to: &Place, both_ways: bool, nodes: &[usize]) -> Vec<Fault>
     pairs
         .map(|(a, b)| match both_ways {
             true => Fault::Link(a, b, false),
-            false => Fault::OneWay(a, b, false),
+            false => Fault::OneWay(a, b),
         })
         .collect()
 }
@@ -182,7 +182,7 @@ pub(super) fn lasts(fault: Fault) -> bool {
             | Fault::StopPostmaster(_, true)
             | Fault::StopGuard(_, true)
             | Fault::Link(_, _, false)
-            | Fault::OneWay(_, _, false)
+            | Fault::OneWay(..)
             | Fault::FreezeDisk(_, true)
             | Fault::FillDisk(_, true)
             | Fault::StopReceiver(_, true)

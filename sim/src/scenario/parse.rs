@@ -13,10 +13,11 @@ use super::words::{
 };
 
 /// With what a line may begin.
-const STATEMENTS: [&str; 23] = [
+const STATEMENTS: [&str; 24] = [
     "cluster",
     "seed",
     "only",
+    "known",
     "start",
     "let",
     "wait",
@@ -97,6 +98,7 @@ impl Reader {
                 story: String::new(),
                 seed: 1,
                 only_real: None,
+                known_to_fail: None,
                 nodes: 0,
                 settings: Vec::new(),
                 lines: Vec::new(),
@@ -155,7 +157,7 @@ impl Reader {
         if self.scenario.nodes == 0 && first != "cluster" {
             return Err(words.malformed("`cluster` in the first statement"));
         }
-        if matches!(first, "cluster" | "seed" | "only") {
+        if matches!(first, "cluster" | "seed" | "only" | "known") {
             self.head(words)?;
             words.end()?;
             return Ok(None);
@@ -201,6 +203,11 @@ impl Reader {
             }
             "seed" => {
                 self.scenario.seed = words.count("a whole number")?;
+                Ok(())
+            }
+            "known" => {
+                words.exactly("to fail because")?;
+                self.scenario.known_to_fail = Some(words.rest("a reason")?);
                 Ok(())
             }
             _ => {

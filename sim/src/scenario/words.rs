@@ -13,6 +13,8 @@ pub struct Scenario {
     pub seed: u64,
     /// Why no simulator can play it, if it says so.
     pub only_real: Option<String>,
+    /// What is known to be wrong, so that its expectations are not met yet, if it says so.
+    pub known_to_fail: Option<String>,
     /// Members, each with a PostgreSQL and an agent.
     pub nodes: usize,
     /// What differs from the defaults of Patroni's settings.
