@@ -37,6 +37,8 @@ struct UnderWay {
     /// This member does not answer, or has not heard of the election.
     away: Option<usize>,
     lost: Option<usize>,
+    /// How often in a thousand a member hears of another one's election.
+    hears: u64,
 }
 
 /// etcd's members.
@@ -179,6 +181,7 @@ impl World {
             ends: self.now + Span::from_millis(length),
             away: Some(lead),
             lost: dead.then_some(lead),
+            hears: 600,
         });
         self.chaos.open += 1;
         self.chaos.disturbed = self.now;
@@ -217,8 +220,10 @@ impl World {
             ends: self.now,
             away: Some(lead),
             lost: Some(lead),
+            hears: 1000,
         });
-        // Followers wait one to two seconds (etcd's defaults) before they stand for election.
+        // Followers wait one to two seconds (etcd's defaults) before they stand for election; the other one
+        // hears of it. Longer elections are drawn by the random stories.
         let wait = self.quorum.rng.between(1_000, 2_000);
         self.step_election(wait, Step::Stand);
     }
@@ -257,7 +262,7 @@ impl World {
         let Some(under_way) = &self.quorum.under_way else {
             return;
         };
-        let (ends, away) = (under_way.ends, under_way.away);
+        let (ends, away, chance) = (under_way.ends, under_way.away, under_way.hears);
         let quorum = &mut self.quorum;
         let mut member = quorum.some(MEMBERS);
         if away == Some(member) {
@@ -267,7 +272,7 @@ impl World {
         let term = quorum.terms[member];
         let mut votes = 1;
         for other in 0..MEMBERS {
-            let hears = away != Some(other) && other != member && quorum.rng.chance(600);
+            let hears = away != Some(other) && other != member && quorum.rng.chance(chance);
             if hears && quorum.terms[other] < term {
                 quorum.terms[other] = term;
                 votes += 1;
