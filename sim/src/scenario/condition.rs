@@ -1,6 +1,6 @@
 //! Whether what a scenario expects is so in the simulated world, and what there is to see in it.
 
-use pgherd_model::Lsn;
+use pgherd_model::{Lsn, PostgresState};
 
 use crate::event::NODES;
 use crate::postgres::Phase;
@@ -43,6 +43,16 @@ fn is(world: &World, node: usize, state: State) -> bool {
     }
 }
 
+/// How many members say in etcd that they run.
+fn published(world: &World) -> usize {
+    let picture = world.etcd.picture();
+    let members = world.nodes.iter();
+    members
+        .filter_map(|node| picture.member(&node.name))
+        .filter(|member| member.state == Some(PostgresState::Running))
+        .count()
+}
+
 /// The member whom the condition is about.
 pub(super) fn about(condition: &Condition) -> Option<&Who> {
     match condition {
@@ -79,7 +89,11 @@ pub(super) fn holds(
             ..
         } => who.is_some_and(|node| !writable(world).contains(&node)),
         Condition::Is { be, state, .. } => who.is_some_and(|node| is(world, node, *state) == *be),
-        Condition::Whole => world.pending().is_none() && replicas(world).len() == NODES - 1,
+        Condition::Whole => {
+            world.pending().is_none()
+                && replicas(world).len() == NODES - 1
+                && published(world) == NODES
+        }
         Condition::Writes => acknowledged > before,
         Condition::NoWrites => acknowledged == before,
         Condition::NoGap(longest) => world

@@ -268,7 +268,7 @@ pub enum Condition {
         /// The state.
         state: State,
     },
-    /// One primary, and every other member streams from it.
+    /// One primary, every other member streams from it, and all publish that they run.
     Whole,
     /// A row is acknowledged after this line was reached.
     Writes,
