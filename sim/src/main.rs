@@ -71,6 +71,9 @@ fn scenario(file: &str) -> ExitCode {
         }
         Err(stopped) => {
             println!("{stopped}");
+            if let Some(reason) = &scenario.known_to_fail {
+                println!("known to fail because {reason}");
+            }
             ExitCode::FAILURE
         }
     }
