@@ -16,6 +16,7 @@ pub(crate) enum Act {
     EndAgent(usize),
     /// A restart of PostgreSQL, now or soon.
     Restart(usize),
+    RestartNow(usize),
     /// A new copy of the data; whatever runs is given up for it.
     Reinitialize(usize, bool),
     Pause(bool),
@@ -30,7 +31,7 @@ impl Act {
             Act::Switchover(_) => "switchover asked for",
             Act::Failover(_) => "failover asked for",
             Act::EndAgent(_) => "agent told to end",
-            Act::Restart(_) => "restart asked for",
+            Act::Restart(_) | Act::RestartNow(_) => "restart asked for",
             Act::Reinitialize(..) => "new copy asked for",
             Act::Pause(true) => "paused",
             Act::Pause(false) => "resumed from pause",
@@ -57,7 +58,11 @@ impl World {
                 self.nodes[node].agent.shutdown = true;
                 self.poke(node);
             }
-            Act::Restart(node) => self.order_restart(node),
+            Act::Restart(node) => {
+                let seconds = self.rng.below(8);
+                self.order_restart(node, seconds);
+            }
+            Act::RestartNow(node) => self.order_restart(node, 0),
             Act::Reinitialize(node, force) => {
                 let number = self.number();
                 let orders = &mut self.nodes[node].agent.orders;
@@ -86,9 +91,8 @@ impl World {
         }
     }
 
-    fn order_restart(&mut self, node: usize) {
+    fn order_restart(&mut self, node: usize, seconds: u64) {
         let number = self.number();
-        let seconds = self.rng.below(8);
         let at = WallTime(self.wall(node).0 + i64::try_from(seconds).unwrap_or(0) * 1_000_000);
         let scheduled = ScheduledRestart {
             schedule: Schedule {
@@ -129,12 +133,21 @@ impl World {
     }
 
     /// As `PATCH /config`.
-    fn change(&mut self, change: impl FnOnce(&mut Settings)) {
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Settings)) {
         let mut settings = self.present().clone();
         change(&mut settings);
         self.configs.push(settings);
         self.etcd.configure((self.configs.len() - 1).to_string());
         self.announce();
+    }
+
+    /// The same with a parameter of PostgreSQL that needs a restart.
+    pub(crate) fn change_parameter(&mut self, name: &str, value: &str) {
+        let last = self.parameters.values().next_back().cloned();
+        let mut parameters = last.unwrap_or_default();
+        parameters.insert(name.into(), value.into());
+        self.parameters.insert(self.configs.len(), parameters);
+        self.change(|_| {});
     }
 
     /// A changed configuration takes effect on this node.
@@ -147,6 +160,9 @@ impl World {
             let number: usize = config.value.text.parse().unwrap_or(0);
             self.nodes[node].settings = self.configs[number].clone();
             self.nodes[node].config = config.value.text;
+            if let Some((_, parameters)) = self.parameters.range(..=number).next_back() {
+                self.nodes[node].pg.written.clone_from(parameters);
+            }
         }
     }
 

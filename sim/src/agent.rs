@@ -166,7 +166,7 @@ pub(crate) struct Agent {
     /// Its last decision, where that goes on to hold.
     pub(crate) resting: Option<Resting>,
     /// Its connection to this life of PostgreSQL.
-    connected: u64,
+    pub(crate) connected: u64,
     /// Revision of the configuration that is in force.
     pub(crate) config_revision: Option<u64>,
 }
@@ -605,7 +605,7 @@ impl World {
         let pg = &self.nodes[node].pg;
         let run = self.nodes[node].agent.run;
         let now = self.clock(node);
-        if pg.accepts() {
+        if pg.accepts() && !pg.frozen {
             let agent = &mut self.nodes[node].agent;
             agent.probing = false;
             agent.probed = agent.probed.max(Some(sent));

@@ -30,6 +30,14 @@ impl Calendar {
         }
     }
 
+    /// Nobody does anything.
+    pub(crate) fn calm(seed: u64) -> Calendar {
+        Calendar {
+            deeds: 0,
+            ..Calendar::draw(seed)
+        }
+    }
+
     /// No two clocks show the same.
     pub(crate) fn wall_offset(&mut self) -> i64 {
         self.micros(2_000)

@@ -64,7 +64,7 @@ impl World {
                 if self.clients[client].waiting.is_none() {
                     let length = self.rng.between(60, 4000);
                     // Now and then a statement that takes long before it commits.
-                    let long = self.rng.chance(30);
+                    let long = self.rng.chance(self.swarm.long);
                     let wait = if long { self.rng.between(200, 2000) } else { 0 };
                     self.clients[client].waiting = Some((0, 0));
                     self.after(
@@ -104,6 +104,21 @@ impl World {
     }
 
     fn commit(&mut self, client: usize, node: usize, pid: u32, epoch: u64, length: u64) {
+        if self.nodes[node].pg.frozen && self.nodes[node].pg.lives(self.now, epoch, pid) {
+            let event = Event::Commit {
+                client,
+                node,
+                pid,
+                epoch,
+                length,
+            };
+            self.after(50, event);
+            return;
+        }
+        if self.nodes[node].pg.full && self.nodes[node].pg.lives(self.now, epoch, pid) {
+            // "PANIC: could not write to file: No space left on device"
+            self.kill_postgres(node);
+        }
         let (now, row) = (self.now, self.number());
         let pause = self.swarm.client_ms;
         let next = self.rng.between(1, pause);
@@ -152,6 +167,19 @@ impl World {
         }
         if !pg.lives(now, epoch, pid) {
             self.clients[client].waiting = None;
+            return;
+        }
+        if pg.frozen {
+            // Not flushed yet.
+            let event = Event::Acknowledge {
+                client,
+                node,
+                pid,
+                epoch,
+                row,
+                lsn,
+            };
+            self.after(50, event);
             return;
         }
         if !pg.confirmed(lsn, &self.names) {

@@ -12,6 +12,7 @@ use pgherd_model::{RaftAnswer, Span, Time};
 use crate::acts::Act;
 use crate::event::{ETCD, Event};
 use crate::rng::Rng;
+use crate::scenario::words::EtcdPart;
 use crate::world::World;
 
 const MEMBERS: usize = 3;
@@ -36,6 +37,8 @@ struct UnderWay {
     /// This member does not answer, or has not heard of the election.
     away: Option<usize>,
     lost: Option<usize>,
+    /// How often in a thousand a member hears of another one's election.
+    hears: u64,
 }
 
 /// etcd's members.
@@ -48,6 +51,8 @@ pub(crate) struct Quorum {
     lead: usize,
     under_way: Option<UnderWay>,
     deaf: Option<usize>,
+    /// Somebody has ended this member, until somebody starts it again.
+    dead: [bool; MEMBERS],
 }
 
 impl Quorum {
@@ -66,7 +71,21 @@ impl Quorum {
             lead: 0,
             under_way: None,
             deaf: None,
+            dead: [false; MEMBERS],
         }
+    }
+
+    /// No elections but those that somebody causes.
+    pub(crate) fn calm(seed: u64) -> Quorum {
+        Quorum {
+            left: 0,
+            ..Quorum::draw(seed)
+        }
+    }
+
+    /// Too few members are left to agree on anything, also on the end of a lease.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.dead.iter().filter(|dead| **dead).count() > MEMBERS / 2
     }
 
     /// This node's requests are answered, as far as etcd's members are concerned.
@@ -162,6 +181,7 @@ impl World {
             ends: self.now + Span::from_millis(length),
             away: Some(lead),
             lost: dead.then_some(lead),
+            hears: 600,
         });
         self.chaos.open += 1;
         self.chaos.disturbed = self.now;
@@ -171,6 +191,47 @@ impl World {
         if let Some(back) = back {
             self.step_election(back, Step::Back);
         }
+    }
+
+    /// Somebody ends members of etcd. What is lost with one that does not lead is not modelled: those who
+    /// were connected to it go on with another one.
+    pub(crate) fn kill_etcd(&mut self, part: EtcdPart) {
+        let lead = self.quorum.lead;
+        let dead = &self.quorum.dead;
+        let follower = (0..MEMBERS).find(|member| *member != lead && !dead[*member]);
+        if matches!(part, EtcdPart::Leader | EtcdPart::Majority) {
+            self.quorum.dead[lead] = true;
+        }
+        if let Some(follower) = follower
+            && matches!(part, EtcdPart::Minority | EtcdPart::Majority)
+        {
+            self.quorum.dead[follower] = true;
+        }
+        if self.quorum.is_lost() {
+            self.quorum.under_way = None;
+            self.etcd.down = true;
+            return;
+        }
+        if part != EtcdPart::Leader {
+            return;
+        }
+        self.chaos.open += 1;
+        self.quorum.under_way = Some(UnderWay {
+            ends: self.now,
+            away: Some(lead),
+            lost: Some(lead),
+            hears: 1000,
+        });
+        // Followers wait one to two seconds (etcd's defaults) before they stand for election; the other one
+        // hears of it. Longer elections are drawn by the random stories.
+        let wait = self.quorum.rng.between(1_000, 2_000);
+        self.step_election(wait, Step::Stand);
+    }
+
+    /// All members of etcd run.
+    pub(crate) fn start_etcd(&mut self) {
+        self.quorum.dead = [false; MEMBERS];
+        self.etcd_up();
     }
 
     /// Only questions for terms of the holder of the lock are answered from now on; its lock may vanish,
@@ -201,7 +262,7 @@ impl World {
         let Some(under_way) = &self.quorum.under_way else {
             return;
         };
-        let (ends, away) = (under_way.ends, under_way.away);
+        let (ends, away, chance) = (under_way.ends, under_way.away, under_way.hears);
         let quorum = &mut self.quorum;
         let mut member = quorum.some(MEMBERS);
         if away == Some(member) {
@@ -211,7 +272,7 @@ impl World {
         let term = quorum.terms[member];
         let mut votes = 1;
         for other in 0..MEMBERS {
-            let hears = away != Some(other) && other != member && quorum.rng.chance(600);
+            let hears = away != Some(other) && other != member && quorum.rng.chance(chance);
             if hears && quorum.terms[other] < term {
                 quorum.terms[other] = term;
                 votes += 1;
@@ -286,7 +347,8 @@ impl World {
             return;
         };
         let run = agent.run;
-        if agent.renewing.in_flight && self.links[node][ETCD] && !self.etcd.down {
+        let linked = self.links[node][ETCD] && self.links[ETCD][node];
+        if agent.renewing.in_flight && linked && !self.etcd.down {
             for member in 0..MEMBERS {
                 let wait = self.packet();
                 let event = Event::RaftAsked {
@@ -313,7 +375,8 @@ impl World {
 
     pub(crate) fn on_raft_asked(&mut self, node: usize, run: u64, member: usize, asked: Time) {
         let lost = self.quorum.under_way.as_ref().and_then(|it| it.lost);
-        if self.etcd.down || lost == Some(member) || self.quorum.rng.chance(100) {
+        let dead = lost == Some(member) || self.quorum.dead[member];
+        if self.etcd.down || dead || self.quorum.rng.chance(100) {
             return;
         }
         let wait = self.packet();

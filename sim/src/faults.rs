@@ -5,6 +5,7 @@ use pgherd_model::{Span, SynchronousMode, Time};
 use crate::acts::Act;
 use crate::event::{ETCD, Event, NODES};
 use crate::rng::Rng;
+use crate::scenario::words::EtcdPart;
 use crate::world::World;
 
 /// Number of kinds of faults that are drawn.
@@ -32,6 +33,17 @@ pub(crate) enum Fault {
     Isolate(usize, bool),
     EtcdDown(bool),
     Operator(Act),
+    // Those below are never drawn: only scenarios order them.
+    /// The postmaster and every child.
+    KillPostgres(usize),
+    /// Packets of the first to the second.
+    OneWay(usize, usize),
+    /// Whoever writes to the disk waits, and cannot be killed.
+    FreezeDisk(usize, bool),
+    FillDisk(usize, bool),
+    StopReceiver(usize, bool),
+    KillEtcd(EtcdPart),
+    StartEtcd,
 }
 
 /// The state of disorder.
@@ -270,11 +282,24 @@ impl World {
             Fault::Link(a, b, up) => {
                 self.links[a][b] = up;
                 self.links[b][a] = up;
+                self.one_way
+                    .retain(|cut, _| *cut != (a, b) && *cut != (b, a));
             }
             Fault::Isolate(node, cut) => self.set_links(node, !cut),
             Fault::EtcdDown(true) => self.etcd.down = true,
             Fault::EtcdDown(false) => self.etcd_up(),
             Fault::Operator(act) => self.on_act(act),
+            Fault::KillPostgres(node) => self.kill_postgres(node),
+            Fault::OneWay(from, to) => {
+                self.links[from][to] = false;
+                self.one_way.insert((from, to), self.now);
+            }
+            Fault::FreezeDisk(node, true) => self.nodes[node].pg.frozen = true,
+            Fault::FreezeDisk(node, false) => self.thaw_disk(node),
+            Fault::FillDisk(node, full) => self.nodes[node].pg.full = full,
+            Fault::StopReceiver(node, stop) => self.nodes[node].pg.receiver_stopped = stop,
+            Fault::KillEtcd(part) => self.kill_etcd(part),
+            Fault::StartEtcd => self.start_etcd(),
         }
     }
 
@@ -305,6 +330,7 @@ impl World {
     }
 
     fn set_links(&mut self, node: usize, up: bool) {
+        self.one_way.retain(|(a, b), _| *a != node && *b != node);
         for other in 0..=ETCD {
             if other != node {
                 let up = up && !self.chaos.dark.get(other).is_some_and(|dark| *dark);
@@ -323,7 +349,7 @@ impl World {
         }
     }
 
-    fn etcd_up(&mut self) {
+    pub(crate) fn etcd_up(&mut self) {
         if std::mem::take(&mut self.etcd.down) {
             let now = self.now;
             self.quorum.restarted();
@@ -334,16 +360,20 @@ impl World {
     }
 
     /// Everything works again.
-    fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.say(|| "everything is healed".into());
-        self.etcd_up();
+        self.start_etcd();
         self.end_elections();
         self.chaos.dark = [false; NODES];
         self.links = [[true; NODES + 1]; NODES + 1];
+        self.one_way.clear();
         for node in 0..NODES {
             self.resume_agent(node);
             self.stop_guard(node, false);
             self.nodes[node].pg.stopped = false;
+            self.nodes[node].pg.full = false;
+            self.nodes[node].pg.receiver_stopped = false;
+            self.thaw_disk(node);
             self.nodes[node].agent.shutdown = false;
             self.start_agent(node);
         }
@@ -386,6 +416,10 @@ fn ends(fault: Fault) -> bool {
             | Fault::Isolate(_, false)
             | Fault::EtcdDown(false)
             | Fault::Operator(Act::Pause(false))
+            | Fault::FreezeDisk(_, false)
+            | Fault::FillDisk(_, false)
+            | Fault::StopReceiver(_, false)
+            | Fault::StartEtcd
     )
 }
 
@@ -408,5 +442,15 @@ fn word(fault: Fault) -> &'static str {
         Fault::EtcdDown(true) => "etcd down",
         Fault::EtcdDown(false) => "etcd up",
         Fault::Operator(act) => act.word(),
+        Fault::KillPostgres(_) => "postgres killed",
+        Fault::OneWay(..) => "one way cut",
+        Fault::FreezeDisk(_, true) => "disk frozen",
+        Fault::FreezeDisk(_, false) => "disk thawed",
+        Fault::FillDisk(_, true) => "disk filled",
+        Fault::FillDisk(_, false) => "disk cleared",
+        Fault::StopReceiver(_, true) => "walreceiver stopped",
+        Fault::StopReceiver(_, false) => "walreceiver resumed",
+        Fault::KillEtcd(_) => "members of etcd killed",
+        Fault::StartEtcd => "members of etcd started",
     }
 }

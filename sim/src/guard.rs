@@ -386,13 +386,17 @@ impl World {
             Step::KillOthers(them) => {
                 killing.progress.killed = Some(now);
                 let mut helpers = false;
+                let then = pg.dies(truth + Span::from_millis(slowness));
+                let frozen = pg.frozen;
                 for it in them {
                     if let Some(child) = pg.children.get_mut(&it.pid) {
-                        child
-                            .dies
-                            .get_or_insert(truth + Span::from_millis(slowness));
+                        child.dies.get_or_insert(then);
                         helpers |= child.work == crate::postgres::Work::Helper;
                     }
+                }
+                if frozen {
+                    // The session that the agent asks does not wait for a disk, and is gone.
+                    self.nodes[node].agent.connected = 0;
                 }
                 if helpers {
                     self.no_helpers(node);

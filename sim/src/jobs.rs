@@ -73,7 +73,7 @@ impl World {
     }
 
     pub(crate) fn on_job(&mut self, node: usize, number: u64) {
-        let agent = &mut self.nodes[node].agent;
+        let agent = &self.nodes[node].agent;
         let Some(job) = agent.job.clone() else {
             return;
         };
@@ -81,8 +81,18 @@ impl World {
             return;
         }
         let step = agent.job_step;
-        agent.job_step += 1;
         let run = agent.run;
+        let disk = &self.nodes[node].pg;
+        if disk.frozen && writes(&job.kind) {
+            self.after(100, Event::Job { node, run, number });
+            return;
+        }
+        if disk.full && writes(&job.kind) {
+            let reason = "no space left on device".into();
+            self.job_done(node, Outcome::Failed(reason));
+            return;
+        }
+        self.nodes[node].agent.job_step += 1;
         let late = self.clock(node).since(job.since);
         let next = match job.kind {
             JobKind::Bootstrap => self.bootstrap(node, step),
@@ -139,7 +149,7 @@ impl World {
 
     fn source(&self, node: usize, port: u16) -> Result<usize, String> {
         let from = usize::from(port) - 5000;
-        let usable = self.linked(node, from) && self.nodes[from].pg.accepts();
+        let usable = self.connected(node, from) && self.nodes[from].pg.accepts();
         if usable {
             Ok(from)
         } else {
@@ -224,7 +234,7 @@ impl World {
 
     /// Recovery then follows the leader's timeline and leaves own WAL past the fork alone.
     fn install_history(&mut self, node: usize, from: usize, _upstream: &Upstream) {
-        if !self.linked(node, from) || !self.nodes[from].pg.accepts() {
+        if !self.connected(node, from) || !self.nodes[from].pg.accepts() {
             return;
         }
         let theirs = self.nodes[from].pg.disk.clone();
@@ -264,8 +274,9 @@ impl World {
             (Some(_), _) => self.stop_immediately(node),
             // Leftovers are told to quit.
             (None, _) => {
+                let then = self.nodes[node].pg.dies(now + Span::from_millis(10));
                 for child in self.nodes[node].pg.children.values_mut() {
-                    child.dies.get_or_insert(now + Span::from_millis(10));
+                    child.dies.get_or_insert(then);
                 }
             }
         }
@@ -348,5 +359,16 @@ impl World {
         disk.control.min_recovery_end = Lsn(end);
         disk.control.min_recovery_timeline = Timeline(disk.timeline);
         Ok(None)
+    }
+}
+
+/// The job itself writes to the disk of the data directory.
+fn writes(kind: &JobKind) -> bool {
+    match kind {
+        JobKind::Bootstrap
+        | JobKind::Clone { .. }
+        | JobKind::CrashRecovery
+        | JobKind::Rewind { .. } => true,
+        JobKind::Start(_) | JobKind::Stop { .. } | JobKind::Promote | JobKind::RemoveData => false,
     }
 }

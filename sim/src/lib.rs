@@ -18,6 +18,7 @@ mod jobs;
 mod perform;
 mod postgres;
 mod rng;
+pub mod scenario;
 mod server;
 mod store;
 mod stream;

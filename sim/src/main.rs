@@ -1,5 +1,5 @@
 //! `pgherd-sim --seconds N [--base SEED]`: as many seeds as fit; `pgherd-sim --seed N`: one, with
-//! its story.
+//! its story; `pgherd-sim --scenario FILE`: what comes of a scenario.
 
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -19,14 +19,18 @@ fn main() -> ExitCode {
             keep_going = true;
             continue;
         }
-        let value = args.next().and_then(|text| text.parse::<u64>().ok());
+        let text = args.next();
+        if let ("--scenario", Some(file)) = (arg.as_str(), &text) {
+            return scenario(file);
+        }
+        let value = text.and_then(|text| text.parse::<u64>().ok());
         match (arg.as_str(), value) {
             ("--seconds", Some(value)) => seconds = value,
             ("--seed", Some(value)) => seed = Some(value),
             ("--base", Some(value)) => base = value,
             _ => {
                 eprintln!(
-                    "usage: pgherd-sim [--seconds N] [--base SEED] [--keep-going] | --seed N"
+                    "usage: pgherd-sim [--seconds N] [--base SEED] [--keep-going] | --seed N | --scenario FILE"
                 );
                 return ExitCode::from(2);
             }
@@ -35,6 +39,43 @@ fn main() -> ExitCode {
     match seed {
         Some(seed) => one(seed),
         None => many(seconds, base, keep_going),
+    }
+}
+
+/// Plays it, and tells when each expectation was met.
+fn scenario(file: &str) -> ExitCode {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) => {
+            eprintln!("{file}: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let scenario = match pgherd_sim::scenario::parse(file, &text) {
+        Ok(scenario) => scenario,
+        Err(malformed) => {
+            eprintln!("{malformed}");
+            return ExitCode::from(2);
+        }
+    };
+    println!("{}", scenario.story);
+    match pgherd_sim::scenario::play(&scenario) {
+        Ok(outcome) => {
+            for met in &outcome.met {
+                let after = met.after.as_secs_f64();
+                println!("{:>5} {after:>9.3} s  {}", met.line, met.text);
+            }
+            let simulated = outcome.simulated.as_secs_f64();
+            println!("{file}: as expected, {simulated:.1} s of simulated time");
+            ExitCode::SUCCESS
+        }
+        Err(stopped) => {
+            println!("{stopped}");
+            if let Some(reason) = &scenario.known_to_fail {
+                println!("known to fail because {reason}");
+            }
+            ExitCode::FAILURE
+        }
     }
 }
 

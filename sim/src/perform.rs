@@ -277,7 +277,7 @@ impl World {
         // A packet that comes back over a cut link does not come back.
         let linked = self
             .node_of(&question.member)
-            .is_some_and(|to| self.linked(node, to));
+            .is_some_and(|to| self.linked(to, node));
         let answer = answer
             .filter(|_| linked)
             .map(|answer| PeerStatus { asked, ..answer });
@@ -302,7 +302,7 @@ impl World {
             return Effect::Quiet;
         }
         let of = self.node_of(member).unwrap_or(node);
-        let wait = if self.linked(node, of) { 8 } else { 2000 };
+        let wait = if self.connected(node, of) { 8 } else { 2000 };
         let timeline = timeline.0;
         self.after(
             wait,
@@ -319,7 +319,8 @@ impl World {
 
     pub(crate) fn on_history(&mut self, node: usize, of: usize, asked: Time, timeline: u32) {
         let theirs = &self.nodes[of].pg;
-        let answers = self.linked(node, of) && theirs.accepts() && theirs.disk.timeline == timeline;
+        let answers =
+            self.connected(node, of) && theirs.accepts() && theirs.disk.timeline == timeline;
         let lines = answers.then(|| {
             let lines = theirs.disk.history.iter();
             let lines = lines

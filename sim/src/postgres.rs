@@ -90,6 +90,9 @@ pub(crate) enum Work {
     Session(usize),
 }
 
+/// Of a process that was killed and waits for a disk.
+const NEVER: Time = Time(u64::MAX);
+
 /// A process other than the postmaster.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Child {
@@ -170,6 +173,15 @@ pub(crate) struct Pg {
     pub(crate) shutting: bool,
     /// Received since this start.
     pub(crate) received: bool,
+    /// Its disk answers nothing.
+    pub(crate) frozen: bool,
+    /// Its disk has no room.
+    pub(crate) full: bool,
+    /// The walreceiver does nothing.
+    pub(crate) receiver_stopped: bool,
+    /// Parameters that need a restart: as the agent wrote them, and as they are in force.
+    pub(crate) written: BTreeMap<String, String>,
+    pub(crate) in_force: BTreeMap<String, String>,
 }
 
 impl Pg {
@@ -190,7 +202,38 @@ impl Pg {
             applying: 0,
             shutting: false,
             received: false,
+            frozen: false,
+            full: false,
+            receiver_stopped: false,
+            written: BTreeMap::new(),
+            in_force: BTreeMap::new(),
         }
+    }
+
+    /// When a child is gone that is killed so that it would go `then`: on a frozen disk it waits for that.
+    pub(crate) fn dies(&self, then: Time) -> Time {
+        if self.frozen { NEVER } else { then }
+    }
+
+    /// The disk answers again: whoever was killed meanwhile goes.
+    pub(crate) fn thaw(&mut self, then: Time) {
+        self.frozen = false;
+        for child in self.children.values_mut() {
+            child.dies = child.dies.map(|at| if at == NEVER { then } else { at });
+        }
+    }
+
+    fn pending_restart(&self) -> Vec<(String, String, String)> {
+        let waits =
+            |(name, _): &(&String, &String)| self.in_force.get(*name) != self.written.get(*name);
+        let waiting = self.written.iter().filter(waits);
+        waiting
+            .map(|(name, value)| {
+                let before = self.in_force.get(name);
+                let before = before.map_or("default", String::as_str);
+                (name.clone(), before.to_owned(), value.clone())
+            })
+            .collect()
     }
 
     /// Takes away what has died by now.
@@ -298,7 +341,7 @@ impl Pg {
             synchronous_standby_names: self.sync_names.clone(),
             checkpointer_ready: self.applying == 0,
             restore_command: false,
-            pending_restart: Vec::new(),
+            pending_restart: self.pending_restart(),
         }
     }
 

@@ -7,6 +7,9 @@ use crate::postgres::{Child, Disk, Phase, Work};
 use crate::wal::What;
 use crate::world::World;
 
+/// Whoever waits for a disk tries again after this.
+const WAITING_MS: u64 = 50;
+
 impl World {
     pub(crate) fn on_postgres(&mut self, event: Event) {
         let of = |event: &Event| match event {
@@ -23,6 +26,20 @@ impl World {
         if let Some((node, epoch)) = of(&event)
             && self.nodes[node].pg.epoch != epoch
         {
+            return;
+        }
+        let writes = match &event {
+            Event::Ready { node, .. }
+            | Event::Promoted { node, .. }
+            | Event::Stopping { node, .. }
+            | Event::Checkpoint { node, .. } => self.nodes[*node].pg.frozen,
+            Event::Receive { node, .. } => {
+                self.nodes[*node].pg.frozen || self.nodes[*node].pg.receiver_stopped
+            }
+            _ => false,
+        };
+        if writes {
+            self.after(WAITING_MS, event);
             return;
         }
         match event {
@@ -112,6 +129,7 @@ impl World {
         }
         pg.sync_names.clone_from(&pg.disk.sync_names);
         pg.waits_for.clone_from(&pg.disk.sync_names);
+        pg.in_force.clone_from(&pg.written);
         pg.applying = 0;
         let mut wait = if clean {
             self.rng.between(30, 150)
@@ -141,6 +159,11 @@ impl World {
 
     fn on_ready(&mut self, node: usize) {
         if self.nodes[node].pg.postmaster.is_none() {
+            return;
+        }
+        if self.nodes[node].pg.full && !self.nodes[node].pg.in_recovery {
+            // Recovery ends with a checkpoint, for which there is no room.
+            self.kill_postgres(node);
             return;
         }
         let record = self.number();
@@ -241,9 +264,10 @@ impl World {
         // A server that is still starting has nothing to write.
         let step = u8::from(pg.phase == Phase::Starting) * 2;
         pg.phase = Phase::Stopping;
+        let then = pg.dies(now + Span::from_millis(3));
         for child in pg.children.values_mut() {
             if matches!(child.work, Work::Session(_)) && child.dies.is_none() {
-                child.dies = Some(now + Span::from_millis(3));
+                child.dies = Some(then);
             }
         }
         let epoch = pg.epoch;
@@ -355,6 +379,21 @@ impl World {
         self.on_dead(node);
     }
 
+    /// The postmaster and every child are killed, or all of it panics.
+    pub(crate) fn kill_postgres(&mut self, node: usize) {
+        let then = self.nodes[node].pg.dies(self.now);
+        for child in self.nodes[node].pg.children.values_mut() {
+            child.dies.get_or_insert(then);
+        }
+        self.on_dead(node);
+    }
+
+    /// The disk answers again.
+    pub(crate) fn thaw_disk(&mut self, node: usize) {
+        let then = self.now + Span::from_millis(5);
+        self.nodes[node].pg.thaw(then);
+    }
+
     /// The postmaster is gone.
     pub(crate) fn on_dead(&mut self, node: usize) {
         let pg = &mut self.nodes[node].pg;
@@ -377,7 +416,7 @@ impl World {
                 .as_ref()
                 .filter(|it| it.from == node)
                 .map(|it| it.conn)
-                && self.linked(other, node)
+                && self.linked(node, other)
             {
                 self.after(1, Event::Broken { node: other, conn });
             }

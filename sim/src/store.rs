@@ -36,7 +36,7 @@ impl World {
     pub(crate) fn on_store(&mut self, event: Event) {
         let agent = match &event {
             Event::Answer { node, run, .. } | Event::Watch { node, run, .. } => {
-                if !self.linked(*node, ETCD) {
+                if !self.linked(ETCD, *node) {
                     return;
                 }
                 Some((*node, *run))
@@ -137,8 +137,8 @@ impl World {
     }
 
     fn revoke(&mut self, id: i64, expires: Time) {
-        let deposed = self.quorum.deposed();
-        if !deposed && self.same_lease(id, expires) && self.etcd.revoke(id) {
+        let idle = self.quorum.deposed() || self.quorum.is_lost();
+        if !idle && self.same_lease(id, expires) && self.etcd.revoke(id) {
             self.say(|| format!("etcd deletes lease {id}"));
             self.announce();
         }
@@ -156,7 +156,7 @@ impl World {
     pub(crate) fn announce(&mut self) {
         let picture = self.etcd.picture();
         for node in 0..NODES {
-            if self.nodes[node].agent.alive && self.linked(node, ETCD) {
+            if self.nodes[node].agent.alive && self.linked(ETCD, node) {
                 let run = self.nodes[node].agent.run;
                 let wait = if self.rng.chance(20) {
                     self.rng.between(20, 400)

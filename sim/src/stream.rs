@@ -31,7 +31,7 @@ impl World {
             return;
         };
         let ready = self.nodes[node].pg.accepts() && self.nodes[from].pg.accepts();
-        if !ready || !self.linked(node, from) || !self.attach(node, from) {
+        if !ready || !self.connected(node, from) || !self.attach(node, from) {
             self.after(RETRY_MS, Event::Connect { node, epoch });
         }
     }
@@ -132,7 +132,7 @@ impl World {
                 .attached
                 .get(&node)
                 .is_some_and(|it| it.conn == conn);
-        if !self.linked(node, from) || !valid {
+        if !self.linked(from, node) || !valid {
             return;
         }
         let end = self.nodes[node].pg.disk.wal.end();
@@ -145,6 +145,12 @@ impl World {
             self.on_broken(node, conn);
             return;
         }
+        if self.nodes[node].pg.full && !news.is_empty() {
+            // A walreceiver that cannot write takes all of PostgreSQL with it.
+            self.kill_postgres(node);
+            return;
+        }
+        let both_ways = self.connected(node, from);
         let pg = &mut self.nodes[node].pg;
         pg.disk.files = files;
         for record in &news {
@@ -158,7 +164,7 @@ impl World {
         pg.disk.wal.records.extend(news);
         pg.disk.history = history;
         pg.disk.timeline = timeline;
-        if let Some(stream) = &mut pg.stream {
+        if let Some(stream) = pg.stream.as_mut().filter(|_| both_ways) {
             stream.heard = now;
         }
         let lsn = pg.disk.wal.end();
@@ -234,7 +240,7 @@ impl World {
                         .attached
                         .get(&node)
                         .is_some_and(|it| it.conn == stream.conn);
-                let linked = self.linked(node, stream.from);
+                let linked = self.connected(node, stream.from);
                 let hung = !linked && self.now.since(stream.heard) > HUNG;
                 if (linked && !valid) || hung {
                     self.on_broken(node, stream.conn);
@@ -258,7 +264,7 @@ impl World {
                     .stream
                     .as_ref()
                     .is_some_and(|it| it.conn == conn);
-                if !same && self.linked(node, standby) {
+                if !same && self.connected(node, standby) {
                     self.nodes[node].pg.attached.remove(&standby);
                 }
             }

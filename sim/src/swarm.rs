@@ -12,6 +12,8 @@ pub(crate) struct Swarm {
     pub(crate) clients: usize,
     /// Longest pause of a client.
     pub(crate) client_ms: u64,
+    /// Per mille of statements that take long before they commit.
+    pub(crate) long: u64,
     /// How long replication takes at most.
     pub(crate) replication_ms: u64,
     /// How long a session may outlive its postmaster.
@@ -58,6 +60,7 @@ impl Swarm {
             settings,
             clients: usize::try_from(rng.between(1, 3)).unwrap_or(1),
             client_ms: rng.pick(&[20, 60, 200]),
+            long: 30,
             replication_ms: rng.pick(&[2, 5, 20, 150]),
             outlive_ms: rng.pick(&[100, 1000, 4000]),
             slow: rng.pick(&[0, 20, 200]),
@@ -72,6 +75,30 @@ impl Swarm {
             pause_ms: rng.pick(&[1500, 5000, 15_000, 40_000]),
             faults: rng.between(1, 14),
             weights,
+        }
+    }
+}
+
+impl Swarm {
+    /// No faults but those that somebody orders, and the settings that somebody wants.
+    pub(crate) fn calm(settings: Settings) -> Swarm {
+        Swarm {
+            settings,
+            clients: 0,
+            client_ms: 20,
+            long: 0,
+            replication_ms: 5,
+            outlive_ms: 1000,
+            slow: 0,
+            rewindable: true,
+            nofailover: None,
+            priorities: [1, 1, 1],
+            // Odd: nobody deletes keys in the end.
+            quiet_ms: 1,
+            pause_ms: 0,
+            faults: 0,
+            weights: [0; KINDS],
+            breaks_guard: false,
         }
     }
 }

@@ -22,6 +22,12 @@ impl Trace {
         }
     }
 
+    /// The last of those that were kept.
+    pub(crate) fn last(&self, count: usize) -> &[String] {
+        let lines = self.lines.as_deref().unwrap_or_default();
+        &lines[lines.len().saturating_sub(count)..]
+    }
+
     pub(crate) fn into_lines(self) -> Vec<String> {
         self.lines.unwrap_or_default()
     }

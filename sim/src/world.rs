@@ -23,6 +23,10 @@ use crate::trace::Trace;
 /// The true wall clock when the world begins.
 const EPOCH: i64 = 1_795_000_000_000_000;
 
+/// A connection over which no acknowledgement comes back carries nothing more after this: TCP sends what
+/// is lost again before it sends anything new, and an agent has one connection to each member of etcd.
+const UNACKNOWLEDGED: Span = Span::from_secs(3);
+
 /// Operators are drawn apart, so that worlds without them stay what they were.
 const OPERATOR: u64 = 0x6f70_6572_6174_6f72;
 
@@ -68,10 +72,14 @@ pub(crate) struct World {
     pub(crate) etcd: Etcd,
     pub(crate) quorum: Quorum,
     pub(crate) clients: Vec<Client>,
-    /// A packet gets through.
+    /// A packet of the first gets through to the second.
     pub(crate) links: [[bool; NODES + 1]; NODES + 1],
+    /// Since when packets of the first do not reach the second, where they do the other way.
+    pub(crate) one_way: BTreeMap<(usize, usize), Time>,
     /// Configurations so far, by the number that `config` names.
     pub(crate) configs: Vec<Settings>,
+    /// Parameters of PostgreSQL by the number of the first configuration with them.
+    pub(crate) parameters: BTreeMap<usize, BTreeMap<String, String>>,
     pub(crate) swarm: Swarm,
     pub(crate) chaos: Chaos,
     pub(crate) calendar: Calendar,
@@ -87,8 +95,41 @@ impl World {
     pub(crate) fn new(seed: u64, trace: Trace) -> World {
         let mut rng = Rng::new(seed);
         let swarm = Swarm::draw(&mut rng, &mut Rng::new(seed ^ OPERATOR));
-        let mut calendar = Calendar::draw(seed);
-        let names: Vec<String> = ["a", "b", "c"].into_iter().map(String::from).collect();
+        let drawn = (Calendar::draw(seed), Quorum::draw(seed));
+        let mut world = World::build(rng, swarm, drawn, ["a", "b", "c"], trace);
+        for node in 0..NODES {
+            let delay = world.rng.between(0, 3000);
+            world.after(delay, Event::Fault(crate::faults::Fault::StartAgent(node)));
+        }
+        for client in 0..world.clients.len() {
+            world.after(5, Event::Client { client });
+        }
+        world.after(100, Event::Look);
+        let quiet = world.swarm.quiet_ms;
+        world.after(quiet, Event::Chaos);
+        world.next_deed();
+        world.next_election();
+        world
+    }
+
+    /// A world in which nothing goes wrong by itself, nobody starts anything and nobody writes.
+    pub(crate) fn calm(seed: u64, settings: Settings, trace: Trace) -> World {
+        let drawn = (Calendar::calm(seed), Quorum::calm(seed));
+        let swarm = Swarm::calm(settings);
+        let mut world = World::build(Rng::new(seed), swarm, drawn, ["n1", "n2", "n3"], trace);
+        world.after(100, Event::Look);
+        world
+    }
+
+    fn build(
+        mut rng: Rng,
+        swarm: Swarm,
+        drawn: (Calendar, Quorum),
+        names: [&str; NODES],
+        trace: Trace,
+    ) -> World {
+        let (mut calendar, quorum) = drawn;
+        let names: Vec<String> = names.into_iter().map(String::from).collect();
         let nodes = (0..NODES)
             .map(|node| Node {
                 name: MemberName(names[node].clone()),
@@ -104,17 +145,19 @@ impl World {
             })
             .collect();
         let clients = (0..swarm.clients).map(Client::new).collect();
-        let mut world = World {
+        World {
             now: Time::from_millis(1000),
             queue: BinaryHeap::new(),
             waiting: BTreeMap::new(),
             numbers: 0,
             nodes,
             etcd: Etcd::new(),
-            quorum: Quorum::draw(seed),
+            quorum,
             clients,
             links: [[true; NODES + 1]; NODES + 1],
+            one_way: BTreeMap::new(),
             configs: vec![swarm.settings.clone()],
+            parameters: BTreeMap::new(),
             swarm,
             chaos: Chaos::default(),
             calendar,
@@ -124,20 +167,7 @@ impl World {
             failure: None,
             names,
             rng,
-        };
-        for node in 0..NODES {
-            let delay = world.rng.between(0, 3000);
-            world.after(delay, Event::Fault(crate::faults::Fault::StartAgent(node)));
         }
-        for client in 0..world.clients.len() {
-            world.after(5, Event::Client { client });
-        }
-        world.after(100, Event::Look);
-        let quiet = world.swarm.quiet_ms;
-        world.after(quiet, Event::Chaos);
-        world.next_deed();
-        world.next_election();
-        world
     }
 
     /// A number nobody else has.
@@ -180,11 +210,18 @@ impl World {
         at - self.nodes[node].offset
     }
 
-    /// Packets get through between the two.
-    pub(crate) fn linked(&self, a: usize, b: usize) -> bool {
-        let etcd = a == ETCD || b == ETCD;
-        let silent = etcd && (self.etcd.down || !self.quorum.answers(a.min(b)));
-        a == b || (self.links[a][b] && !silent)
+    /// Packets of the first get through to the second.
+    pub(crate) fn linked(&self, from: usize, to: usize) -> bool {
+        let etcd = from == ETCD || to == ETCD;
+        let silent = etcd && (self.etcd.down || !self.quorum.answers(from.min(to)));
+        let cut = self.one_way.get(&(to, from));
+        let stuck = cut.is_some_and(|at| self.now.since(*at) > UNACKNOWLEDGED);
+        from == to || (self.links[from][to] && !silent && !stuck)
+    }
+
+    /// Packets get through both ways.
+    pub(crate) fn connected(&self, a: usize, b: usize) -> bool {
+        self.linked(a, b) && self.linked(b, a)
     }
 
     /// Milliseconds a packet takes; now and then many.
@@ -211,6 +248,11 @@ impl World {
     /// Node with this name.
     pub(crate) fn node_of(&self, name: &MemberName) -> Option<usize> {
         self.nodes.iter().position(|node| node.name == *name)
+    }
+
+    /// When the next thing happens.
+    pub(crate) fn next_at(&self) -> Option<Time> {
+        self.queue.peek().map(|Reverse((at, _))| *at)
     }
 
     /// Lets the next thing happen; false: the story is over.

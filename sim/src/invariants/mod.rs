@@ -18,7 +18,7 @@ mod timelines;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pgherd_ha::Action;
-use pgherd_model::{ControlState, Op, Time};
+use pgherd_model::{ControlState, Op, Span, Time};
 
 use crate::event::{Event, NODES};
 use crate::world::{Node, World};
@@ -28,6 +28,24 @@ use crate::world::{Node, World};
 pub(crate) struct Acknowledged {
     /// The row may not be lost by any failover.
     pub(crate) synchronous: bool,
+}
+
+/// All acknowledgements, whatever became of the rows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) rows: BTreeSet<u64>,
+    /// The last one, or the moment from which on pauses count.
+    pub(crate) last: Time,
+    /// The longest time between two of them since then.
+    pub(crate) longest: Span,
+}
+
+impl Ledger {
+    fn note(&mut self, now: Time, row: u64) {
+        self.rows.insert(row);
+        self.longest = self.longest.max(now.since(self.last));
+        self.last = now;
+    }
 }
 
 /// What the judge remembers.
@@ -51,6 +69,8 @@ pub(crate) struct Oracle {
     /// A switchover, or the want of a guard, has stopped PostgreSQL of this node in order.
     pub(crate) stepped_down: [bool; NODES],
     pub(crate) idle: Option<idle_cluster::Before>,
+    /// What scenarios ask for, where one is played.
+    pub(crate) ledger: Option<Ledger>,
 }
 
 impl Oracle {

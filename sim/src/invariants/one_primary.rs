@@ -9,6 +9,9 @@ impl World {
     /// A client has its answer.
     pub(crate) fn acknowledged(&mut self, node: usize, row: u64, _lsn: u64) {
         let timeline = self.nodes[node].pg.disk.timeline;
+        if let Some(ledger) = &mut self.oracle.ledger {
+            ledger.note(self.now, row);
+        }
         if self.oracle.hands_off[node] {
             // Nobody looks after it: somebody else may have been promoted since.
             return;
