@@ -4,7 +4,7 @@
 //! Everything counts from the moment at which the last *confirmed* renewal was SENT, never from
 //! its answer: the store may have started the lease's life at any moment in between.
 
-use pgherd_model::{Settings, Span, Time};
+use pgherd_model::{Settings, Span, StopMode, Time};
 
 use crate::decision::{JobKind, StartAs};
 use crate::memory::Memory;
@@ -139,6 +139,12 @@ pub enum Excuse {
 pub fn excuse(view: &View, memory: &Memory) -> Option<Excuse> {
     match view.running_job().map(|job| &job.kind) {
         Some(JobKind::Start(StartAs::Primary)) => Some(Excuse::Starting),
+        // Killed because it hangs, and what waits for a disk that hangs cannot be killed either: the lock is not kept
+        // for that.
+        Some(JobKind::Stop {
+            mode: StopMode::Kill,
+            ..
+        }) if memory.give_up.is_some() => None,
         Some(_) => Some(Excuse::LongJob {
             until: view.now + view.settings.hang_timeout,
         }),

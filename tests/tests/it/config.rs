@@ -354,7 +354,7 @@ async fn wrong_arguments_of_ctl() {
             format!("Member n9 does not exist in cluster {scope} or is tagged as nofailover"),
         ),
         (
-            vec!["switchover", "--candidate", &leader],
+            vec!["switchover", "--candidate", &leader, "--force"],
             format!("Member {leader} is already the leader of cluster {scope}"),
         ),
         (

@@ -2,7 +2,7 @@
 //! hand is noticed all the same within about a second, long before the next look of each `loop_wait`.
 
 use crate::common::{other, secs, stand_in, three};
-use pgherd_tests::{ClusterOptions, Etcd, Node, TestCluster, Value, json};
+use pgherd_tests::{ClusterOptions, Etcd, Node, Signal, TestCluster, Value, json, process};
 use std::time::Duration;
 
 /// Much less than the time between two looks.
@@ -68,8 +68,7 @@ async fn a_node_at_rest_notices_what_changes() {
     // PostgreSQL itself sleeps for five seconds before it tries again, unless it is reminded.
     let receiver = "select pid::text from pg_stat_wal_receiver where status = 'streaming'";
     let killed = replica.sql(receiver).await.unwrap();
-    let kill = format!("select pg_terminate_backend({killed})::text");
-    replica.sql(&kill).await.unwrap();
+    process::signal(killed.parse().unwrap(), Signal::TERM);
     cluster
         .wait_for("another process receives", NOTICED, async || {
             let now = replica.sql(receiver).await?;
