@@ -28,7 +28,7 @@ const OBSERVE: Span = Span::from_secs(1);
 /// While a job runs, its effects are looked for this often.
 const DURING_JOB: Span = Span::from_millis(100);
 /// A try to keep the member lease alive that was not answered is repeated after this.
-const MEMBER_AGAIN: Span = Span::from_secs(4);
+const MEMBER_AGAIN: Span = Span::from_secs(2);
 
 /// What waits for an answer of etcd.
 #[expect(
@@ -586,7 +586,7 @@ impl World {
         }
         agent.probing = true;
         let timeout = view.settings.hang_timeout;
-        agent.next_probe = view.now + timeout / 2;
+        agent.next_probe = view.now + lease::probe_pause(timeout);
         let (run, sent) = (agent.run, view.now);
         let ends = self.now + timeout;
         self.after(

@@ -38,7 +38,7 @@ const ROUNDS: usize = 8;
 /// Health checks answer from an observation of at most this age.
 pub(crate) const OBSERVE: Span = Span::from_secs(1);
 /// A try to keep the member lease alive that was not answered is repeated after this.
-const MEMBER_AGAIN: Span = Span::from_secs(4);
+const MEMBER_AGAIN: Span = Span::from_secs(2);
 /// While a short job runs, its effects are looked for this often.
 const DURING_JOB: Span = Span::from_millis(100);
 
@@ -165,7 +165,8 @@ impl Agent {
             probing: false,
             refused: None,
             next_probe: Time::ZERO,
-            member_due: clock::now() + MEMBER_AGAIN,
+            // A lease that was handed over may be near its end.
+            member_due: clock::now(),
             shutdown: false,
             asked: Asked::default(),
             upgrade: false,
@@ -510,9 +511,7 @@ impl Agent {
         }
         let timeout = self.effective.settings.hang_timeout;
         self.probing = true;
-        // Soon enough: one that is not answered when this time has passed once more ends the licence. Each costs a
-        // login, and moves the WAL.
-        self.next_probe = now + timeout / 2;
+        self.next_probe = now + lease::probe_pause(timeout);
         let (instance, events) = (self.instance.clone(), self.events.clone());
         tokio::spawn(async move {
             let sent = clock::now();

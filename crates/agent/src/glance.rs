@@ -149,7 +149,10 @@ impl Agent {
             return None;
         }
         self.confirm(&calm, memory, now);
-        let again = next(now, calm.due, memory.held);
+        // The licence's probe does not wait for the next second.
+        let probe = (!calm.excused && !self.probing).then_some(self.next_probe);
+        let due = probe.map_or(calm.due, |probe| calm.due.min(probe));
+        let again = next(now, due, memory.held);
         self.calm = Some(calm);
         Some(again)
     }

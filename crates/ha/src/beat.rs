@@ -46,10 +46,11 @@ pub fn stale_after(settings: &Settings) -> Span {
 }
 
 /// How long after its last keepalive the member lease is kept alive again. Failed tries are repeated until it is
-/// over, so three quarters of its life are early enough where etcd is to be asked seldom.
+/// over, and what is left then is more than `retry_timeout` with Patroni's default times: a synchronous standby
+/// whose key goes is one that nobody waits for any more.
 pub fn member_pause(settings: &Settings) -> Span {
     match rest(settings) {
-        Some(_) => settings.ttl * 3 / 4,
+        Some(_) => settings.ttl * 3 / 5,
         None => settings.loop_wait.min(settings.ttl / 3),
     }
 }

@@ -25,6 +25,12 @@ pub fn guard_patience(life: Span) -> Span {
     (life / 5).clamp(Span::from_secs(1), Span::from_secs(2))
 }
 
+/// How long after a probe of PostgreSQL the next one follows. The licence counts from the last that was answered, so
+/// what is left of `hang_timeout` is what a commit may take; each costs a login, and moves the WAL.
+pub fn probe_pause(hang_timeout: Span) -> Span {
+    hang_timeout / if hang_timeout < LONG { 3 } else { 2 }
+}
+
 /// A lease on the lock, as of its last confirmed renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {

@@ -218,20 +218,23 @@ async fn an_agent_that_has_not_looked_yet_does_not_call_its_primary_stopped() {
         return;
     }
     let etcd = Etcd::start(1).await;
-    let mut options = three().dcs(json!({"pgherd": {"lease_ttl": 20}}));
+    let mut options = three().dcs(json!({"ttl": 60, "pgherd": {"lease_ttl": 50}}));
     options.nodes.truncate(1);
     let cluster = TestCluster::formed(&etcd, &options).await;
     let node = cluster.primary().await.unwrap();
     etcd.stop(0);
     node.kill_agent();
     node.start();
-    let document = cluster
-        .wait_for("the REST API answers", secs(8), async || {
-            crate::common::status(node).await
+    cluster
+        .wait_for("it says where its primary is", secs(20), async || {
+            let document = crate::common::status(node).await?;
+            assert_ne!(document["state"], "stopped", "{document}");
+            match document["xlog"]["location"].is_u64() {
+                true => Ok(()),
+                false => Err(document.to_string()),
+            }
         })
         .await;
-    assert_ne!(document["state"], "stopped", "{document}");
-    assert!(document["xlog"]["location"].is_u64(), "{document}");
     assert!(node.writable().await, "it was so all the time");
     etcd.cont(0);
     crate::common::wait_health(&cluster, node, "/primary", 200).await;

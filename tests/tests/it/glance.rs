@@ -6,7 +6,7 @@ use pgherd_tests::{ClusterOptions, Etcd, Node, Signal, TestCluster, Value, json,
 use std::time::Duration;
 
 /// Much less than the time between two looks.
-const NOTICED: Duration = Duration::from_secs(4);
+const NOTICED: Duration = Duration::from_secs(7);
 
 /// Patroni's default times: nothing but a glance looks more often than every five seconds.
 fn at_leisure() -> ClusterOptions {

@@ -37,13 +37,18 @@ pub(crate) fn config(api: &RestApi) -> Result<Option<Arc<ServerConfig>>, RestErr
             key_file.display()
         ))
     };
-    let pem = std::fs::read_to_string(key_file).map_err(|cause| refuse(cause.to_string()))?;
-    if pem.contains("ENCRYPTED") {
+    let pem = std::fs::read(key_file).map_err(|cause| refuse(cause.to_string()))?;
+    let says = |line: &[u8]| {
+        let line = String::from_utf8_lossy(line);
+        let head = line.starts_with("-----BEGIN ") || line.starts_with("Proc-Type:");
+        head && line.contains("ENCRYPTED")
+    };
+    if pem.split(|byte| *byte == b'\n').any(says) {
         return Err(refuse(
             "it is encrypted, which is not supported (openssl pkey decrypts it)".into(),
         ));
     }
-    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes());
+    let key = PrivateKeyDer::from_pem_slice(&pem);
     let key = key.map_err(|cause| refuse(cause.to_string()))?;
     let bad = |cause: rustls::Error| {
         RestError::Settings(format!(

@@ -315,7 +315,7 @@ fn physical_slots(dynamic: &mut Dynamic<'_>) -> Vec<PhysicalSlot> {
     physical
 }
 
-/// `ignore_slots`. What is empty is not asked for, so `{}` is every slot, as in Patroni.
+/// `ignore_slots`. As in Patroni what is empty is not asked for, but for a name: `{}` is every slot, and `name: ''` none.
 fn ignored_slots(dynamic: &mut Dynamic<'_>) -> Vec<IgnoredSlot> {
     let (mut ignored, mut told) = (Vec::new(), Vec::new());
     for entry in dynamic.list("ignore_slots") {
@@ -324,7 +324,7 @@ fn ignored_slots(dynamic: &mut Dynamic<'_>) -> Vec<IgnoredSlot> {
             text.filter(|text| !text.is_empty())
         };
         let slot = IgnoredSlot {
-            name: text("name"),
+            name: entry.get("name").and_then(plain),
             kind: text("type"),
             database: text("database"),
             plugin: text("plugin"),

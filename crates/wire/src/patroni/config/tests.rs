@@ -758,12 +758,12 @@ fn merge_patches() {
     );
 }
 
-/// What an entry of `ignore_slots` does not name, or leaves empty, is any.
+/// What an entry of `ignore_slots` does not name is any; an empty name is nobody's.
 #[test]
 fn slots_of_others_are_known_by_all_that_is_named() {
     let (settings, warnings) = settings(json!({"ignore_slots": [
         {"name": "barman", "type": "physical"},
-        {"database": "app", "plugin": "pgoutput", "type": "logical", "name": ""},
+        {"database": "app", "plugin": "pgoutput", "type": "logical"}, {"name": "", "type": "physical"},
         "barman",
     ]}));
     assert_eq!(
