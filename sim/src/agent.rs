@@ -301,6 +301,7 @@ impl World {
             .max(disk.control.min_recovery_timeline);
         let timeline = look.as_ref().map_or(written, |look| look.timeline);
         Local {
+            archiving: false,
             data: disk.data.clone(),
             control,
             shutdown_end: disk

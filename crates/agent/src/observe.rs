@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pgherd_dcs::Picture;
-use pgherd_ha::{Dcs, Local, Orders, Tenure, View, beat};
+use pgherd_ha::{Dcs, JobKind, Local, Orders, Tenure, View, beat};
 use pgherd_instance::{Glance, OnDisk};
 use pgherd_model::{
     ControlFile, ControlState, HistoryLine, Look, Lsn, MemberName, Postmaster, Time, Timeline,
@@ -144,7 +144,12 @@ impl Agent {
             Some(timeline) => self.own_history(postmaster, timeline).await,
             None => Vec::new(),
         };
+        let stopping =
+            self.jobs.last.as_ref().is_some_and(|job| {
+                job.outcome.is_none() && matches!(job.kind, JobKind::Stop { .. })
+            });
         Local {
+            archiving: silent && stopping && self.instance.archives().await,
             data,
             control,
             shutdown_end,

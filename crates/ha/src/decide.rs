@@ -53,6 +53,7 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
     let keep_lease = (memory.term.is_some() && memory.released.is_none())
         || actions.iter().any(upkeep::takes_lock);
     let rest = beat::rest_of(&ctx, &memory, order.severity);
+    memory.rests = rest.is_some();
     let why = Why {
         rule,
         severity: order.severity.max(Severity::at_least(&actions)),
@@ -180,7 +181,7 @@ fn note_senders(ctx: &Ctx<'_>, memory: &mut Memory) {
     let stopping = view
         .running_job()
         .is_some_and(|job| matches!(job.kind, JobKind::Stop { .. }));
-    if shut_down && stopping && !view.is_down() {
+    if shut_down && stopping && !view.is_down() && !view.local.archiving {
         memory.senders_since.get_or_insert(view.now);
     } else {
         memory.senders_since = None;

@@ -26,9 +26,9 @@ pub fn guard_patience(life: Span) -> Span {
 }
 
 /// How long after a probe of PostgreSQL the next one follows. The licence counts from the last that was answered, so
-/// what is left of `hang_timeout` is what a commit may take; each costs a login, and moves the WAL.
+/// what is left of `hang_timeout`, two thirds, is what a commit may take; each costs a login, and moves the WAL.
 pub fn probe_pause(hang_timeout: Span) -> Span {
-    hang_timeout / if hang_timeout < LONG { 3 } else { 2 }
+    hang_timeout / 3
 }
 
 /// A lease on the lock, as of its last confirmed renewal.

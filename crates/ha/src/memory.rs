@@ -36,6 +36,9 @@ pub struct Memory {
     pub blind_since: Option<Time>,
     /// When the lock service had last told something, as of the last look that could read it.
     pub heard: Option<Time>,
+    /// The last decision asked for no proofs that the picture is current.
+    #[serde(default)]
+    pub rests: bool,
     /// The last sign of life of whoever holds the lock.
     #[serde(default)]
     pub beat: Option<Beat>,
@@ -51,8 +54,8 @@ pub struct Memory {
     pub was_primary: bool,
     /// This node gave up the lock and was not seen in recovery since.
     pub demoted: bool,
-    /// Since when pg_control has said that PostgreSQL is shut down while processes are left of it: WAL senders wait
-    /// for standbys that do not have everything yet.
+    /// Since when pg_control has said that PostgreSQL is shut down while processes are left of it, the archiver not
+    /// among them: WAL senders wait for standbys that do not have everything yet.
     #[serde(default)]
     pub senders_since: Option<Time>,
     /// When PostgreSQL was first found dead under the lock.

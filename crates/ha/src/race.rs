@@ -119,7 +119,13 @@ fn forget_unseen(ctx: &Ctx<'_>, memory: &mut Memory) {
     let again = memory.free_since.is_some() && before.is_some() && deleted.is_some();
     let ended = cluster.and_then(|cluster| cluster.leader_ended);
     let former = memory.former.as_ref();
-    let stranger = former.is_some_and(|former| ended.is_some_and(|term| term != former.term));
+    let free = cluster.is_some_and(|cluster| cluster.leader.is_none());
+    // While nobody asked for proofs the picture may have been late, and a read that was not has passed over what
+    // happened: only the end of that very lock tells that nobody else had it since.
+    let stranger = former.is_some_and(|former| match ended {
+        Some(term) => term != former.term,
+        None => free && memory.rests && memory.free_since.is_none(),
+    });
     if (again && before < deleted) || stranger {
         memory.former = None;
         memory.first_fresh = None;

@@ -518,6 +518,7 @@ fn local(now: Time, me: &Said, nodes: &[Said]) -> Local {
         rewindable: !me.has("plain"),
     };
     Local {
+        archiving: false,
         control: (data == DataDir::Initialized).then_some(control),
         data,
         shutdown_end: (state == ControlState::ShutDown).then_some(Lsn(me.lsn + 1)),

@@ -135,6 +135,9 @@ pub struct Local {
     pub standby_signal: bool,
     /// backup_label is there: a copy that has not been started yet.
     pub backup_label: bool,
+    /// PostgreSQL is being stopped, and its archiver is still at work.
+    #[serde(default)]
+    pub archiving: bool,
     /// Processes.
     pub postmaster: Postmaster,
     /// What it says; `None`: not running or not answering.

@@ -139,6 +139,11 @@ impl Instance {
         process::postmaster(self).await
     }
 
+    /// Whether PostgreSQL's archiver is still at work; to be asked while it stops.
+    pub async fn archives(&self) -> bool {
+        process::archives(self).await
+    }
+
     /// Handle of the living postmaster (ours or adopted), None when there is none.
     pub async fn postmaster_handle(&self) -> Option<PostmasterHandle> {
         process::handle(self).await

@@ -373,6 +373,26 @@ pub(crate) async fn postmaster(instance: &Instance) -> Postmaster {
     }
 }
 
+/// Whether PostgreSQL's archiver lives. When PostgreSQL stops it goes on until nothing is left to be archived: the last
+/// WAL is archived by nobody else. One that cannot be looked for may be there.
+pub(crate) async fn archives(instance: &Instance) -> bool {
+    let Some(postmaster) = handle(instance).await else {
+        return false;
+    };
+    let looked = blocking("looking for the archiver", move || {
+        let child =
+            |pid: &u32| process(*pid).is_some_and(|it| !it.zombie && it.parent == postmaster.pid);
+        Ok(all_pids().into_iter().filter(child).any(is_archiver))
+    });
+    looked.await.unwrap_or(true)
+}
+
+/// Whether the process calls itself `postgres: archiver ...`, perhaps with the cluster's name before that.
+fn is_archiver(pid: u32) -> bool {
+    let title = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&title).contains(": archiver")
+}
+
 /// All living server processes of the data directory.
 ///
 /// # Errors

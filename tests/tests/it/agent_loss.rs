@@ -5,6 +5,7 @@ use crate::common::{failover, oracle, secs, stand_in, start_time, three};
 use pgherd_tests::{
     ClusterOptions, Etcd, Kind, Signal, TestCluster, Watcher, Writer, json, process, watcher,
 };
+use std::os::unix::fs::PermissionsExt;
 
 /// SIGKILL to the leader's agent, nobody restarts it: the guard ends its PostgreSQL before another
 /// member writes.
@@ -238,4 +239,33 @@ async fn an_agent_that_has_not_looked_yet_does_not_call_its_primary_stopped() {
     assert!(node.writable().await, "it was so all the time");
     etcd.cont(0);
     crate::common::wait_health(&cluster, node, "/primary", 200).await;
+}
+
+/// The archive gets the last WAL of a leader that is told to end, by a slow command too: a standby that has
+/// everything is no reason to end the archiver, and nobody else archives that.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_wal_of_a_leader_that_ends_is_archived() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let mut cluster = TestCluster::new(&etcd, &three());
+    let archive = cluster.dir().join("archive");
+    std::fs::create_dir(&archive).unwrap();
+    std::fs::set_permissions(&archive, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let command = format!("sleep 1; cp %p {}/%f", archive.display());
+    let parameters = json!({"archive_mode": "on", "archive_command": command});
+    for name in ["n1", "n2", "n3"] {
+        let patch = json!({"postgresql": {"parameters": parameters}});
+        cluster.node_mut(name).change_config(&patch);
+    }
+    cluster.start_all();
+    let old = cluster.wait_whole(secs(60)).await;
+    crate::common::note(old, "in the last file").await;
+    let last = old.sql("select pg_walfile_name(pg_current_wal_lsn())");
+    let last = last.await.unwrap();
+    let status = old.stop().await;
+    assert!(status.success(), "{status}");
+    assert!(archive.join(&last).exists(), "{last}: {}", old.log_tail(20));
+    cluster.wait_new_primary(old.name(), failover()).await;
 }

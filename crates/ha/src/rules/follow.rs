@@ -67,8 +67,18 @@ fn go_on(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
 fn unproven(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member, unread: Unread) -> Verdict {
     let Unread { ask, reason } = unread;
     let look = ctx.view.local.look.as_ref();
-    let follows = look.is_some_and(|look| look.upstream == upstream(ctx, leader));
-    let mut verdict = if follows || (look.is_some() && leader.address.is_none()) {
+    let wanted = upstream(ctx, leader);
+    let follows = look.is_some_and(|look| look.upstream == wanted);
+    let elsewhere = wanted
+        .as_ref()
+        .is_some_and(|wanted| leader.address.as_ref() != Some(&(wanted.host.clone(), wanted.port)));
+    let mut verdict = if elsewhere && ask.is_none() {
+        // Who is told to follow another member may not be able to reach the leader at all.
+        match ctx.view.is_down() {
+            true => start(ctx, memory, wanted, None),
+            false => stream(ctx, memory, leader),
+        }
+    } else if follows || (look.is_some() && leader.address.is_none()) {
         stream(ctx, memory, leader)
     } else if ctx.view.is_down() && ask.is_none() {
         // To be read from, and a candidate should the leader be gone: from nobody, so nothing is joined.

@@ -156,15 +156,17 @@ fn kept_back(
 ) -> Option<String> {
     let request = schedule::in_force(ctx, memory);
     let manual = request.is_some_and(|request| request.leader.is_none());
+    // A person gives up rows by naming this node, not by naming somebody who is gone.
+    let obeyed = manual && matches!(wish, Wish::Me);
     if let Some(names) = race::sync_standbys(ctx)
         && !names.contains(&ctx.me())
-        && !(manual && matches!(wish, Wish::Me))
+        && !obeyed
     {
         return Some(String::from(
             "not in /sync: a synchronous standby takes over",
         ));
     }
-    if !manual && let Some(reason) = race::outvoted(ctx, own) {
+    if !obeyed && let Some(reason) = race::outvoted(ctx, own) {
         return Some(reason);
     }
     match wish {
@@ -187,18 +189,15 @@ fn kept_back(
         Wish::None | Wish::Anybody => {}
     }
     let settings = &ctx.view.settings;
-    // A person who names nobody, or somebody who is gone, gives no rows up.
-    if !manual {
-        let optime = cluster.optime().unwrap_or_default();
-        if optime.since(own) > settings.maximum_lag_on_failover {
-            return Some(String::from(
-                "My wal position exceeds maximum replication lag",
-            ));
-        }
-        let own_timeline = ctx.view.local.look.as_ref().map(|look| look.timeline);
-        if settings.check_timeline && race::cluster_timeline(ctx) > own_timeline {
-            return Some(String::from("My timeline is behind the cluster's"));
-        }
+    let optime = cluster.optime().unwrap_or_default();
+    if optime.since(own) > settings.maximum_lag_on_failover {
+        return Some(String::from(
+            "My wal position exceeds maximum replication lag",
+        ));
+    }
+    let own_timeline = ctx.view.local.look.as_ref().map(|look| look.timeline);
+    if settings.check_timeline && race::cluster_timeline(ctx) > own_timeline {
+        return Some(String::from("My timeline is behind the cluster's"));
     }
     let own_timeline = ctx.view.local.look.as_ref()?.timeline;
     if let Some(end) = race::left_at(ctx, own_timeline, own) {

@@ -228,6 +228,11 @@ fn go_on(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, mut demotion: Demotion) 
             let reason = format!("{word}: {name} has all WAL, Leader key released");
             hand_over(ctx, memory, term, Some(&name), reason)
         }
+        // What is left to be archived is archived by nobody else. The stop has a limit of its own.
+        _ if ctx.view.local.archiving && ctx.view.running_job().is_some() => {
+            let reason = format!("{word}: the last WAL is being archived");
+            Verdict::only(vec![], reason).wake(now + LOOK_AGAIN)
+        }
         // Only senders to other standbys are left, and they may wait for one that hangs.
         Some(name) => kill(
             ctx,
@@ -243,18 +248,15 @@ fn go_on(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, mut demotion: Demotion) 
 }
 
 /// The holder of the lock stops PostgreSQL without a candidate in mind, and only WAL senders are left of it. They
-/// wait for every standby that is connected: as soon as one that may take over has everything, or after a while, they
-/// are ended, so that one that hangs or is far away does not hold up the lock.
+/// wait for every standby that is connected: as soon as one that may take over has everything they are ended, so that
+/// another that hangs or is far away does not hold up the lock. Where nobody has, PostgreSQL goes on to wait for as long
+/// as a stop may take: rows are at stake.
 pub(crate) fn end_senders(ctx: &Ctx<'_>, memory: &Memory, word: &str) -> Option<Verdict> {
     let (since, control) = (memory.senders_since?, ctx.view.local.control?);
     ctx.holding()?;
     let everything = Lsn(control.checkpoint.0 + 1);
     if let Some((name, _)) = race::candidates(ctx, everything, false).first() {
         let reason = format!("{word}: {name} has all WAL, ending what is left");
-        return Some(kill(ctx, reason));
-    }
-    if ctx.now().since(since) >= PATIENCE {
-        let reason = format!("{word}: nobody received all WAL, ending what is left");
         return Some(kill(ctx, reason));
     }
     let demotion = Demotion {

@@ -298,3 +298,36 @@ fn a_slow_answer_counts() {
         );
     }
 }
+
+/// A picture that nobody proved may be late: then only the end of the former holder's own lock tells that nobody had
+/// it since.
+#[test]
+fn who_rested_must_know_whose_lock_ended() {
+    for (rests, ended, known) in [
+        (false, "", true),
+        (true, "", false),
+        (true, "ended 4", true),
+        (true, "ended 5", false),
+    ] {
+        let text = alloc::format!(
+            "lock - former c deleted 80 {ended} | a* replica lsn 50 | b replica lsn 40 mute | c down words"
+        );
+        let (view, mut memory) = super::parse(&text);
+        (memory.rests, memory.free_since) = (rests, None);
+        let decision = crate::decide(&view, &memory);
+        assert_eq!(decision.memory.former.is_some(), known, "{rests} {ended}");
+    }
+}
+
+/// A person named somebody who is gone: that gives up no rows.
+#[test]
+fn a_failover_to_somebody_who_is_gone_allows_no_lag() {
+    check_all(
+        "
+        lock - former c deleted 80 optime 5000000 failover >d | a* replica lsn 50 | c down words
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: My wal position exceeds maximum replication lag
+        lock - former c deleted 80 optime 5000000 failover >a | a* replica lsn 50 | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 2
+        ",
+    );
+}
