@@ -1,7 +1,7 @@
 //! Once everything is healed the cluster must be whole again within a bound: one primary with the
 //! lock, two standbys that stream from it.
 
-use pgherd_model::{GuardMode, Span};
+use pgherd_model::{GuardMode, Lsn, Span};
 
 use crate::event::NODES;
 use crate::world::World;
@@ -41,7 +41,7 @@ impl World {
     pub(crate) fn pending(&self) -> Option<String> {
         let picture = self.etcd.picture();
         let Some(leader) = picture.leader_name().and_then(|name| self.node_of(name)) else {
-            return Some("nobody holds the lock".into());
+            return (!self.nobody_may_lead()).then(|| "nobody holds the lock".into());
         };
         let pg = &self.nodes[leader].pg;
         if !pg.accepts() || pg.in_recovery {
@@ -68,6 +68,20 @@ impl World {
             }
         }
         None
+    }
+
+    /// Whoever has the data cannot start the guard that is required, and all others are too far behind: that cluster has
+    /// no primary (docs/safety.md).
+    fn nobody_may_lead(&self) -> bool {
+        let picture = self.etcd.picture();
+        let optime = picture.optime().unwrap_or_default();
+        let may = |node: usize| {
+            let it = &self.nodes[node];
+            let unguarded = it.guard_broken && it.settings.guard == GuardMode::Required;
+            let end = Lsn(it.pg.disk.wal.end());
+            !unguarded && optime.since(end) <= it.settings.maximum_lag_on_failover
+        };
+        !(0..NODES).any(may)
     }
 
     fn why(&self, node: usize) -> String {
