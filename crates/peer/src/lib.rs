@@ -7,3 +7,4 @@ mod tests;
 mod tls;
 
 pub use client::{Accepted, FailsafeAnswer, PeerError, PeerOptions, Peers, Response, endpoint};
+pub use tls::private_key;

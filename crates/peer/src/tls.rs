@@ -46,13 +46,28 @@ pub(crate) fn config(options: &PeerOptions) -> Result<ClientConfig, PeerError> {
     };
     let chain = certificates(cert, "ctl.certfile")?;
     let key_file = options.key.as_ref().unwrap_or(cert);
-    let refuse = |cause: String| {
+    let key = private_key(key_file, "ctl.keyfile").map_err(PeerError::Options)?;
+    builder.with_client_auth_cert(chain, key).map_err(|error| {
         PeerError::Options(format!(
-            "can not read a private key from {} (ctl.keyfile): {cause}; it must be PEM, not encrypted, and readable",
+            "certificate {} and key {} (ctl.certfile, ctl.keyfile) can not be used together: {error}",
+            cert.display(),
             key_file.display()
         ))
+    })
+}
+
+/// The private key in a PEM file, which `setting` names.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub fn private_key(path: &Path, setting: &str) -> Result<PrivateKeyDer<'static>, String> {
+    let refuse = |cause: String| {
+        format!(
+            "can not read a private key from {} ({setting}): {cause}; it must be PEM, not encrypted, and readable",
+            path.display()
+        )
     };
-    let pem = std::fs::read(key_file).map_err(|error| refuse(error.to_string()))?;
+    let pem = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
     let says = |line: &[u8]| {
         let line = String::from_utf8_lossy(line);
         let head = line.starts_with("-----BEGIN ") || line.starts_with("Proc-Type:");
@@ -63,15 +78,7 @@ pub(crate) fn config(options: &PeerOptions) -> Result<ClientConfig, PeerError> {
             "it is encrypted, which is not supported (openssl pkey decrypts it)".into(),
         ));
     }
-    let key = PrivateKeyDer::from_pem_slice(&pem);
-    let key = key.map_err(|error| refuse(error.to_string()))?;
-    builder.with_client_auth_cert(chain, key).map_err(|error| {
-        PeerError::Options(format!(
-            "certificate {} and key {} (ctl.certfile, ctl.keyfile) can not be used together: {error}",
-            cert.display(),
-            key_file.display()
-        ))
-    })
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| refuse(error.to_string()))
 }
 
 fn certificates(path: &Path, setting: &str) -> Result<Vec<CertificateDer<'static>>, PeerError> {

@@ -111,6 +111,18 @@ pub(crate) async fn status(node: &Node) -> Result<Value, String> {
     serde_json::from_str(&answer.body).map_err(|e| format!("{e}: {:?}", answer.body))
 }
 
+/// Waits until nobody holds the lock.
+pub(crate) async fn lock_is_free(etcd: &Etcd, cluster: &TestCluster) {
+    cluster
+        .wait_for("the lock is free", failover(), async || {
+            match etcd.get(&cluster.key("leader")).await {
+                None => Ok(()),
+                Some(name) => Err(name),
+            }
+        })
+        .await;
+}
+
 /// Waits until a member's health check `path` answers `code`.
 pub(crate) async fn wait_health(cluster: &TestCluster, node: &Node, path: &str, code: u16) {
     let what = format!("{} answers {code} to {path}", node.name());

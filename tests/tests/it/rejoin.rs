@@ -2,7 +2,8 @@
 //! may be promoted.
 
 use crate::common::{
-    body, copy_number, failover, freeze_walsenders, note, noted, secs, stays, stored, three,
+    body, copy_number, failover, freeze_walsenders, lock_is_free, note, noted, secs, stays, stored,
+    three,
 };
 use pgherd_tests::{ClusterOptions, Etcd, Node, TestCluster, Value, json, process};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -188,14 +189,7 @@ pub(crate) async fn lose_the_lead<'a>(etcd: &Etcd, cluster: &'a TestCluster) -> 
         })
         .await;
     old.kill_node();
-    cluster
-        .wait_for("the lock is free", failover(), async || {
-            match etcd.get(&cluster.key("leader")).await {
-                None => Ok(()),
-                Some(name) => Err(name),
-            }
-        })
-        .await;
+    lock_is_free(etcd, cluster).await;
     old
 }
 
@@ -243,14 +237,7 @@ async fn nofailover_is_never_promoted() {
     assert_ne!(second.name(), "n3");
     cluster.wait_streaming(1, secs(30)).await;
     second.kill_node();
-    cluster
-        .wait_for("the lock is free", failover(), async || {
-            match etcd.get(&cluster.key("leader")).await {
-                None => Ok(()),
-                Some(name) => Err(name),
-            }
-        })
-        .await;
+    lock_is_free(&etcd, &cluster).await;
     stays("no primary", secs(5), async || {
         let names = cluster.writable().await;
         if names.is_empty() {
@@ -357,14 +344,7 @@ async fn who_was_left_behind_does_not_lead_after_a_power_cut() {
             node.kill_node();
         }
     }
-    cluster
-        .wait_for("the lock is free", failover(), async || {
-            match etcd.get(&cluster.key("leader")).await {
-                None => Ok(()),
-                Some(name) => Err(name),
-            }
-        })
-        .await;
+    lock_is_free(&etcd, &cluster).await;
     old.start();
     told_why(&cluster, old).await;
     stays("no primary", secs(6), async || {

@@ -6,6 +6,7 @@ use axum::Extension;
 use axum::middleware::AddExtension;
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use pgherd_peer::private_key;
 use pgherd_wire::patroni::config::{RestApi, VerifyClient};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::WebPkiClientVerifier;
@@ -15,7 +16,7 @@ use rustls::{
     SignatureScheme,
 };
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls_pki_types::{CertificateDer, UnixTime};
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
@@ -31,25 +32,7 @@ pub(crate) fn config(api: &RestApi) -> Result<Option<Arc<ServerConfig>>, RestErr
     };
     let chain = certificates(cert, "restapi.certfile")?;
     let key_file = api.keyfile.as_ref().unwrap_or(cert);
-    let refuse = |cause: String| {
-        RestError::Settings(format!(
-            "can not read a private key from {} (restapi.keyfile): {cause}; it must be PEM, not encrypted, and readable",
-            key_file.display()
-        ))
-    };
-    let pem = std::fs::read(key_file).map_err(|cause| refuse(cause.to_string()))?;
-    let says = |line: &[u8]| {
-        let line = String::from_utf8_lossy(line);
-        let head = line.starts_with("-----BEGIN ") || line.starts_with("Proc-Type:");
-        head && line.contains("ENCRYPTED")
-    };
-    if pem.split(|byte| *byte == b'\n').any(says) {
-        return Err(refuse(
-            "it is encrypted, which is not supported (openssl pkey decrypts it)".into(),
-        ));
-    }
-    let key = PrivateKeyDer::from_pem_slice(&pem);
-    let key = key.map_err(|cause| refuse(cause.to_string()))?;
+    let key = private_key(key_file, "restapi.keyfile").map_err(RestError::Settings)?;
     let bad = |cause: rustls::Error| {
         RestError::Settings(format!(
             "certificate {} and key {} (restapi.certfile, restapi.keyfile) can not be used together: {cause}",
