@@ -6,8 +6,8 @@ use std::rc::Rc;
 use pgherd_ha::election::Elections;
 use pgherd_ha::lease::{self, Excuse};
 use pgherd_ha::{
-    Dcs, GuardFact, Identity, Job, LeaseFact, Local, Memory, Orders, PeerFact, RemoteHistory,
-    Sequence, Tenure, View, beat,
+    Dcs, GuardFact, Identity, Job, LOOK_PAUSE, LeaseFact, Local, Memory, Orders, PeerFact,
+    RemoteHistory, Sequence, Tenure, View, beat, is_calm, may_be_kept, quiet_pause,
 };
 use pgherd_model::{
     Cluster, ControlState, DataDir, LeaseSight, Look, Member, MemberName, Op, Postmaster, Span,
@@ -23,8 +23,6 @@ use crate::world::World;
 
 /// Looks in a row without rest.
 const ROUNDS: usize = 8;
-/// Health checks answer from an observation of at most this age.
-const OBSERVE: Span = Span::from_secs(1);
 /// While a job runs, its effects are looked for this often.
 const DURING_JOB: Span = Span::from_millis(100);
 /// A try to keep the member lease alive that was not answered is repeated after this.
@@ -261,7 +259,7 @@ impl World {
         self.configure(node);
         let local = self.local(node);
         let run = self.nodes[node].agent.run;
-        self.nodes[node].agent.wake_at = now + OBSERVE;
+        self.nodes[node].agent.wake_at = now + LOOK_PAUSE;
         self.nodes[node].agent.local = Some(local);
         let wait = if self.rng.chance(10) {
             self.rng.between(5, 300)
@@ -448,9 +446,13 @@ impl World {
         self.check_rest(node, &view, &decision);
         self.nodes[node].agent.described = Some(pgherd_ha::describe(&view, &decision.memory));
         self.look_after(node, &view, &decision);
+        let pause = match is_calm(&view, &decision) && may_be_kept(&view, &decision) {
+            true => quiet_pause(&view.settings),
+            false => LOOK_PAUSE,
+        };
         let agent = &mut self.nodes[node].agent;
         agent.memory = decision.memory;
-        agent.wake_at = view.now + OBSERVE;
+        agent.wake_at = view.now + pause;
         if let Some((at, _)) = decision.wake_at {
             agent.wake_at = agent.wake_at.min(at);
         }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use pgherd_ha::LeaseFact;
 use pgherd_ha::lease::{self, Lease, Licence, Renewal};
-use pgherd_model::{Answer, Cluster, Op, Span, Time};
+use pgherd_model::{Answer, Cluster, Op, Span, Time, proof_pause};
 
 use crate::agent::{Asked, Pending};
 use crate::event::{Call, ETCD, Event, NODES, Reply};
@@ -87,11 +87,7 @@ impl World {
     }
 
     fn interval(&self, node: usize) -> Span {
-        let life = self.nodes[node].settings.lease_ttl;
-        match life < Span::from_secs(4) {
-            true => Span::from_millis(500),
-            false => (life * 2 / 5).min(Span::from_secs(2)),
-        }
+        proof_pause(self.nodes[node].settings.lease_ttl)
     }
 
     /// The keeper asks, unless it may rest: news of the watch are enough.
@@ -305,7 +301,7 @@ impl World {
                 sight.answered = now;
                 debug_assert!(sight.asked <= now && asked <= self.now);
                 self.nodes[node].agent.sight = Some(sight);
-                Some(false)
+                Some(true)
             }
             (_, Answer::Refused) => None,
             (

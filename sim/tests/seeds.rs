@@ -37,7 +37,7 @@ fn regressions_stay_mended_and_every_rule_and_action_occurs() {
 
 #[test]
 fn one_seed_tells_one_story() {
-    let (first, second) = (run(112, true), run(112, true));
+    let (first, second) = (run(23, true), run(23, true));
     assert!(first.trace.len() > 1000);
     assert_eq!(first.trace, second.trace);
 }

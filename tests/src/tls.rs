@@ -47,6 +47,23 @@ impl Pki {
         process::give(&pki.key);
         pki
     }
+
+    /// The key once more, encrypted with this password (without blanks).
+    ///
+    /// # Panics
+    /// When `openssl` refuses.
+    pub fn encrypted_key(&self, password: &str) -> PathBuf {
+        let encrypted = self.key.with_extension("encrypted");
+        let dir = self.key.parent().expect("a file has a directory");
+        let files = format!("-in {} -out {}", self.key.display(), encrypted.display());
+        openssl(
+            dir,
+            &format!("pkcs8 -topk8 {files} -passout pass:{password}"),
+        );
+        fs::set_permissions(&encrypted, fs::Permissions::from_mode(0o600)).expect("chmod");
+        process::give(&encrypted);
+        encrypted
+    }
 }
 
 fn openssl(dir: &Path, args: &str) {

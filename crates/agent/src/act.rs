@@ -128,11 +128,13 @@ impl Agent {
     }
 
     /// Unchanged files are a reminder: a reload wakes a standby that sleeps between two tries.
-    async fn set_upstream(&self, upstream: Option<Upstream>) -> pgherd_instance::Result<()> {
-        if !self.instance.set_upstream(upstream).await? {
-            self.instance.reload().await?;
+    async fn set_upstream(&mut self, upstream: Option<Upstream>) -> pgherd_instance::Result<()> {
+        if self.instance.set_upstream(upstream).await? {
+            let commands = &self.effective.postgresql.callbacks;
+            self.callbacks.reloaded(commands);
+            return Ok(());
         }
-        Ok(())
+        self.instance.reload().await.map(drop)
     }
 
     async fn store(&mut self, op: Op) -> Effect {
@@ -150,7 +152,7 @@ impl Agent {
         match (&op, answer) {
             (Op::LookAtLease { .. }, Ok(Answer::Lease(sight))) => {
                 self.sight = Some(sight);
-                Effect::Quiet
+                Effect::Changed
             }
             (_, Ok(Answer::Refused)) => {
                 tracing::info!("{} was refused: somebody else changed the key", short(&op));
@@ -185,9 +187,7 @@ impl Agent {
                 tracing::info!("Leader key released");
                 Effect::Changed
             }
-            (Op::PutMember(_) | Op::PutStatus { .. } | Op::LookAtLease { .. }, Ok(_)) => {
-                Effect::Quiet
-            }
+            (Op::PutMember(_) | Op::PutStatus { .. }, Ok(_)) => Effect::Quiet,
             (_, Ok(_)) => Effect::Changed,
             (_, Err(error)) => {
                 tracing::warn!("{error}");

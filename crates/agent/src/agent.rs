@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use pgherd_dcs::{Picture, Store};
 use pgherd_ha::{
-    Decision, Identity, LeaseFact, Memory, Outcome, PeerFact, RemoteHistory, Severity, View,
+    Action, Decision, Identity, LOOK_PAUSE, LeaseFact, Memory, Outcome, PeerFact, RemoteHistory,
+    Severity, View,
 };
 use pgherd_ha::{beat, lease};
 use pgherd_instance::{Instance, Probe, ServerConfig};
 use pgherd_model::{
-    Cluster, DataDir, LeaseSight, MemberName, Span, SynchronousMode, SystemId, Time,
+    Cluster, DataDir, LeaseSight, MemberName, Op, Span, SynchronousMode, SystemId, Time,
 };
 use pgherd_peer::Peers;
 use pgherd_wire::patroni::config::{Effective, NodeConfig};
@@ -19,6 +20,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::asked::Asked;
+use crate::callbacks::Callbacks;
+use crate::clock::Alarm;
 use crate::event::Event;
 use crate::glance::Calm;
 use crate::guarding::Guarding;
@@ -29,14 +32,12 @@ use crate::observe::Observer;
 use crate::reload::Reloaded;
 use crate::renewal::Renewal;
 use crate::service::Service;
-use crate::snapshot::{Order, Snapshot};
+use crate::snapshot::{Attention, Order, Snapshot};
 use crate::upgrade::Handover;
 use crate::{clock, settings};
 
 /// Looks in a row without rest.
 const ROUNDS: usize = 8;
-/// Health checks answer from an observation of at most this age.
-pub(crate) const OBSERVE: Span = Span::from_secs(1);
 /// A try to keep the member lease alive that was not answered is repeated after this.
 const MEMBER_AGAIN: Span = Span::from_secs(2);
 /// While a short job runs, its effects are looked for this often.
@@ -70,6 +71,10 @@ pub(crate) struct Agent {
     pub(crate) observer: Observer,
     /// Where a glance is enough: what the last look found.
     pub(crate) calm: Option<Calm>,
+    /// Wakes the loop.
+    alarm: Alarm,
+    /// Whether anybody looks at what the loop publishes.
+    pub(crate) attention: Arc<Attention>,
     pub(crate) events: mpsc::UnboundedSender<Event>,
     pub(crate) service: Service,
     pub(crate) started: Time,
@@ -94,6 +99,7 @@ pub(crate) struct Agent {
     pub(crate) upgrade: bool,
     pub(crate) exit: Option<u8>,
     pub(crate) notes: Notes,
+    pub(crate) callbacks: Callbacks,
     pub(crate) journal: Journal,
     /// What each peer answered as the log tells it, and when that was.
     pub(crate) peer_words: BTreeMap<MemberName, (String, Time)>,
@@ -119,6 +125,7 @@ pub(crate) struct Parts {
     pub(crate) renewal: Renewal,
     pub(crate) instance: Instance,
     pub(crate) peers: Peers,
+    pub(crate) attention: Arc<Attention>,
     pub(crate) events: mpsc::UnboundedSender<Event>,
     pub(crate) journal: Journal,
     pub(crate) service: Service,
@@ -135,6 +142,7 @@ impl Agent {
             renewal,
             instance,
             peers,
+            attention,
             events,
             journal,
             service,
@@ -152,6 +160,8 @@ impl Agent {
             jobs: Jobs::new(instance.clone(), events.clone()),
             observer: Observer::default(),
             calm: None,
+            alarm: Alarm::new(),
+            attention,
             started: clock::now(),
             dcs_last_seen: jiff::Timestamp::now().as_second(),
             sight: None,
@@ -172,6 +182,7 @@ impl Agent {
             upgrade: false,
             exit: None,
             notes: Notes::default(),
+            callbacks: Callbacks::new(node.scope.clone()),
             journal,
             peer_words: BTreeMap::new(),
             unwritten: None,
@@ -263,7 +274,7 @@ impl Agent {
         let mut picture = self.picture.clone();
         loop {
             tokio::select! {
-                () = clock::sleep_until(wake_at) => match self.glance(memory).await {
+                () = self.alarm.at(wake_at) => match self.glance(memory).await {
                     Some(again) => wake_at = again,
                     None => return true,
                 },
@@ -288,7 +299,8 @@ impl Agent {
 
     /// Looks and acts until nothing changes any more, at most eight times.
     async fn tick(&mut self, memory: &mut Memory, publish: &watch::Sender<Arc<Snapshot>>) -> Time {
-        let mut wake_at = clock::now() + OBSERVE;
+        let mut wake_at = clock::now() + LOOK_PAUSE;
+        self.observer.kept.still_holds(false);
         for _ in 0..ROUNDS {
             self.service.looks();
             self.configure().await;
@@ -299,6 +311,9 @@ impl Agent {
             let snapshot = self.snapshot(&view, &decision);
             self.journal.decision(&view, &decision, &snapshot);
             let confirmed = snapshot.confirmed.clone();
+            let commands = &self.effective.postgresql.callbacks;
+            self.callbacks
+                .seen(&view, &decision.memory, snapshot.role, commands);
             publish.send_replace(Arc::new(snapshot));
             self.asked.settle(&decision.memory);
             let restart = decision.memory.restart.as_ref();
@@ -306,11 +321,15 @@ impl Agent {
             self.look_after(&view, &decision).await;
             self.calm = self.calm_after(&view, &decision, confirmed);
             *memory = decision.memory;
-            wake_at = view.now + OBSERVE;
+            wake_at = self.next_look(view.now);
             if let Some((at, _)) = decision.wake_at {
                 wake_at = wake_at.min(at);
             }
+            // What was seen of the lease is decided on at once; PostgreSQL is as it was.
+            let looks = |action: &Action| matches!(action, Action::Store(Op::LookAtLease { .. }));
+            let only_looks = decision.actions.iter().all(looks);
             let changed = self.act(decision.actions).await;
+            self.observer.kept.still_holds(changed && only_looks);
             if self.jobs.is_running() {
                 wake_at = wake_at.min(clock::now() + DURING_JOB);
             }
@@ -380,19 +399,25 @@ impl Agent {
         self.reread &= !reread;
         let (instance, events) = (self.instance.clone(), self.events.clone());
         self.writing = Some(tokio::spawn(async move {
-            match instance.apply().await {
-                Ok(true) => tracing::info!("the configuration of PostgreSQL was written"),
-                Ok(false) if reread => {
-                    if let Err(error) = instance.reload().await {
+            let event = match instance.apply().await {
+                Ok(true) => {
+                    tracing::info!("the configuration of PostgreSQL was written");
+                    Event::ServerReloaded
+                }
+                Ok(false) if reread => match instance.reload().await {
+                    Ok(()) => Event::ServerReloaded,
+                    Err(error) => {
                         tracing::debug!("PostgreSQL does not read its files again: {error}");
+                        Event::WakeUp
                     }
-                }
-                Ok(false) => {}
+                },
+                Ok(false) => Event::WakeUp,
                 Err(error) => {
-                    tracing::error!("the configuration of PostgreSQL cannot be written: {error}")
+                    tracing::error!("the configuration of PostgreSQL cannot be written: {error}");
+                    Event::WakeUp
                 }
-            }
-            events.send(Event::WakeUp).ok();
+            };
+            events.send(event).ok();
         }));
     }
 
@@ -549,6 +574,10 @@ impl Agent {
     fn take(&mut self, event: Event) {
         match event {
             Event::WakeUp => {}
+            Event::ServerReloaded => {
+                let commands = &self.effective.postgresql.callbacks;
+                self.callbacks.reloaded(commands);
+            }
             Event::MemberKept(due) => self.member_due = due,
             Event::JobEnded { number, outcome } => self.job_ended(number, outcome),
             Event::Bootstrapped(id) => self.bootstrapped = Some(id),
@@ -633,6 +662,8 @@ impl Agent {
     fn job_ended(&mut self, number: u64, outcome: Outcome) {
         if let Some(job) = self.jobs.ended(number, outcome.clone()) {
             let took = clock::now().since(job.since);
+            let commands = &self.effective.postgresql.callbacks;
+            self.callbacks.job_ended(&job.kind, &outcome, commands);
             self.journal.job_ended(&job.kind, &outcome, took);
         }
     }

@@ -11,6 +11,8 @@ use crate::snapshot::Order;
 pub(crate) enum Event {
     /// Look again.
     WakeUp,
+    /// PostgreSQL was told to read its configuration again.
+    ServerReloaded,
     /// A long job ended.
     JobEnded {
         /// Which one: the counter of jobs.
@@ -57,6 +59,7 @@ impl Event {
             // As expected.
             Event::Probed(_) => !calm,
             Event::WakeUp
+            | Event::ServerReloaded
             | Event::JobEnded { .. }
             | Event::Bootstrapped(_)
             | Event::AskingEnded

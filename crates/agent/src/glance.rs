@@ -2,22 +2,23 @@
 //! says just what it said at the last look, that look goes on to hold, and a decision is made on it again.
 //!
 //! And where the last decision has found that nothing is to be done, and nothing waits, there need not even
-//! be a decision: as long as each second's glance is the same, the lock service has told nothing, the guard
+//! be a decision: as long as each glance is the same, the lock service has told nothing, the guard
 //! is as it was and the brain's own moment has not come, only the time moves on for which the last decision
 //! and the last snapshot hold. Whatever is another one leads to a decision at once.
 //!
 //! Files are not glanced at. While PostgreSQL runs and all is routine, what they say is old news, but for
-//! what [`may_be_kept`] names; they are read again once per `loop_wait`, with all the rest.
+//! what [`may_be_kept`](pgherd_ha::may_be_kept) names; they are read again once per `loop_wait`, with all the rest.
 
 use std::sync::Arc;
 
 use pgherd_ha::{
-    Decision, GuardFact, LeaseFact, Local, Memory, Pulse, Severity, View, goes_on, lease,
+    Decision, GuardFact, LOOK_PAUSE, LeaseFact, Local, Memory, Pulse, View, goes_on, is_calm,
+    lease, may_be_kept, quiet_pause,
 };
 use pgherd_instance::Glance;
 use pgherd_model::{SynchronousMode, Time};
 
-use crate::agent::{Agent, OBSERVE};
+use crate::agent::Agent;
 use crate::clock;
 use crate::observe::LOOK;
 use crate::snapshot::Confirmed;
@@ -34,12 +35,19 @@ pub(crate) struct Kept {
     said: Option<Glance>,
     /// Looks in a row that showed something new.
     news: u32,
+    /// It was seen to hold a moment ago, and nothing was done to PostgreSQL since.
+    still: bool,
 }
 
 impl Kept {
     /// The last look does not hold any more: nobody need be asked whether it does.
     pub(crate) fn forget(&mut self) {
         self.look = None;
+    }
+
+    /// Whether the next decision is made on it at once.
+    pub(crate) fn still_holds(&mut self, still: bool) {
+        self.still = still;
     }
 }
 
@@ -73,7 +81,7 @@ impl Agent {
         let loop_wait = view.settings.loop_wait;
         self.keep_look(view, decision);
         let until = self.observer.kept.look.as_ref()?.until;
-        if !is_calm(decision, view.fresh().is_some()) || !self.journal.is_settled() {
+        if !is_calm(view, decision) || !self.journal.is_settled() {
             return None;
         }
         let wish = decision.wake_at.map(|(at, _)| at);
@@ -108,8 +116,12 @@ impl Agent {
 
     /// What the last look showed, if it goes on to hold.
     pub(crate) async fn local_as_before(&mut self) -> Option<Local> {
+        let still = std::mem::take(&mut self.observer.kept.still);
         let until = self.observer.kept.look.as_ref()?.until;
-        if clock::now() >= until || self.jobs.is_running() || !self.says_the_same().await {
+        if clock::now() >= until || self.jobs.is_running() {
+            return None;
+        }
+        if !still && !self.says_the_same().await {
             return None;
         }
         let guard = self.guarding.fact(self.effective.settings.lease_ttl);
@@ -149,12 +161,23 @@ impl Agent {
             return None;
         }
         self.confirm(&calm, memory, now);
-        // The licence's probe does not wait for the next second.
-        let probe = (!calm.excused && !self.probing).then_some(self.next_probe);
-        let due = probe.map_or(calm.due, |probe| calm.due.min(probe));
-        let again = next(now, due, memory.held);
+        let due = calm.due;
         self.calm = Some(calm);
-        Some(again)
+        Some(next(self.next_look(now), due, memory.held))
+    }
+
+    /// When PostgreSQL is looked at again, at the latest.
+    pub(crate) fn next_look(&self, now: Time) -> Time {
+        let Some(calm) = &self.calm else {
+            return now + LOOK_PAUSE;
+        };
+        let pause = match self.attention.is_paid(now) {
+            true => LOOK_PAUSE,
+            false => quiet_pause(&self.effective.settings),
+        };
+        // The licence's probe does not wait for that.
+        let probe = (!calm.excused && !self.probing).then_some(self.next_probe);
+        probe.map_or(now + pause, |probe| probe.min(now + pause))
     }
 
     /// Nothing that can be seen without asking anybody calls for a decision.
@@ -220,93 +243,21 @@ impl Agent {
     }
 }
 
-/// Whether the look that this was decided on is good for another decision. Two things in it may become
-/// others while a glance shows the same: the timeline of the last checkpoint, where that is not the present
-/// one yet, and whether the checkpointer has heard of a change of whom PostgreSQL waits for.
-fn may_be_kept(view: &View, decision: &Decision) -> bool {
-    let local = &view.local;
-    let checkpointed = match (&local.look, &local.control) {
-        (Some(look), Some(control)) => control.timeline >= look.timeline,
-        _ => false,
-    };
-    let memory = &decision.memory;
-    let heard = memory.sync_told.is_none() || memory.sync_from.is_some();
-    let routine = decision.why.severity == Severity::Routine;
-    routine && checkpointed && heard && view.running_job().is_none()
-}
-
-/// A decision after which there is nothing to do but to wait; `current`: the lock service can be read.
-fn is_calm(decision: &Decision, current: bool) -> bool {
-    let routine = decision.why.severity == Severity::Routine && decision.actions.is_empty();
-    // A lock without a lease is told of after a while, which nobody wakes for.
-    routine && current && decision.memory.leaseless_since.is_none()
-}
-
-/// The next glance; sooner where something is due, or the holder of the lock has to give it up unless its
-/// lease is renewed until then.
-fn next(now: Time, due: Time, held: Option<LeaseFact>) -> Time {
+/// The next glance; sooner than the next look where something is due, or the holder of the lock has to give it up
+/// unless its lease is renewed until then.
+fn next(look: Time, due: Time, held: Option<LeaseFact>) -> Time {
     let overdue = held.map(|lease| lease.deadlines().demote_fast);
-    let soonest = (now + OBSERVE).min(due);
+    let soonest = look.min(due);
     overdue.map_or(soonest, |overdue| soonest.min(overdue))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pgherd_ha::{Action, Why};
     use pgherd_model::Span;
 
-    /// A decision in words.
-    fn decision(words: &str) -> Decision {
-        let has = |word: &str| words.split_whitespace().any(|it| it == word);
-        let severity = match words.split_whitespace().next() {
-            Some("routine") => Severity::Routine,
-            Some("info") => Severity::Info,
-            Some("warning") => Severity::Warning,
-            _ => Severity::Error,
-        };
-        Decision {
-            actions: has("order")
-                .then_some(Action::Checkpoint)
-                .into_iter()
-                .collect(),
-            memory: Memory {
-                leaseless_since: has("leaseless").then_some(Time::ZERO),
-                ..Memory::default()
-            },
-            why: Why {
-                rule: "rule",
-                severity,
-                reason: String::new(),
-            },
-            keep_lease: false,
-            rest: None,
-            wake_at: None,
-            ladder: Vec::new(),
-        }
-    }
-
     #[test]
-    fn a_glance_is_enough_where_all_is_routine_and_nothing_was_ordered() {
-        for (words, current, calm) in [
-            ("routine", true, true),
-            ("routine", false, false),
-            ("routine order", true, false),
-            ("routine leaseless", true, false),
-            ("info", true, false),
-            ("warning", true, false),
-            ("error", true, false),
-        ] {
-            assert_eq!(
-                is_calm(&decision(words), current),
-                calm,
-                "{words} {current}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_next_glance_comes_after_a_second_or_when_something_is_due() {
+    fn the_next_glance_comes_after_a_pause_or_when_something_is_due() {
         let at = |ms: u64| Time::from_millis(100_000 + ms);
         let sent = |ms: u64| LeaseFact {
             lease: 7,
@@ -320,7 +271,7 @@ mod tests {
             // 0.6 of its life is over then.
             (at(9000), Some(sent(88_400)), at(400)),
         ] {
-            assert_eq!(next(at(0), due, held), expected, "{due:?} {held:?}");
+            assert_eq!(next(at(1000), due, held), expected, "{due:?} {held:?}");
         }
     }
 }

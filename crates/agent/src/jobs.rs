@@ -12,10 +12,9 @@ use tokio::task::AbortHandle;
 use crate::clock;
 use crate::event::Event;
 
-/// Longest time of a job that copies data.
+/// Longest time of a job that copies or repairs data. What it takes goes with their size, and to begin anew
+/// takes longer than to wait.
 const COPY: Duration = Duration::from_secs(24 * 3600);
-/// Longest crash recovery or pg_rewind.
-const REPAIR: Duration = Duration::from_secs(3600);
 /// Longest promotion.
 const PROMOTE: Duration = Duration::from_secs(60);
 /// Longest checkpoint before a planned stop: afterwards the stop itself does the work.
@@ -159,10 +158,8 @@ impl Work {
                 );
                 Ok(())
             }
-            JobKind::CrashRecovery => Ok(instance.crash_recovery(REPAIR).await?),
-            JobKind::Rewind { address, .. } => {
-                Ok(instance.rewind(&source(address), REPAIR).await?)
-            }
+            JobKind::CrashRecovery => Ok(instance.crash_recovery(COPY).await?),
+            JobKind::Rewind { address, .. } => Ok(instance.rewind(&source(address), COPY).await?),
             JobKind::RemoveData => Ok(instance.remove_data_dir().await?),
         }
     }

@@ -4,6 +4,7 @@
 mod act;
 mod agent;
 pub mod asked;
+mod callbacks;
 mod clock;
 mod election;
 mod event;

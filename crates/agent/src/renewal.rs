@@ -11,7 +11,7 @@ use pgherd_ha::lease::{self, Excuse, Lease, Licence, Renewal as Next};
 use pgherd_model::{Settings, Span, Time};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::clock;
+use crate::clock::{self, Alarm};
 use crate::election::Watch;
 
 /// What the loop and the renewal thread share.
@@ -71,7 +71,10 @@ impl Renewal {
         };
         std::thread::Builder::new()
             .name("renewal".into())
-            .spawn(move || runtime.block_on(worker.run(asked)))?;
+            // A task, since whatever wakes the future that a runtime itself waits for costs two system calls more.
+            .spawn(move || {
+                runtime.block_on(async { tokio::spawn(worker.run(asked)).await.ok() });
+            })?;
         Ok(Renewal {
             shared,
             fact,
@@ -169,6 +172,7 @@ type Request = oneshot::Sender<Result<LeaseFact, String>>;
 impl Worker {
     async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
         let mut revoked = false;
+        let mut alarm = Alarm::new();
         loop {
             while let Ok(answer) = requests.try_recv() {
                 self.answer(answer).await;
@@ -199,7 +203,7 @@ impl Worker {
                     Some(answer) => self.answer(answer).await,
                 },
                 () = shared.wake.notified() => {}
-                () = clock::sleep_until(until) => {}
+                () = alarm.at(until) => {}
             }
         }
     }

@@ -9,7 +9,8 @@ use crate::asked::{ReinitializeRequest, RestartEnd, RestartRequest};
 use crate::looks::Looks;
 use pgherd_dcs::Picture;
 use pgherd_model::{
-    Answer, Cluster, Look, MemberName, Op, PostgresState, Role, Settings, SystemId, Tags, Time,
+    Answer, Cluster, Look, MemberName, Op, PostgresState, Role, Settings, Span, SystemId, Tags,
+    Time,
 };
 use serde_json::Value;
 use std::path::PathBuf;
@@ -38,6 +39,26 @@ impl Confirmed {
 
     fn at(&self) -> Time {
         Time(self.at.load(Ordering::Relaxed))
+    }
+}
+
+/// Whether anybody looks at what the loop publishes: for nobody it need not be so young.
+#[derive(Debug, Default)]
+pub struct Attention(AtomicU64);
+
+impl Attention {
+    /// Who has looked is likely to come again: load balancers and monitors do, every few seconds or tens of them.
+    const SPAN: Span = Span::from_secs(60);
+
+    /// Somebody looks now.
+    pub fn paid(&self, now: Time) {
+        self.0.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Somebody has looked lately.
+    pub fn is_paid(&self, now: Time) -> bool {
+        let last = self.0.load(Ordering::Relaxed);
+        last > 0 && now.since(Time(last)) <= Attention::SPAN
     }
 }
 
@@ -186,6 +207,8 @@ pub enum Order {
 pub struct Hooks {
     /// Last snapshot.
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
+    /// Told of every look at it.
+    pub attention: Arc<Attention>,
     /// The keys as the lock service tells of them, without waiting for a tick: from
     /// [`Store::picture`](pgherd_dcs::Store::picture). The end of a switchover is seen here.
     pub picture: watch::Receiver<Picture>,
@@ -198,8 +221,31 @@ pub struct Hooks {
 }
 
 impl Hooks {
+    /// The last snapshot, for one who asks `now`.
+    pub fn asked(&self, now: Time) -> Arc<Snapshot> {
+        self.attention.paid(now);
+        self.last()
+    }
+
     /// The last snapshot.
     pub fn last(&self) -> Arc<Snapshot> {
         self.snapshot.borrow().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attention_is_paid_for_a_minute() {
+        let (attention, at) = (Attention::default(), Time::from_millis);
+        assert!(!attention.is_paid(at(0)) && !attention.is_paid(at(5000)));
+        attention.paid(at(100_000));
+        for (now, paid) in [(100_000, true), (160_000, true), (160_001, false)] {
+            assert_eq!(attention.is_paid(at(now)), paid, "{now}");
+        }
+        // Read the clock before somebody else did.
+        assert!(attention.is_paid(at(99_999)));
     }
 }

@@ -15,6 +15,7 @@ use pgherd_instance::Instance;
 use pgherd_model::{PostgresState, Role, Settings};
 use pgherd_peer::Peers;
 use pgherd_wire::patroni::config::{Effective, Loaded, NodeConfig};
+use pgherd_wire::patroni::rest::Mode;
 use rustix::fs::Access;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -26,7 +27,7 @@ use crate::reload::{Reloader, Source};
 use crate::renewal::Renewal;
 use crate::rest;
 use crate::service::Service;
-use crate::snapshot::{Hooks, Order, Snapshot};
+use crate::snapshot::{Attention, Hooks, Order, Snapshot};
 use crate::upgrade::{self, Handover};
 use crate::{clock, jobs, logging, looks, orders, reload, settings};
 
@@ -66,7 +67,11 @@ pub fn run(config: Option<&Path>, handover: Option<&str>) -> ExitCode {
     let result = runtime
         .context("cannot start the runtime")
         .and_then(|runtime| {
-            let result = runtime.block_on(body(source, loaded, handover));
+            // A task, since whatever wakes the future that a runtime itself waits for costs two system calls more.
+            let result = runtime.block_on(async {
+                let body = tokio::spawn(body(source, loaded, handover));
+                body.await.context("the agent has ended unexpectedly")?
+            });
             // What still runs beside the loop must not hold up the end.
             runtime.shutdown_timeout(Duration::from_secs(1));
             result
@@ -144,15 +149,13 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
     let store = Store::start(settings::store(&node, &first.settings, leases))?;
     let mut picture = store.picture();
     let (publish, snapshot) = watch::channel(Arc::new(blank(&node, &first.settings)));
-    tokio::spawn(orders::serve(
-        ordered,
-        store.clone(),
-        events.clone(),
-        reload,
-    ));
+    let serving = orders::serve(ordered, store.clone(), events.clone(), reload);
+    tokio::spawn(serving);
+    let attention = Arc::new(Attention::default());
     let (looks, asked) = looks::looks();
     let hooks = Hooks {
         snapshot,
+        attention: attention.clone(),
         picture: store.picture(),
         orders: order,
         looks,
@@ -176,7 +179,7 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
     if !stopped_in_time(waiting, handover, &instance).await {
         return Ok(End::Exit(0));
     }
-    if is_namesake(&node, &peers, &picture).await {
+    if is_namesake(&node, &peers, &picture).await || is_standby_cluster(&node, &picture) {
         return Ok(End::Exit(1));
     }
     let renewal = renewal(&store, &first.settings, handover).await?;
@@ -189,6 +192,7 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
         renewal,
         instance,
         peers,
+        attention,
         events,
         journal,
         service,
@@ -414,6 +418,27 @@ async fn is_namesake(node: &NodeConfig, peers: &Peers, picture: &watch::Receiver
         node.name,
     );
     true
+}
+
+/// Whether this is a standby cluster by its configuration, or would be made as one. This version does not know how to
+/// lead one: it would give it a writable primary of its own, and what it replicates would be lost.
+fn is_standby_cluster(node: &NodeConfig, picture: &watch::Receiver<Picture>) -> bool {
+    let cluster = picture.borrow().cluster.clone();
+    let stored = cluster.as_ref().and_then(|cluster| cluster.config.as_ref());
+    let dynamic = match stored {
+        Some(stored) => serde_json::from_str(&stored.value.text).unwrap_or_default(),
+        None => node.bootstrap.dcs.clone(),
+    };
+    let standby = Mode::of(&dynamic).standby_cluster;
+    if standby {
+        tracing::error!(
+            target: logging::CRITICAL,
+            "Can't start; '{}' is a standby cluster (standby_cluster in its configuration), which this version can not lead: \
+             run it with Patroni until it is promoted",
+            node.scope,
+        );
+    }
+    standby
 }
 
 /// Where a second node of the same name answers: it would share the lock.

@@ -219,14 +219,23 @@ pub(crate) fn schedule(text: &str) -> Result<Option<Schedule>, CtlError> {
         Ok(schedule) => Ok(Some(schedule)),
         // The cluster's clock decides, and has the words.
         Err(BadSchedule::Past) => Ok(Some(stored_schedule(text))),
-        Err(BadSchedule::NoZone) => {
-            let local: jiff::civil::DateTime = text.trim().parse().map_err(|_| refuse())?;
-            let zoned = local.to_zoned(TimeZone::system()).map_err(|_| refuse())?;
+        Err(BadSchedule::NoZone | BadSchedule::Unparsable) => {
+            let zone = TimeZone::system();
+            let today = jiff::Timestamp::now().to_zoned(zone.clone()).date();
+            let local = local_time(text.trim(), today).ok_or_else(refuse)?;
+            let zoned = local.to_zoned(zone).map_err(|_| refuse())?;
             let text = zoned.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
             Ok(Some(stored_schedule(&text)))
         }
-        Err(BadSchedule::Unparsable) => Err(refuse()),
     }
+}
+
+/// A date and time, or a time of `today`.
+fn local_time(text: &str, today: jiff::civil::Date) -> Option<jiff::civil::DateTime> {
+    // Digits alone may be a year as well.
+    let time = || text.contains(':').then(|| text.parse().ok()).flatten();
+    let whole = text.parse().ok();
+    whole.or_else(|| Some(today.to_datetime(time()?)))
 }
 
 /// Confirms, sends, shows.
@@ -349,6 +358,23 @@ async fn fall_back(seen: &Seen, request: &Request, cause: &PeerError) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_without_a_zone() {
+        let today = jiff::civil::date(2030, 1, 31);
+        for (text, expected) in [
+            ("2030-02-01T10:30", Some("2030-02-01T10:30:00")),
+            ("2030-02-01 10:30:05", Some("2030-02-01T10:30:05")),
+            ("2030-02-01", Some("2030-02-01T00:00:00")),
+            ("23:00", Some("2030-01-31T23:00:00")),
+            ("7:5", None),
+            ("2330", None),
+            ("soon", None),
+        ] {
+            let found = local_time(text, today).map(|time| time.to_string());
+            assert_eq!(found.as_deref(), expected, "{text}");
+        }
+    }
     use pgherd_model::{Leader, Stored};
     use pgherd_wire::patroni::dcs;
 

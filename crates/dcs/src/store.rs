@@ -10,16 +10,13 @@ use crate::options::{Held, Leases};
 use crate::terms::{Header, Terms};
 use crate::{Error, LeaderLease, Options, Picture, RaftStates};
 use etcd_client::{Client, DeleteOptions, ResponseHeader, TxnOpResponse};
-use pgherd_model::{Answer, LeaseSight, Op, Span, Time};
+use pgherd_model::{Answer, LeaseSight, Op, Span, Time, proof_pause};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::watch;
 
 /// How long the watch may take to show our own write before it is read.
 const ECHO: Span = Span::from_millis(50);
-
-/// A lease that lives no longer is over before a rare probe would find out that the watch does not deliver.
-const SHORT: Span = Span::from_secs(4);
 
 /// How often a look at a lease is tried where several members answer at one address.
 const LOOKS: u32 = 4;
@@ -65,15 +62,11 @@ impl Store {
         let (alive, stop) = watch::channel(());
         let (rest, resting) = watch::channel(None);
         let fifth = lease_ttl / 5;
-        let interval = match lease_ttl < SHORT {
-            true => Span::from_millis(500),
-            false => (lease_ttl * 2 / 5).min(Span::from_secs(2)),
-        };
         let keeper = Keeper {
             caller: caller.clone(),
             board: board.clone(),
             prefix,
-            interval,
+            interval: proof_pause(lease_ttl),
             discovery: Arc::default(),
             limit: fifth.clamp(Span::from_secs(1), Span::from_secs(2)),
             rest: resting,

@@ -34,7 +34,7 @@ pub use decision::{Action, Ask, Decision, JobKind, Rung, Severity, StartAs, Why}
 pub use memory::{
     Answered, Backoff, Demotion, Former, Memory, Reinitializing, Restarted, Restarting,
 };
-pub use steady::{Pulse, goes_on};
+pub use steady::{LOOK_PAUSE, Pulse, goes_on, is_calm, may_be_kept, quiet_pause};
 pub use upkeep::describe;
 pub use view::{
     Dcs, GuardFact, Identity, Job, LeaseFact, Local, Orders, Outcome, PeerFact, RemoteHistory,

@@ -26,6 +26,8 @@ pub struct Memory {
     pub attached_term: Option<u64>,
     /// Since when the lock of somebody else has had no lease.
     pub leaseless_since: Option<Time>,
+    /// The agent is to end: since when this node asks to be let out of synchronous duty first.
+    pub stepping_out: Option<Time>,
     /// The agent ends and PostgreSQL is down: since when the member key has been about to say so.
     pub farewell_since: Option<Time>,
     /// Since when the lock carries this node's name, but not its present lease.

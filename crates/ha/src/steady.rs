@@ -3,10 +3,23 @@
 //! keeps in mind of things that move by themselves is kept up to date here instead, or the next one would
 //! take the time between the two for a gap.
 
+use crate::decision::{Decision, Severity};
 use crate::memory::Memory;
 use crate::race;
-use crate::view::LeaseFact;
-use pgherd_model::{Settings, Time};
+use crate::view::{LeaseFact, View};
+use pgherd_model::{Settings, Span, Time};
+
+/// How often PostgreSQL is looked at, since it tells nobody when something in it changes: while somebody asks, health
+/// checks answer from a look, or a glance, of at most this age.
+pub const LOOK_PAUSE: Span = Span::from_secs(1);
+
+/// As [`LOOK_PAUSE`] where all is calm and nobody asks this node anything. Whoever holds the lock is seen to be well
+/// long before its lease or its licence ends; what tells nobody by itself is found a second later.
+pub fn quiet_pause(settings: &Settings) -> Span {
+    let lease = settings.lease_ttl * 2 / 5;
+    let shortest = lease.min(settings.hang_timeout / 3).min(settings.loop_wait);
+    shortest.clamp(LOOK_PAUSE, LOOK_PAUSE * 2)
+}
 
 /// What moves by itself while nothing changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +30,33 @@ pub struct Pulse {
     pub lease: Option<LeaseFact>,
     /// As `View::heard`.
     pub heard: Time,
+}
+
+/// Whether the look that this was decided on is good for another decision, where a glance shows the same. Two
+/// things in it may become others all the same: the timeline of the last checkpoint, where that is not the
+/// present one yet, and whether the checkpointer has heard of a change of whom PostgreSQL waits for.
+pub fn may_be_kept(view: &View, decision: &Decision) -> bool {
+    let local = &view.local;
+    let checkpointed = match (&local.look, &local.control) {
+        (Some(look), Some(control)) => control.timeline >= look.timeline,
+        _ => false,
+    };
+    let memory = &decision.memory;
+    let heard = memory.sync_told.is_none() || memory.sync_from.is_some();
+    let routine = decision.why.severity == Severity::Routine;
+    routine && checkpointed && heard && view.running_job().is_none()
+}
+
+/// Whether this decision leaves nothing to do but to wait.
+pub fn is_calm(view: &View, decision: &Decision) -> bool {
+    rests(decision, view.fresh().is_some())
+}
+
+/// `current`: the lock service can be read.
+fn rests(decision: &Decision, current: bool) -> bool {
+    let routine = decision.why.severity == Severity::Routine && decision.actions.is_empty();
+    // A lock without a lease is told of after a while, which nobody wakes for.
+    routine && current && decision.memory.leaseless_since.is_none()
 }
 
 /// Whether the last decision goes on to hold for a node that sees nothing new but this. If not, nothing is
@@ -49,10 +89,10 @@ fn renewed_in_time(held: LeaseFact, lease: LeaseFact, now: Time) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Action, Why};
     use alloc::string::String;
     use alloc::vec::Vec;
     use alloc::{format, vec};
-    use pgherd_model::Span;
 
     fn at(seconds: u64) -> Time {
         Time::from_millis(seconds * 1000)
@@ -82,6 +122,74 @@ mod tests {
             now: at(now),
             lease,
             heard: at(heard),
+        }
+    }
+
+    #[test]
+    fn a_quiet_node_is_looked_at_less() {
+        for (lease, hang, loop_wait, expected) in [
+            (20, 30, 10, 2000),
+            (5, 30, 10, 2000),
+            (4, 30, 10, 1600),
+            (2, 30, 10, 1000),
+            (5, 5, 10, 1666),
+            (5, 2, 10, 1000),
+            (20, 30, 1, 1000),
+        ] {
+            let settings = Settings {
+                lease_ttl: Span::from_secs(lease),
+                hang_timeout: Span::from_secs(hang),
+                loop_wait: Span::from_secs(loop_wait),
+                ..Settings::default()
+            };
+            let pause = quiet_pause(&settings).as_millis();
+            assert_eq!(pause, expected, "L {lease}, {hang}, {loop_wait}");
+        }
+    }
+
+    /// A decision in words.
+    fn decision(words: &str) -> Decision {
+        let has = |word: &str| words.split_whitespace().any(|it| it == word);
+        let severity = match words.split_whitespace().next() {
+            Some("routine") => Severity::Routine,
+            Some("info") => Severity::Info,
+            Some("warning") => Severity::Warning,
+            _ => Severity::Error,
+        };
+        Decision {
+            actions: has("order")
+                .then_some(Action::Checkpoint)
+                .into_iter()
+                .collect(),
+            memory: Memory {
+                leaseless_since: has("leaseless").then_some(Time::ZERO),
+                ..Memory::default()
+            },
+            why: Why {
+                rule: "rule",
+                severity,
+                reason: String::new(),
+            },
+            keep_lease: false,
+            rest: None,
+            wake_at: None,
+            ladder: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_glance_is_enough_where_all_is_routine_and_nothing_was_ordered() {
+        for (words, current, calm) in [
+            ("routine", true, true),
+            ("routine", false, false),
+            ("routine order", true, false),
+            ("routine leaseless", true, false),
+            ("info", true, false),
+            ("warning", true, false),
+            ("error", true, false),
+        ] {
+            let found = rests(&decision(words), current);
+            assert_eq!(found, calm, "{words} {current}");
         }
     }
 

@@ -291,7 +291,7 @@ async fn script(instance: &Instance, timeout: Duration) -> Result<()> {
 }
 
 /// Splits a command line into words as a POSIX shell does, without expansions. None: open quote.
-pub(crate) fn split_words(line: &str) -> Option<Vec<String>> {
+pub fn split_words(line: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut chars = line.chars();

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 const TRIES: usize = 2;
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
+/// A repair may take as long as its data are large, but one that does nothing for so long does not end.
+const STILL: Duration = Duration::from_secs(600);
 
 pub(crate) async fn basebackup(
     instance: &Instance,
@@ -134,7 +136,7 @@ pub(crate) async fn rewind(instance: &Instance, source: &Source, timeout: Durati
     let marker = datadir::rewinding(&path);
     let work = async {
         mark(&marker, true).await;
-        let answer = run.output(timeout).await;
+        let answer = run.unless_still_for(STILL).output(timeout).await;
         if let Err(error) = &answer
             && changed_nothing(error)
         {
@@ -218,7 +220,7 @@ pub(crate) async fn crash_recovery(instance: &Instance, timeout: Duration) -> Re
         run = run.env(locks::NO_RIVAL, pid.to_string());
     }
     let run = run.arg("template1").stdin(Vec::new());
-    run.output(timeout).await?;
+    run.unless_still_for(STILL).output(timeout).await?;
     let state = instance.control_file().await?.state;
     if state == ControlState::ShutDown {
         return Ok(());

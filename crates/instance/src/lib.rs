@@ -39,6 +39,7 @@ mod tls;
 mod units;
 mod wal;
 
+pub use bootstrap::split_words;
 pub use conf::StartAs;
 pub use control::{parse_control_file, read_control_file};
 pub use datadir::{Marks, OnDisk};
@@ -50,6 +51,7 @@ pub use look::Probe;
 pub use options::{Credentials, Options, ProgramOption, ServerConfig};
 pub use pgherd_model::Secret;
 pub use process::{PostmasterHandle, Readiness};
+pub use program::is_private;
 pub use quote::{conninfo, conninfo_value, identifier, literal};
 pub use remote::{RemoteFacts, Source};
 pub use start::StartCommand;

@@ -4,13 +4,14 @@
 use crate::files::{self, blocking};
 use crate::{Error, Instance, Result};
 use rustix::process::{Pid, Signal, kill_process_group};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
+use tokio::time::Instant;
 
 /// Lines and bytes of a program's output that are kept for an error.
 const TAIL_LINES: usize = 15;
@@ -81,7 +82,7 @@ fn parse_version(text: &str) -> Option<u32> {
 }
 
 /// Names of environment variables that no child of ours inherits.
-pub(crate) fn is_private(name: &OsStr) -> bool {
+pub fn is_private(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     // The service manager's messages are the agent's: PostgreSQL would send its own to that socket.
     ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"].contains(&name.as_ref())
@@ -96,6 +97,7 @@ pub(crate) struct Run {
     command: tokio::process::Command,
     directory: Option<PathBuf>,
     stdin: Option<Vec<u8>>,
+    still: Option<Duration>,
     secrets: Vec<String>,
 }
 
@@ -147,6 +149,7 @@ impl Run {
             command,
             directory: Some(instance.path().to_owned()).filter(|dir| dir.is_dir()),
             stdin: None,
+            still: None,
             secrets,
         }
     }
@@ -193,6 +196,12 @@ impl Run {
         self
     }
 
+    /// Given up once it, and what it runs, has used no processor time for so long, however long it may take otherwise.
+    pub(crate) fn unless_still_for(mut self, still: Duration) -> Run {
+        self.still = Some(still);
+        self
+    }
+
     /// Runs it; its standard output on success.
     pub(crate) async fn output(mut self, timeout: Duration) -> Result<String> {
         let failed = |status: String, tail: String, name: &str| Error::ProgramFailed {
@@ -223,7 +232,12 @@ impl Run {
             );
             (out, tail, status)
         };
-        match tokio::time::timeout(timeout, work).await {
+        let ended = tokio::select! {
+            biased;
+            ended = work => Ok(ended),
+            over = over(timeout, pid, self.still) => Err(over),
+        };
+        match ended {
             Ok((out, mut tail, status)) => {
                 group.0 = None;
                 let status =
@@ -236,10 +250,10 @@ impl Run {
                 }
                 Err(failed(status.to_string(), self.scrub(&tail), &self.name))
             }
-            Err(_) => Err(Error::Timeout {
+            Err((after, last)) => Err(Error::Timeout {
                 what: self.name.clone(),
-                after: timeout,
-                last: String::new(),
+                after,
+                last: last.to_owned(),
             }),
         }
     }
@@ -252,6 +266,88 @@ impl Run {
         }
         text
     }
+}
+
+/// Waits until a program is to be given up: after how long, and why if not for its time alone.
+async fn over(
+    timeout: Duration,
+    pid: Option<Pid>,
+    still: Option<Duration>,
+) -> (Duration, &'static str) {
+    let hangs = async {
+        match (pid, still) {
+            (Some(pid), Some(still)) => {
+                stands_still(pid, still).await;
+                (still, "it has used no processor time for as long")
+            }
+            _ => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = tokio::time::sleep(timeout) => (timeout, ""),
+        hangs = hangs => hangs,
+    }
+}
+
+/// Returns once this group of processes has used no processor time for `still`.
+async fn stands_still(group: Pid, still: Duration) {
+    let (mut used, mut since) = (Used::default(), Instant::now());
+    loop {
+        let now = Used::by(group);
+        if now.waits_for_disk || now.times != used.times {
+            (used, since) = (now, Instant::now());
+        } else if since.elapsed() >= still {
+            return;
+        }
+        tokio::time::sleep(still / 10).await;
+    }
+}
+
+/// What a group of processes has used so far.
+#[derive(Default)]
+struct Used {
+    /// By process, in ticks, with what ended children of it have used. A program may be wrapped in others, and run
+    /// others in its turn.
+    times: BTreeMap<i32, u64>,
+    /// In a system call that may take any time: one that synchronises a large disk, say.
+    waits_for_disk: bool,
+}
+
+impl Used {
+    fn by(group: Pid) -> Used {
+        let mut used = Used::default();
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        for entry in entries {
+            let pid = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
+            let Some(pid) = pid else { continue };
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok();
+            let stat = stat.as_deref().and_then(read_stat);
+            let Some((of, state, time)) = stat else {
+                continue;
+            };
+            if of == group.as_raw_nonzero().get() {
+                used.times.insert(pid, time);
+                used.waits_for_disk |= state == "D";
+            }
+        }
+        used
+    }
+}
+
+/// Process group, state and processor time, with that of ended children (proc_pid_stat(5)).
+fn read_stat(stat: &str) -> Option<(i32, &str, u64)> {
+    // Its name may hold anything.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let group = fields.get(2)?.parse().ok()?;
+    let times = fields
+        .get(11..15)?
+        .iter()
+        .filter_map(|field| field.parse::<u64>().ok());
+    Some((group, fields.first()?, times.sum()))
 }
 
 /// Reads lines; with a name they are logged, and only the last are kept.
@@ -289,6 +385,31 @@ mod tests {
         assert_eq!(parse_version(debian), Some(15));
         assert_eq!(parse_version("postgres (PostgreSQL) 18beta1"), Some(18));
         assert_eq!(parse_version("psql 15"), None);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_works_does_not_stand_still() {
+        let start = |script: &str| {
+            let mut command = tokio::process::Command::new("sh");
+            command.args(["-c", script]).process_group(0);
+            let child = command.spawn().unwrap();
+            let pid = child.id().and_then(|id| Pid::from_raw(id as i32)).unwrap();
+            (Group(Some(pid)), pid)
+        };
+        let (_sleeps, pid) = start("sleep 60; true");
+        let (long, still) = (Duration::from_secs(50), Duration::from_millis(500));
+        assert_eq!(over(long, Some(pid), Some(still)).await.0, still);
+        // What is run works, whoever waits for it does not.
+        let (_works, pid) = start("(while :; do :; done); true");
+        let whole = Duration::from_secs(4);
+        assert_eq!(over(whole, Some(pid), Some(whole / 2)).await, (whole, ""));
+    }
+
+    #[test]
+    fn a_line_of_stat_is_read() {
+        let stat = "7 (a (b) c) D 1 42 7 0 -1 4194560 1 2 3 4 10 20 300 4000 20 0 1 0 5 6";
+        assert_eq!(read_stat(stat), Some((42, "D", 4330)));
+        assert_eq!(read_stat("7 (a) S 1"), None);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use crate::connection::{QUERY_TIMEOUT, STATEMENT_TIMEOUT, Target, reason};
 use crate::history::{self, TimelineHistory};
+use crate::libpq::{self, Secrets};
 use crate::look::within;
+use crate::program::{self, Run};
 use crate::{Error, Instance, Result};
 use pgherd_model::{Lsn, SystemId, Timeline};
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
@@ -103,10 +105,50 @@ pub(crate) async fn history(
     source: &Source,
     timeline: Timeline,
 ) -> Result<TimelineHistory> {
-    const WHAT: &str = "reading a timeline history";
     if timeline.0 <= 1 {
         return history::parse(timeline, "");
     }
+    let error = match by_sql(instance, source, timeline).await {
+        Ok(history) => return Ok(history),
+        Err(error) => error,
+    };
+    // pg_hba may let nobody in between the members but for replication, and Patroni needs no more.
+    let streamed = by_replication(instance, source, timeline).await;
+    streamed.map_err(|other| {
+        tracing::debug!("nor by a replication connection: {other}");
+        error
+    })
+}
+
+/// As a standby asks for it, by psql: tokio-postgres knows no replication connections.
+async fn by_replication(
+    instance: &Instance,
+    source: &Source,
+    timeline: Timeline,
+) -> Result<TimelineHistory> {
+    let options = &instance.options();
+    let role = &libpq::role(instance, &options.replication).await?;
+    let secrets = Secrets::of(options, role, &source.host, source.port)?;
+    let place = libpq::source_of(options, source, role);
+    let run = Run::new(instance, program::path(instance, "psql")?)
+        .args(["-X", "-A", "-t", "-q", "-w"])
+        .arg(format!("--dbname={place} replication=1"))
+        .arg(format!("--command=TIMELINE_HISTORY {}", timeline.0));
+    let answer = secrets.name_to(run).output(QUERY_TIMEOUT).await?;
+    // Its name, and what is in it.
+    let (_, text) = answer.split_once('|').ok_or_else(|| Error::Unexpected {
+        what: "reading a timeline history",
+        reason: format!("psql said {answer:?}"),
+    })?;
+    history::parse(timeline, text)
+}
+
+async fn by_sql(
+    instance: &Instance,
+    source: &Source,
+    timeline: Timeline,
+) -> Result<TimelineHistory> {
+    const WHAT: &str = "reading a timeline history";
     let sql = format!(
         "SELECT encode(pg_read_binary_file({}), 'hex') AS file",
         crate::literal(&format!("pg_wal/{}", history::file_name(timeline)))

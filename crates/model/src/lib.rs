@@ -33,5 +33,5 @@ pub use order::{ReinitializeOrder, RestartCondition, RestartOrder, ScheduledRest
 pub use peer::PeerStatus;
 pub use secret::Secret;
 pub use settings::{CrashHandover, GuardMode, IgnoredSlot, Settings, SynchronousMode};
-pub use store::{Answer, LeaseSight, Op, RaftAnswer};
+pub use store::{Answer, LeaseSight, Op, RaftAnswer, proof_pause};
 pub use time::{Span, Time, WallTime};

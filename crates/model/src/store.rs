@@ -6,6 +6,21 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
+/// How long after a proof that the picture of the keys is current the next one is asked for, where news of the watch
+/// are not enough and the lock's lease lives for `lease_ttl`. A lease of less than 4 s is over before a rare proof
+/// would find out that the watch does not deliver. Up to 5 s those who look at it read as often, two fifths of it: an
+/// eighth later there is nothing left to ask.
+pub fn proof_pause(lease_ttl: Span) -> Span {
+    if lease_ttl < Span::from_secs(4) {
+        return Span::from_millis(500);
+    }
+    let looks = lease_ttl * 2 / 5;
+    match looks > Span::from_secs(2) {
+        true => Span::from_secs(2),
+        false => looks * 9 / 8,
+    }
+}
+
 /// One guarded write. `expected` is the revision the key was seen at; `None`: it was absent.
 /// A write whose guard does not hold changes nothing and is answered with [`Answer::Refused`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,4 +169,17 @@ pub struct RaftAnswer {
     pub asked: Time,
     /// When the answer came.
     pub answered: Time,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proofs_come_after_looks_and_before_a_lease_is_over() {
+        for (lease, pause) in [(3, 500), (4, 1800), (5, 2250), (6, 2000), (20, 2000)] {
+            let pause = Span::from_millis(pause);
+            assert_eq!(proof_pause(Span::from_secs(lease)), pause, "L {lease}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //! for everything: connecting, TLS, sending, waiting and reading.
 
 use pgherd_model::{Lsn, PeerStatus, Span, Time};
-use pgherd_wire::patroni::config::{Ctl, Login};
+use pgherd_wire::patroni::config::{Ctl, Login, Secret};
 use pgherd_wire::patroni::rest::peer_status;
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
@@ -25,6 +25,8 @@ pub struct PeerOptions {
     pub cert: Option<PathBuf>,
     /// `ctl.keyfile`.
     pub key: Option<PathBuf>,
+    /// `ctl.keyfile_password`.
+    pub key_password: Option<Secret>,
     /// `ctl.cacert`, else `restapi.cafile`. `None`: the system's.
     pub cacert: Option<PathBuf>,
     /// Agents: always true; commands: `ctl.insecure` or `-k`. With a client certificate the
@@ -45,6 +47,7 @@ impl PeerOptions {
             login: ctl.authentication.clone(),
             cert: ctl.certfile.clone(),
             key: ctl.keyfile.clone(),
+            key_password: ctl.keyfile_password.clone(),
             cacert: ctl.cacert.clone(),
             insecure,
             connect_timeout: None,

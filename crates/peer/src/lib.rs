@@ -2,9 +2,10 @@
 //! rules for TLS and basic authentication (contract: patroni-config, section 3, `ctl`).
 
 mod client;
+mod key;
 #[cfg(test)]
 mod tests;
 mod tls;
 
 pub use client::{Accepted, FailsafeAnswer, PeerError, PeerOptions, Peers, Response, endpoint};
-pub use tls::private_key;
+pub use key::private_key;

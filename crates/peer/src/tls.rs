@@ -1,12 +1,13 @@
 //! TLS towards other agents, by Patroni's rule: with a client certificate the server's chain is
 //! checked, but (if insecure) not its name; without one an insecure client checks nothing.
 
+use crate::key::private_key;
 use crate::{PeerError, PeerOptions};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -46,7 +47,8 @@ pub(crate) fn config(options: &PeerOptions) -> Result<ClientConfig, PeerError> {
     };
     let chain = certificates(cert, "ctl.certfile")?;
     let key_file = options.key.as_ref().unwrap_or(cert);
-    let key = private_key(key_file, "ctl.keyfile").map_err(PeerError::Options)?;
+    let key = private_key(key_file, "ctl.keyfile", options.key_password.as_ref())
+        .map_err(PeerError::Options)?;
     builder.with_client_auth_cert(chain, key).map_err(|error| {
         PeerError::Options(format!(
             "certificate {} and key {} (ctl.certfile, ctl.keyfile) can not be used together: {error}",
@@ -54,31 +56,6 @@ pub(crate) fn config(options: &PeerOptions) -> Result<ClientConfig, PeerError> {
             key_file.display()
         ))
     })
-}
-
-/// The private key in a PEM file, which `setting` names.
-///
-/// # Errors
-/// What is wrong with it, for people.
-pub fn private_key(path: &Path, setting: &str) -> Result<PrivateKeyDer<'static>, String> {
-    let refuse = |cause: String| {
-        format!(
-            "can not read a private key from {} ({setting}): {cause}; it must be PEM, not encrypted, and readable",
-            path.display()
-        )
-    };
-    let pem = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
-    let says = |line: &[u8]| {
-        let line = String::from_utf8_lossy(line);
-        let head = line.starts_with("-----BEGIN ") || line.starts_with("Proc-Type:");
-        head && line.contains("ENCRYPTED")
-    };
-    if pem.split(|byte| *byte == b'\n').any(says) {
-        return Err(refuse(
-            "it is encrypted, which is not supported (openssl pkey decrypts it)".into(),
-        ));
-    }
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| refuse(error.to_string()))
 }
 
 fn certificates(path: &Path, setting: &str) -> Result<Vec<CertificateDer<'static>>, PeerError> {

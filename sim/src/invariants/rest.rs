@@ -2,7 +2,9 @@
 //! its decision names (docs/decisions, 0012). Here it decides all the same, with what one that rests
 //! would have in mind: that must be what it has decided before.
 
-use pgherd_ha::{Action, Decision, Local, Memory, Pulse, Severity, View, Why, decide, goes_on};
+use pgherd_ha::{
+    Action, Decision, Local, Memory, Pulse, View, Why, decide, goes_on, is_calm, may_be_kept,
+};
 use pgherd_model::{Cluster, Span, Time};
 
 use crate::world::World;
@@ -53,17 +55,10 @@ fn pulse(view: &View) -> Pulse {
 
 /// As the agent's loop judges it (`agent::glance`).
 fn may_rest(view: &View, decision: &Decision) -> bool {
-    let (local, memory, orders) = (&view.local, &decision.memory, &view.orders);
-    let checkpointed = match (&local.look, &local.control) {
-        (Some(look), Some(control)) => control.timeline >= look.timeline,
-        _ => false,
-    };
-    let heard = memory.sync_told.is_none() || memory.sync_from.is_some();
+    let orders = &view.orders;
     let asked = orders.shutdown || orders.restart.is_some() || orders.reinitialize.is_some();
-    let routine = decision.why.severity == Severity::Routine && decision.actions.is_empty();
-    let at_work = view.running_job().is_some() || view.asking || asked;
-    let told = memory.leaseless_since.is_none() && view.fresh().is_some();
-    routine && told && !at_work && checkpointed && heard
+    let waits = view.asking || asked;
+    is_calm(view, decision) && may_be_kept(view, decision) && !waits
 }
 
 /// Nothing has changed but what goes on by itself. The wall clock may be set, which a loop notices later.

@@ -329,12 +329,18 @@ async fn over_tls_to_etcd() {
     cluster.wait_whole(secs(40)).await;
 }
 
-/// The REST API over TLS: the members' own calls (switchover, race) use it too.
+/// The REST API over TLS, with an encrypted key: the members' own calls (switchover, race) use it too.
 #[tokio::test(flavor = "multi_thread")]
 async fn over_tls_between_members() {
     let etcd = Etcd::start(1).await;
     let pki = Pki::new(&etcd.dir().join("rest"));
-    let tls = json!({"certfile": pki.cert, "keyfile": pki.key, "cafile": pki.ca});
+    let tls = json!({
+        "certfile": pki.cert,
+        "keyfile": pki.encrypted_key("opens-it"),
+        "keyfile_password": "opens-it",
+        "cafile": pki.ca,
+        "ciphers": "ECDHE+AESGCM:!aNULL",
+    });
     let cluster = TestCluster::formed(&etcd, &three().config(json!({"restapi": tls}))).await;
     let old = cluster.primary().await.unwrap();
     let status = crate::common::status(old).await.unwrap();

@@ -146,26 +146,19 @@ async fn past_a_frozen_member(agent_too: bool, named: bool) {
     let cluster = TestCluster::formed(&etcd, &three()).await;
     let old = cluster.primary().await.unwrap();
     let new = crate::common::other(&cluster, old.name());
-    let mut nodes = cluster.nodes().iter();
-    let third = nodes.find(|n| ![old.name(), new.name()].contains(&n.name()));
-    let third = third.unwrap();
+    let third = third(&cluster, old.name(), new.name());
     let watcher = Watcher::start(cluster.targets()).await;
     let writer = Writer::start(cluster.targets()).await;
     writer.wait_acks(50, secs(30)).await;
     if agent_too {
         third.signal_agent(Signal::STOP);
     }
-    let frozen = third.postgres();
-    for process in &frozen {
-        pgherd_tests::process::signal(process.pid, Signal::STOP);
-    }
+    let frozen = freeze(third);
     let request = body(Some(old.name()), named.then_some(new.name()));
     let moved = writer.wait_moved(old.name(), secs(12));
     let (answer, ack) = tokio::join!(old.request("POST", "/switchover", &request), moved);
     assert_eq!(ack.node, new.name(), "{answer:?}");
-    for process in &frozen {
-        pgherd_tests::process::signal(process.pid, Signal::CONT);
-    }
+    thaw(&frozen);
     third.signal_agent(Signal::CONT);
     assert_eq!(cluster.wait_whole(secs(50)).await.name(), new.name());
     let report = writer.stop();
@@ -191,11 +184,16 @@ async fn a_switchover_past_a_frozen_member() {
     }
 }
 
-/// The member that is neither of these two hangs, as far as PostgreSQL goes.
-fn freeze_third(cluster: &TestCluster, one: &str, other: &str) -> Vec<process::Process> {
+/// The member that is neither of these two.
+fn third<'a>(cluster: &'a TestCluster, one: &str, other: &str) -> &'a Node {
     let mut nodes = cluster.nodes().iter();
     let third = nodes.find(|node| ![one, other].contains(&node.name()));
-    let frozen = third.unwrap().postgres();
+    third.unwrap()
+}
+
+/// It hangs, as far as PostgreSQL goes.
+fn freeze(node: &Node) -> Vec<process::Process> {
+    let frozen = node.postgres();
     for process in &frozen {
         process::signal(process.pid, Signal::STOP);
     }
@@ -221,7 +219,7 @@ async fn a_stopped_agent_does_not_wait_for_a_frozen_replica() {
     let new = crate::common::other(&cluster, old.name());
     let writer = Writer::start(cluster.targets()).await;
     writer.wait_acks(50, secs(30)).await;
-    let frozen = freeze_third(&cluster, old.name(), new.name());
+    let frozen = freeze(third(&cluster, old.name(), new.name()));
     let moved = writer.wait_moved(old.name(), secs(12));
     let (status, ack) = tokio::join!(old.stop(), moved);
     assert!(status.success(), "{status}");
@@ -244,7 +242,7 @@ async fn a_restart_of_the_leader_does_not_wait_for_a_frozen_replica() {
     let leader = cluster.primary().await.unwrap();
     let other = crate::common::other(&cluster, leader.name());
     let before = start_time(leader).await;
-    let frozen = freeze_third(&cluster, leader.name(), other.name());
+    let frozen = freeze(third(&cluster, leader.name(), other.name()));
     // A WAL sender waits only where there is something that was not received.
     crate::common::note(leader, "nobody hangs for ever").await;
     let answer = leader.request("POST", "/restart", "{}");

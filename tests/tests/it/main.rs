@@ -9,6 +9,7 @@ mod common;
 mod agent_loss;
 mod bad_input;
 mod bad_keys;
+mod callbacks;
 mod config;
 mod contract;
 mod crash;

@@ -306,3 +306,25 @@ async fn genuine_patronictl() {
     let version = text(&cluster.patronictl(&["version", "{scope}"]));
     assert!(version.contains("PostgreSQL"), "{version}");
 }
+
+/// Between the members pg_hba lets in nobody but who replicates, which is all that Patroni needs: after a switchover the
+/// third member finds out all the same whether it may follow.
+#[tokio::test(flavor = "multi_thread")]
+async fn followers_need_no_more_than_replication() {
+    let etcd = Etcd::start(1).await;
+    let options = three().config(json!({"postgresql": {
+        "authentication": {"rewind": {"username": "rewinder", "password": "of-no-use"}},
+        "pg_hba": [
+            "local all all scram-sha-256",
+            "host all rewinder 0.0.0.0/0 reject",
+            "host all all 0.0.0.0/0 scram-sha-256",
+            "host replication replicator 0.0.0.0/0 scram-sha-256",
+        ],
+    }}));
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let old = cluster.primary().await.unwrap();
+    let request = body(Some(old.name()), None);
+    let answer = old.request("POST", "/switchover", &request).await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_ne!(cluster.wait_whole(secs(40)).await.name(), old.name());
+}

@@ -5,6 +5,7 @@
 
 mod access;
 mod answer;
+mod ciphers;
 mod config;
 mod document;
 mod failover;
@@ -145,7 +146,7 @@ impl App {
     }
 
     fn last(&self) -> Arc<Snapshot> {
-        self.hooks.last()
+        self.hooks.asked((self.clock)())
     }
 
     /// Sends an order that is answered; `None`: the loop is gone or does not want to.

@@ -57,6 +57,7 @@ pub(super) fn api(login: bool) -> RestApi {
         keyfile: None,
         keyfile_password: None,
         cafile: None,
+        ciphers: None,
         verify_client: VerifyClient::None,
         allowlist: Vec::new(),
         allowlist_include_members: false,
@@ -293,6 +294,7 @@ impl Node {
         let dir = tempfile::tempdir().unwrap();
         let hooks = Hooks {
             snapshot,
+            attention: Arc::default(),
             orders,
             looks,
             picture: picture_seen,

@@ -1,6 +1,7 @@
-//! The server's side of TLS: `restapi.certfile`, `keyfile`, `cafile`, `verify_client`.
+//! The server's side of TLS: `restapi.certfile`, `keyfile`, `cafile`, `ciphers`, `verify_client`.
 
 use super::access::ShownCertificate;
+use super::ciphers;
 use super::listen::RestError;
 use axum::Extension;
 use axum::middleware::AddExtension;
@@ -32,7 +33,8 @@ pub(crate) fn config(api: &RestApi) -> Result<Option<Arc<ServerConfig>>, RestErr
     };
     let chain = certificates(cert, "restapi.certfile")?;
     let key_file = api.keyfile.as_ref().unwrap_or(cert);
-    let key = private_key(key_file, "restapi.keyfile").map_err(RestError::Settings)?;
+    let password = api.keyfile_password.as_ref();
+    let key = private_key(key_file, "restapi.keyfile", password).map_err(RestError::Settings)?;
     let bad = |cause: rustls::Error| {
         RestError::Settings(format!(
             "certificate {} and key {} (restapi.certfile, restapi.keyfile) can not be used together: {cause}",
@@ -40,7 +42,11 @@ pub(crate) fn config(api: &RestApi) -> Result<Option<Arc<ServerConfig>>, RestErr
             key_file.display()
         ))
     };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut provider = rustls::crypto::ring::default_provider();
+    if let Some(list) = &api.ciphers {
+        ciphers::restrict(&mut provider, list).map_err(RestError::Settings)?;
+    }
+    let provider = Arc::new(provider);
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(bad)?;

@@ -140,15 +140,15 @@ fn step_out(ctx: &Ctx<'_>, memory: &mut Memory, restart: Restarting, word: &str)
 }
 
 /// `/sync` names this standby.
-fn waited_for(ctx: &Ctx<'_>) -> bool {
+pub(crate) fn waited_for(ctx: &Ctx<'_>) -> bool {
     ctx.view.is_standby()
         && ctx.view.settings.synchronous_mode != SynchronousMode::Off
         && race::sync_standbys(ctx).is_some_and(|names| names.contains(&ctx.me()))
 }
 
-/// This node restarts soon, or is doing it, and is not to be waited for.
+/// This node restarts or ends soon, or is doing it, and is not to be waited for.
 pub(crate) fn leaves_sync(ctx: &Ctx<'_>, memory: &Memory) -> bool {
-    memory.restart.is_some()
+    (memory.restart.is_some() || memory.stepping_out.is_some())
         && ctx.view.settings.synchronous_mode != SynchronousMode::Off
         && ctx.other_leader().is_some()
 }

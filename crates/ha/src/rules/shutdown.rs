@@ -8,7 +8,7 @@ use pgherd_model::{Op, PostgresState, Span, StopMode};
 use crate::ctx::{Ctx, Verdict};
 use crate::decision::{Action, JobKind};
 use crate::memory::Memory;
-use crate::rules::switchover;
+use crate::rules::{restart_order, switchover};
 
 /// How long the member key may take to say that PostgreSQL is stopped.
 const FAREWELL: Span = Span::from_secs(1);
@@ -26,6 +26,9 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if stopping {
         return switchover::end_senders(ctx, memory, "the agent ends")
             .unwrap_or_else(|| Verdict::only(vec![], "PostgreSQL is being stopped"));
+    }
+    if let Some(verdict) = step_out(ctx, memory) {
+        return verdict;
     }
     if !ctx.view.is_down() || ctx.view.running_job().is_some() {
         // A stop that failed is followed by the one that cannot.
@@ -58,6 +61,18 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     let again = ctx.now() + FAREWELL_AGAIN;
     actions.push(exit);
     Verdict::only(actions, "the agent ends").wake(again)
+}
+
+/// A synchronous standby asks to be let go first: commits would wait for it once it is down.
+fn step_out(ctx: &Ctx<'_>, memory: &mut Memory) -> Option<Verdict> {
+    let led = ctx.view.fresh().is_some() && ctx.other_leader().is_some();
+    if !led || !restart_order::waited_for(ctx) {
+        return None;
+    }
+    let since = *memory.stepping_out.get_or_insert(ctx.now());
+    let until = since + ctx.view.settings.loop_wait * 2;
+    let reason = "the agent ends: asking to be let out of synchronous duty first";
+    (ctx.now() < until).then(|| Verdict::stay(reason).wake(until))
 }
 
 /// The member key says that PostgreSQL is stopped (as Patroni leaves it), unless it says so already

@@ -265,8 +265,30 @@ fn an_agent_ends_in_order() {
 
         lock b | a* down shutdown | b primary
         => Exit, because shutdown: the agent ends
+
+        lock b sync_mode sync b:c | a* replica shutdown | b primary
+        => StopFast, because shutdown: the agent ends: stopping PostgreSQL
+
+        lock b sync b:a | a* replica shutdown | b primary
+        => StopFast, because shutdown: the agent ends: stopping PostgreSQL
         ",
     );
+}
+
+/// Nobody is to wait for a standby that is stopped: it asks to be let out of `/sync` first, for two loops at most.
+#[test]
+fn a_synchronous_standby_steps_out_before_it_ends() {
+    let (view, mut memory) = parse("lock b sync_mode sync b:a | a* replica shutdown | b primary");
+    let asks = decide(&view, &memory);
+    assert_eq!(
+        asks.why.reason,
+        "the agent ends: asking to be let out of synchronous duty first"
+    );
+    assert_eq!(asks.memory.stepping_out, Some(view.now));
+    assert!(crate::describe(&view, &asks.memory).leaves_sync);
+    memory.stepping_out = Some(view.now - view.settings.loop_wait * 2);
+    let stops = decide(&view, &memory);
+    assert_eq!(stops.why.reason, "the agent ends: stopping PostgreSQL");
 }
 
 /// `hang`.

@@ -247,6 +247,7 @@ async fn serve(bound: Bound) -> Server {
     let (_, picture) = watch::channel(Picture::default());
     let hooks = Hooks {
         snapshot,
+        attention: Arc::default(),
         orders,
         looks: looks().0,
         picture,

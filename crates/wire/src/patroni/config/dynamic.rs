@@ -61,8 +61,7 @@ impl<'w> Dynamic<'w> {
 }
 
 /// Keys of `postgresql` that are right, but that this version does not act on.
-pub(super) const UNUSED_OF_POSTGRESQL: &[&str] =
-    &["callbacks", "pre_promote", "before_stop", "pg_ctl_timeout"];
+pub(super) const UNUSED_OF_POSTGRESQL: &[&str] = &["pre_promote", "before_stop", "pg_ctl_timeout"];
 
 impl Dynamic<'_> {
     /// Warns of what is right, but not acted on: a node that was run by Patroni until now must not

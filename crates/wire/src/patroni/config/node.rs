@@ -221,6 +221,8 @@ pub struct RestApi {
     pub keyfile_password: Option<Secret>,
     /// `cafile`.
     pub cafile: Option<PathBuf>,
+    /// `ciphers`: a list in OpenSSL's language.
+    pub ciphers: Option<String>,
     /// `verify_client`.
     pub verify_client: VerifyClient,
     /// `allowlist`: names, addresses and networks.

@@ -167,6 +167,7 @@ fn restapi(section: &Section<'_>) -> Result<RestApi> {
         keyfile: section.path("keyfile")?,
         keyfile_password: section.secret("keyfile_password")?,
         cafile: section.path("cafile")?,
+        ciphers: section.text("ciphers")?,
         verify_client: match verify_client {
             Some("optional") => VerifyClient::Optional,
             Some("required") => VerifyClient::Required,
@@ -187,7 +188,6 @@ fn restapi(section: &Section<'_>) -> Result<RestApi> {
         section.warn_at("verify_client", "has no effect without restapi.certfile");
     }
     section.node("thread_pool_size");
-    section.without_effect(&["ciphers"]);
     section.finish();
     Ok(api)
 }

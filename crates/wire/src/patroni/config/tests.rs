@@ -234,7 +234,6 @@ fn a_tls_sample_loads() {
     assert_eq!(
         loaded.warnings,
         [
-            "37: postgresql.callbacks: has no effect yet",
             "34: postgresql.create_replica_methods: methods other than basebackup have no effect \
              yet: replicas are made by pg_basebackup",
         ]

@@ -24,7 +24,8 @@ impl Mode {
             None => truthy(value),
         };
         let flag = |key: &str| dynamic.get(key).is_some_and(on);
-        let quorum = dynamic.get("synchronous_mode").and_then(Value::as_str) == Some("quorum");
+        let mode = dynamic.get("synchronous_mode").and_then(Value::as_str);
+        let quorum = mode.is_some_and(|mode| mode.eq_ignore_ascii_case("quorum"));
         let origin = ["host", "port", "restore_command"];
         Mode {
             paused: flag("pause"),

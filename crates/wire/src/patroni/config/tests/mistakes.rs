@@ -466,16 +466,11 @@ fn what_is_not_acted_on_is_told() {
     );
     assert!(loud[0].contains("set pgherd.guard: required"), "{loud:?}");
 
-    let postgresql = "  callbacks: {on_start: x}\n  pre_promote: x\n  before_stop: x\n  \
+    let postgresql = "  pre_promote: x\n  before_stop: x\n  \
                       create_replica_methods: [basebackup, wal_e]\n  wal_e: {command: x}\n";
     let warnings = told(&with("  pgpass: /tmp/pgpass0\n", postgresql));
-    assert_eq!(warnings.len(), 4, "{warnings:?}");
-    for key in [
-        "callbacks",
-        "pre_promote",
-        "before_stop",
-        "create_replica_methods",
-    ] {
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    for key in ["pre_promote", "before_stop", "create_replica_methods"] {
         let part = format!(": postgresql.{key}: ");
         assert!(
             warnings.iter().any(|line| line.contains(&part)),
@@ -497,7 +492,7 @@ fn what_is_not_acted_on_is_told() {
     let dynamic = json!({
         "standby_cluster": {"host": "x"}, "failsafe_mode": true, "ignore_slots": [{}, 5],
         "slots": {"a": {"type": "physical", "cluster_type": "primary"}},
-        "postgresql": {"callbacks": {"on_start": "x"}, "create_replica_methods": ["wal_e"]},
+        "postgresql": {"before_stop": "x", "create_replica_methods": ["wal_e"]},
     });
     let told = effective(&node, Some(&dynamic)).warnings;
     for key in [
@@ -505,7 +500,7 @@ fn what_is_not_acted_on_is_told() {
         "failsafe_mode",
         "ignore_slots",
         "slots.a.cluster_type",
-        "postgresql.callbacks",
+        "postgresql.before_stop",
         "postgresql.create_replica_methods",
     ] {
         assert_eq!(
