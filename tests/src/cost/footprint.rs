@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct Footprint {
     /// Proportional set size, MB (10^6 bytes): shared pages count by the share.
     pub(crate) memory_mb: f64,
-    /// Threads.
+    /// Threads: the median of all looks.
     pub(crate) threads: usize,
     /// Seconds of processor time per minute.
     pub(crate) cpu: f64,
@@ -22,6 +22,7 @@ pub(crate) struct Idle {
     pids: Vec<i32>,
     begun: Instant,
     cpu: Duration,
+    threads: Vec<usize>,
 }
 
 impl Idle {
@@ -32,21 +33,34 @@ impl Idle {
         Ok(Idle {
             cpu: sum(&pids, cpu)?,
             begun: Instant::now(),
+            threads: Vec::new(),
             pids,
         })
     }
 
+    /// Counts the threads that there are now.
+    pub(crate) fn look(&mut self) -> Result<()> {
+        let mut threads = 0;
+        for pid in &self.pids {
+            threads += fs::read_dir(format!("/proc/{pid}/task"))?.count();
+        }
+        self.threads.push(threads);
+        Ok(())
+    }
+
     /// What it took since.
-    pub(crate) fn end(&self) -> Result<Footprint> {
+    pub(crate) fn end(mut self) -> Result<Footprint> {
         let used = sum(&self.pids, cpu)?.saturating_sub(self.cpu);
         let minutes = self.begun.elapsed().as_secs_f64() / 60.0;
+        self.threads.sort_unstable();
+        let middle = self.threads.len() / 2;
         let mut footprint = Footprint {
             cpu: used.as_secs_f64() / minutes,
+            threads: *self.threads.get(middle).context("no look at the threads")?,
             ..Footprint::default()
         };
         for pid in &self.pids {
             footprint.memory_mb += memory_mb(*pid)?;
-            footprint.threads += fs::read_dir(format!("/proc/{pid}/task"))?.count();
         }
         Ok(footprint)
     }

@@ -25,8 +25,11 @@ use std::time::{Duration, Instant};
 
 /// How long a cluster may take to be whole.
 const WHOLE: Duration = Duration::from_secs(120);
-/// What an agent does once after its start is over by then.
-const SETTLED: Duration = Duration::from_secs(20);
+/// What an agent does once after its start is over by then, and nobody has asked pgherd anything for so long that it
+/// looks as seldom as it ever does.
+const SETTLED: Duration = Duration::from_secs(75);
+/// Between two looks at an agent at rest.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The whole program.
 pub(crate) fn main() -> ExitCode {
@@ -107,8 +110,12 @@ async fn one(args: &Args, etcd: &Etcd, cluster: &TestCluster, setting: Setting) 
     }
     tokio::time::sleep(SETTLED).await;
     let (before, begun) = (requests::count(etcd).await?, Instant::now());
-    let idle = (Idle::begin(primary)?, Idle::begin(replica)?);
-    tokio::time::sleep(args.idle()).await;
+    let mut idle = (Idle::begin(primary)?, Idle::begin(replica)?);
+    while begun.elapsed() < args.idle() {
+        tokio::time::sleep(LOOK).await;
+        idle.0.look()?;
+        idle.1.look()?;
+    }
     (figures.leader, figures.replica) = (idle.0.end()?, idle.1.end()?);
     let minutes = begun.elapsed().as_secs_f64() / 60.0;
     figures.requests = (requests::count(etcd).await? - before) / minutes;

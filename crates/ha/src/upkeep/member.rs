@@ -185,6 +185,10 @@ fn is_made_anew(ctx: &Ctx<'_>, memory: &Memory) -> bool {
 
 fn down(ctx: &Ctx<'_>) -> PostgresState {
     let local = &ctx.view.local;
+    if ctx.view.settings.pause {
+        // As Patroni: it is nobody's business why.
+        return PostgresState::Stopped;
+    }
     if let Some(job) = &local.job
         && let (JobKind::Start(_), Some(Outcome::Failed(_))) = (&job.kind, &job.outcome)
     {
