@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use pgherd_dcs::{Picture, Store};
 use pgherd_instance::Instance;
 use pgherd_model::{PostgresState, Role, Settings};
-use pgherd_peer::Peers;
+use pgherd_peer::{Peers, endpoint};
 use pgherd_wire::patroni::config::{Effective, Loaded, NodeConfig};
 use pgherd_wire::patroni::rest::Mode;
 use rustix::fs::Access;
@@ -33,6 +33,8 @@ use crate::{clock, jobs, logging, looks, orders, reload, settings};
 
 /// Patroni says this every five seconds until etcd can be read.
 const WAITING: Duration = Duration::from_secs(5);
+/// How long an agent may take to say who it is.
+const EXPLAIN: Duration = Duration::from_secs(3);
 /// How long a thread that waits for disks rests before it ends. A node where nothing happens needs none but
 /// for a moment, once per `loop_wait`; one where something happens needs one, once a second. Of several
 /// each would have its turn, so none would ever end if this were much longer.
@@ -449,9 +451,26 @@ async fn namesake(
 ) -> Option<String> {
     let cluster = picture.borrow().cluster.clone()?;
     let place = cluster.member(&node.name)?.api_url.clone();
-    // Our own address: we hold that port, so nobody else answers there.
-    let elsewhere = !place.is_empty() && place != node.api_url();
-    (elsewhere && peers.liveness(&place).await).then_some(place)
+    let there = !place.is_empty() && !is_own(node, &place) && peers.liveness(&place).await;
+    // What comes in there may be passed on to this agent.
+    (there && !is_this_agent(peers, &place).await).then_some(place)
+}
+
+/// Our own address, at a port that we hold: nobody else answers there.
+fn is_own(node: &NodeConfig, place: &str) -> bool {
+    let (listen, connect) = (&node.restapi.listen, &node.restapi.connect_address);
+    place == node.api_url() && listen.port == connect.port
+}
+
+/// Whether this very process answers there.
+async fn is_this_agent(peers: &Peers, place: &str) -> bool {
+    let Ok(url) = endpoint(place, "pgherd/explain") else {
+        return false;
+    };
+    let answer = peers.request("GET", &url, None, EXPLAIN).await;
+    let text = answer.map(|answer| answer.text).unwrap_or_default();
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    document["agent"]["pid"] == std::process::id()
 }
 
 /// Before the first look. What PostgreSQL does is not known: others would take `stopped` for a proof that nothing is

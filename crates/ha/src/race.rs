@@ -12,7 +12,7 @@ use crate::ctx::Ctx;
 use crate::decision::Ask;
 use crate::memory::{Former, Memory};
 use crate::schedule;
-use crate::view::{Dcs, PeerFact};
+use crate::view::Dcs;
 
 /// How long a race waits for a former leader whose lease is over.
 const FORMER_TIMEOUT: Span = Span::from_millis(200);
@@ -368,61 +368,64 @@ fn went_another_way(ctx: &Ctx<'_>, answer: &PeerStatus) -> bool {
 /// Who keeps this node from being the healthiest, if anybody.
 pub(crate) fn better_placed(ctx: &Ctx<'_>, memory: &Memory, own: Lsn) -> Option<String> {
     let former = memory.former.as_ref().map(|former| &former.name);
-    let sync = ctx
-        .cluster()
-        .and_then(|cluster| cluster.sync.as_ref())
-        .map(|sync| &sync.value);
-    let may_win = sync_standbys(ctx);
+    ctx.others().find_map(|member| {
+        let second = former == Some(&member.name);
+        goes_before(ctx, memory, own, (member, second))
+    })
+}
+
+/// Why this one has taken the lock and not this node, if it was asked in the race for it.
+pub(crate) fn lost_to(ctx: &Ctx<'_>, memory: &Memory, winner: &Member) -> Option<String> {
+    let own = ctx.view.local.look.as_ref()?.wal.position();
+    let fact = ctx.view.peers.get(&winner.name)?;
+    let raced =
+        fact.answer.as_ref()?.writable_at.is_none() && ctx.now().since(fact.answered) < SILENCE_AGE;
+    goes_before(ctx, memory, own, (winner, false)).filter(|_| raced)
+}
+
+/// Whether this member keeps this node from being the healthiest; `second`: not if both are as good.
+fn goes_before(
+    ctx: &Ctx<'_>,
+    memory: &Memory,
+    own: Lsn,
+    (member, second): (&Member, bool),
+) -> Option<String> {
+    let answer = ctx.view.peers.get(&member.name)?.answer.as_ref()?;
+    if !answer.reachable || answer.tags.nofailover || answer.watchdog_failed {
+        return None;
+    }
+    if answer.writable_at.is_some() {
+        return Some(format!("Primary ({}) is still alive", member.name));
+    }
+    // Who may not take over must not keep anybody else from it.
+    if went_another_way(ctx, answer) {
+        return None;
+    }
+    if ctx.view.settings.check_timeline && answer.timeline < cluster_timeline(ctx) {
+        return None;
+    }
+    if sync_standbys(ctx).is_some_and(|names| !names.contains(&&member.name)) {
+        return None;
+    }
+    let sync = ctx.cluster().and_then(|cluster| cluster.sync.as_ref());
+    let named_leader = sync.is_some_and(|sync| sync.value.leader.as_ref() == Some(&member.name));
+    if answer.position() > own && !named_leader {
+        return Some(format!(
+            "Wal position of {} is ahead of my wal position",
+            member.name
+        ));
+    }
     // Whoever a switchover is to take the lock from waits for the others.
     let request = schedule::in_force(ctx, memory);
     let giving_up = request.and_then(|request| request.leader.as_ref());
-    for member in ctx.others() {
-        let Some(PeerFact {
-            answer: Some(answer),
-            ..
-        }) = ctx.view.peers.get(&member.name)
-        else {
-            continue;
-        };
-        if !answer.reachable || answer.tags.nofailover || answer.watchdog_failed {
-            continue;
-        }
-        if answer.writable_at.is_some() {
-            return Some(format!("Primary ({}) is still alive", member.name));
-        }
-        // Who may not take over must not keep anybody else from it.
-        if went_another_way(ctx, answer) {
-            continue;
-        }
-        if ctx.view.settings.check_timeline && answer.timeline < cluster_timeline(ctx) {
-            continue;
-        }
-        if may_win
-            .as_ref()
-            .is_some_and(|names| !names.contains(&&member.name))
-        {
-            continue;
-        }
-        let named_leader = sync.is_some_and(|sync| sync.leader.as_ref() == Some(&member.name));
-        if answer.position() > own && !named_leader {
-            return Some(format!(
-                "Wal position of {} is ahead of my wal position",
-                member.name
-            ));
-        }
-        let priority = ctx.view.identity.tags.failover_priority;
-        if answer.position() == own
-            && answer.tags.failover_priority > priority
-            && former != Some(&member.name)
-            && giving_up != Some(&member.name)
-        {
-            return Some(format!(
-                "{} has equally tolerable WAL position and priority {}, while this node has priority {priority}",
-                member.name, answer.tags.failover_priority
-            ));
-        }
-    }
-    None
+    let priority = ctx.view.identity.tags.failover_priority;
+    let equal = answer.position() == own && answer.tags.failover_priority > priority;
+    (equal && !second && giving_up != Some(&member.name)).then(|| {
+        format!(
+            "{} has equally tolerable WAL position and priority {}, while this node has priority {priority}",
+            member.name, answer.tags.failover_priority
+        )
+    })
 }
 
 /// Members that could take over now, best first, by answers not older than a second;

@@ -12,6 +12,7 @@ use crate::decision::{Action, JobKind, StartAs};
 use crate::fork::{Fork, Unread, fork};
 use crate::holder;
 use crate::memory::Memory;
+use crate::race;
 use crate::view::Outcome;
 
 /// A standby that does not stream is reminded this often, since PostgreSQL itself sleeps up to
@@ -51,7 +52,10 @@ fn go_on(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             start(ctx, memory, upstream(ctx, leader), history)
         }
         Fork::Follow(_) => stream(ctx, memory, leader),
-        Fork::Wait(reason) => Verdict::stay(reason),
+        Fork::Wait(reason) => Verdict::stay(match race::lost_to(ctx, memory, leader) {
+            Some(lost) => format!("{reason}; {lost}"),
+            None => reason,
+        }),
         Fork::NoAddress(reason) => Verdict::stay(reason).error(),
         Fork::Ask(action) => {
             Verdict::act(vec![action], "reading the timeline history of the leader")

@@ -219,10 +219,11 @@ fn tags(section: &Section<'_>) -> Result<Tags> {
         "nosync",
         "nostream",
     ] {
-        // Patroni takes every text for true, also "false": nobody means that.
+        // Patroni takes every text for true, also "false", which nobody means.
+        let yes = |text: &str| super::units::boolean(&text.into()) == Some(true);
         if section
             .node(flag)
-            .is_some_and(|node| matches!(node.data, Data::Text(_)))
+            .is_some_and(|node| matches!(&node.data, Data::Text(text) if !yes(text)))
         {
             return Err(section.wrong(flag, "a boolean (true or false, without quotes)"));
         }

@@ -255,6 +255,15 @@ fn times_that_are_raised_are_not_refused() {
     );
 }
 
+/// Patroni takes every text for true: so what says so is.
+#[test]
+fn a_quoted_flag_that_says_true_is_true() {
+    let text = SAMPLE.replace("clonefrom: false", "clonefrom: 'true'");
+    let loaded = read(&text).unwrap();
+    assert!(loaded.node.tags.clonefrom);
+    assert_eq!(told(&text), [] as [String; 0]);
+}
+
 #[test]
 fn tags_are_of_their_types() {
     refused(&[
