@@ -96,6 +96,9 @@ pub struct Settings {
     pub synchronous_node_count: usize,
     /// `maximum_lag_on_syncnode`, bytes; `None`: never swap.
     pub maximum_lag_on_syncnode: Option<u64>,
+    /// `synchronous_commit` of the server parameters: how far a commit waits for a synchronous standby.
+    #[serde(default)]
+    pub commits_wait: CommitsWait,
     /// `failsafe_mode`.
     pub failsafe_mode: bool,
     /// `pause`.
@@ -126,6 +129,18 @@ pub struct Settings {
     pub ignored_slots: Vec<IgnoredSlot>,
 }
 
+/// What a synchronous standby has done with the WAL of a commit that is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CommitsWait {
+    /// `remote_write`: written.
+    Written,
+    /// `on`, and where nothing is waited for: flushed.
+    #[default]
+    Flushed,
+    /// `remote_apply`: replayed.
+    Replayed,
+}
+
 impl Default for Settings {
     /// Patroni's defaults; L = ttl - loop_wait.
     fn default() -> Self {
@@ -142,6 +157,7 @@ impl Default for Settings {
             synchronous_mode_strict: false,
             synchronous_node_count: 1,
             maximum_lag_on_syncnode: None,
+            commits_wait: CommitsWait::Flushed,
             failsafe_mode: false,
             pause: false,
             member_slots_ttl: Span::from_secs(1800),

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use super::parse;
 use crate::ctx::Ctx;
@@ -214,6 +215,37 @@ fn the_synchronous_standby_is_one_that_postgresql_waits_for() {
             ),
         ],
     );
+}
+
+/// `maximum_lag_on_syncnode`: measured by what a commit waits for, from the foremost standby.
+#[test]
+fn a_standby_that_lags_too_far_is_not_waited_for() {
+    use pgherd_model::{CommitsWait, Lsn, MemberName, Op};
+    let text = "lock a sync_mode sync a:b | a* primary armed waits b lsn 9000 | b replica attached synced | c replica attached";
+    for (waits, longest, expected) in [
+        (CommitsWait::Flushed, Some(1000), None),
+        (CommitsWait::Replayed, None, None),
+        (CommitsWait::Replayed, Some(8000), None),
+        (CommitsWait::Replayed, Some(7999), Some(Vec::new())),
+    ] {
+        let (mut view, mut memory) = parse(text);
+        view.settings.commits_wait = waits;
+        view.settings.maximum_lag_on_syncnode = longest;
+        for standby in &mut view.local.look.as_mut().unwrap().standbys {
+            (standby.flushed, standby.replayed) = (Lsn(9000), Lsn(9000));
+            if standby.name == "b" {
+                standby.replayed = Lsn(1000);
+            }
+        }
+        let (_, ask) = DUTIES.iter().find(|(name, _)| *name == "sync").unwrap();
+        let (actions, _) = ask(&Ctx::new(&view, &memory), &mut memory);
+        let published: Option<Vec<MemberName>> = actions.iter().find_map(|action| match action {
+            crate::Action::Store(Op::PutSync { sync, .. }) => Some(sync.standbys.clone()),
+            _ => None,
+        });
+        // It leaves `/sync` before PostgreSQL waits for the other one.
+        assert_eq!(published, expected, "{waits:?} {longest:?}");
+    }
 }
 
 /// `history`.

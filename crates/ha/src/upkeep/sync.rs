@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use pgherd_model::{Look, Lsn, MemberName, Op, Span, Sync, SynchronousMode};
+use pgherd_model::{CommitsWait, Look, Lsn, MemberName, Op, Span, Standby, Sync, SynchronousMode};
 
 use crate::ctx::{Ctx, Lock};
 use crate::decision::Action;
@@ -158,7 +158,17 @@ fn waits_for(look: &Look, name: &MemberName, from: Lsn) -> bool {
     })
 }
 
-/// Streaming members that may be synchronous, present ones first, then by position.
+/// How far it is, of what a commit waits for.
+fn position(ctx: &Ctx<'_>, standby: &Standby) -> Lsn {
+    match ctx.view.settings.commits_wait {
+        CommitsWait::Written => standby.written,
+        CommitsWait::Flushed => standby.flushed,
+        CommitsWait::Replayed => standby.replayed,
+    }
+}
+
+/// Streaming members that may be synchronous, present ones first, then by position; nobody who lags by more than
+/// `maximum_lag_on_syncnode` behind the foremost, or behind this node where there is no other.
 fn wished(ctx: &Ctx<'_>, look: &Look) -> Vec<MemberName> {
     let mut eligible: Vec<_> = ctx
         .others()
@@ -177,9 +187,19 @@ fn wished(ctx: &Ctx<'_>, look: &Look) -> Vec<MemberName> {
             .cmp(&b.tags.nofailover)
             .then_with(|| b.tags.sync_priority.cmp(&a.tags.sync_priority))
             .then_with(|| b_in.cmp(a_in))
-            .then_with(|| y.flushed.cmp(&x.flushed))
+            .then_with(|| position(ctx, y).cmp(&position(ctx, x)))
             .then_with(|| a.name.cmp(&b.name))
     });
+    let positions = eligible
+        .iter()
+        .map(|(_, standby, _)| position(ctx, standby));
+    let foremost = match eligible.len() {
+        1 => look.wal.flushed,
+        _ => positions.max().unwrap_or_default(),
+    };
+    if let Some(longest) = ctx.view.settings.maximum_lag_on_syncnode {
+        eligible.retain(|(_, standby, _)| foremost.since(position(ctx, standby)) <= longest);
+    }
     let count = ctx.view.settings.synchronous_node_count;
     let mut names: Vec<MemberName> = eligible
         .into_iter()

@@ -78,7 +78,6 @@ impl Dynamic<'_> {
             Some(Value::Object(pairs)) => !pairs.is_empty(),
             Some(_) | None => false,
         };
-        let lag = value("maximum_lag_on_syncnode").and_then(units::bytes);
         tell(
             filled(value("standby_cluster")),
             "standby_cluster has no effect yet: this cluster has a writable primary of its own",
@@ -94,10 +93,6 @@ impl Dynamic<'_> {
         tell(
             self.timeout("stop_timeout", 0) > Span::ZERO,
             "primary_stop_timeout has no effect yet",
-        );
-        tell(
-            lag.is_some_and(|lag| lag > 0),
-            "maximum_lag_on_syncnode has no effect yet",
         );
         let postgresql = self.section("postgresql").into_iter().flatten();
         for (key, value) in postgresql {

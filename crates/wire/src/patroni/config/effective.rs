@@ -4,7 +4,7 @@
 use super::dynamic::{Dynamic, settings};
 use super::read_postgresql::LOCAL_KEYS;
 use super::{NodeConfig, parameters, units};
-use pgherd_model::{IgnoredSlot, Settings, Span};
+use pgherd_model::{CommitsWait, IgnoredSlot, Settings, Span};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -150,6 +150,11 @@ pub fn effective(node: &NodeConfig, dynamic: Option<&Value>) -> Effective {
     settings.ignored_slots = ignored_slots(&mut dynamic);
     let section = dynamic.section("postgresql").cloned();
     let parameters = parameters::merged(node, section.as_ref(), dynamic.warnings);
+    settings.commits_wait = match parameters.get("synchronous_commit").map(String::as_str) {
+        Some("remote_write") => CommitsWait::Written,
+        Some("remote_apply") => CommitsWait::Replayed,
+        _ => CommitsWait::Flushed,
+    };
     let postgresql = postgres(&shared, parameters, physical_slots, dynamic.warnings);
     Effective {
         settings,

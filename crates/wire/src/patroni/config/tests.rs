@@ -4,7 +4,7 @@ mod logs;
 mod mistakes;
 
 use super::*;
-use pgherd_model::{CrashHandover, GuardMode, Settings, Span, SynchronousMode};
+use pgherd_model::{CommitsWait, CrashHandover, GuardMode, Settings, Span, SynchronousMode};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -669,7 +669,8 @@ fn the_other_settings() {
         "synchronous_mode": true, "synchronous_node_count": 0, "master_start_timeout": 0,
         "primary_stop_timeout": "1min", "maximum_lag_on_failover": "2MB",
         "maximum_lag_on_syncnode": 10, "pause": "on", "member_slots_ttl": 0, "check_timeline": 1,
-        "postgresql": {"use_slots": false, "use_pg_rewind": "no"},
+        "postgresql": {"use_slots": false, "use_pg_rewind": "no",
+            "parameters": {"synchronous_commit": "remote_apply"}},
         "slots": {"a": null, "Bad-Name": {}, "l": {"type": "logical", "database": "d", "plugin": "p"}},
         "pgherd": {"guard": false, "hang_timeout": 10, "crash_handover": "sync"},
         "unknown": {"kept": true}
@@ -679,7 +680,6 @@ fn the_other_settings() {
         [
             "synchronous_node_count=0 failed validation (expected an integer of 1 or more), ignored",
             "primary_stop_timeout has no effect yet",
-            "maximum_lag_on_syncnode has no effect yet",
             "slots: \"Bad-Name\" is no name for a slot, ignored",
             "slots.l: only physical slots are made yet, ignored",
         ]
@@ -690,6 +690,7 @@ fn the_other_settings() {
     assert_eq!(settings.primary_stop_timeout, Span::from_secs(60));
     assert_eq!(settings.maximum_lag_on_failover, 2 << 20);
     assert_eq!(settings.maximum_lag_on_syncnode, Some(10));
+    assert_eq!(settings.commits_wait, CommitsWait::Replayed);
     assert!(settings.pause && settings.check_timeline);
     assert!(!settings.use_slots && !settings.use_pg_rewind);
     assert_eq!(settings.permanent_slots, ["a"]);
