@@ -215,6 +215,7 @@ impl Agent {
                 if code == 0 {
                     self.guarding.disarm().await;
                 }
+                self.callbacks.all_begun().await;
                 return End::Exit(code);
             }
             if self.upgrade && !self.is_busy(&memory) && self.is_safe() {
@@ -300,6 +301,7 @@ impl Agent {
     /// Looks and acts until nothing changes any more, at most eight times.
     async fn tick(&mut self, memory: &mut Memory, publish: &watch::Sender<Arc<Snapshot>>) -> Time {
         let mut wake_at = clock::now() + LOOK_PAUSE;
+        let mut looked = false;
         self.observer.kept.still_holds(false);
         for _ in 0..ROUNDS {
             self.service.looks();
@@ -329,12 +331,15 @@ impl Agent {
             let looks = |action: &Action| matches!(action, Action::Store(Op::LookAtLease { .. }));
             let only_looks = decision.actions.iter().all(looks);
             let changed = self.act(decision.actions).await;
-            self.observer.kept.still_holds(changed && only_looks);
+            // Once: whoever is looked at slowly must not keep everything else waiting.
+            let again = changed && !(only_looks && looked);
+            looked |= only_looks;
+            self.observer.kept.still_holds(again && only_looks);
             if self.jobs.is_running() {
                 wake_at = wake_at.min(clock::now() + DURING_JOB);
             }
             self.renewal.tick_finished();
-            if !changed || self.exit.is_some() {
+            if !again || self.exit.is_some() {
                 break;
             }
         }
@@ -663,7 +668,9 @@ impl Agent {
         if let Some(job) = self.jobs.ended(number, outcome.clone()) {
             let took = clock::now().since(job.since);
             let commands = &self.effective.postgresql.callbacks;
-            self.callbacks.job_ended(&job.kind, &outcome, commands);
+            let restarts = self.callbacks.restarts() && !self.shutdown;
+            self.callbacks
+                .job_ended(&job.kind, &outcome, restarts, commands);
             self.journal.job_ended(&job.kind, &outcome, took);
         }
     }

@@ -2,15 +2,20 @@
 //! primary and the like (contract: patroni-ha-rules, section 16). They are not waited for. What is told follows
 //! from what is seen: another postmaster, another role, the end of an ordered stop.
 
+use std::io;
 use std::process::Stdio;
+use std::time::Duration;
 
 use pgherd_ha::{JobKind, Memory, Outcome, View};
 use pgherd_instance::{is_private, split_words};
-use pgherd_model::{Postmaster, Role};
+use pgherd_model::{Cluster, Postmaster, Role};
 use pgherd_wire::patroni::config::Callbacks as Commands;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+
+/// How long an agent that ends waits until its last callback has begun.
+const LAST: Duration = Duration::from_secs(1);
 
 /// What a callback tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +85,14 @@ impl Story {
         (!restarts).then_some(Occasion::Stop)
     }
 
-    /// The lock was given up because PostgreSQL does not start.
+    /// It was told that this postmaster runs a primary.
+    fn is_primary(&self, postmaster: u32) -> bool {
+        self.role == Some(Role::Primary) && self.postmaster == Some(postmaster)
+    }
+
+    /// It ended as a primary without an order, and somebody else is to lead.
     fn demoted(&mut self) -> Option<Occasion> {
+        self.postmaster.take()?;
         let led = matches!(self.role, Some(Role::Primary | Role::StandbyLeader));
         led.then(|| {
             self.role = Some(Role::Demoted);
@@ -90,14 +101,25 @@ impl Story {
     }
 }
 
+/// A program and its arguments.
+struct Call {
+    /// What it is called in the log: arguments may be nobody's business.
+    name: String,
+    words: Vec<String>,
+    /// Dropped when it has begun.
+    begun: oneshot::Sender<()>,
+}
+
 /// Tells the user's programs.
 pub(crate) struct Callbacks {
     scope: String,
     story: Story,
     restarting: bool,
     /// One at a time; a reload ends no other.
-    others: mpsc::UnboundedSender<Vec<String>>,
-    reloads: mpsc::UnboundedSender<Vec<String>>,
+    others: mpsc::UnboundedSender<Call>,
+    reloads: mpsc::UnboundedSender<Call>,
+    /// Of the last one.
+    begun: Option<oneshot::Receiver<()>>,
 }
 
 impl Callbacks {
@@ -109,6 +131,19 @@ impl Callbacks {
             restarting: false,
             others: runner(),
             reloads: runner(),
+            begun: None,
+        }
+    }
+
+    /// A restart is under way.
+    pub(crate) fn restarts(&self) -> bool {
+        self.restarting
+    }
+
+    /// Waits until what was told last has begun, as long as an agent that ends may wait for that.
+    pub(crate) async fn all_begun(&mut self) {
+        if let Some(begun) = self.begun.take() {
+            tokio::time::timeout(LAST, begun).await.ok();
         }
     }
 
@@ -117,8 +152,17 @@ impl Callbacks {
         self.restarting = memory.restart.is_some();
         let local = &view.local;
         let job = view.running_job();
+        let leader = view.cluster().and_then(Cluster::leader_name);
+        let leads = leader == Some(&view.me) && memory.released.is_none();
         let occasion = match (local.postmaster, &local.look) {
             _ if job.is_some_and(|job| job.kind == JobKind::Bootstrap) => None,
+            // Whoever promotes a server by hand has no lock for it: it is about to be stopped, and no address
+            // is to move there.
+            (Postmaster::Alive { pid }, Some(look))
+                if !look.in_recovery && !leads && !self.story.is_primary(pid) =>
+            {
+                None
+            }
             (Postmaster::Alive { pid }, Some(look)) => {
                 let role = match (look.in_recovery, role) {
                     (false, _) => Role::Primary,
@@ -126,6 +170,10 @@ impl Callbacks {
                     (true, _) => Role::Replica,
                 };
                 self.story.answers(pid, role)
+            }
+            // Nobody has told its end, and somebody else is to be told of its role.
+            (Postmaster::Down, _) if leader.is_some() && !leads && job.is_none() => {
+                self.story.demoted()
             }
             (Postmaster::Down, _) if role == Role::Demoted && does_not_start(view) => {
                 self.story.demoted()
@@ -135,10 +183,16 @@ impl Callbacks {
         self.tell(occasion, commands);
     }
 
-    /// A job has ended.
-    pub(crate) fn job_ended(&mut self, kind: &JobKind, outcome: &Outcome, commands: &Commands) {
+    /// A job has ended; `restarts`: what was stopped is started again.
+    pub(crate) fn job_ended(
+        &mut self,
+        kind: &JobKind,
+        outcome: &Outcome,
+        restarts: bool,
+        commands: &Commands,
+    ) {
         if matches!((kind, outcome), (JobKind::Stop { .. }, Outcome::Done)) {
-            let occasion = self.story.stopped(self.restarting);
+            let occasion = self.story.stopped(restarts);
             self.tell(occasion, commands);
         }
     }
@@ -148,7 +202,7 @@ impl Callbacks {
         self.tell(Some(Occasion::Reload), commands);
     }
 
-    fn tell(&self, occasion: Option<Occasion>, commands: &Commands) {
+    fn tell(&mut self, occasion: Option<Occasion>, commands: &Commands) {
         let (Some(occasion), Some(role)) = (occasion, self.story.role) else {
             return;
         };
@@ -157,9 +211,7 @@ impl Callbacks {
         };
         let name = occasion.name();
         let Some(mut words) = split_words(command).filter(|words| !words.is_empty()) else {
-            tracing::error!(
-                "callbacks.{name} is not run: {command:?} is empty or has an open quote"
-            );
+            tracing::error!("callbacks.{name} is not run: it is empty or has an open quote");
             return;
         };
         words.extend([
@@ -171,7 +223,12 @@ impl Callbacks {
             Occasion::Reload => &self.reloads,
             _ => &self.others,
         };
-        runner.send(words).ok();
+        let (begun, waits) = oneshot::channel();
+        let name = format!("{name} ({})", role.as_str());
+        let call = Call { name, words, begun };
+        if runner.send(call).is_ok() {
+            self.begun = Some(waits);
+        }
     }
 }
 
@@ -184,73 +241,83 @@ fn does_not_start(view: &View) -> bool {
 }
 
 /// Runs one command at a time; a new one kills the one that runs. What runs when the agent ends goes on.
-fn runner() -> mpsc::UnboundedSender<Vec<String>> {
-    let (sender, mut commands) = mpsc::unbounded_channel::<Vec<String>>();
+fn runner() -> mpsc::UnboundedSender<Call> {
+    let (sender, mut calls) = mpsc::unbounded_channel::<Call>();
     tokio::spawn(async move {
         let mut next = None;
         loop {
-            let words = match next.take() {
-                Some(words) => words,
-                None => match commands.recv().await {
-                    Some(words) => words,
+            let call = match next.take() {
+                Some(call) => call,
+                None => match calls.recv().await {
+                    Some(call) => call,
                     None => return,
                 },
             };
-            let Some(child) = start(&words) else {
-                continue;
-            };
-            match run(child, &words, &mut commands).await {
-                Some(newer) => next = newer,
-                None => return,
+            let Call { name, words, begun } = call;
+            let started = start(words).await;
+            drop(begun);
+            match started {
+                Ok(child) => match run(child, &name, &mut calls).await {
+                    End::Itself => {}
+                    End::Newer(newer) => next = Some(newer),
+                    End::Agent => return,
+                },
+                Err(error) => tracing::error!("callback {name} does not run: {error}"),
             }
         }
     });
     sender
 }
 
-fn start(words: &[String]) -> Option<Child> {
-    let (program, args) = words.split_first()?;
-    let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::null()).process_group(0);
-    for (name, _) in std::env::vars_os().filter(|(name, _)| is_private(name)) {
-        command.env_remove(name);
-    }
-    let started = command.spawn();
-    match &started {
-        Ok(_) => tracing::debug!("callback: {}", words.join(" ")),
-        Err(error) => tracing::error!("callback {} does not run: {error}", words.join(" ")),
-    }
-    started.ok()
+/// Beside the loop, which must not wait for the disk that the program is on.
+async fn start(words: Vec<String>) -> io::Result<Child> {
+    let spawned = tokio::task::spawn_blocking(move || {
+        let Some((program, args)) = words.split_first() else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).process_group(0);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_private(name)) {
+            command.env_remove(name);
+        }
+        command.spawn()
+    });
+    spawned.await.map_err(io::Error::other)?
 }
 
-/// Until it ends, or a newer command ends it, which is returned; `None`: the agent ends.
-async fn run(
-    mut child: Child,
-    words: &[String],
-    commands: &mut mpsc::UnboundedReceiver<Vec<String>>,
-) -> Option<Option<Vec<String>>> {
+/// How a command came to its end.
+enum End {
+    Itself,
+    /// By this one.
+    Newer(Call),
+    /// The agent ends and leaves it.
+    Agent,
+}
+
+async fn run(mut child: Child, name: &str, calls: &mut mpsc::UnboundedReceiver<Call>) -> End {
     let pid = child.id().and_then(|id| Pid::from_raw(id as i32));
+    tracing::debug!("callback {name} begins");
     let newer = tokio::select! {
         ended = child.wait() => {
             match ended {
                 Ok(status) if status.success() => {}
-                Ok(status) => tracing::warn!("callback {} ended with {status}", words.join(" ")),
-                Err(error) => tracing::warn!("callback {}: {error}", words.join(" ")),
+                Ok(status) => tracing::warn!("callback {name} ended with {status}"),
+                Err(error) => tracing::warn!("callback {name}: {error}"),
             }
-            return Some(None);
+            return End::Itself;
         }
-        newer = commands.recv() => newer?,
+        newer = calls.recv() => newer,
     };
-    tracing::info!(
-        "callback {} is killed: a newer one is to run",
-        words.join(" ")
-    );
+    let Some(newer) = newer else {
+        return End::Agent;
+    };
+    tracing::info!("callback {name} is killed: a newer one is to run");
     if let Some(pid) = pid {
         // Nobody else can have this number: the group's leader is not reaped yet.
         kill_process_group(pid, Signal::KILL).ok();
     }
     child.wait().await.ok();
-    Some(Some(newer))
+    End::Newer(newer)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use pgherd_dcs::{Picture, Store};
 use pgherd_instance::Instance;
-use pgherd_model::{PostgresState, Role, Settings};
+use pgherd_model::{ControlState, Member, PostgresState, Role, Settings};
 use pgherd_peer::{Peers, endpoint};
 use pgherd_wire::patroni::config::{Effective, Loaded, NodeConfig};
 use pgherd_wire::patroni::rest::Mode;
@@ -181,7 +181,9 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
     if !stopped_in_time(waiting, handover, &instance).await {
         return Ok(End::Exit(0));
     }
-    if is_namesake(&node, &peers, &picture).await || is_standby_cluster(&node, &picture) {
+    if is_namesake(&node, &peers, &picture).await
+        || is_standby_cluster(&node, &picture, &instance).await
+    {
         return Ok(End::Exit(1));
     }
     let renewal = renewal(&store, &first.settings, handover).await?;
@@ -423,24 +425,44 @@ async fn is_namesake(node: &NodeConfig, peers: &Peers, picture: &watch::Receiver
 }
 
 /// Whether this is a standby cluster by its configuration, or would be made as one. This version does not know how to
-/// lead one: it would give it a writable primary of its own, and what it replicates would be lost.
-fn is_standby_cluster(node: &NodeConfig, picture: &watch::Receiver<Picture>) -> bool {
+/// lead one: it would give it a writable primary of its own, and what it replicates would be lost. One that has a
+/// primary already, or had it here, goes on.
+async fn is_standby_cluster(
+    node: &NodeConfig,
+    picture: &watch::Receiver<Picture>,
+    instance: &Instance,
+) -> bool {
     let cluster = picture.borrow().cluster.clone();
     let stored = cluster.as_ref().and_then(|cluster| cluster.config.as_ref());
     let dynamic = match stored {
         Some(stored) => serde_json::from_str(&stored.value.text).unwrap_or_default(),
         None => node.bootstrap.dcs.clone(),
     };
-    let standby = Mode::of(&dynamic).standby_cluster;
-    if standby {
-        tracing::error!(
-            target: logging::CRITICAL,
-            "Can't start; '{}' is a standby cluster (standby_cluster in its configuration), which this version can not lead: \
-             run it with Patroni until it is promoted",
-            node.scope,
-        );
+    if !Mode::of(&dynamic).standby_cluster {
+        return false;
     }
-    standby
+    let leads = |member: &Member| member.role == Some(Role::Primary);
+    let members = cluster.iter().flat_map(|cluster| cluster.members.values());
+    let led = members.into_iter().any(|member| leads(&member.value));
+    let recovers = [
+        ControlState::ShutDownInRecovery,
+        ControlState::InArchiveRecovery,
+    ];
+    let control = instance.control_file().await.ok();
+    let ran = control.is_some_and(|control| !recovers.contains(&control.state));
+    if led || ran {
+        tracing::error!(
+            "standby_cluster is configured, which this version does not know: this cluster keeps its own primary"
+        );
+        return false;
+    }
+    tracing::error!(
+        target: logging::CRITICAL,
+        "Can't start; '{}' is a standby cluster (standby_cluster in its configuration), which this version can not lead: \
+         run it with Patroni until it is promoted",
+        node.scope,
+    );
+    true
 }
 
 /// Where a second node of the same name answers: it would share the lock.
@@ -451,15 +473,9 @@ async fn namesake(
 ) -> Option<String> {
     let cluster = picture.borrow().cluster.clone()?;
     let place = cluster.member(&node.name)?.api_url.clone();
-    let there = !place.is_empty() && !is_own(node, &place) && peers.liveness(&place).await;
-    // What comes in there may be passed on to this agent.
+    let there = !place.is_empty() && peers.liveness(&place).await;
+    // It is our own place, or one from where requests are passed on to us.
     (there && !is_this_agent(peers, &place).await).then_some(place)
-}
-
-/// Our own address, at a port that we hold: nobody else answers there.
-fn is_own(node: &NodeConfig, place: &str) -> bool {
-    let (listen, connect) = (&node.restapi.listen, &node.restapi.connect_address);
-    place == node.api_url() && listen.port == connect.port
 }
 
 /// Whether this very process answers there.
@@ -470,7 +486,7 @@ async fn is_this_agent(peers: &Peers, place: &str) -> bool {
     let answer = peers.request("GET", &url, None, EXPLAIN).await;
     let text = answer.map(|answer| answer.text).unwrap_or_default();
     let document: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    document["agent"]["pid"] == std::process::id()
+    document["agent"]["id"] == rest::this_process()
 }
 
 /// Before the first look. What PostgreSQL does is not known: others would take `stopped` for a proof that nothing is

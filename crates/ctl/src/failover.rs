@@ -232,9 +232,11 @@ pub(crate) fn schedule(text: &str) -> Result<Option<Schedule>, CtlError> {
 
 /// A date and time, or a time of `today`.
 fn local_time(text: &str, today: jiff::civil::Date) -> Option<jiff::civil::DateTime> {
-    // Digits alone may be a year as well.
-    let time = || text.contains(':').then(|| text.parse().ok()).flatten();
-    let whole = text.parse().ok();
+    // Digits alone may be a year as well, and whatever else there is says of which zone it is.
+    let plain = |c: char| c.is_ascii_digit() || matches!(c, ':' | '.');
+    let is_time = text.contains(':') && text.chars().all(plain);
+    let time = || is_time.then(|| text.parse().ok()).flatten();
+    let whole = text.parse().ok().filter(|_| !text.contains(['[', '+']));
     whole.or_else(|| Some(today.to_datetime(time()?)))
 }
 
@@ -368,6 +370,9 @@ mod tests {
             ("2030-02-01", Some("2030-02-01T00:00:00")),
             ("23:00", Some("2030-01-31T23:00:00")),
             ("7:5", None),
+            ("23:00+05:00", None),
+            ("T23:00-08", None),
+            ("2030-02-01T10:30[Europe/Berlin]", None),
             ("2330", None),
             ("soon", None),
         ] {

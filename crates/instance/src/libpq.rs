@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Options that not every libpq of 13 and later knows, and the first that does. An unknown one makes
 /// the whole connection string invalid (contract: patroni-config, section 3).
@@ -136,8 +137,11 @@ impl Secrets {
         host: &str,
         port: u16,
     ) -> Result<Secrets> {
+        // Several programs may run at the same time.
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let file = |kind: &str, content: &str| {
-            let suffix = format!(".{}.{kind}tmp", std::process::id());
+            let suffix = format!(".{}.{number}.{kind}tmp", std::process::id());
             Passing::new(&files::beside(&options.pgpass, &suffix), content)
         };
         let passfile = pgpass_line(role, host, port).map(|line| file("", &line));

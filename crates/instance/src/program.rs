@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
-use tokio::time::Instant;
 
 /// Lines and bytes of a program's output that are kept for an error.
 const TAIL_LINES: usize = 15;
@@ -291,15 +290,16 @@ async fn over(
 
 /// Returns once this group of processes has used no processor time for `still`.
 async fn stands_still(group: Pid, still: Duration) {
-    let (mut used, mut since) = (Used::default(), Instant::now());
-    loop {
-        let now = Used::by(group);
-        if now.waits_for_disk || now.times != used.times {
-            (used, since) = (now, Instant::now());
-        } else if since.elapsed() >= still {
-            return;
-        }
-        tokio::time::sleep(still / 10).await;
+    // Looks, not time: this program may have been stopped together with that one.
+    const LOOKS: u32 = 10;
+    let (mut used, mut same) = (Used::default(), 0);
+    while same < LOOKS {
+        let looked = tokio::task::spawn_blocking(move || Used::by(group)).await;
+        let now = looked.unwrap_or_default();
+        let stands = !now.waits_for_disk && now.times == used.times;
+        same = if stands { same + 1 } else { 0 };
+        used = now;
+        tokio::time::sleep(still / LOOKS).await;
     }
 }
 

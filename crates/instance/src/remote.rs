@@ -110,6 +110,8 @@ pub(crate) async fn history(
     }
     let error = match by_sql(instance, source, timeline).await {
         Ok(history) => return Ok(history),
+        // Who is not there answers nobody.
+        Err(error) if !error.is_refusal() => return Err(error),
         Err(error) => error,
     };
     // pg_hba may let nobody in between the members but for replication, and Patroni needs no more.

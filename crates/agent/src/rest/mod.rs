@@ -44,7 +44,8 @@ use pgherd_wire::patroni::rest::{Action, Refusal, python_json};
 use query::Query;
 use serde_json::{Map, Value, json};
 use std::future::ready;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
@@ -492,6 +493,16 @@ async fn upgrade(app: &App) -> Answer {
     }
 }
 
+/// Tells this process from every other, on this machine or another.
+pub(crate) fn this_process() -> &'static str {
+    static ID: LazyLock<String> = LazyLock::new(|| {
+        // Seeded by the system anew in each process.
+        let number = || RandomState::new().build_hasher().finish();
+        format!("{:016x}{:016x}", number(), number())
+    });
+    &ID
+}
+
 /// `GET /pgherd/explain`: what the last decision was, and which rules were asked.
 fn explain(app: &App) -> Answer {
     let snapshot = app.last();
@@ -499,7 +510,7 @@ fn explain(app: &App) -> Answer {
     let mut object = Map::new();
     object.insert("member".into(), snapshot.name.as_str().into());
     object.insert("scope".into(), snapshot.scope.as_str().into());
-    let running = json!({"pid": std::process::id(), "version": env!("CARGO_PKG_VERSION"),
+    let running = json!({"id": this_process(), "pid": std::process::id(), "version": env!("CARGO_PKG_VERSION"),
         "started_ms": app.started.as_millis()});
     object.insert("agent".into(), running);
     let age = now.since(snapshot.held_at()).as_millis();
