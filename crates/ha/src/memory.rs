@@ -220,6 +220,8 @@ pub struct Demotion {
     pub word: String,
     /// When the last process was found gone.
     pub down_since: Option<Time>,
+    /// Since when this node is about to go on as primary, and says so.
+    pub taking_back: Option<Time>,
 }
 
 /// Failures in a row and when to try again.

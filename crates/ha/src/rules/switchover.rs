@@ -20,6 +20,8 @@ use crate::view::PeerFact;
 
 /// While the lock is held for it, the candidate is asked this often.
 const ASK_AGAIN: Span = Span::from_millis(10);
+/// How soon etcd is asked again whose the lock is.
+const PROOF: Span = Span::from_millis(100);
 /// While PostgreSQL stops, pg_control is looked at this often.
 const LOOK_AGAIN: Span = Span::from_millis(20);
 /// How long the candidate may take to have all WAL once PostgreSQL is down here.
@@ -151,6 +153,7 @@ fn begin(ctx: &Ctx<'_>, memory: &mut Memory, request: &Failover, revision: u64) 
         manual: request.leader.is_none(),
         word: String::from(word),
         down_since: None,
+        taking_back: None,
     };
     demote(memory, demotion, format!("{word}: demoting myself"))
 }
@@ -266,6 +269,7 @@ pub(crate) fn end_senders(ctx: &Ctx<'_>, memory: &Memory, word: &str) -> Option<
         manual: false,
         word: String::from(word),
         down_since: None,
+        taking_back: None,
     };
     Some(ask(ctx, memory, &demotion, since))
 }
@@ -385,6 +389,25 @@ fn take_back(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, demotion: &Demotion)
         );
         return hand_over(ctx, memory, term, None, reason).error();
     }
+    let word = &demotion.word;
+    // Others have been told that PostgreSQL is stopped, and may have taken a lock for that which has vanished
+    // without this node's noticing. From now on they are told something else; then etcd is asked whose it is.
+    let since = demotion.taking_back.unwrap_or(ctx.now());
+    if ctx.view.fresh().is_none() || ctx.view.tenure.proved <= since {
+        memory.demotion = Some(Demotion {
+            taking_back: Some(since),
+            ..demotion.clone()
+        });
+        let first = demotion.taking_back.is_none();
+        let asks = if first {
+            vec![]
+        } else {
+            vec![Action::Store(Op::Refresh)]
+        };
+        let again = if first { ctx.now() } else { ctx.now() + PROOF };
+        let reason = format!("{word}: no candidate received all WAL, making sure of the lock");
+        return Verdict::only(asks, reason).wake(again);
+    }
     memory.demotion = None;
     memory.refused_request = demotion.request.or(memory.refused_request);
     let mut actions = vec![];
@@ -394,7 +417,6 @@ fn take_back(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, demotion: &Demotion)
         actions.push(clean(stored.revision));
     }
     actions.push(Action::StartJob(JobKind::Start(StartAs::Primary)));
-    let word = &demotion.word;
     Verdict::only(
         actions,
         format!("{word}: no candidate received all WAL, going on as primary"),

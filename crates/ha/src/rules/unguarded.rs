@@ -31,6 +31,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         manual: false,
         word: String::from("no guard"),
         down_since: None,
+        taking_back: None,
     };
     let reason = "the guard is required and cannot be armed any more: demoting myself";
     switchover::demote(memory, demotion, reason.into()).error()

@@ -92,6 +92,24 @@ fn the_next_request_is_asked_for_anew() {
     assert_eq!(second.memory.request_seen, Some((4, view.now)));
 }
 
+/// A demotion is taken back: from the moment this is told, not before, etcd is asked whose the lock is, and the decision
+/// follows the answer.
+fn taken_back(view: &mut View, memory: &Memory) -> Decision {
+    let told = decide(view, memory);
+    assert_eq!(names(&told), NONE, "{}", told.why);
+    let shown = crate::describe(view, &told.memory);
+    assert_eq!(shown.state, Some(PostgresState::Starting));
+    later(view, 1);
+    let asked = decide(view, &told.memory);
+    assert_eq!(names(&asked), ["Refresh"], "{}", asked.why);
+    // What was read before proves nothing.
+    let again = decide(view, &asked.memory);
+    assert_eq!(names(&again), ["Refresh"], "{}", again.why);
+    view.tenure.proved = view.now;
+    later(view, 1);
+    decide(view, &asked.memory)
+}
+
 /// A request that was tried and could not be served is cleaned up, not tried again.
 #[test]
 fn a_request_is_not_served_twice() {
@@ -103,7 +121,7 @@ fn a_request_is_not_served_twice() {
     let (mut down, _) = parse("lock a failover a>b | a* down | b replica lsn 50");
     let waiting = decide(&down, &begun.memory);
     later(&mut down, 5000);
-    let back = decide(&down, &waiting.memory);
+    let back = taken_back(&mut down, &waiting.memory);
     assert_eq!(
         names(&back),
         ["PutFailover", "StartPrimary"],
@@ -244,7 +262,7 @@ fn a_pause_needs_no_guard_to_go_on_as_primary() {
     let (mut down, _) = parse(text);
     let waiting = decide(&down, &begun.memory);
     later(&mut down, 5000);
-    let back = decide(&down, &waiting.memory);
+    let back = taken_back(&mut down, &waiting.memory);
     assert_eq!(
         names(&back),
         ["PutFailover", "StartPrimary"],

@@ -208,6 +208,7 @@ fn a_schedule_made_during_a_switchover_outlives_it() {
         manual: false,
         word: "switchover".into(),
         down_since: Some(view.now - Span::from_secs(6)),
+        taking_back: Some(view.now - Span::from_secs(1)),
     };
     for (request, written) in [(6, 1), (4, 0)] {
         memory.demotion = Some(demotion(request));

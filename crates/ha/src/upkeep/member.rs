@@ -167,8 +167,16 @@ fn state(ctx: &Ctx<'_>, memory: &Memory) -> PostgresState {
         Postmaster::Alive { .. } => PostgresState::Starting,
         Postmaster::Leftovers(_) => PostgresState::Crashed,
         Postmaster::Down if memory.restart.is_some() => PostgresState::Restarting,
+        // Nobody may rely any more on that it acknowledges nothing.
+        Postmaster::Down if takes_back(memory) => PostgresState::Starting,
         Postmaster::Down => down(ctx),
     }
+}
+
+/// A demotion has failed: this node is about to go on as primary.
+fn takes_back(memory: &Memory) -> bool {
+    let demotion = memory.demotion.as_ref();
+    demotion.is_some_and(|demotion| demotion.taking_back.is_some())
 }
 
 /// The copy that somebody asked for is under way, from the stop of PostgreSQL on: whoever waits for its end
