@@ -7,7 +7,8 @@ use pgherd_ha::election::Elections;
 use pgherd_ha::lease::{self, Excuse};
 use pgherd_ha::{
     Dcs, GuardFact, Identity, Job, LOOK_PAUSE, LeaseFact, Local, Memory, Orders, PeerFact,
-    RemoteHistory, Sequence, Tenure, View, beat, is_calm, may_be_kept, quiet_pause,
+    RemoteHistory, Sequence, Tenure, View, beat, beat::MemberCare, is_calm, may_be_kept,
+    quiet_pause,
 };
 use pgherd_model::{
     Cluster, ControlState, DataDir, LeaseSight, Look, Member, MemberName, Op, Postmaster, Span,
@@ -25,8 +26,6 @@ use crate::world::World;
 const ROUNDS: usize = 8;
 /// While a job runs, its effects are looked for this often.
 const DURING_JOB: Span = Span::from_millis(100);
-/// A try to keep the member lease alive that was not answered is repeated after this.
-const MEMBER_AGAIN: Span = Span::from_secs(2);
 
 /// What waits for an answer of etcd.
 #[expect(
@@ -39,8 +38,8 @@ pub(crate) enum Asked {
     Order(Op),
     /// A renewal.
     Renewal { sent: Time },
-    /// The member lease; when it is due again if it was kept alive.
-    Member { due: Time },
+    /// The member lease.
+    Member { sent: Time },
     /// The keeper's read.
     Keeper { sent: Time },
 }
@@ -140,7 +139,8 @@ pub(crate) struct Agent {
     pub(crate) probed: Option<Time>,
     pub(crate) probing: bool,
     next_probe: Time,
-    pub(crate) member_due: Time,
+    pub(crate) member_care: MemberCare,
+    silent_since: Option<Time>,
     pub(crate) shutdown: bool,
     /// What people ask of it.
     pub(crate) orders: Orders,
@@ -182,7 +182,10 @@ impl World {
             started: now,
             fresh_at: Time::ZERO,
             problem: true,
-            member_due: now + MEMBER_AGAIN,
+            member_care: MemberCare {
+                sent: Some(now),
+                kept: None,
+            },
             ..Agent::default()
         };
         let renewing = &mut self.nodes[node].agent.renewing;
@@ -288,6 +291,11 @@ impl World {
         self.nodes[node].pg.reap(truth);
         let look = self.ask_postgres(node);
         let guard = self.guard_fact(node);
+        let silent = look.is_none() && self.nodes[node].pg.postmaster.is_some();
+        let now = self.clock(node);
+        let since = &mut self.nodes[node].agent.silent_since;
+        *since = silent.then(|| since.unwrap_or(now));
+        let silent_since = *since;
         let it = &self.nodes[node];
         let (pg, disk) = (&it.pg, &it.pg.disk);
         let postmaster = pg.processes(truth);
@@ -300,6 +308,7 @@ impl World {
         let timeline = look.as_ref().map_or(written, |look| look.timeline);
         Local {
             archiving: false,
+            stopping: pg.postmaster.is_some() && pg.phase == Phase::Stopping,
             data: disk.data.clone(),
             control,
             shutdown_end: disk
@@ -309,7 +318,7 @@ impl World {
             backup_label: disk.backup_label,
             postmaster,
             own_history: pg.own_history(timeline.0),
-            silent_since: None,
+            silent_since,
             not_ready: pg.postmaster.is_some() && !pg.stopped && pg.phase != Phase::Running,
             look,
             job: it.agent.job.clone(),
@@ -633,14 +642,13 @@ impl World {
     }
 
     fn keep_member_alive(&mut self, node: usize, view: &View) {
-        let pause = beat::member_pause(&view.settings);
         let agent = &mut self.nodes[node].agent;
-        if view.now < agent.member_due {
+        if !agent.member_care.is_due(view.now, &view.settings) {
             return;
         }
-        agent.member_due = view.now + pause.min(MEMBER_AGAIN);
-        let due = view.now + pause;
+        let sent = view.now;
+        agent.member_care.sent = Some(sent);
         let limit = Span::from_secs(3);
-        self.call(node, Call::Member, Asked::Member { due }, limit);
+        self.call(node, Call::Member, Asked::Member { sent }, limit);
     }
 }

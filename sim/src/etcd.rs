@@ -193,7 +193,10 @@ impl Etcd {
         };
         let seen = |present: Option<u64>, expected: Option<u64>| present == expected;
         match op {
-            Op::AcquireLeader => now.leader.is_none(),
+            Op::AcquireLeader { seen } => {
+                let newer = now.status.as_ref().is_some_and(|it| it.revision > *seen);
+                now.leader.is_none() && !newer
+            }
             Op::ReattachLeader { create_revision } => held(*create_revision),
             Op::ReleaseLeader {
                 create_revision,
@@ -234,7 +237,7 @@ impl Etcd {
 fn write(cluster: &mut Cluster, revision: u64, me: &MemberName, leases: (i64, i64), op: &Op) {
     let (leader_lease, member_lease) = leases;
     match op {
-        Op::AcquireLeader => {
+        Op::AcquireLeader { .. } => {
             cluster.leader = Some(Leader {
                 name: me.clone(),
                 lease: leader_lease,
@@ -300,7 +303,7 @@ fn write_key(cluster: &mut Cluster, revision: u64, op: &Op) {
         Op::PutFailover { failover, .. } => put(&mut cluster.failover, revision, failover),
         Op::PutFailsafe { members, .. } => put(&mut cluster.failsafe, revision, members),
         Op::PutHistory { history, .. } => put(&mut cluster.history, revision, history),
-        Op::AcquireLeader
+        Op::AcquireLeader { .. }
         | Op::ReattachLeader { .. }
         | Op::ReleaseLeader { .. }
         | Op::PutMember(_)

@@ -58,13 +58,14 @@ mod faults_of {
 }
 
 /// Variants of `ha::Action`.
-pub const ACTIONS: [&str; 16] = [
+pub const ACTIONS: [&str; 17] = [
     "Store",
     "AskPeers",
     "AskHistory",
     "StartJob",
     "SetUpstream",
     "StopReceiving",
+    "EndSenders",
     "ArmGuard",
     "TryGuard",
     "DisarmGuard",

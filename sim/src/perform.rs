@@ -40,6 +40,7 @@ impl World {
                 self.drop_stream(node);
                 self.soon(node, Some(true), 20)
             }
+            Action::EndSenders(pids) => self.end_senders(node, &pids),
             Action::ArmGuard { pid, no_later } => self.arm(node, pid, no_later),
             Action::TryGuard { pid } => self.try_guard(node, pid),
             Action::DisarmGuard => {
@@ -139,7 +140,7 @@ impl World {
     fn order_store(&mut self, node: usize, op: Op) -> Effect {
         let (number, asked) = (self.number(), self.clock(node));
         let agent = &mut self.nodes[node].agent;
-        if matches!(op, Op::AcquireLeader | Op::ReattachLeader { .. }) {
+        if matches!(op, Op::AcquireLeader { .. } | Op::ReattachLeader { .. }) {
             let held = agent.memory.held.map(|held| held.length / 5);
             if let (Op::ReattachLeader { .. }, Some(limit)) = (&op, held) {
                 let (run, outcome) = (agent.run, None);
@@ -361,6 +362,7 @@ pub(crate) fn kind(action: &Action) -> &'static str {
         Action::StartJob(_) => "StartJob",
         Action::SetUpstream(_) => "SetUpstream",
         Action::StopReceiving => "StopReceiving",
+        Action::EndSenders(_) => "EndSenders",
         Action::ArmGuard { .. } => "ArmGuard",
         Action::TryGuard { .. } => "TryGuard",
         Action::DisarmGuard => "DisarmGuard",

@@ -148,6 +148,20 @@ pub(crate) struct Stream {
 pub(crate) struct Attached {
     pub(crate) conn: u64,
     pub(crate) flushed: u64,
+    /// The WAL sender was told to end, and is stuck in its farewell.
+    pub(crate) told: bool,
+}
+
+impl Attached {
+    /// Its WAL sender's.
+    pub(crate) fn pid(&self) -> u32 {
+        u32::try_from(self.conn % 1_000_000_000).unwrap_or_default()
+    }
+
+    /// What is on its way to a standby that does not take it fills the socket, for half of them.
+    pub(crate) fn fills_its_socket(&self) -> bool {
+        self.conn.is_multiple_of(2)
+    }
 }
 
 /// One PostgreSQL.
@@ -169,6 +183,8 @@ pub(crate) struct Pg {
     pub(crate) waits_for: String,
     /// Reloads that the checkpointer has not acted on.
     pub(crate) applying: u32,
+    /// When it was told to stop.
+    pub(crate) stop_began: Time,
     /// A shutdown checkpoint is being written or sent.
     pub(crate) shutting: bool,
     /// Received since this start.
@@ -200,6 +216,7 @@ impl Pg {
             sync_names: String::new(),
             waits_for: String::new(),
             applying: 0,
+            stop_began: Time::ZERO,
             shutting: false,
             received: false,
             frozen: false,
@@ -368,6 +385,7 @@ impl Pg {
                 listed.contains(&names[*node].as_str()) || *listed == ["*"]
             });
             Standby {
+                pid: standby.pid(),
                 name: names[*node].clone(),
                 user: "replicator".into(),
                 address: None,

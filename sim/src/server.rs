@@ -264,6 +264,7 @@ impl World {
         // A server that is still starting has nothing to write.
         let step = u8::from(pg.phase == Phase::Starting) * 2;
         pg.phase = Phase::Stopping;
+        pg.stop_began = now;
         let then = pg.dies(now + Span::from_millis(3));
         for child in pg.children.values_mut() {
             if matches!(child.work, Work::Session(_)) && child.dies.is_none() {
@@ -305,6 +306,10 @@ impl World {
             return;
         }
         let record = self.number();
+        if step == 0 && self.waits_for_senders(node) {
+            self.after(10, Event::Stopping { node, epoch, step });
+            return;
+        }
         let pg = &mut self.nodes[node].pg;
         match step {
             0 => {

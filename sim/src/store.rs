@@ -227,7 +227,7 @@ impl World {
     fn carry_out(&mut self, node: usize, op: &Op) -> Reply {
         let now = self.now;
         let mut leases = (self.nodes[node].agent.leader_lease, self.member_lease(node));
-        let takes = matches!(op, Op::AcquireLeader | Op::ReattachLeader { .. });
+        let takes = matches!(op, Op::AcquireLeader { .. } | Op::ReattachLeader { .. });
         if takes && !self.etcd.leases.contains_key(&leases.0) {
             return Reply::Lease(None);
         }
@@ -271,8 +271,8 @@ impl World {
                 self.ask_after(node, interval);
             }
             (Asked::Renewal { sent }, Reply::Lease(lease)) => self.renewed(node, sent, lease),
-            (Asked::Member { due }, Reply::Lease(Some(_))) => {
-                self.nodes[node].agent.member_due = due;
+            (Asked::Member { sent }, Reply::Lease(Some(_))) => {
+                self.nodes[node].agent.member_care.kept = Some(sent);
             }
             (Asked::Member { .. }, Reply::Lease(None)) => {
                 self.nodes[node].agent.member_lease = 0;

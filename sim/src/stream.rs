@@ -3,6 +3,7 @@
 use pgherd_model::{Lsn, Span, Timeline};
 
 use crate::event::{Event, NODES};
+use crate::perform::Effect;
 use crate::postgres::{Attached, Stream};
 use crate::wal::What;
 use crate::world::World;
@@ -87,10 +88,14 @@ impl World {
             heard: now,
         });
         let flushed = pg.disk.wal.end();
-        self.nodes[from]
-            .pg
-            .attached
-            .insert(node, Attached { conn, flushed });
+        self.nodes[from].pg.attached.insert(
+            node,
+            Attached {
+                conn,
+                flushed,
+                told: false,
+            },
+        );
         self.say(|| format!("{node} streams from {from}"));
         self.flow(from);
         true
@@ -228,6 +233,48 @@ impl World {
         if known && self.links[node][stream.from] {
             self.nodes[stream.from].pg.attached.remove(&node);
         }
+    }
+
+    /// A WAL sender whose socket is full does not notice a stop until wal_sender_timeout.
+    pub(crate) fn waits_for_senders(&self, node: usize) -> bool {
+        let pg = &self.nodes[node].pg;
+        let end = pg.disk.wal.end();
+        let stuck = |(standby, it): (&usize, &Attached)| {
+            it.fills_its_socket() && it.flushed < end && !self.connected(node, *standby)
+        };
+        self.now.since(pg.stop_began) < HUNG && pg.attached.iter().any(stuck)
+    }
+
+    /// SIGTERM. The first one's farewell gets stuck where nothing gets through, the second ends the sender.
+    pub(crate) fn end_senders(&mut self, node: usize, pids: &[u32]) -> Effect {
+        let attached: Vec<(usize, Attached)> = self.nodes[node]
+            .pg
+            .attached
+            .iter()
+            .map(|(standby, it)| (*standby, *it))
+            .collect();
+        for (standby, it) in attached {
+            if !pids.contains(&it.pid()) {
+                continue;
+            }
+            let linked = self.connected(node, standby);
+            if linked || it.told {
+                self.nodes[node].pg.attached.remove(&standby);
+            } else if let Some(it) = self.nodes[node].pg.attached.get_mut(&standby) {
+                it.told = true;
+            }
+            if linked {
+                let conn = it.conn;
+                self.after(
+                    1,
+                    Event::Broken {
+                        node: standby,
+                        conn,
+                    },
+                );
+            }
+        }
+        Effect::Quiet
     }
 
     /// Connections that hang, or whose other end has forgotten them.

@@ -78,6 +78,9 @@ impl Agent {
                     .await
                     .map(|_| ()),
             ),
+            Action::EndSenders(pids) => {
+                in_vain(quiet(done(name, self.instance.end_senders(&pids).await)))
+            }
             Action::ArmGuard { pid, no_later } => self.arm(pid, no_later).await,
             Action::TryGuard { pid } => match self.guarding.try_out(pid).await {
                 Ok(()) => {
@@ -138,7 +141,7 @@ impl Agent {
     }
 
     async fn store(&mut self, op: Op) -> Effect {
-        if matches!(op, Op::AcquireLeader | Op::ReattachLeader { .. })
+        if matches!(op, Op::AcquireLeader { .. } | Op::ReattachLeader { .. })
             && let Err(error) = self.renewal.renew_now(self.patience(&op)).await
         {
             tracing::warn!("the lock cannot be taken: {error}");
@@ -167,7 +170,7 @@ impl Agent {
                 self.bootstrap_claim = Some(revision);
                 Effect::Changed
             }
-            (Op::AcquireLeader, Ok(Answer::Done { .. })) => {
+            (Op::AcquireLeader { .. }, Ok(Answer::Done { .. })) => {
                 tracing::info!("acquired the leader key");
                 Effect::Changed
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgherd_dcs::{Picture, Store};
+use pgherd_ha::beat::MemberCare;
 use pgherd_ha::{
     Action, Decision, Identity, LOOK_PAUSE, LeaseFact, Memory, Outcome, PeerFact, RemoteHistory,
     Severity, View,
@@ -38,8 +39,6 @@ use crate::{clock, settings};
 
 /// Looks in a row without rest.
 const ROUNDS: usize = 8;
-/// A try to keep the member lease alive that was not answered is repeated after this.
-const MEMBER_AGAIN: Span = Span::from_secs(2);
 /// While a short job runs, its effects are looked for this often.
 const DURING_JOB: Span = Span::from_millis(100);
 
@@ -91,8 +90,8 @@ pub(crate) struct Agent {
     /// The last refusal of a probe, which is told once.
     pub(crate) refused: Option<String>,
     pub(crate) next_probe: Time,
-    /// When the member lease is to be kept alive next.
-    pub(crate) member_due: Time,
+    /// What was done to keep the member lease alive.
+    pub(crate) member_care: MemberCare,
     pub(crate) shutdown: bool,
     pub(crate) asked: Asked,
     /// Another program is to take over as soon as nothing long runs.
@@ -175,8 +174,7 @@ impl Agent {
             probing: false,
             refused: None,
             next_probe: Time::ZERO,
-            // A lease that was handed over may be near its end.
-            member_due: clock::now(),
+            member_care: MemberCare::default(),
             shutdown: false,
             asked: Asked::default(),
             upgrade: false,
@@ -555,16 +553,15 @@ impl Agent {
     }
 
     pub(crate) fn keep_member_alive(&mut self, now: Time) {
-        if now < self.member_due {
+        if !self.member_care.is_due(now, &self.effective.settings) {
             return;
         }
-        let pause = beat::member_pause(&self.effective.settings);
-        self.member_due = now + pause.min(MEMBER_AGAIN);
+        self.member_care.sent = Some(now);
         let (store, limit) = (self.store.clone(), now + Duration::from_secs(3));
         let events = self.events.clone();
         tokio::spawn(async move {
             let event = match store.keep_alive_member(limit).await {
-                Ok(true) => Event::MemberKept(now + pause),
+                Ok(true) => Event::MemberKept(now),
                 // The key needs another lease now, not at the next look.
                 Ok(false) => Event::WakeUp,
                 Err(error) => {
@@ -583,7 +580,7 @@ impl Agent {
                 let commands = &self.effective.postgresql.callbacks;
                 self.callbacks.reloaded(commands);
             }
-            Event::MemberKept(due) => self.member_due = due,
+            Event::MemberKept(sent) => self.member_care.kept = Some(sent),
             Event::JobEnded { number, outcome } => self.job_ended(number, outcome),
             Event::Bootstrapped(id) => self.bootstrapped = Some(id),
             Event::Peer(name, fact, words) => {

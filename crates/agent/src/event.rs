@@ -32,7 +32,7 @@ pub(crate) enum Event {
     PostmasterGone(u32),
     /// The guard process has ended.
     GuardGone,
-    /// The member lease was kept alive; when that is due again.
+    /// The member lease was kept alive, as was asked then.
     MemberKept(Time),
     /// PostgreSQL committed a probe that was begun then.
     Probed(Time),

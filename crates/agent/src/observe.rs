@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pgherd_dcs::Picture;
 use pgherd_ha::{Dcs, JobKind, Local, Orders, Tenure, View, beat};
-use pgherd_instance::{Glance, OnDisk};
+use pgherd_instance::{Glance, OnDisk, Readiness};
 use pgherd_model::{
     ControlFile, ControlState, HistoryLine, Look, Lsn, MemberName, Postmaster, Time, Timeline,
 };
@@ -150,6 +150,7 @@ impl Agent {
             });
         Local {
             archiving: silent && stopping && self.instance.archives().await,
+            stopping: silent && stopping && self.instance.readiness().await == Readiness::Stopping,
             data,
             control,
             shutdown_end,

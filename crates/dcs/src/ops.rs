@@ -111,6 +111,13 @@ impl Builder<'_> {
         });
     }
 
+    /// Nobody has put it since this revision of the store.
+    fn guard_age(&mut self, key: &Key, seen: u64) {
+        let (name, later) = (self.key(key), number(seen.saturating_add(1)));
+        let compare = Compare::mod_revision(name, CompareOp::Less, later);
+        self.plan.compares.push(compare);
+    }
+
     /// Only while this term of our leadership lasts.
     fn guard_term(&mut self, term: u64) {
         let leader = self.key(&Key::Leader);
@@ -155,7 +162,7 @@ pub(crate) fn plan(op: &Op, context: Context<'_>) -> Option<Plan> {
         context,
     };
     match op {
-        Op::AcquireLeader | Op::ReattachLeader { .. } | Op::ReleaseLeader { .. } => {
+        Op::AcquireLeader { .. } | Op::ReattachLeader { .. } | Op::ReleaseLeader { .. } => {
             leader(&mut build, op, &key);
         }
         Op::PutMember(member) => {
@@ -248,7 +255,7 @@ fn leaders_word(build: &mut Builder<'_>, op: &Op, key: &Key) {
 /// What is done, and the key it is mainly done to.
 fn headline(op: &Op, me: &MemberName) -> Option<(&'static str, Key)> {
     Some(match op {
-        Op::AcquireLeader => ("create", Key::Leader),
+        Op::AcquireLeader { .. } => ("create", Key::Leader),
         Op::ReattachLeader { .. } => ("re-attach", Key::Leader),
         Op::ReleaseLeader { .. } => ("release", Key::Leader),
         Op::PutMember(_) => ("put", Key::Member(me.clone())),
@@ -270,8 +277,10 @@ fn leader(build: &mut Builder<'_>, op: &Op, key: &Key) {
     let me = build.context.me.to_string();
     let lease = build.context.leader_lease;
     match op {
-        Op::AcquireLeader => {
+        Op::AcquireLeader { seen } => {
             build.guard_key(key, None);
+            build.guard_age(&Key::Status, *seen);
+            build.guard_age(&Key::Optime, *seen);
             build.put(key, me, lease);
             build.plan.evidence.push(Evidence::Lease(name, lease));
         }
@@ -326,5 +335,5 @@ pub(crate) fn needs_member_lease(op: &Op) -> bool {
 
 /// Whether the operation puts something under the leader lease.
 pub(crate) fn needs_leader_lease(op: &Op) -> bool {
-    matches!(op, Op::AcquireLeader | Op::ReattachLeader { .. })
+    matches!(op, Op::AcquireLeader { .. } | Op::ReattachLeader { .. })
 }

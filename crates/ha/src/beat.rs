@@ -48,10 +48,36 @@ pub fn stale_after(settings: &Settings) -> Span {
 /// How long after its last keepalive the member lease is kept alive again. Failed tries are repeated until it is
 /// over, and what is left then is more than `retry_timeout` with Patroni's default times: a synchronous standby
 /// whose key goes is one that nobody waits for any more.
-pub fn member_pause(settings: &Settings) -> Span {
+pub(crate) fn member_pause(settings: &Settings) -> Span {
     match rest(settings) {
         Some(_) => settings.ttl * 3 / 5,
         None => settings.loop_wait.min(settings.ttl / 3),
+    }
+}
+
+/// How soon a keepalive of the member lease that was not answered is repeated.
+const MEMBER_AGAIN: Span = Span::from_secs(2);
+
+/// What an agent has done to keep its member lease alive. Past times, so that the settings of now say when it is due
+/// again: after a shorter `ttl` the pause of the longer one would let the lease run out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MemberCare {
+    /// When the last keepalive was sent; `None`: none was. A lease that was handed over may be near its end.
+    pub sent: Option<Time>,
+    /// When the last one was sent that was answered.
+    pub kept: Option<Time>,
+}
+
+impl MemberCare {
+    /// Whether the lease is to be kept alive now.
+    pub fn is_due(&self, now: Time, settings: &Settings) -> bool {
+        let pause = member_pause(settings);
+        let due = match (self.kept, self.sent) {
+            (_, None) => Time::ZERO,
+            (Some(kept), Some(sent)) if kept >= sent => kept + pause,
+            (_, Some(sent)) => sent + pause.min(MEMBER_AGAIN),
+        };
+        now >= due
     }
 }
 

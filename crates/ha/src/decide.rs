@@ -3,10 +3,10 @@
 use alloc::vec::Vec;
 
 use crate::ctx::{Ctx, Lock, Order, Verdict};
-use crate::decision::{Decision, JobKind, Rung, Severity, Why};
+use crate::decision::{Action, Decision, JobKind, Rung, Severity, Why};
 use crate::memory::{Answered, Memory};
 use crate::view::{LeaseFact, View};
-use crate::{beat, race, rules, schedule, upkeep};
+use crate::{beat, race, rules, schedule, senders, upkeep};
 use pgherd_model::{ControlState, Postmaster, Time};
 
 /// What this node does now. Pure: the same view and memory give the same decision.
@@ -30,6 +30,13 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
                 sooner(&mut wake_at, at, name);
             }
         }
+    }
+    let (more, wake) = senders::duty(&ctx, &mut memory);
+    if !actions.iter().any(is_in_its_way) {
+        actions.extend(more);
+    }
+    if let Some(at) = wake {
+        sooner(&mut wake_at, at, "senders");
     }
     if let Some(at) = schedule::restart_due(&ctx, &memory) {
         sooner(&mut wake_at, at, "scheduled restart");
@@ -68,6 +75,11 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
         wake_at,
         ladder,
     }
+}
+
+/// The stop is not gone on with, or others are asked already.
+fn is_in_its_way(action: &Action) -> bool {
+    matches!(action, Action::StartJob(_) | Action::AskPeers(_))
 }
 
 /// Asks the rules until one answers.
@@ -124,6 +136,7 @@ fn remember(ctx: &Ctx<'_>, memory: &mut Memory) {
     note_lock(ctx, memory);
     note_answer(ctx, memory);
     note_senders(ctx, memory);
+    senders::note(ctx, memory);
     rules::restart_order::note_overlong_start(ctx, memory);
     let view = ctx.view;
     if view.is_primary() {

@@ -124,6 +124,8 @@ pub enum Action {
     SetUpstream(Option<Upstream>),
     /// End the WAL receiver, so that positions stand still while they are compared.
     StopReceiving,
+    /// Tell these WAL senders to end, which hold up a stop.
+    EndSenders(Vec<u32>),
     /// The guard is to watch this postmaster.
     ArmGuard {
         /// Process id.
@@ -174,6 +176,7 @@ impl Action {
             Action::StartJob(kind) => kind.name(),
             Action::SetUpstream(_) => "SetUpstream",
             Action::StopReceiving => "StopReceiving",
+            Action::EndSenders(_) => "EndSenders",
             Action::ArmGuard { .. } => "ArmGuard",
             Action::TryGuard { .. } => "TryGuard",
             Action::DisarmGuard => "DisarmGuard",
@@ -190,7 +193,7 @@ impl Action {
 
 fn op_name(op: &Op) -> &'static str {
     match op {
-        Op::AcquireLeader => "AcquireLeader",
+        Op::AcquireLeader { .. } => "AcquireLeader",
         Op::ReattachLeader { .. } => "ReattachLeader",
         Op::ReleaseLeader { .. } => "ReleaseLeader",
         Op::PutMember(_) => "PutMember",

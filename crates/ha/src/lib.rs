@@ -21,6 +21,7 @@ mod memory;
 mod race;
 mod rules;
 mod schedule;
+mod senders;
 mod steady;
 mod upkeep;
 mod view;

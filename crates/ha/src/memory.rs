@@ -60,6 +60,12 @@ pub struct Memory {
     /// among them: WAL senders wait for standbys that do not have everything yet.
     #[serde(default)]
     pub senders_since: Option<Time>,
+    /// Processes of its WAL senders and what their standbys call themselves, as of the last look.
+    #[serde(default)]
+    pub senders: BTreeMap<u32, String>,
+    /// Since when PostgreSQL has been stopping without having begun its last checkpoint.
+    #[serde(default)]
+    pub stopping_since: Option<Time>,
     /// When PostgreSQL was first found dead under the lock.
     pub crashed_at: Option<Time>,
     /// The lock is to be given up as soon as nothing of PostgreSQL is left.

@@ -517,8 +517,10 @@ fn local(now: Time, me: &Said, nodes: &[Said]) -> Local {
         min_recovery_timeline: Timeline(0),
         rewindable: !me.has("plain"),
     };
+    let ago = |text: &str| now - Span::from_secs(number(Some(text)));
     Local {
         archiving: false,
+        stopping: me.has("stopping"),
         control: (data == DataDir::Initialized).then_some(control),
         data,
         shutdown_end: (state == ControlState::ShutDown).then_some(Lsn(me.lsn + 1)),
@@ -530,7 +532,7 @@ fn local(now: Time, me: &Said, nodes: &[Said]) -> Local {
             _ => Postmaster::Down,
         },
         look: (alive && me.state != "silent").then(|| look(me, nodes)),
-        silent_since: None,
+        silent_since: me.value("silent_for").map(ago),
         not_ready: me.has("recovering"),
         job: job(now, me),
         guard: GuardFact {
@@ -551,7 +553,7 @@ fn local(now: Time, me: &Said, nodes: &[Said]) -> Local {
             },
         },
         own_history: own_history(me),
-        probed: Some(now - Span::from_secs(me.value("probed").map_or(0, |it| number(Some(it))))),
+        probed: (!me.has("unprobed")).then(|| me.value("probed").map_or(now, ago)),
     }
 }
 
@@ -641,8 +643,14 @@ fn slot(name: &str) -> Slot {
     }
 }
 
+/// Process of the WAL sender of this standby.
+fn standby_pid(name: &str) -> u32 {
+    900 + u32::from(name.as_bytes()[0])
+}
+
 fn standby(node: &Said) -> Standby {
     Standby {
+        pid: standby_pid(&node.name),
         name: node.name.clone(),
         user: String::new(),
         address: None,
@@ -685,6 +693,10 @@ fn job(now: Time, me: &Said) -> Option<Job> {
         "removal" => JobKind::RemoveData,
         "stop" => JobKind::Stop {
             mode: StopMode::Fast,
+            checkpoint_first: false,
+        },
+        "kill" => JobKind::Stop {
+            mode: StopMode::Kill,
             checkpoint_first: false,
         },
         other => panic!("{other}"),

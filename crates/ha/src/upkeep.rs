@@ -42,11 +42,17 @@ pub(crate) const DUTIES: &[(&str, Ask)] = &[
 
 pub(crate) const NOTHING: Duty = (Vec::new(), None);
 
+/// The order to take the lock that this picture shows free.
+pub(crate) fn take_lock(ctx: &Ctx<'_>) -> Action {
+    let seen = ctx.view.fresh().map_or(0, |cluster| cluster.revision);
+    Action::Store(Op::AcquireLeader { seen })
+}
+
 /// This order needs the leader lease.
 pub(crate) fn takes_lock(action: &Action) -> bool {
     matches!(
         action,
-        Action::Store(Op::AcquireLeader | Op::ReattachLeader { .. })
+        Action::Store(Op::AcquireLeader { .. } | Op::ReattachLeader { .. })
     )
 }
 

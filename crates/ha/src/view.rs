@@ -138,6 +138,9 @@ pub struct Local {
     /// PostgreSQL is being stopped, and its archiver is still at work.
     #[serde(default)]
     pub archiving: bool,
+    /// postmaster.pid says that it is being stopped.
+    #[serde(default)]
+    pub stopping: bool,
     /// Processes.
     pub postmaster: Postmaster,
     /// What it says; `None`: not running or not answering.
@@ -304,6 +307,14 @@ impl View {
         matches!(local.postmaster, Postmaster::Alive { .. })
             && local.look.is_none()
             && (local.not_ready || local.control.is_some_and(recovers))
+    }
+
+    /// The postmaster lives, says nothing at all, and no job is at work on it.
+    pub fn is_mute(&self) -> bool {
+        self.local.look.is_none()
+            && self.local.silent_since.is_some()
+            && !self.is_recovering()
+            && self.running_job().is_none()
     }
 
     /// No process of the data directory is left.

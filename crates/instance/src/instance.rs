@@ -144,6 +144,15 @@ impl Instance {
         process::archives(self).await
     }
 
+    /// Tells WAL senders to end (SIGTERM), of these processes those that are senders of this PostgreSQL. One that waits for
+    /// its standby needs to be told twice.
+    ///
+    /// # Errors
+    /// When `/proc` does not answer in time.
+    pub async fn end_senders(&self, pids: &[u32]) -> Result<()> {
+        process::end_senders(self, pids).await
+    }
+
     /// Handle of the living postmaster (ours or adopted), None when there is none.
     pub async fn postmaster_handle(&self) -> Option<PostmasterHandle> {
         process::handle(self).await

@@ -36,7 +36,7 @@ const SERVER: &str = "SELECT to_char(pg_postmaster_start_time(), 'YYYY-MM-DD HH2
 const RECEIVER: &str = "SELECT status, received_tli, sender_host, sender_port, slot_name, latest_end_lsn \
  FROM pg_stat_wal_receiver";
 
-const STANDBYS: &str = "SELECT application_name, usename, client_addr, state, sync_state, sync_priority, \
+const STANDBYS: &str = "SELECT pid, application_name, usename, client_addr, state, sync_state, sync_priority, \
  write_lsn, flush_lsn, replay_lsn FROM pg_stat_replication";
 
 /// `SELECT *`: columns came with versions; rows are read by name.
@@ -194,6 +194,7 @@ fn read_slot(row: &SimpleQueryRow) -> Slot {
 
 fn read_standby(row: &SimpleQueryRow) -> Standby {
     Standby {
+        pid: parsed(row, "pid").unwrap_or_default(),
         name: owned(row, "application_name"),
         user: owned(row, "usename"),
         address: text(row, "client_addr").map(str::to_owned),

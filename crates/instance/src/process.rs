@@ -389,8 +389,31 @@ pub(crate) async fn archives(instance: &Instance) -> bool {
 
 /// Whether the process calls itself `postgres: archiver ...`, perhaps with the cluster's name before that.
 fn is_archiver(pid: u32) -> bool {
+    title(pid).contains(": archiver")
+}
+
+fn title(pid: u32) -> String {
     let title = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&title).contains(": archiver")
+    String::from_utf8_lossy(&title).into_owned()
+}
+
+/// Children of the postmaster that call themselves `postgres: walsender ...`, out of these.
+pub(crate) async fn end_senders(instance: &Instance, pids: &[u32]) -> Result<()> {
+    let Some(postmaster) = handle(instance).await else {
+        return Ok(());
+    };
+    let pids = pids.to_vec();
+    blocking("looking for WAL senders", move || {
+        // The handle is taken before the look: what that sees is what gets the signal.
+        for handle in pids.into_iter().filter_map(PostmasterHandle::open) {
+            let child = process(handle.pid).is_some_and(|it| it.parent == postmaster.pid);
+            if child && title(handle.pid).contains(": walsender ") {
+                handle.signal(Signal::TERM);
+            }
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// All living server processes of the data directory.

@@ -171,6 +171,9 @@ pub struct Slot {
 /// One row of pg_stat_replication.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standby {
+    /// Process of its WAL sender.
+    #[serde(default)]
+    pub pid: u32,
     /// `application_name`.
     pub name: String,
     /// `usename`.

@@ -26,8 +26,12 @@ pub fn proof_pause(lease_ttl: Span) -> Span {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
     /// Create `leader` under the leader lease, which is renewed (or granted) first. Refused if
-    /// the key exists.
-    AcquireLeader,
+    /// the key exists; or if `status` is newer than the picture: somebody else has led since, and an order that
+    /// arrives late must not take a later vacancy on the judgement of an earlier one.
+    AcquireLeader {
+        /// Revision of the picture that showed the lock free.
+        seen: u64,
+    },
     /// Put `leader` under our present leader lease: it carries our name, but another lease.
     ReattachLeader {
         /// Term that is held.

@@ -146,6 +146,7 @@ pub(crate) fn is_routine(action: &Action) -> bool {
         | Action::StartJob(_)
         | Action::SetUpstream(_)
         | Action::StopReceiving
+        | Action::EndSenders(_)
         | Action::ArmGuard { .. }
         | Action::TryGuard { .. }
         | Action::DisarmGuard
@@ -174,6 +175,7 @@ pub(crate) fn detail(action: &Action) -> String {
         | Action::SetUpstream(Some(upstream)) => format!("{}:{}", upstream.host, upstream.port),
         Action::SetUpstream(None) => "nobody".to_owned(),
         Action::ArmGuard { pid, .. } | Action::TryGuard { pid } => format!("postmaster {pid}"),
+        Action::EndSenders(pids) => format!("{pids:?}"),
         Action::ReserveTimelines { last } => format!("up to {last}"),
         Action::CreateSlot(slot) | Action::DropSlot(slot) | Action::AdvanceSlot(slot, _) => {
             slot.clone()
@@ -196,7 +198,7 @@ fn store_detail(op: &Op) -> String {
         Op::PutFailover { failover, .. } => {
             asked_for(failover.leader.as_ref(), failover.member.as_ref())
         }
-        Op::AcquireLeader
+        Op::AcquireLeader { .. }
         | Op::ReattachLeader { .. }
         | Op::ReleaseLeader { .. }
         | Op::PutMember(_)

@@ -216,6 +216,7 @@ fn action(name: &str, detail: &str, outcome: &str, error: &str, term: u64) -> Op
         ("StopReceiving", "done") => {
             "has ended its stream: positions stand still while they are compared".into()
         }
+        ("EndSenders", "done") => format!("ends WAL senders that hold up the stop {detail}"),
         ("AskPeers", "done") => format!("asks {detail}"),
         ("PutSync", "done") => format!("has written /sync: {detail}"),
         ("SetSynchronousStandbys", "done") => format!("waits for standbys: {detail:?}"),

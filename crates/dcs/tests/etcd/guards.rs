@@ -1,6 +1,6 @@
 //! Each operation: done when its guard holds, refused and without effect when it does not.
 
-use crate::harness::{Etcd, acquire, cluster, done, run, shows, store, within};
+use crate::harness::{Etcd, acquire, cluster, done, run, shows, store, take, within};
 use etcd_client::PutOptions;
 use pgherd_dcs::{Error, Picture, Store};
 use pgherd_model::{
@@ -31,20 +31,20 @@ async fn the_lock_belongs_to_one_and_to_its_term() {
     let etcd = Etcd::start(1).await;
     let a = store(etcd.endpoints(), "a").await;
     let b = store(etcd.endpoints(), "b").await;
-    let early = a.run(&Op::AcquireLeader, within(2_000)).await;
+    let early = a.run(&take(&a), within(2_000)).await;
     assert!(matches!(early, Err(Error::NoLease { .. })), "{early:?}");
 
     let term = acquire(&a).await;
     let leader = cluster(&a).leader.unwrap();
     assert_eq!(leader.name.as_str(), "a");
     assert_eq!(leader.lease, a.leader_lease_id());
-    refused(&a, Op::AcquireLeader).await;
+    refused(&a, take(&a)).await;
 
     b.leader_lease()
         .renew(crate::harness::PATIENCE)
         .await
         .unwrap();
-    assert_eq!(run(&b, Op::AcquireLeader).await, Answer::Refused);
+    assert_eq!(run(&b, take(&b)).await, Answer::Refused);
     let seen = cluster(&b).leader.unwrap();
     assert_eq!(seen, leader, "a refusal comes with what stood in the way");
     for create_revision in [term, term + 1] {

@@ -269,6 +269,12 @@ pub(crate) async fn done(store: &Store, op: Op) -> u64 {
     }
 }
 
+/// The order to take the lock, as of the present picture.
+pub(crate) fn take(store: &Store) -> Op {
+    let seen = cluster(store).revision;
+    Op::AcquireLeader { seen }
+}
+
 /// Takes the lock, renewing first; returns the term.
 pub(crate) async fn acquire(store: &Store) -> u64 {
     store
@@ -276,7 +282,7 @@ pub(crate) async fn acquire(store: &Store) -> u64 {
         .renew(Span::from_secs(5))
         .await
         .unwrap();
-    done(store, Op::AcquireLeader).await;
+    done(store, take(store)).await;
     cluster(store).leader.unwrap().create_revision
 }
 

@@ -12,7 +12,7 @@ use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, JobKind};
 use crate::holder;
 use crate::memory::Memory;
-use crate::upkeep::config;
+use crate::upkeep::{self, config};
 use crate::view::Outcome;
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
@@ -66,7 +66,7 @@ fn finish(ctx: &Ctx<'_>, id: SystemId) -> Option<Verdict> {
             })];
             // Somebody may have stored one before: it is in force already.
             actions.extend(config::repair(ctx, cluster));
-            actions.push(Action::Store(Op::AcquireLeader));
+            actions.push(upkeep::take_lock(ctx));
             Some(Verdict::only(actions, "initialized a new cluster"))
         }
         Some((Initialize::Done(published), _)) if *published == id => None,

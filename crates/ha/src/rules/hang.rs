@@ -11,13 +11,13 @@ use crate::race;
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     let local = &ctx.view.local;
-    if ctx.holding().is_none() || !memory.was_primary {
+    if !leads(ctx, memory) {
         return Verdict::pass("this node is not the primary");
     }
     if !matches!(local.postmaster, Postmaster::Alive { .. }) {
         return Verdict::pass("the postmaster does not live");
     }
-    let Some(probed) = local.probed else {
+    let Some(probed) = last_sign(ctx) else {
         return Verdict::pass("PostgreSQL was not probed yet");
     };
     let over = probed + ctx.view.settings.hang_timeout;
@@ -56,9 +56,18 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
 
 /// When a primary that commits nothing from now on counts as one that hangs.
 pub(crate) fn due(ctx: &Ctx<'_>, memory: &Memory) -> Option<Time> {
-    let primary = ctx.holding().is_some() && memory.was_primary;
-    let over = ctx.view.local.probed? + ctx.view.settings.hang_timeout;
-    (primary && ctx.now() < over).then_some(over)
+    let over = last_sign(ctx)? + ctx.view.settings.hang_timeout;
+    (leads(ctx, memory) && ctx.now() < over).then_some(over)
+}
+
+/// It is the primary, or should be: one that says nothing may have hung before this agent began.
+fn leads(ctx: &Ctx<'_>, memory: &Memory) -> bool {
+    ctx.holding().is_some() && (memory.was_primary || ctx.view.is_mute())
+}
+
+/// From when the patience with it counts.
+fn last_sign(ctx: &Ctx<'_>) -> Option<Time> {
+    ctx.view.local.probed.or(ctx.view.local.silent_since)
 }
 
 /// Least position of somebody who may take over.

@@ -3,14 +3,14 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
-use pgherd_model::{Cluster, Failover, Look, Lsn, Op, Span};
+use pgherd_model::{Cluster, Failover, Look, Lsn, Span};
 
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, JobKind};
 use crate::memory::Memory;
 use crate::race::{self, Safety};
 use crate::schedule;
-use crate::upkeep::guard;
+use crate::upkeep::{self, guard};
 
 /// How soon a race that was not won is run again.
 const AGAIN: Span = Span::from_millis(500);
@@ -23,7 +23,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         return Verdict::pass("PostgreSQL does not answer");
     };
     if !look.in_recovery {
-        return running_primary(cluster, look);
+        return running_primary(ctx, cluster, look);
     }
     if ctx.view.identity.tags.nofailover {
         return Verdict::stay("following a different leader because I am not allowed to promote");
@@ -42,7 +42,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
 }
 
 /// It lost its key (deleted, restored snapshot), or the agent found it running.
-fn running_primary(cluster: &Cluster, look: &Look) -> Verdict {
+fn running_primary(ctx: &Ctx<'_>, cluster: &Cluster, look: &Look) -> Verdict {
     let newest = cluster
         .history
         .as_ref()
@@ -61,7 +61,7 @@ fn running_primary(cluster: &Cluster, look: &Look) -> Verdict {
         );
     }
     Verdict::only(
-        vec![Action::Store(Op::AcquireLeader)],
+        vec![upkeep::take_lock(ctx)],
         "acquired session lock as a leader",
     )
 }
@@ -140,7 +140,7 @@ fn race(ctx: &Ctx<'_>, memory: &mut Memory, cluster: &Cluster, look: &Look) -> V
         );
     }
     let reason = format!("{why_safe}; healthiest of {}", cluster.members.len().max(1));
-    let mut actions = vec![Action::Store(Op::AcquireLeader)];
+    let mut actions = vec![upkeep::take_lock(ctx)];
     // In one go: a look in between would only delay the promotion.
     actions.extend(guard::arm(ctx));
     Verdict::only(actions, reason)
@@ -170,7 +170,8 @@ fn kept_back(
         return Some(reason);
     }
     match wish {
-        Wish::Me => return None,
+        Wish::Me if obeyed => return None,
+        Wish::Me => return left_behind(ctx, own),
         Wish::Other(member) => {
             let possible = race::candidates(ctx, Lsn(0), manual)
                 .iter()
@@ -199,12 +200,15 @@ fn kept_back(
     if settings.check_timeline && race::cluster_timeline(ctx) > own_timeline {
         return Some(String::from("My timeline is behind the cluster's"));
     }
+    left_behind(ctx, own).or_else(|| race::better_placed(ctx, memory, own))
+}
+
+/// These data went another way than the cluster did.
+fn left_behind(ctx: &Ctx<'_>, own: Lsn) -> Option<String> {
     let own_timeline = ctx.view.local.look.as_ref()?.timeline;
-    if let Some(end) = race::left_at(ctx, own_timeline, own) {
-        return Some(format!(
-            "these data go to {own} on timeline {own_timeline}, which the cluster left at {end}: only a \
-             failover that names this node gives up what was acknowledged since then"
-        ));
-    }
-    race::better_placed(ctx, memory, own)
+    let end = race::left_at(ctx, own_timeline, own)?;
+    Some(format!(
+        "these data go to {own} on timeline {own_timeline}, which the cluster left at {end}: only a \
+         failover that names this node gives up what was acknowledged since then"
+    ))
 }

@@ -14,7 +14,7 @@ use crate::memory::Memory;
 use crate::rules::{
     bootstrap, detached, follow, identity, reinitialize, restart, restart_order, starting,
 };
-use crate::upkeep::request::clean;
+use crate::upkeep::{self, request::clean};
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if !ctx.view.settings.pause {
@@ -67,7 +67,7 @@ fn ordered(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
                 return Verdict::stay(reason).warning();
             }
             Lock::Free => {
-                let take = vec![Action::Store(Op::AcquireLeader)];
+                let take = vec![upkeep::take_lock(ctx)];
                 return Verdict::only(take, "PAUSE: taking the lock back before the restart");
             }
             _ => {}
@@ -158,7 +158,7 @@ fn hands_off(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             .warning()
         }
         Lock::Free if ctx.view.is_primary() => Verdict::only(
-            vec![Action::Store(Op::AcquireLeader)],
+            vec![upkeep::take_lock(ctx)],
             "PAUSE: acquired session lock as a leader",
         ),
         // A standby follows whoever leads; that neither starts nor stops anything.

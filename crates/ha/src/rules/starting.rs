@@ -33,7 +33,9 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             Verdict::pass("PostgreSQL does not answer any more, and a restart is asked for")
         }
         Postmaster::Alive { .. }
-            if memory.was_primary && ctx.holding().is_some() && !ctx.view.is_recovering() =>
+            if (memory.was_primary || ctx.view.is_mute())
+                && ctx.holding().is_some()
+                && !ctx.view.is_recovering() =>
         {
             Verdict::pass("the primary does not answer")
         }

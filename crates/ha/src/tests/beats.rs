@@ -2,9 +2,10 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use pgherd_model::{LeaseSight, Lsn, Op, Span};
+use pgherd_model::{LeaseSight, Lsn, Op, Settings, Span, Time};
 
 use super::parse;
+use crate::beat::MemberCare;
 use crate::{Action, Dcs, Decision, Memory, View, decide};
 
 /// Names of what is stored.
@@ -172,4 +173,30 @@ fn a_member_lease_is_kept_alive_in_time() {
     assert_eq!(crate::beat::member_pause(&settings), Span::from_secs(18));
     settings.lease_ttl = Span::from_secs(5);
     assert_eq!(crate::beat::member_pause(&settings), Span::from_secs(10));
+}
+
+/// `MemberCare`: after a shorter `ttl` the pause of the longer one does not hold any more.
+#[test]
+fn the_member_lease_is_kept_as_the_settings_of_now_say() {
+    let settings = |ttl: u64| Settings {
+        ttl: Span::from_secs(ttl),
+        loop_wait: Span::from_secs(10),
+        ..Settings::default()
+    };
+    let at = Time::from_millis;
+    let care = |sent: u64, kept: Option<u64>| MemberCare {
+        sent: Some(at(sent)),
+        kept: kept.map(at),
+    };
+    for (care, ttl, not_yet, due) in [
+        (care(1000, Some(1000)), 30, 18_999, 19_000),
+        (care(1000, Some(1000)), 6, 4_599, 4_600),
+        // The last try was not answered yet.
+        (care(11_000, Some(1000)), 30, 12_999, 13_000),
+        (care(11_000, None), 3, 12_799, 12_800),
+    ] {
+        assert!(!care.is_due(at(not_yet), &settings(ttl)), "{care:?} {ttl}");
+        assert!(care.is_due(at(due), &settings(ttl)), "{care:?} {ttl}");
+    }
+    assert!(MemberCare::default().is_due(at(1), &settings(30)));
 }

@@ -308,6 +308,13 @@ fn a_primary_that_hangs_loses_the_lock() {
         # What has crashed and recovers is no hang, as long as a start may take.
         lock a | a* silent was_primary recovering probed 31s | b replica lsn 50
         => nothing, because starting: PostgreSQL does not answer and holds the lock
+
+        # An agent that has just begun finds it hanging: that takes no longer than if it had seen it at work.
+        lock a | a* silent silent_for 31s unprobed | b replica lsn 50
+        => StopKill, because hang: PostgreSQL did not commit within hang_timeout: killed
+
+        lock a | a* silent silent_for 29s unprobed | b replica lsn 50
+        => ArmGuard, because lock_held: PostgreSQL does not answer
         ",
     );
 }
@@ -428,5 +435,71 @@ fn senders_that_wait_for_a_standby_do_not_hold_up_the_lock() {
         view.local.archiving = archiving;
         let decision = decide(&view, &memory);
         assert_eq!(decision.memory.senders_since.is_some(), !archiving);
+    }
+}
+
+/// A stop waits for WAL senders whose sockets are full: they are ended, but for whoever may take over.
+#[test]
+fn senders_that_do_not_notice_a_stop_are_ended() {
+    let b = super::standby_pid("b");
+    let c = super::standby_pid("c");
+    let orders = |text: &str, named: Option<&str>, millis: u64| {
+        let (mut view, mut memory) = parse(text);
+        memory.senders = [
+            (b, "b".into()),
+            (c, "c".into()),
+            (7, "pg_receivewal".into()),
+        ]
+        .into();
+        memory.stopping_since = Some(view.now - Span::from_millis(millis));
+        view.local.stopping = true;
+        if let Some(named) = named {
+            memory.demotion = Some(crate::Demotion {
+                since: view.now,
+                request: None,
+                candidate: Some(named.into()),
+                manual: false,
+                word: "switchover".into(),
+                down_since: None,
+                taking_back: None,
+            });
+        }
+        let decision = decide(&view, &memory);
+        let ended = decision.actions.iter().find_map(|action| match action {
+            crate::Action::EndSenders(pids) => Some(pids.clone()),
+            _ => None,
+        });
+        let asks = decision.actions.iter().any(|it| it.name() == "AskPeers");
+        (ended.unwrap_or_default(), asks)
+    };
+    let none = alloc::vec::Vec::new();
+    let stops = "lock a | a* silent job stop | b replica | c replica mute";
+    let ends = "lock a | a* silent shutdown job stop | b replica | c replica mute";
+    for (text, named, millis, expected) in [
+        (stops, Some("b"), 900, (none.clone(), false)),
+        (stops, Some("b"), 1000, (alloc::vec![7, c], false)),
+        (stops, Some("c"), 1000, (alloc::vec![7, b], false)),
+        (stops, Some("b"), 5000, (alloc::vec![7, b, c], false)),
+        // Anybody may take over: whoever answers is spared.
+        (ends, None, 100, (none.clone(), false)),
+        (ends, None, 1000, (alloc::vec![7, c], false)),
+        (ends, None, 5000, (alloc::vec![7, b, c], false)),
+    ] {
+        assert_eq!(
+            orders(text, named, millis),
+            expected,
+            "{text} {named:?} {millis}"
+        );
+    }
+    // Who answers has to be found out.
+    let unasked = "lock a | a* silent shutdown job stop | b replica unasked | c replica unasked";
+    assert_eq!(orders(unasked, None, 300), (none, true));
+
+    // Not while the shutdown checkpoint is written, nor where nothing is stopped in order.
+    for text in [
+        "lock a | a* down job stop | b replica | c replica",
+        "lock a | a* silent job kill | b replica | c replica",
+    ] {
+        assert_eq!(orders(text, None, 9000).0, [], "{text}");
     }
 }

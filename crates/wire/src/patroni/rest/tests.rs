@@ -96,6 +96,7 @@ fn status_with_everything() {
     look.in_recovery = false;
     look.wal.flushed = Lsn(100);
     look.standbys.push(Standby {
+        pid: 4711,
         name: "n2".into(),
         user: "replicator".into(),
         address: Some("127.0.0.1".into()),
