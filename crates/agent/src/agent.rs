@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use pgherd_dcs::{Picture, Store};
 use pgherd_ha::beat::MemberCare;
+use pgherd_ha::lease;
 use pgherd_ha::{
     Action, Decision, Identity, LOOK_PAUSE, LeaseFact, Memory, Outcome, PeerFact, RemoteHistory,
     Severity, View,
 };
-use pgherd_ha::{beat, lease};
 use pgherd_instance::{Instance, Probe, ServerConfig};
 use pgherd_model::{
     Cluster, DataDir, LeaseSight, MemberName, Op, Span, SynchronousMode, SystemId, Time,

@@ -14,9 +14,10 @@ use crate::ctx::Ctx;
 use crate::decision::{Action, Ask, JobKind};
 use crate::memory::Memory;
 use crate::race;
+use crate::rules::hang;
 use crate::upkeep::{Duty, NOTHING};
 
-/// A stop that takes this long may be held up: where anybody may take over it is asked who still answers.
+/// A stop that takes this long may be held up: where anybody may take over it is asked who still could.
 const SUSPICION: Span = Span::from_millis(200);
 /// A sender that is at work notices the stop within milliseconds.
 const PATIENCE: Span = Span::from_secs(1);
@@ -98,13 +99,13 @@ fn is_spared(ctx: &Ctx<'_>, memory: &Memory, name: &str, since: Time) -> bool {
         .and_then(|it| it.candidate.as_ref());
     match named {
         Some(candidate) => candidate.as_str() == name,
-        None => ctx
-            .others()
-            .any(|it| it.name.as_str() == name && !race::silent(ctx, &it.name)),
+        None => race::candidates(ctx, hang::tolerable(ctx), false)
+            .iter()
+            .any(|(candidate, _)| candidate.as_str() == name),
     }
 }
 
-/// Where anybody may take over: who does not answer?
+/// Where anybody may take over: who still could?
 fn questions(ctx: &Ctx<'_>, memory: &Memory, since: Time) -> Vec<Ask> {
     let named = memory
         .demotion

@@ -269,3 +269,25 @@ async fn the_last_wal_of_a_leader_that_ends_is_archived() {
     assert!(archive.join(&last).exists(), "{last}: {}", old.log_tail(20));
     cluster.wait_new_primary(old.name(), failover()).await;
 }
+
+/// A new agent finds PostgreSQL hanging under the lock of the one before: it gives it no more than `hang_timeout`, as
+/// if it had seen it at work.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_agent_does_not_keep_the_lock_for_a_postgres_that_hangs() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let options = three().dcs(json!({"pgherd": {"hang_timeout": 5}}));
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let old = cluster.primary().await.unwrap();
+    let writer = Writer::start(cluster.targets()).await;
+    writer.wait_acks(50, secs(30)).await;
+    crate::hazards::freeze(old);
+    old.kill_agent();
+    old.start();
+    writer.wait_moved(old.name(), secs(25)).await;
+    cluster.wait_whole(secs(60)).await;
+    let report = writer.stop();
+    assert_eq!(watcher::violations(&report.acks), Vec::<String>::new());
+}

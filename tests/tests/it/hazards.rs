@@ -185,14 +185,14 @@ async fn a_switchover_past_a_frozen_member() {
 }
 
 /// The member that is neither of these two.
-fn third<'a>(cluster: &'a TestCluster, one: &str, other: &str) -> &'a Node {
+pub(crate) fn third<'a>(cluster: &'a TestCluster, one: &str, other: &str) -> &'a Node {
     let mut nodes = cluster.nodes().iter();
     let third = nodes.find(|node| ![one, other].contains(&node.name()));
     third.unwrap()
 }
 
 /// It hangs, as far as PostgreSQL goes.
-fn freeze(node: &Node) -> Vec<process::Process> {
+pub(crate) fn freeze(node: &Node) -> Vec<process::Process> {
     let frozen = node.postgres();
     for process in &frozen {
         process::signal(process.pid, Signal::STOP);
@@ -200,7 +200,7 @@ fn freeze(node: &Node) -> Vec<process::Process> {
     frozen
 }
 
-fn thaw(frozen: &[process::Process]) {
+pub(crate) fn thaw(frozen: &[process::Process]) {
     for process in frozen {
         process::signal(process.pid, Signal::CONT);
     }

@@ -16,6 +16,7 @@ mod crash;
 mod ctl;
 mod etcd_loss;
 mod forming;
+mod full_socket;
 mod generate;
 mod getting_started;
 mod glance;
