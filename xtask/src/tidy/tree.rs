@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use std::path::Path;
 
-/// Never looked into: built, not written.
+/// Never looked into: built, not written. In a worktree of git `.git` is a file.
 const SKIPPED: [&str; 3] = [".git", "target", ".data"];
 
 /// Larger ones are data.
@@ -39,7 +39,10 @@ fn walk(folder: &Path, prefix: &str, files: &mut Vec<File>) -> Result<()> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = format!("{prefix}{name}");
         let kind = entry.file_type()?;
-        if kind.is_dir() && !SKIPPED.contains(&name.as_str()) {
+        if SKIPPED.contains(&name.as_str()) {
+            continue;
+        }
+        if kind.is_dir() {
             walk(&entry.path(), &format!("{path}/"), files)?;
         }
         // Others may write and remove files meanwhile, and what is no text is no matter.
