@@ -8,11 +8,11 @@
 use pgherd_ha::LeaseFact;
 use pgherd_ha::lease::Lease;
 use pgherd_model::{RaftAnswer, Span, Time};
+use pgherd_scenario::words::EtcdPart;
 
 use crate::acts::Act;
 use crate::event::{ETCD, Event};
 use crate::rng::Rng;
-use crate::scenario::words::EtcdPart;
 use crate::world::World;
 
 const MEMBERS: usize = 3;

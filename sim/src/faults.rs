@@ -1,11 +1,11 @@
 //! What goes wrong, when, and how it is healed.
 
 use pgherd_model::{Span, SynchronousMode, Time};
+use pgherd_scenario::words::EtcdPart;
 
 use crate::acts::Act;
 use crate::event::{ETCD, Event, NODES};
 use crate::rng::Rng;
-use crate::scenario::words::EtcdPart;
 use crate::world::World;
 
 /// Number of kinds of faults that are drawn.

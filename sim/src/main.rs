@@ -51,7 +51,7 @@ fn scenario(file: &str) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let scenario = match pgherd_sim::scenario::parse(file, &text) {
+    let scenario = match pgherd_scenario::parse(file, &text) {
         Ok(scenario) => scenario,
         Err(malformed) => {
             eprintln!("{malformed}");

@@ -3,7 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use pgherd_sim::scenario::{Stopped, lacks, parse, play, words::Scenario};
+use pgherd_scenario::{parse, words::Scenario};
+use pgherd_sim::scenario::{Stopped, lacks, play};
 use std::path::Path;
 
 /// All files, in the order of their names.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
-use pgherd_model::Span;
+use crate::Span;
 
 /// A scenario that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]

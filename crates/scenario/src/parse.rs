@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 use std::mem::discriminant;
 
-use pgherd_model::{GuardMode, Span};
-
-use super::line::{Malformed, Words, either, without_comment};
-use super::words::{
-    Bound, Condition, EtcdPart, Expectation, Frozen, Line, Place, Scenario, Setting, Starter,
-    State, Statement, Step, Victim, Who,
+use crate::Span;
+use crate::line::{Malformed, Words, either, without_comment};
+use crate::words::{
+    Bound, Condition, EtcdPart, Expectation, Frozen, Guard, Line, Place, Scenario, Setting,
+    Starter, State, Statement, Step, Victim, Who,
 };
 
 /// With what a line may begin.
@@ -633,9 +632,9 @@ fn setting(words: &mut Words<'_>) -> Result<Setting, Malformed> {
         "synchronous" => Setting::Synchronous,
         "strictly synchronous" => Setting::Strict,
         "guard" => Setting::Guard(words.one_of(&[
-            ("automatic", GuardMode::Automatic),
-            ("required", GuardMode::Required),
-            ("off", GuardMode::Off),
+            ("automatic", Guard::Automatic),
+            ("required", Guard::Required),
+            ("off", Guard::Off),
         ])?),
         "crash handover" => Setting::HandOver,
         _ => Setting::CopyAnew,

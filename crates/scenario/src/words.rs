@@ -1,6 +1,6 @@
 //! What a scenario says, as types. Nothing here knows whether a simulator or real processes carry it out.
 
-use pgherd_model::{GuardMode, Span};
+use crate::Span;
 
 /// One file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,13 +102,24 @@ pub enum Setting {
     /// `synchronous_mode` and `synchronous_mode_strict` on.
     Strict,
     /// `pgherd.guard`.
-    Guard(GuardMode),
+    Guard(Guard),
     /// `pgherd.crash_handover: sync`.
     HandOver,
     /// `postgresql.use_pg_rewind`.
     Rewind,
     /// `postgresql.remove_data_directory_on_*`: what cannot be rewound is copied anew.
     CopyAnew,
+}
+
+/// Values of `pgherd.guard`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// One is armed where it can be.
+    Automatic,
+    /// Nobody is primary without one.
+    Required,
+    /// There is none.
+    Off,
 }
 
 /// What can be killed.

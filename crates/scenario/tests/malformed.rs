@@ -1,6 +1,6 @@
 //! A malformed scenario names file, line and what was expected.
 
-use pgherd_sim::scenario::parse;
+use pgherd_scenario::parse;
 
 const MEMBERS: &str =
     "a member (`primary`, `a replica`, `the other replica`, `n1` to `n3` or a name given by `let`)";

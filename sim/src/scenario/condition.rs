@@ -1,12 +1,11 @@
 //! Whether what a scenario expects is so in the simulated world, and what there is to see in it.
 
 use pgherd_model::{Lsn, PostgresState};
+use pgherd_scenario::words::{Condition, State, Who};
 
 use crate::event::NODES;
 use crate::postgres::Phase;
 use crate::world::World;
-
-use super::words::{Condition, State, Who};
 
 /// Whoever holds the lock and accepts writes.
 pub(super) fn primary(world: &World) -> Option<usize> {

@@ -1,13 +1,14 @@
 //! Steps of a scenario as faults and orders of the simulated world, and what it has no such thing for.
 
-use pgherd_model::{CrashHandover, Settings, SynchronousMode};
+use pgherd_model::{CrashHandover, GuardMode, Settings, SynchronousMode};
+use pgherd_scenario::words::{
+    Frozen, Guard, Place, Scenario, Setting, Starter, Statement, Step, Victim, Who,
+};
 
 use crate::acts::Act;
 use crate::event::{ETCD, NODES};
 use crate::faults::Fault;
 use crate::world::World;
-
-use super::words::{Frozen, Place, Scenario, Setting, Starter, Statement, Step, Victim, Who};
 
 /// Parameters that take effect with a start of PostgreSQL only.
 const NEED_RESTART: [&str; 6] = [
@@ -229,7 +230,13 @@ fn apply(setting: Setting, settings: &mut Settings) {
             settings.synchronous_mode = SynchronousMode::On;
             settings.synchronous_mode_strict = true;
         }
-        Setting::Guard(guard) => settings.guard = guard,
+        Setting::Guard(guard) => {
+            settings.guard = match guard {
+                Guard::Automatic => GuardMode::Automatic,
+                Guard::Required => GuardMode::Required,
+                Guard::Off => GuardMode::Off,
+            };
+        }
         Setting::HandOver => settings.crash_handover = CrashHandover::Sync,
         Setting::Rewind => settings.use_pg_rewind = true,
         Setting::CopyAnew => {

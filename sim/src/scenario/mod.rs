@@ -1,15 +1,8 @@
-//! Scenarios: stories of faults that an operator can read (`tests/scenarios/*.scn`, docs/scenarios.md).
-//!
-//! [`words`] is what can be said, [`parse`] reads it, and neither knows who carries it out. [`play`]
-//! does so in the simulator; a driver of real processes uses the same words.
+//! Plays scenarios (`tests/scenarios/*.scn`, docs/scenarios.md) in the simulated world. The language itself
+//! is in `pgherd-scenario`, which a driver of real processes uses too.
 
 mod condition;
 mod deeds;
-mod line;
-mod parse;
 mod run;
-pub mod words;
 
-pub use line::Malformed;
-pub use parse::parse;
 pub use run::{Met, Outcome, Stopped, lacks, play};

@@ -7,6 +7,9 @@ use std::fmt;
 use std::mem::discriminant;
 
 use pgherd_model::{Span, Time};
+use pgherd_scenario::words::{
+    Bound, Condition, Expectation, Line, Scenario, Setting, Statement, Step, Who,
+};
 
 use crate::client::Client;
 use crate::event::{Event, NODES};
@@ -17,7 +20,6 @@ use crate::world::World;
 
 use super::condition::{about, holds, lost_rows, primary, replicas, seen};
 use super::deeds;
-use super::words::{Bound, Condition, Expectation, Line, Scenario, Setting, Statement, Step, Who};
 
 /// Clients that write.
 const WRITERS: usize = 3;

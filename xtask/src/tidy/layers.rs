@@ -8,6 +8,7 @@ use std::path::Path;
 /// here and in ARCHITECTURE.md.
 const TABLE: &[(&str, u64, &[&str])] = &[
     ("model", 0, &[]),
+    ("scenario", 0, &[]),
     ("ha", 1, &["model"]),
     ("fleet", 1, &["model"]),
     ("wire", 1, &["model"]),
@@ -17,7 +18,7 @@ const TABLE: &[(&str, u64, &[&str])] = &[
     ("guard", 2, &["ha", "model"]),
     ("dcs", 2, &["wire", "model"]),
     ("peer", 2, &["wire", "model"]),
-    ("sim", 2, &["ha", "fleet", "model"]),
+    ("sim", 2, &["ha", "fleet", "scenario", "model"]),
     (
         "agent",
         3,
@@ -34,7 +35,7 @@ const TABLE: &[(&str, u64, &[&str])] = &[
     ("ctl", 3, &["dcs", "instance", "peer", "wire", "model"]),
     ("pgherd", 4, &["agent", "ctl", "guard", "host", "server"]),
     // They drive programs from outside.
-    ("tests", 0, &[]),
+    ("tests", 1, &["scenario"]),
     ("xtask", 0, &[]),
 ];
 
