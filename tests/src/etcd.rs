@@ -66,7 +66,7 @@ pub struct Etcd {
 }
 
 /// Cables of the network from this one on are those of etcd.
-const CABLES: usize = 20;
+pub(crate) const CABLES: usize = 20;
 const ROOT: (&str, &str) = ("root", "harness-root");
 
 impl Etcd {
@@ -234,6 +234,11 @@ impl Etcd {
             .expect("no panic while held");
         let id = child.as_ref().expect("a started member").id();
         i32::try_from(id).expect("a process id")
+    }
+
+    /// Whether a member runs.
+    pub fn runs(&self, index: usize) -> bool {
+        process::alive(self.pid(index))
     }
 
     /// Sends a signal to a member.

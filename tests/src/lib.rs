@@ -19,6 +19,7 @@ pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod rest;
+pub mod scenario;
 pub mod skip;
 pub mod sql;
 pub mod tls;

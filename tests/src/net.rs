@@ -24,7 +24,9 @@ pub enum Place {
 /// # Panics
 /// When it fails there, or can not run and must ([`crate::skip`]).
 pub fn enter(name: &str) -> Place {
-    enter_with(&["--exact", name, "--nocapture", "--test-threads=1"])
+    // Whoever runs a test that is ignored otherwise wants it to run inside too.
+    let exact = ["--exact", name, "--include-ignored"];
+    enter_with(&[&exact[..], &["--nocapture", "--test-threads=1"]].concat())
 }
 
 /// Runs this program again in private namespaces, with these arguments.
@@ -91,14 +93,39 @@ impl Network {
         let _ = &self.inner;
         let (ns, address) = (format!("ph{index}"), format!("10.213.7.{}", 10 + index));
         ip(&format!("netns add {ns}"));
+        // As the card of a machine that was switched off and on again, which its neighbours still know.
+        let card = format!("02:00:0a:d5:07:{:02x}", 10 + index);
         ip(&format!(
-            "link add phv{index} type veth peer name eth0 netns {ns}"
+            "link add phv{index} type veth peer name eth0 address {card} netns {ns}"
         ));
         ip(&format!("link set phv{index} master ph0 up"));
         ip(&format!("-n {ns} addr add {address}/24 dev eth0"));
         ip(&format!("-n {ns} link set eth0 up"));
         ip(&format!("-n {ns} link set lo up"));
         (ns, address)
+    }
+
+    /// The machine at `index` is switched off: not even the end of its connections is told to anybody, and
+    /// its kernel remembers none of them when it is plugged again.
+    pub(crate) fn unplug(&self, index: usize) {
+        ip(&format!("link del phv{index}"));
+        ip(&format!("netns del ph{index}"));
+    }
+
+    /// Drops what is sent from one cable to another, silently, until [`Network::let_pass`]. Addresses are
+    /// still resolved, as they are where a router is in between.
+    pub(crate) fn drop_packets(&self, from: usize, to: usize) {
+        nft("add table bridge drops");
+        nft("add chain bridge drops f { type filter hook forward priority 0; }");
+        nft(&format!(
+            "add rule bridge drops f iifname phv{from} oifname phv{to} ether type ip drop"
+        ));
+    }
+
+    /// Ends all of [`Network::drop_packets`].
+    pub(crate) fn let_pass(&self) {
+        nft("add table bridge drops");
+        nft("delete table bridge drops");
     }
 
     /// Drops everything that the member at `index` sends and is sent, silently: on the bridge, where
@@ -141,6 +168,22 @@ impl Network {
     /// Lets packets pass again.
     pub(crate) fn mend(&self, index: usize) {
         nft(&format!("delete table bridge cut{index}"));
+    }
+}
+
+/// Whether packets can be dropped here; if not, why.
+///
+/// # Errors
+/// What is missing.
+pub fn can_drop_packets() -> Result<(), String> {
+    let output = Command::new("nft").arg("list tables bridge").output();
+    let output = output.map_err(|e| format!("nft (package nftables): {e}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!(
+            "nft: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )),
     }
 }
 

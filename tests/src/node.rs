@@ -72,7 +72,8 @@ impl Node {
 
     /// PostgreSQL's data directory.
     pub fn data_dir(&self) -> PathBuf {
-        self.parts.dir.join("data")
+        let named = self.parts.config["postgresql"]["data_dir"].as_str();
+        named.map_or_else(|| self.parts.dir.join("data"), PathBuf::from)
     }
 
     /// The node file.
@@ -359,6 +360,27 @@ impl Node {
     pub fn cut_network(&self) {
         let (network, index) = self.parts.cable.as_ref().expect("a cluster with a network");
         network.cut(*index);
+    }
+
+    /// The machine loses its power: from one moment to the next nothing of it is sent any more, not even
+    /// that its connections have ended.
+    ///
+    /// # Panics
+    /// When the cluster has no network of its own.
+    pub fn lose_power(&self) {
+        let (network, index) = self.parts.cable.as_ref().expect("a cluster with a network");
+        network.unplug(*index);
+        self.kill_node();
+    }
+
+    /// The machine has power again, and its agent starts with it.
+    ///
+    /// # Panics
+    /// As [`Node::lose_power`].
+    pub fn regain_power(&self) {
+        let (network, index) = self.parts.cable.as_ref().expect("a cluster with a network");
+        network.plug(*index);
+        self.start();
     }
 
     /// Ends [`Node::cut_network`].

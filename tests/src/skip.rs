@@ -1,6 +1,7 @@
 //! Tests that can not run on every machine. A person is told and goes on; where nobody reads what a
 //! passing test has written (`CI` is set), and where it was asked for (`PGHERD_REQUIRE_ROOT`,
-//! `PGHERD_REQUIRE_ORACLE`, `PGHERD_REQUIRE_SYSTEMD`), a test that does not run has failed. Such a variable at `0` allows it there too.
+//! `PGHERD_REQUIRE_ORACLE`, `PGHERD_REQUIRE_SYSTEMD`, `PGHERD_REQUIRE_FAULTS`), a test that does not run has failed. Such a
+//! variable at `0` allows it there too.
 
 /// What a machine can lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub enum Need {
     Systemd,
     /// Genuine Patroni.
     Patroni,
+    /// What the kernel and its tools must do for a fault: drop packets, fill or freeze a disk.
+    Faults,
 }
 
 impl Need {
@@ -19,6 +22,7 @@ impl Need {
             Need::Root => "PGHERD_REQUIRE_ROOT",
             Need::Systemd => "PGHERD_REQUIRE_SYSTEMD",
             Need::Patroni => "PGHERD_REQUIRE_ORACLE",
+            Need::Faults => "PGHERD_REQUIRE_FAULTS",
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct Watcher {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Where it writes.
+pub const TABLE: &str = "pgherd_watch";
 const INSERT: &str = "insert into pgherd_watch (id) values ($1) \
      returning pg_backend_pid(), left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)";
 
@@ -31,6 +33,27 @@ impl Watcher {
     /// # Panics
     /// When nothing is acknowledged within 20 s.
     pub async fn start(targets: Vec<Target>) -> Watcher {
+        let watcher = Self::begin(targets);
+        crate::wait_for(
+            "the watcher's first row",
+            Duration::from_secs(20),
+            async || {
+                if watcher.acks().is_empty() {
+                    Err("none".to_owned())
+                } else {
+                    Ok(())
+                }
+            },
+        )
+        .await;
+        watcher
+    }
+
+    /// Like [`Watcher::start`], before there is anybody to write to.
+    ///
+    /// # Panics
+    /// When there can be no thread.
+    pub fn begin(targets: Vec<Target>) -> Watcher {
         let shared = Arc::new(Shared::default());
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -48,23 +71,10 @@ impl Watcher {
                     }
                 });
             });
-        let watcher = Watcher {
+        Watcher {
             shared,
             thread: Some(thread.expect("a thread")),
-        };
-        crate::wait_for(
-            "the watcher's first row",
-            Duration::from_secs(20),
-            async || {
-                if watcher.acks().is_empty() {
-                    Err("none".to_owned())
-                } else {
-                    Ok(())
-                }
-            },
-        )
-        .await;
-        watcher
+        }
     }
 
     /// Acknowledgements so far, in the order in which they were read.

@@ -71,17 +71,21 @@ impl WriterReport {
     /// # Errors
     /// Those of the query.
     pub async fn missing(&self, target: &Target) -> Result<Vec<Ack>, String> {
-        let client = sql::connect(target, Duration::from_secs(5)).await?;
-        let rows = client.query("select id from pgherd_writes", &[]).await;
-        let rows = rows.map_err(|e| sql::text(&e))?;
-        let present: HashSet<i64> = rows.iter().map(|r| r.get(0)).collect();
-        Ok(self
-            .acks
-            .iter()
-            .filter(|a| !present.contains(&a.id))
-            .cloned()
-            .collect())
+        missing(&self.acks, TABLE, target).await
     }
+}
+
+/// Those of these rows that the table of this member does not have.
+///
+/// # Errors
+/// Those of the query.
+pub async fn missing(acks: &[Ack], table: &str, target: &Target) -> Result<Vec<Ack>, String> {
+    let client = sql::connect(target, Duration::from_secs(5)).await?;
+    let rows = client.query(&format!("select id from {table}"), &[]).await;
+    let rows = rows.map_err(|e| sql::text(&e))?;
+    let present: HashSet<i64> = rows.iter().map(|r| r.get(0)).collect();
+    let missing = acks.iter().filter(|a| !present.contains(&a.id));
+    Ok(missing.cloned().collect())
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +102,8 @@ pub struct Writer {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Where [`Writer`] writes.
+pub const TABLE: &str = "pgherd_writes";
 /// A statement this late makes the writer look for another primary beside waiting on.
 const PATIENCE: Duration = Duration::from_millis(50);
 const INSERT: &str = "insert into pgherd_writes (id) values ($1) \
@@ -117,6 +123,17 @@ impl Writer {
     /// # Panics
     /// As [`Writer::start`].
     pub async fn start_with(targets: Vec<Target>, pause: Duration) -> Writer {
+        let writer = Self::begin(targets, pause, 1);
+        writer.wait_acks(1, Duration::from_secs(20)).await;
+        writer
+    }
+
+    /// Like [`Writer::start_with`], without waiting for anything, and with the number of the first row: two
+    /// writers of a cluster must not write the same ones.
+    ///
+    /// # Panics
+    /// When there can be no thread.
+    pub fn begin(targets: Vec<Target>, pause: Duration, first: i64) -> Writer {
         let shared = Arc::new(Shared::default());
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -127,19 +144,23 @@ impl Writer {
                     .build();
                 runtime
                     .expect("a runtime")
-                    .block_on(write(&targets, pause, &for_thread));
+                    .block_on(write(&targets, pause, first, &for_thread));
             });
-        let writer = Writer {
+        Writer {
             shared,
             thread: Some(thread.expect("a thread")),
-        };
-        writer.wait_acks(1, Duration::from_secs(20)).await;
-        writer
+        }
     }
 
     /// Acknowledged rows so far.
     pub fn acked(&self) -> usize {
         self.shared.acks.lock().expect("no panic while held").len()
+    }
+
+    /// Acknowledged rows so far but for the first `skipped`.
+    pub fn acks_from(&self, skipped: usize) -> Vec<Ack> {
+        let acks = self.shared.acks.lock().expect("no panic while held");
+        acks.get(skipped..).unwrap_or_default().to_vec()
     }
 
     /// The last acknowledgement.
@@ -216,7 +237,7 @@ impl Drop for Writer {
     }
 }
 
-async fn write(targets: &[Target], pause: Duration, shared: &Shared) {
+async fn write(targets: &[Target], pause: Duration, first: i64, shared: &Shared) {
     let stopped = async {
         while !shared.stop.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -224,12 +245,12 @@ async fn write(targets: &[Target], pause: Duration, shared: &Shared) {
     };
     tokio::select! {
         () = stopped => {}
-        () = write_for_ever(targets, pause, shared) => {}
+        () = write_for_ever(targets, pause, first, shared) => {}
     }
 }
 
-async fn write_for_ever(targets: &[Target], pause: Duration, shared: &Shared) {
-    let mut id = 0;
+async fn write_for_ever(targets: &[Target], pause: Duration, first: i64, shared: &Shared) {
+    let mut id = first - 1;
     let (mut client, mut node) = find_primary(targets, "").await;
     let table = "create table if not exists pgherd_writes (id bigint primary key)";
     while let Err(e) = client.batch_execute(table).await {

@@ -82,6 +82,9 @@ struct TestArgs {
     /// Do not require genuine Patroni (from PyPI): tests that need it skip themselves.
     #[arg(long)]
     without_patroni: bool,
+    /// Also what is too long for every change: all scenarios with real processes (half an hour).
+    #[arg(long)]
+    all: bool,
     /// Passed on to the test runner, for example a part of a test's name.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<OsString>,
@@ -109,7 +112,7 @@ fn main() -> ExitCode {
 fn perform(task: Task) -> Result<()> {
     match task {
         Task::Up(args) => up::up(&args),
-        Task::Test(args) => tasks::test(args.consent, args.without_patroni, &args.rest),
+        Task::Test(args) => tasks::test(&args),
         Task::Bench(args) => tasks::bench(args.consent, &args.rest),
         Task::Sim(args) => tasks::sim(&args.rest),
         Task::Ci(consent) => tasks::ci(consent),

@@ -1,7 +1,7 @@
 //! The tasks that are a sequence of other programs: test, ci, verify, fix, bench, sim.
 
 use crate::setup::{self, Need};
-use crate::{Consent, machine, run, tidy};
+use crate::{Consent, TestArgs, machine, run, tidy};
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,21 +10,37 @@ use std::path::PathBuf;
 const BINARY_VARIABLE: &str = "PGHERD_BIN";
 
 /// Set-up, build, unit and integration tests of the whole workspace.
-pub(crate) fn test(consent: Consent, without_patroni: bool, rest: &[OsString]) -> Result<()> {
-    let mut needs = vec![Need::Build, Need::Cluster, Need::Network, Need::Units];
-    if !without_patroni {
+pub(crate) fn test(args: &TestArgs) -> Result<()> {
+    let mut needs = vec![
+        Need::Build,
+        Need::Cluster,
+        Need::Network,
+        Need::Disks,
+        Need::Units,
+    ];
+    if !args.without_patroni {
         needs.push(Need::Patroni);
     }
-    setup::ensure(&needs, consent.yes)?;
+    setup::ensure(&needs, args.consent.yes)?;
     let binary = build_pgherd(false)?;
     let mut command = if has_nextest() {
-        run::cargo(&["nextest", "run", "--workspace"])
+        let mut command = run::cargo(&["nextest", "run", "--workspace"]);
+        if args.all {
+            command.args(["--run-ignored", "all"]);
+        }
+        command.args(&args.rest);
+        command
     } else {
         eprintln!("cargo-nextest is not here: cargo test does, without its limits per test.");
-        run::cargo(&["test", "--workspace", "--all-targets", "--no-fail-fast"])
+        let mut command = run::cargo(&["test", "--workspace", "--all-targets", "--no-fail-fast"]);
+        command.args(&args.rest);
+        if args.all {
+            command.args(["--", "--include-ignored"]);
+        }
+        command
     };
-    command.args(rest).env(BINARY_VARIABLE, binary);
-    if without_patroni {
+    command.env(BINARY_VARIABLE, binary);
+    if args.without_patroni {
         eprintln!("Tests with genuine Patroni skip themselves where it is not installed.");
     } else {
         setup::offer_patroni(&mut command)?;
@@ -162,6 +178,7 @@ pub(crate) fn ci(consent: Consent) -> Result<()> {
         Need::Build,
         Need::Cluster,
         Need::Network,
+        Need::Disks,
         Need::Units,
         Need::Patroni,
     ];
@@ -176,7 +193,12 @@ pub(crate) fn ci(consent: Consent) -> Result<()> {
     first_command()?;
     // Not among the tests: it needs the cores and the disk for itself.
     soak()?;
-    test(consent, false, &[])
+    test(&TestArgs {
+        consent,
+        without_patroni: false,
+        all: false,
+        rest: Vec::new(),
+    })
 }
 
 /// Some tests need root. Where nobody watches, a test that skips itself fails: said before an hour of

@@ -37,6 +37,7 @@ mod restarts;
 mod run_with;
 mod scheduled;
 mod secrets;
+mod stories;
 mod switchover;
 mod upgrade;
 mod validate;

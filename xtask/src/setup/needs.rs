@@ -12,6 +12,8 @@ pub(crate) enum Need {
     Cluster,
     /// Programs that make network namespaces and drop packets.
     Network,
+    /// Programs that make disks which can be full and frozen.
+    Disks,
     /// A web server to compare with: HAProxy.
     Yardstick,
     /// The program that checks systemd's units; systemd itself need not run.
@@ -36,6 +38,7 @@ pub(crate) fn missing(needs: &[Need]) -> Vec<Lack> {
             Need::Build => build(&mut lacks),
             Need::Cluster => cluster(&mut lacks),
             Need::Network => network(&mut lacks),
+            Need::Disks => disks(&mut lacks),
             Need::Yardstick => yardstick(&mut lacks),
             Need::Units => units(&mut lacks),
             Need::Patroni => patroni(&mut lacks),
@@ -107,6 +110,21 @@ fn network(lacks: &mut Vec<Lack>) {
         lacks.push(Lack {
             what: "nft (tests drop packets)",
             packages: &[&["nftables"]],
+        });
+    }
+}
+
+fn disks(lacks: &mut Vec<Lack>) {
+    if machine::find_program("mkfs.ext4").is_none() {
+        lacks.push(Lack {
+            what: "mkfs.ext4 (tests fill and freeze disks that are files)",
+            packages: &[&["e2fsprogs"]],
+        });
+    }
+    if machine::find_program("fsfreeze").is_none() || machine::find_program("losetup").is_none() {
+        lacks.push(Lack {
+            what: "fsfreeze and losetup (tests fill and freeze disks that are files)",
+            packages: &[&["util-linux", "mount"], &["util-linux"]],
         });
     }
 }
