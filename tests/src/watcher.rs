@@ -189,3 +189,47 @@ async fn session(target: Target, shared: Arc<Shared>, beats: Arc<AtomicU64>) -> 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ack(node: &str, timeline: u32, millis: u64) -> Ack {
+        let acked = Duration::from_millis(millis);
+        Ack {
+            id: 0,
+            node: node.to_owned(),
+            backend: 0,
+            timeline,
+            sent: acked,
+            acked,
+        }
+    }
+
+    #[test]
+    fn one_member_after_the_other_each_on_a_later_timeline_is_in_order() {
+        let acks = [
+            ack("n1", 1, 10),
+            ack("n1", 1, 20),
+            ack("n2", 2, 30),
+            ack("n1", 3, 40),
+        ];
+        assert_eq!(violations(&acks), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_row_on_the_old_timeline_after_one_on_the_new_is_not() {
+        let acks = [ack("n2", 2, 30), ack("n1", 1, 20), ack("n1", 1, 31)];
+        let found = violations(&acks);
+        assert_eq!(
+            found,
+            ["n1 acknowledged on timeline 1 1ms after n2 did on 2"]
+        );
+    }
+
+    #[test]
+    fn two_members_on_one_timeline_are_not() {
+        let found = violations(&[ack("n1", 2, 30), ack("n2", 2, 40)]);
+        assert_eq!(found, ["n1 and n2 both acknowledged on 2"]);
+    }
+}

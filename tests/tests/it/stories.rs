@@ -48,3 +48,24 @@ fn a_lost_row_and_a_lost_machine_are_noticed() {
     assert!(told.contains(" are lost, the first: Ack {"), "{told}");
     assert!(told.contains(": without power, agent dead"), "{told}");
 }
+
+/// Without a guard nobody ends the primary of an agent that is frozen: two members acknowledge at once, which
+/// no line of the story says anything about.
+#[test]
+fn two_members_that_acknowledge_at_once_are_noticed() {
+    let name = "stories::two_members_that_acknowledge_at_once_are_noticed";
+    if net::enter(name) == net::Place::Done {
+        return;
+    }
+    let text = "cluster of 2, lease 2s, guard off, rewind, copy anew\nstart\nexpect a whole cluster within 30s\n\
+                let old be primary\nfreeze agent of old\nwait 6s\nexpect old not to be a replica within 1s\n";
+    let Some(told) = scenario::failure("t.scn", text) else {
+        return;
+    };
+    assert!(
+        told.starts_with("t.scn:7: expect old not to be a replica within 1s\n"),
+        "{told}"
+    );
+    assert!(told.contains(" acknowledged on timeline 1 "), "{told}");
+    assert!(told.contains(" rows acknowledged, "), "{told}");
+}
