@@ -91,7 +91,7 @@ impl Image {
     }
 
     /// Takes over a complete linearizable read. `gap`: changes before it may have been missed.
-    /// `true`: a key differs from before.
+    /// `true`: a key differs from before, or what is known of the lock that is gone.
     pub(crate) fn replace(
         &mut self,
         epoch: u64,
@@ -104,6 +104,7 @@ impl Image {
             return false;
         }
         let changed = !self.read || self.keys != keys;
+        let vacancy = self.vacancy();
         let leader_deleted = match (keys.contains_key(LEADER), self.keys.contains_key(LEADER)) {
             (true, _) => None,
             // Somewhere between the two pictures: no later than this one.
@@ -129,13 +130,19 @@ impl Image {
             holder,
             leader_ended,
         };
-        changed
+        changed || vacancy != self.vacancy()
+    }
+
+    /// What is known of the lock that is gone.
+    fn vacancy(&self) -> (Option<u64>, Option<u64>) {
+        (self.leader_deleted, self.leader_ended)
     }
 
     /// Applies one watch response, which always holds whole revisions; what the image knows
-    /// already is skipped. `true`: something was new.
+    /// already is skipped, but for who held the lock. `true`: something was new.
     pub(crate) fn apply(&mut self, changes: Vec<Change>) -> bool {
         let known = self.revision;
+        let vacancy = self.vacancy();
         let mut news = false;
         for change in changes {
             let missed = change.revision <= known;
@@ -152,7 +159,7 @@ impl Image {
                 None => self.keys.remove(&change.path),
             };
         }
-        news
+        news || vacancy != self.vacancy()
     }
 
     /// Who came and who went. `missed`: a read was quicker than the watch, and showed what is, not what has been.
@@ -164,7 +171,10 @@ impl Image {
                 self.leader_ended = ended;
             } else if !self.keys.contains_key(LEADER) {
                 // More of what the read has passed over may come.
-                self.leader_deleted = self.leader_deleted.max(Some(change.revision));
+                let deleted = self.leader_deleted.max(Some(change.revision));
+                if deleted != self.leader_deleted {
+                    (self.leader_deleted, self.leader_ended) = (deleted, None);
+                }
             }
             return;
         };
@@ -340,6 +350,32 @@ mod tests {
         assert!(blind.replace(0, at(16), BTreeMap::new(), true));
         blind.apply(vec![put("status", "17", 17)]);
         assert_eq!(ended(&blind), None);
+    }
+
+    #[test]
+    fn another_vacancy_is_news_where_every_key_is_as_before() {
+        let mut blind = image(10);
+        assert!(blind.apply(vec![gone("leader", 11)]));
+        let vacancy =
+            |image: &Image| (image.cluster().leader_deleted, image.cluster().leader_ended);
+        assert_eq!(vacancy(&blind), (Some(11), Some(3)));
+        // Somebody took it and lost it while nothing was heard of etcd.
+        assert!(blind.replace(0, at(13), BTreeMap::new(), true));
+        assert_eq!(vacancy(&blind), (Some(13), None));
+
+        let mut overtaken = image(10);
+        overtaken.apply(vec![gone("leader", 11)]);
+        // A read with the watch alive, which tells of the same only after it.
+        assert!(!overtaken.replace(0, at(13), BTreeMap::new(), false));
+        assert!(overtaken.apply(vec![put("leader", "b", 12), gone("leader", 13)]));
+        assert_eq!(vacancy(&overtaken), (Some(13), None));
+
+        // So does a proof by keys that are as they were.
+        let mut proved = image(10);
+        proved.apply(vec![gone("leader", 11)]);
+        assert_eq!(proved.prove(0, 13, &BTreeMap::new()), Proof::Current);
+        assert!(proved.apply(vec![put("leader", "b", 12), gone("leader", 13)]));
+        assert_eq!(vacancy(&proved), (Some(13), None));
     }
 
     #[test]
