@@ -15,6 +15,7 @@ use pgherd_model::{
     SystemId, Tags, Time, Version,
 };
 
+use crate::bugs::Bug;
 use crate::event::{Call, Event};
 use crate::guard::Guard;
 use crate::invariants::rest::Resting;
@@ -437,7 +438,14 @@ impl World {
             return;
         };
         let memory = self.nodes[node].agent.memory.clone();
-        let decision = pgherd_ha::decide(&view, &memory);
+        let decision = if self.wrong.none() {
+            pgherd_ha::decide(&view, &memory)
+        } else {
+            let (seen, remembered) = self.misread(&view, &memory);
+            let mut decision = pgherd_ha::decide(&seen, &remembered);
+            self.misdecide(node, &view, &mut decision);
+            decision
+        };
         self.check_demotion(node, &view, &decision);
         *self.seen.rules.entry(decision.why.rule).or_default() += 1;
         for rung in &decision.ladder {
@@ -452,7 +460,9 @@ impl World {
             format!("{node} {} {names:?}", decision.why)
         });
         self.check_hands_off(node, &view, &decision);
-        self.check_rest(node, &view, &decision);
+        if self.wrong.none() {
+            self.check_rest(node, &view, &decision);
+        }
         self.nodes[node].agent.described = Some(pgherd_ha::describe(&view, &decision.memory));
         self.look_after(node, &view, &decision);
         let pause = match is_calm(&view, &decision) && may_be_kept(&view, &decision) {
@@ -642,6 +652,9 @@ impl World {
     }
 
     fn keep_member_alive(&mut self, node: usize, view: &View) {
+        if self.wrong.is(Bug::LoseMemberLease) {
+            return;
+        }
         let agent = &mut self.nodes[node].agent;
         if !agent.member_care.is_due(view.now, &view.settings) {
             return;

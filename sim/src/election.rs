@@ -88,6 +88,11 @@ impl Quorum {
         self.dead.iter().filter(|dead| **dead).count() > MEMBERS / 2
     }
 
+    /// Its members elect a leader.
+    pub(crate) fn is_voting(&self) -> bool {
+        self.under_way.is_some()
+    }
+
     /// This node's requests are answered, as far as etcd's members are concerned.
     pub(crate) fn answers(&self, node: usize) -> bool {
         self.under_way.is_none() && self.deaf != Some(node)

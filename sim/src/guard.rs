@@ -5,6 +5,7 @@ use pgherd_ha::fence::{self, Facts, Plan, Progress, Step};
 use pgherd_ha::lease::guard_patience;
 use pgherd_model::{GuardMode, Span, Time};
 
+use crate::bugs::Bug;
 use crate::event::{Event, Killer};
 use crate::perform::Effect;
 use crate::world::World;
@@ -134,7 +135,7 @@ impl World {
         let limited = no_later.filter(|limit| *limit < lease);
         let lease = limited.unwrap_or(lease);
         guard.read();
-        guard.deadline = Some(lease);
+        guard.deadline = Some(lease).filter(|_| !self.wrong.is(Bug::ForgetToFence));
         guard.fired = false;
         it.agent.armed_for = Some(pid);
         if limited.is_none() {
@@ -370,7 +371,9 @@ impl World {
         match step {
             Step::Look => {
                 pg.reap(truth);
-                killing.facts = Some(pg.facts(truth, now));
+                let mut facts = pg.facts(truth, now);
+                self.overlook(&mut facts);
+                killing.facts = Some(facts);
             }
             Step::Wait(until) => wait = until.since(now),
             Step::Quit(_) => {
@@ -405,6 +408,9 @@ impl World {
             Step::KillPostmaster(process) => {
                 killing.progress.killed = Some(now);
                 if self.nodes[node].pg.postmaster == Some(process.pid) {
+                    if self.wrong.is(Bug::KillOnlyPostmaster) {
+                        self.orphan(node);
+                    }
                     let epoch = self.nodes[node].pg.epoch;
                     self.after(slowness, Event::Dead { node, epoch });
                 }

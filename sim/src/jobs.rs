@@ -4,6 +4,7 @@ use pgherd_ha::fence::Plan;
 use pgherd_ha::{Job, JobKind, Outcome, StartAs};
 use pgherd_model::{ControlState, DataDir, Lsn, Span, StopMode, Timeline, Upstream};
 
+use crate::bugs::Bug;
 use crate::event::{Event, Killer};
 use crate::guard::Killing;
 use crate::history::Files;
@@ -113,6 +114,9 @@ impl World {
         match next {
             Ok(Some(millis)) => self.after(millis, Event::Job { node, run, number }),
             Ok(None) => self.job_done(node, Outcome::Done),
+            Err(reason) if self.wrong.is(Bug::JobWithoutEnd) => {
+                self.say(|| format!("{node} would have failed: {reason}"));
+            }
             Err(reason) => self.job_done(node, Outcome::Failed(reason)),
         }
     }

@@ -5,6 +5,7 @@
 
 mod acts;
 mod agent;
+mod bugs;
 mod calendar;
 mod client;
 mod election;
@@ -29,6 +30,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
+pub use bugs::Bug;
 pub use faults_of::RULES;
 
 mod faults_of {
@@ -119,12 +121,18 @@ pub struct Report {
 
 /// Runs one seed to its end; `trace`: keep every line.
 pub fn run(seed: u64, trace: bool) -> Report {
+    run_with(seed, None, trace)
+}
+
+/// The same in a world where something is done wrong.
+pub fn run_with(seed: u64, bug: Option<Bug>, trace: bool) -> Report {
     let trace = if trace {
         trace::Trace::kept()
     } else {
         trace::Trace::default()
     };
     let mut world = world::World::new(seed, trace);
+    world.wrong = bugs::Wrong(bug);
     // No story is longer than some millions of events.
     let mut left = 20_000_000_u64;
     while world.step() {

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use pgherd_sim::{Counts, Report, run};
+use pgherd_sim::{Bug, Counts, Report, run_with};
 
 fn main() -> ExitCode {
     let mut seconds = 10;
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         .duration_since(UNIX_EPOCH)
         .map_or(0, |it| it.as_secs());
     let mut keep_going = false;
+    let (mut seeds, mut bug) = (u64::MAX, None);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         if arg == "--keep-going" {
@@ -23,22 +24,32 @@ fn main() -> ExitCode {
         if let ("--scenario", Some(file)) = (arg.as_str(), &text) {
             return scenario(file);
         }
+        if let ("--bug", Some(name)) = (arg.as_str(), &text) {
+            bug = Bug::named(name);
+            if bug.is_none() {
+                eprintln!("there is no bug {name:?}: known are {:?}", Bug::ALL);
+                return ExitCode::from(2);
+            }
+            continue;
+        }
         let value = text.and_then(|text| text.parse::<u64>().ok());
         match (arg.as_str(), value) {
             ("--seconds", Some(value)) => seconds = value,
             ("--seed", Some(value)) => seed = Some(value),
             ("--base", Some(value)) => base = value,
+            ("--seeds", Some(value)) => seeds = value,
             _ => {
                 eprintln!(
-                    "usage: pgherd-sim [--seconds N] [--base SEED] [--keep-going] | --seed N | --scenario FILE"
+                    "usage: pgherd-sim [--seconds N] [--seeds N] [--base SEED] [--keep-going] [--bug NAME] | --seed N \
+                     [--bug NAME] | --scenario FILE"
                 );
                 return ExitCode::from(2);
             }
         }
     }
     match seed {
-        Some(seed) => one(seed),
-        None => many(seconds, base, keep_going),
+        Some(seed) => one(seed, bug),
+        None => many(seconds, seeds, base, keep_going, bug),
     }
 }
 
@@ -79,8 +90,8 @@ fn scenario(file: &str) -> ExitCode {
     }
 }
 
-fn one(seed: u64) -> ExitCode {
-    let report = run(seed, true);
+fn one(seed: u64, bug: Option<Bug>) -> ExitCode {
+    let report = run_with(seed, bug, true);
     for line in &report.trace {
         println!("{line}");
     }
@@ -99,13 +110,13 @@ fn one(seed: u64) -> ExitCode {
     }
 }
 
-fn many(seconds: u64, base: u64, keep_going: bool) -> ExitCode {
+fn many(seconds: u64, most: u64, base: u64, keep_going: bool, bug: Option<Bug>) -> ExitCode {
     let begun = Instant::now();
     let mut all = Report::default();
     let (mut seeds, mut failures) = (0_u64, 0_u64);
     println!("base seed {base}");
-    while begun.elapsed().as_secs() < seconds {
-        let report = run(base.wrapping_add(seeds), false);
+    while seeds < most && begun.elapsed().as_secs() < seconds {
+        let report = run_with(base.wrapping_add(seeds), bug, false);
         seeds += 1;
         all.add(&report);
         if let Some(failure) = report.failure {

@@ -267,6 +267,7 @@ impl World {
             status.timeline = Some(look.timeline);
             status.streaming = look.receiver.is_some();
         }
+        self.misanswer(&mut status);
         Some(status)
     }
 

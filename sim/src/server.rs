@@ -371,6 +371,12 @@ impl World {
         if self.nodes[node].pg.postmaster.is_none() {
             return;
         }
+        self.orphan(node);
+        self.on_dead(node);
+    }
+
+    /// Its postmaster goes: what is left of it acts for a while.
+    pub(crate) fn orphan(&mut self, node: usize) {
         let now = self.now;
         let longest = self.swarm.outlive_ms;
         let rng = &mut self.rng;
@@ -381,7 +387,6 @@ impl World {
             };
             child.until = Some(now + Span::from_millis(late));
         }
-        self.on_dead(node);
     }
 
     /// The postmaster and every child are killed, or all of it panics.

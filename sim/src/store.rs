@@ -134,7 +134,12 @@ impl World {
 
     fn revoke(&mut self, id: i64, expires: Time) {
         let idle = self.quorum.deposed() || self.quorum.is_lost();
-        if !idle && self.same_lease(id, expires) && self.etcd.revoke(id) {
+        if idle || !self.same_lease(id, expires) {
+            return;
+        }
+        self.check_outlived(id);
+        self.check_member_key(id);
+        if self.etcd.revoke(id) {
             self.say(|| format!("etcd deletes lease {id}"));
             self.announce();
         }
@@ -245,6 +250,9 @@ impl World {
         let answer = self.etcd.run(now, &me, leases, op);
         if self.etcd.writes != before {
             self.announce();
+            self.check_release(node, op);
+            self.check_named(node, &picture, op);
+            self.check_healthiest(node, op);
             self.oracle.written(node, op, &self.nodes);
             self.check_request(node, &picture, op);
             self.check_sync_names();
@@ -463,12 +471,13 @@ impl World {
                 Renewal::Wait(pause)
             };
         };
-        let licence = Licence {
+        let mut licence = Licence {
             tick_finished: renewing.tick_finished,
             probe_sent: renewing.probe_sent,
             primary_since: renewing.primary_since,
             excuse: renewing.excuse,
         };
+        self.mislicense(now, &mut licence);
         let held = Lease {
             sent: fact.sent,
             life: fact.length,
@@ -498,11 +507,13 @@ impl World {
         renewing.last_try = Some(now);
         renewing.unanswered = true;
         self.call(node, Call::Renew, Asked::Renewal { sent: now }, budget);
+        self.missend(node);
         self.watch_elections(node);
     }
 
     fn renewed(&mut self, node: usize, sent: Time, lease: Option<(i64, Span)>) {
         let now = self.clock(node);
+        let sent = self.miscount(node, sent);
         let agent = &mut self.nodes[node].agent;
         agent.renewing.in_flight = false;
         let Some((lease, length)) = lease else {

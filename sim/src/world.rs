@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use pgherd_model::{MemberName, Settings, Span, Time, WallTime};
 
 use crate::agent::Agent;
+use crate::bugs::Wrong;
 use crate::calendar::Calendar;
 use crate::client::Client;
 use crate::election::Quorum;
@@ -84,6 +85,8 @@ pub(crate) struct World {
     pub(crate) chaos: Chaos,
     pub(crate) calendar: Calendar,
     pub(crate) oracle: Oracle,
+    /// What is done wrong here on purpose.
+    pub(crate) wrong: Wrong,
     pub(crate) trace: Trace,
     pub(crate) seen: Seen,
     pub(crate) failure: Option<String>,
@@ -162,6 +165,7 @@ impl World {
             chaos: Chaos::default(),
             calendar,
             oracle: Oracle::default(),
+            wrong: Wrong::default(),
             trace,
             seen: Seen::default(),
             failure: None,

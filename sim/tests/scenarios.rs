@@ -201,12 +201,12 @@ fn a_broken_invariant_fails_a_scenario() {
     let text = "cluster of 3, lease 5s, guard off\nstart\nexpect a whole cluster within 60s\nwriters run\n\
                 freeze agent of primary\nwait 20s\nexpect writes within 1s\n";
     let Err(Stopped::Failed(failed)) = play(&read(text)) else {
-        panic!("two primaries, and nobody sees it");
+        panic!("a primary without lock, and nobody sees it");
     };
     assert_eq!(failed.at, "t.scn:6");
     assert!(
         failed.what.starts_with("an invariant is broken: at ")
-            && failed.what.contains("one primary"),
+            && failed.what.contains("lock outlived"),
         "{}",
         failed.what
     );

@@ -5,11 +5,18 @@ mod bounded_jobs;
 mod convergence;
 mod diverged_copy;
 mod hands_off;
+mod healthiest;
+mod hung;
 mod idle_cluster;
+mod lag;
+mod lease_clock;
+mod lock_outlived;
+mod member_key;
 mod needless_fence;
 mod nofailover;
 mod one_primary;
 mod promotion;
+mod release;
 pub(crate) mod rest;
 mod schedule;
 mod sync_names;
@@ -69,6 +76,11 @@ pub(crate) struct Oracle {
     /// A switchover, or the want of a guard, has stopped PostgreSQL of this node in order.
     pub(crate) stepped_down: [bool; NODES],
     pub(crate) idle: Option<idle_cluster::Before>,
+    /// Since when the holder of the lock has been this node with a PostgreSQL that does nothing.
+    pub(crate) hung: Option<(usize, Time)>,
+    /// When this node's agent last could not reach etcd, or did not run.
+    pub(crate) apart: [Time; NODES],
+    pub(crate) growth: [healthiest::Growth; NODES],
     /// What scenarios ask for, where one is played.
     pub(crate) ledger: Option<Ledger>,
 }
@@ -101,6 +113,7 @@ impl World {
         self.check_timeline(node, promoted);
         if promoted {
             self.check_promotion(node);
+            self.check_lag(node);
             self.check_nofailover(node);
             self.check_rows(node);
         }
@@ -111,6 +124,10 @@ impl World {
         self.check_streams();
         self.check_copies();
         self.check_jobs();
+        self.check_lease_clocks();
+        self.check_hung();
+        self.note_reach();
+        self.note_growth();
         self.check_convergence();
         self.after(200, Event::Look);
     }

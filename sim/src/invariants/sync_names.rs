@@ -1,4 +1,7 @@
-//! Whoever `/sync` names is waited for by every commit of the leader that named him.
+//! Whoever `/sync` names is waited for by every commit of the leader that named him, and has all that was
+//! acknowledged before.
+
+use pgherd_model::{Cluster, Op};
 
 use crate::postgres::listed;
 use crate::world::World;
@@ -25,6 +28,29 @@ impl World {
             self.fail(format!(
                 "sync: {node} names {name} in /sync, and its commits wait for {text:?}"
             ));
+        }
+    }
+
+    /// etcd has carried out a write of this node; `before`: what was there.
+    pub(crate) fn check_named(&mut self, node: usize, before: &Cluster, op: &Op) {
+        let Op::PutSync { sync, .. } = op else {
+            return;
+        };
+        let old = before.sync.as_ref().map(|stored| &stored.value);
+        let kept = old.filter(|old| old.leader == sync.leader);
+        for name in &sync.standbys {
+            let known = kept.is_some_and(|old| old.standbys.contains(name));
+            let Some(standby) = self.node_of(name).filter(|_| !known) else {
+                continue;
+            };
+            let missing = self.missing_rows(standby, true);
+            if let Some(first) = missing.first() {
+                let count = missing.len();
+                self.fail(format!(
+                    "sync: {node} names {name} in /sync, which lacks {count} acknowledged rows, the first is {first}"
+                ));
+                return;
+            }
         }
     }
 }
