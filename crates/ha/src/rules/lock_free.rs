@@ -9,6 +9,7 @@ use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, JobKind};
 use crate::memory::Memory;
 use crate::race::{self, Safety};
+use crate::rules::hang;
 use crate::schedule;
 use crate::upkeep::{self, guard};
 
@@ -171,9 +172,11 @@ fn kept_back(
     }
     match wish {
         Wish::Me if obeyed => return None,
-        Wish::Me => return left_behind(ctx, own),
+        // Whoever hands over in order has made sure of more; one that went meanwhile has not.
+        Wish::Me => return lagging(ctx, cluster, own).or_else(|| left_behind(ctx, own)),
         Wish::Other(member) => {
-            let possible = race::candidates(ctx, Lsn(0), manual)
+            let least = if manual { Lsn(0) } else { hang::tolerable(ctx) };
+            let possible = race::candidates(ctx, least, manual)
                 .iter()
                 .any(|(name, _)| name == member);
             // In a pause people decide who leads.
@@ -189,18 +192,21 @@ fn kept_back(
         }
         Wish::None | Wish::Anybody => {}
     }
-    let settings = &ctx.view.settings;
-    let optime = cluster.optime().unwrap_or_default();
-    if optime.since(own) > settings.maximum_lag_on_failover {
-        return Some(String::from(
-            "My wal position exceeds maximum replication lag",
-        ));
+    if let Some(reason) = lagging(ctx, cluster, own) {
+        return Some(reason);
     }
     let own_timeline = ctx.view.local.look.as_ref().map(|look| look.timeline);
-    if settings.check_timeline && race::cluster_timeline(ctx) > own_timeline {
+    if ctx.view.settings.check_timeline && race::cluster_timeline(ctx) > own_timeline {
         return Some(String::from("My timeline is behind the cluster's"));
     }
     left_behind(ctx, own).or_else(|| race::better_placed(ctx, memory, own))
+}
+
+/// Too much of what the last leader had published is missing.
+fn lagging(ctx: &Ctx<'_>, cluster: &Cluster, own: Lsn) -> Option<String> {
+    let optime = cluster.optime().unwrap_or_default();
+    (optime.since(own) > ctx.view.settings.maximum_lag_on_failover)
+        .then(|| String::from("My wal position exceeds maximum replication lag"))
 }
 
 /// These data went another way than the cluster did.

@@ -117,6 +117,16 @@ fn a_tail_or_a_voter_alone_does_not_win() {
         lock - former c deleted 80 history 2 failover c>a | a* replica tl2 lsn 50 | b replica tl3 lsn 40 | c down words
         => nothing, because lock_free: following a different leader because i am not the healthiest node: these data go to 0/32 on timeline 2, which the cluster left at 0/1: only a failover that names this node gives up what was acknowledged since then
 
+        # A switchover whose leader is lost names nobody who lags more than a failover allows.
+        lock - former c deleted 80 optime 3000000 failover c>a | a* replica lsn 50 | b replica lsn 3000000 | c down words
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: My wal position exceeds maximum replication lag
+
+        lock - former c deleted 80 optime 3000000 failover c>a | a replica lsn 50 | b* replica lsn 3000000 | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+
+        lock - former c deleted 80 optime 3000000 failover >a | a* replica lsn 50 | b replica lsn 3000000 | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+
         # In Patroni's quorum mode a commit may have gone to the other voter alone.
         lock - former c deleted 80 sync_mode sync c:a,b/1 | a* replica lsn 50 | b replica mute | c down words
         => nothing, because lock_free: following a different leader because i am not the healthiest node: 0 of the voters in /sync have no more WAL than this node, 1 are needed
