@@ -100,6 +100,12 @@ pub(crate) struct Agent {
     pub(crate) leader_deleted: Option<u64>,
     /// Whose lock that was, where the watch told.
     pub(crate) leader_ended: Option<u64>,
+    /// Term of the last lock by the order of events; `None`: it is gone, or not known which was the last.
+    pub(crate) holder: Option<u64>,
+    /// Up to there the watch has told everything.
+    pub(crate) told: u64,
+    /// The keeper's read showed what the watch had not told, with the picture at this revision.
+    pub(crate) behind: Option<u64>,
     pub(crate) fresh_at: Time,
     /// When etcd last told something.
     pub(crate) heard: Time,
@@ -350,14 +356,9 @@ impl World {
 
     fn dcs_fact(&mut self, node: usize, now: Time) -> Dcs {
         let limit = beat::stale_after(&self.nodes[node].settings);
+        let cluster = self.seen_by(node);
         let agent = &mut self.nodes[node].agent;
         let fresh = !agent.problem && now.since(agent.heard) < limit;
-        let cluster = agent.picture.as_ref().map(|picture| {
-            let mut cluster = Cluster::clone(picture);
-            cluster.leader_deleted = agent.leader_deleted.filter(|_| cluster.leader.is_none());
-            cluster.leader_ended = agent.leader_ended.filter(|_| cluster.leader.is_none());
-            cluster
-        });
         match cluster {
             Some(cluster) if fresh => {
                 agent.dcs_fresh = Some(agent.heard);
@@ -368,6 +369,15 @@ impl World {
                 last,
             },
         }
+    }
+
+    /// The keys as this agent last saw them.
+    pub(crate) fn seen_by(&self, node: usize) -> Option<Cluster> {
+        let agent = &self.nodes[node].agent;
+        let mut cluster = Cluster::clone(agent.picture.as_ref()?);
+        cluster.leader_deleted = agent.leader_deleted.filter(|_| cluster.leader.is_none());
+        cluster.leader_ended = agent.leader_ended.filter(|_| cluster.leader.is_none());
+        Some(cluster)
     }
 
     fn view(&mut self, node: usize) -> Option<View> {

@@ -15,11 +15,33 @@ pub(crate) struct Lease {
     pub(crate) expires: Time,
 }
 
+/// Whose operation it is, with the leases that he puts keys under.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct By<'a> {
+    pub(crate) me: &'a MemberName,
+    pub(crate) leader_lease: i64,
+    pub(crate) member_lease: i64,
+    /// Revision of his own member key as he saw it; `None`: it was absent.
+    pub(crate) member: Option<u64>,
+}
+
+/// The lock came or went, or was put under another lease.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    pub(crate) revision: u64,
+    /// Create revision of the key; `None`: it was deleted.
+    pub(crate) term: Option<u64>,
+}
+
 /// The store.
 pub(crate) struct Etcd {
     cluster: Rc<Cluster>,
     pub(crate) leases: BTreeMap<i64, Lease>,
     next_lease: i64,
+    /// The lease under which `initialize` lives; 0: none.
+    claim: i64,
+    /// What the watch tells of `leader`.
+    pub(crate) turns: Vec<Turn>,
     /// It answers nobody.
     pub(crate) down: bool,
     /// Writes so far.
@@ -38,6 +60,8 @@ impl Etcd {
             cluster: Rc::new(cluster),
             leases: BTreeMap::new(),
             next_lease: 100,
+            claim: 0,
+            turns: Vec::new(),
             down: false,
             writes: 0,
             lock_changes: 0,
@@ -80,12 +104,19 @@ impl Etcd {
             .members
             .values()
             .any(|member| member.value.lease == id);
-        if !leader && !member {
+        let claim = self.claim == id;
+        if !leader && !member && !claim {
             return false;
+        }
+        if claim {
+            self.claim = 0;
         }
         self.change(|cluster, _| {
             if leader {
                 cluster.leader = None;
+            }
+            if claim {
+                cluster.initialize = None;
             }
             cluster.members.retain(|_, member| member.value.lease != id);
         });
@@ -94,17 +125,24 @@ impl Etcd {
 
     /// Somebody deletes the lock by hand.
     pub(crate) fn delete_leader(&mut self) {
-        self.change(|cluster, _| cluster.leader = None);
+        if self.cluster.leader.is_some() {
+            self.change(|cluster, _| cluster.leader = None);
+        }
     }
 
     /// Somebody deletes `initialize` by hand.
     pub(crate) fn forget_initialize(&mut self) {
-        self.change(|cluster, _| cluster.initialize = None);
+        if self.cluster.initialize.is_some() {
+            self.claim = 0;
+            self.change(|cluster, _| cluster.initialize = None);
+        }
     }
 
     /// Somebody deletes `config` by hand.
     pub(crate) fn forget_config(&mut self) {
-        self.change(|cluster, _| cluster.config = None);
+        if self.cluster.config.is_some() {
+            self.change(|cluster, _| cluster.config = None);
+        }
     }
 
     /// Somebody writes `config`.
@@ -144,12 +182,9 @@ impl Etcd {
         let revision = cluster.revision;
         let before = cluster.leader.clone();
         change(&mut cluster, revision);
-        if let (Some(before), None) = (&before, &cluster.leader) {
-            cluster.leader_deleted = Some(revision);
-            cluster.leader_ended = Some(before.create_revision);
-        }
-        if cluster.leader.is_some() {
-            (cluster.leader_deleted, cluster.leader_ended) = (None, None);
+        if before != cluster.leader {
+            let term = cluster.leader.as_ref().map(|it| it.create_revision);
+            self.turns.push(Turn { revision, term });
         }
         if before.map(|leader| leader.name) != cluster.leader.as_ref().map(|it| it.name.clone()) {
             self.lock_changes += 1;
@@ -160,32 +195,46 @@ impl Etcd {
     }
 
     /// Carries out an operation, as `dcs::ops` plans it.
-    pub(crate) fn run(
-        &mut self,
-        now: Time,
-        me: &MemberName,
-        leases: (i64, i64),
-        op: &Op,
-    ) -> Answer {
-        if let Op::LookAtLease { lease } = op {
-            let found = self.leases.get(lease);
-            let rest = found.map_or(Span::ZERO, |lease| lease.expires.since(now));
-            return Answer::Lease(LeaseSight {
-                lease: *lease,
-                granted: found.map_or(Span::ZERO, |lease| lease.granted),
-                remaining: Span::from_secs(rest.as_secs()),
-                asked: now,
-                answered: now,
-            });
+    pub(crate) fn run(&mut self, now: Time, by: &By<'_>, op: &Op) -> Answer {
+        match op {
+            Op::LookAtLease { lease } => return Answer::Lease(self.look_at(now, *lease)),
+            Op::Refresh => {
+                let revision = self.cluster.revision;
+                return Answer::Done { revision };
+            }
+            _ => {}
         }
-        if !self.allowed(me, op) {
+        if !self.allows(by, op) {
             return Answer::Refused;
         }
-        let revision = self.change(|cluster, revision| write(cluster, revision, me, leases, op));
+        match op {
+            Op::PutInitialize {
+                system_id: None, ..
+            } => self.claim = by.member_lease,
+            Op::PutInitialize { .. } | Op::DeleteInitialize { .. } => self.claim = 0,
+            _ => {}
+        }
+        let revision = self.change(|cluster, revision| write(cluster, revision, by, op));
         Answer::Done { revision }
     }
 
-    fn allowed(&self, me: &MemberName, op: &Op) -> bool {
+    fn look_at(&self, now: Time, lease: i64) -> LeaseSight {
+        let found = self.leases.get(&lease);
+        let granted = found.map_or(Span::ZERO, |lease| lease.granted);
+        let rest = found.map_or(Span::ZERO, |lease| lease.expires.since(now));
+        LeaseSight {
+            lease,
+            granted,
+            // After an election it may live longer: no lease was renewed in the future.
+            remaining: Span::from_secs(rest.as_secs()).min(granted),
+            asked: now,
+            answered: now,
+        }
+    }
+
+    /// What the operation was decided on holds.
+    pub(crate) fn allows(&self, by: &By<'_>, op: &Op) -> bool {
+        let me = by.me;
         let now = &self.cluster;
         let held = |term: u64| {
             let leader = now.leader.as_ref();
@@ -229,13 +278,20 @@ impl Etcd {
             Op::PutStatus { term, .. }
             | Op::PutFailsafe { term, .. }
             | Op::PutHistory { term, .. } => held(*term),
-            Op::PutMember(_) | Op::LookAtLease { .. } | Op::Refresh => true,
+            // It was decided on the own key as it was seen: a late one must not replace a newer one.
+            Op::PutMember(_) => seen(now.members.get(me).map(|it| it.revision), by.member),
+            Op::LookAtLease { .. } | Op::Refresh => true,
         }
     }
 }
 
-fn write(cluster: &mut Cluster, revision: u64, me: &MemberName, leases: (i64, i64), op: &Op) {
-    let (leader_lease, member_lease) = leases;
+fn write(cluster: &mut Cluster, revision: u64, by: &By<'_>, op: &Op) {
+    let By {
+        me,
+        leader_lease,
+        member_lease,
+        ..
+    } = *by;
     match op {
         Op::AcquireLeader { .. } => {
             cluster.leader = Some(Leader {

@@ -19,7 +19,8 @@ pub(crate) const ETCD: usize = NODES;
 )]
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
-    Store(Op),
+    /// An order; with the revision of the own member key in the picture it was given on.
+    Store { op: Op, member: Option<u64> },
     /// Grant or renew the leader lease.
     Renew,
     /// Keep the member lease alive.

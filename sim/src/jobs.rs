@@ -128,7 +128,7 @@ impl World {
                 Ok(Some(self.rng.between(200, 1500)))
             }
             1 => {
-                if self.rng.chance(20) {
+                if self.mishap(20) {
                     self.nodes[node].pg.disk = Disk::empty();
                     return Err("initdb".into());
                 }
@@ -347,7 +347,7 @@ impl World {
                 // "source and target cluster are on the same timeline": nothing is done.
                 return Ok(None);
             }
-            if self.rng.chance(30) {
+            if self.mishap(30) {
                 return Err("could not find previous WAL record".into());
             }
             self.nodes[node].pg.disk.data = DataDir::Unfinished;

@@ -11,9 +11,11 @@ mod client;
 mod election;
 mod etcd;
 mod event;
+pub mod fakes;
 mod faults;
 mod guard;
 mod history;
+mod image;
 mod invariants;
 mod jobs;
 mod perform;
@@ -32,6 +34,7 @@ use std::collections::BTreeMap;
 
 pub use bugs::Bug;
 pub use faults_of::RULES;
+pub use rng::Rng;
 
 mod faults_of {
     //! Names that a run must have seen.

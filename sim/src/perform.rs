@@ -7,7 +7,7 @@ use pgherd_model::{
 };
 
 use crate::agent::{Asked, Pending, Question};
-use crate::event::{Call, Event};
+use crate::event::Event;
 use crate::world::World;
 
 /// What came of one order.
@@ -49,7 +49,7 @@ impl World {
             }
             Action::ReserveTimelines { last } => {
                 // Now and then the disk is full.
-                if self.rng.chance(200) {
+                if self.mishap(200) {
                     return Effect::Failed;
                 }
                 self.nodes[node].pg.disk.files.fill(last.0);
@@ -164,7 +164,8 @@ impl World {
         agent.pending = Some((number, Pending::Order));
         agent.sight_asked = asked;
         let budget = self.store_budget(node);
-        self.call(node, Call::Store(op.clone()), Asked::Order(op), budget);
+        let call = self.order(node, op.clone());
+        self.call(node, call, Asked::Order(op), budget);
         Effect::Pending
     }
 

@@ -8,8 +8,13 @@ use pgherd_ha::lease::{self, Lease, Licence, Renewal};
 use pgherd_model::{Answer, Cluster, Op, Span, Time, proof_pause};
 
 use crate::agent::{Asked, Pending};
+use crate::etcd::By;
 use crate::event::{Call, ETCD, Event, NODES, Reply};
+use crate::rng::Rng;
 use crate::world::World;
+
+/// How soon the keeper reads again what the watch has not told.
+const GRACE: Span = Span::from_millis(100);
 
 impl World {
     /// Sends a request; the answer, or its absence, arrives as an event.
@@ -31,6 +36,15 @@ impl World {
         }
         let at = self.now + budget;
         self.at(at, Event::NoAnswer { node, run, id });
+    }
+
+    /// The request that carries out an order, decided on what this agent sees now.
+    pub(crate) fn order(&self, node: usize, op: Op) -> Call {
+        let it = &self.nodes[node];
+        let picture = it.agent.picture.as_ref();
+        let own = picture.and_then(|picture| picture.members.get(&it.name));
+        let member = own.map(|own| own.revision);
+        Call::Store { op, member }
     }
 
     pub(crate) fn on_store(&mut self, event: Event) {
@@ -99,11 +113,12 @@ impl World {
         }
         let sent = self.clock(node);
         let age = sent.since(agent.fresh_at);
-        if agent.missed == 0 && !agent.problem && age < self.interval(node) {
+        let calm = agent.missed == 0 && !agent.problem && agent.behind.is_none();
+        if calm && age < self.interval(node) {
             let pause = self.interval(node) - age;
             return self.ask_after(node, pause.max(Span::from_millis(1)));
         }
-        if let Some(rest) = agent.rest.filter(|_| !agent.problem && agent.missed == 0) {
+        if let Some(rest) = agent.rest.filter(|_| calm) {
             let due = agent.heard + rest;
             if sent < due {
                 let pause = self.truly(node, due).since(self.now);
@@ -212,7 +227,7 @@ impl World {
                 self.expect(held);
                 Reply::Lease(kept.then_some((held, self.nodes[node].settings.ttl)))
             }
-            Call::Store(op) => self.carry_out(node, op),
+            Call::Store { op, member } => self.carry_out(node, op, *member),
         };
         let (picture, term) = (self.etcd.picture(), self.quorum.term);
         let wait = self.delay();
@@ -229,25 +244,36 @@ impl World {
         );
     }
 
-    fn carry_out(&mut self, node: usize, op: &Op) -> Reply {
-        let now = self.now;
-        let mut leases = (self.nodes[node].agent.leader_lease, self.member_lease(node));
+    fn carry_out(&mut self, node: usize, op: &Op, member: Option<u64>) -> Reply {
+        let leader_lease = self.nodes[node].agent.leader_lease;
         let takes = matches!(op, Op::AcquireLeader { .. } | Op::ReattachLeader { .. });
-        if takes && !self.etcd.leases.contains_key(&leases.0) {
+        if takes && leader_lease == 0 {
             return Reply::Lease(None);
         }
-        if matches!(op, Op::PutMember(_) | Op::ReleaseLeader { .. })
-            && !self.etcd.leases.contains_key(&leases.1)
-        {
-            leases.1 = self.etcd.grant(now, self.nodes[node].settings.ttl);
-            self.expect(leases.1);
-            self.nodes[node].agent.member_lease = leases.1;
-            self.nodes[node].agent.member_life = self.nodes[node].settings.ttl;
-        }
         let me = self.nodes[node].name.clone();
+        if under_member_lease(op) && self.member_lease(node) == 0 {
+            self.grant_member_lease(node);
+        }
+        let by = |world: &World| By {
+            me: &me,
+            leader_lease,
+            member_lease: world.member_lease(node),
+            member,
+        };
+        // A transaction that is refused puts nothing under a lease: nobody misses it then.
+        if self.etcd.allows(&by(self), op) {
+            if takes && !self.etcd.leases.contains_key(&leader_lease) {
+                return Reply::Lease(None);
+            }
+            let lease = self.member_lease(node);
+            if under_member_lease(op) && !self.etcd.leases.contains_key(&lease) {
+                self.grant_member_lease(node);
+            }
+        }
         let before = self.etcd.writes;
         let picture = self.etcd.picture();
-        let answer = self.etcd.run(now, &me, leases, op);
+        let (now, by) = (self.now, by(self));
+        let answer = self.etcd.run(now, &by, op);
         if self.etcd.writes != before {
             self.announce();
             self.check_release(node, op);
@@ -260,24 +286,20 @@ impl World {
         Reply::Store(answer)
     }
 
+    fn grant_member_lease(&mut self, node: usize) {
+        let life = self.nodes[node].settings.ttl;
+        let lease = self.etcd.grant(self.now, life);
+        self.expect(lease);
+        let agent = &mut self.nodes[node].agent;
+        (agent.member_lease, agent.member_life) = (lease, life);
+    }
+
     fn on_answer(&mut self, node: usize, id: u64, reply: Reply, picture: Rc<Cluster>) {
         let Some(asked) = self.nodes[node].agent.asked.remove(&id) else {
             return;
         };
         match (asked, reply) {
-            (Asked::Keeper { sent }, _) => {
-                let gap = self.nodes[node].agent.missed > 0;
-                self.read(node, &picture, gap);
-                let agent = &mut self.nodes[node].agent;
-                agent.fresh_at = agent.fresh_at.max(sent);
-                agent.heard = agent.heard.max(sent);
-                agent.missed = 0;
-                if std::mem::take(&mut agent.problem) {
-                    self.poke(node);
-                }
-                let interval = self.interval(node);
-                self.ask_after(node, interval);
-            }
+            (Asked::Keeper { sent }, _) => self.kept(node, sent, &picture),
             (Asked::Renewal { sent }, Reply::Lease(lease)) => self.renewed(node, sent, lease),
             (Asked::Member { sent }, Reply::Lease(Some(_))) => {
                 self.nodes[node].agent.member_care.kept = Some(sent);
@@ -287,13 +309,18 @@ impl World {
                 self.poke(node);
             }
             (Asked::Order(op), Reply::Store(answer)) => {
-                match op {
-                    Op::LookAtLease { .. } => self.proved(node, &picture),
-                    _ => self.read(node, &picture, false),
+                match (&op, &answer) {
+                    (Op::LookAtLease { .. }, _) => self.proved(node, &picture),
+                    (Op::Refresh, _) | (_, Answer::Refused) => self.read(node, &picture, false),
+                    _ => self.echo(node, &picture),
                 }
                 self.stored(node, &op, answer);
             }
-            (Asked::Order(_), _) => self.order_ended(node, None),
+            (Asked::Order(_), _) => {
+                // There is no such lease: the next renewal has another one granted.
+                self.nodes[node].agent.leader_lease = 0;
+                self.order_ended(node, None);
+            }
             _ => {}
         }
     }
@@ -360,17 +387,25 @@ impl World {
     fn watched(&mut self, node: usize, picture: &Rc<Cluster>) {
         let now = self.clock(node);
         let agent = &mut self.nodes[node].agent;
-        let newer = agent
-            .picture
-            .as_ref()
-            .is_some_and(|old| picture.revision > old.revision);
-        if newer {
-            agent.leader_deleted = picture.leader_deleted;
-            // Events tell of each holder; what came after a read only tells of what came since.
-            agent.leader_ended = picture.leader_ended;
-            agent.heard = agent.heard.max(now);
-            agent.picture = Some(picture.clone());
+        let heard = picture.revision > agent.told;
+        if agent.take_events(picture, &self.etcd.turns) {
             self.poke(node);
+        }
+        let agent = &mut self.nodes[node].agent;
+        if heard && agent.picture.is_some() {
+            agent.heard = agent.heard.max(now);
+        }
+    }
+
+    /// A write is done: the watch shows it within a moment. Now and then it is late, and all is read.
+    fn echo(&mut self, node: usize, picture: &Rc<Cluster>) {
+        let agent = &self.nodes[node].agent;
+        let watches = agent.missed == 0 && agent.picture.is_some();
+        let late = self.swarm.mishaps && Rng::new(self.now.0).chance(20);
+        if watches && !late {
+            self.watched(node, picture);
+        } else {
+            self.read(node, picture, false);
         }
     }
 
@@ -386,26 +421,33 @@ impl World {
 
     /// A complete read; `gap`: events before it were missed.
     fn read(&mut self, node: usize, picture: &Rc<Cluster>, gap: bool) {
+        if self.nodes[node].agent.take_read(picture, gap) {
+            self.poke(node);
+        }
+    }
+
+    /// The keeper has read. What the watch has not told yet is waited for; a watch that goes on not to
+    /// tell it is given up, and all is read.
+    fn kept(&mut self, node: usize, sent: Time, picture: &Rc<Cluster>) {
         let agent = &mut self.nodes[node].agent;
-        let old = agent.picture.clone();
-        if old
-            .as_ref()
-            .is_some_and(|old| picture.revision <= old.revision)
-        {
+        let broken = agent.missed > 0 || agent.problem;
+        let known = agent.picture.as_ref().map(|known| known.revision);
+        let behind = known.is_some_and(|known| known < picture.revision);
+        if behind && !broken && agent.behind.replace(known.unwrap_or(0)) != known {
+            self.ask_after(node, GRACE);
             return;
         }
-        let had = old.is_some_and(|old| old.leader.is_some());
-        agent.leader_deleted = match (picture.leader.is_some(), had) {
-            (true, _) => None,
-            (false, true) => Some(picture.revision),
-            (false, false) if gap => Some(picture.revision),
-            (false, false) => agent.leader_deleted.max(picture.leader_deleted),
-        };
-        if agent.leader_deleted.is_none() || (had || gap) {
-            agent.leader_ended = None;
+        self.read(node, picture, broken || behind);
+        let agent = &mut self.nodes[node].agent;
+        agent.behind = None;
+        agent.fresh_at = agent.fresh_at.max(sent);
+        agent.heard = agent.heard.max(sent);
+        agent.missed = 0;
+        if std::mem::take(&mut agent.problem) {
+            self.poke(node);
         }
-        agent.picture = Some(picture.clone());
-        self.poke(node);
+        let interval = self.interval(node);
+        self.ask_after(node, interval);
     }
 
     // The renewal thread.
@@ -562,7 +604,8 @@ impl World {
             if confirmed {
                 agent.pending = Some((number, Pending::Order));
                 let budget = self.store_budget(node);
-                self.call(node, Call::Store(op.clone()), Asked::Order(op), budget);
+                let call = self.order(node, op.clone());
+                self.call(node, call, Asked::Order(op), budget);
             } else {
                 self.on_performed(node, number, None);
             }
@@ -581,4 +624,20 @@ impl World {
         let limit = limit.clamp(Span::from_millis(500), Span::from_secs(2));
         limit.min(settings.retry_timeout)
     }
+}
+
+/// The operation puts something under the member lease.
+fn under_member_lease(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::PutMember(_)
+            | Op::PutInitialize {
+                system_id: None,
+                ..
+            }
+            | Op::ReleaseLeader {
+                member: Some(_),
+                ..
+            }
+    )
 }

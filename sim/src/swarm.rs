@@ -33,6 +33,8 @@ pub(crate) struct Swarm {
     pub(crate) weights: [u64; KINDS],
     /// On one node no guard can be armed any more from some moment on.
     pub(crate) breaks_guard: bool,
+    /// Now and then something fails or is late by itself.
+    pub(crate) mishaps: bool,
 }
 
 impl Swarm {
@@ -57,6 +59,7 @@ impl Swarm {
         let required = settings.guard == GuardMode::Required;
         Swarm {
             breaks_guard: required && operator.chance(400),
+            mishaps: true,
             settings,
             clients: usize::try_from(rng.between(1, 3)).unwrap_or(1),
             client_ms: rng.pick(&[20, 60, 200]),
@@ -99,6 +102,7 @@ impl Swarm {
             faults: 0,
             weights: [0; KINDS],
             breaks_guard: false,
+            mishaps: false,
         }
     }
 }

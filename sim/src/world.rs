@@ -12,7 +12,7 @@ use crate::calendar::Calendar;
 use crate::client::Client;
 use crate::election::Quorum;
 use crate::etcd::Etcd;
-use crate::event::{ETCD, Event, NODES};
+use crate::event::{ETCD, Event, NODES, Reply};
 use crate::faults::Chaos;
 use crate::guard::Guard;
 use crate::invariants::Oracle;
@@ -228,6 +228,12 @@ impl World {
         self.linked(a, b) && self.linked(b, a)
     }
 
+    /// Something fails or is late by itself, so often in a thousand.
+    pub(crate) fn mishap(&mut self, per_mille: u64) -> bool {
+        let drawn = self.rng.chance(per_mille);
+        drawn && self.swarm.mishaps
+    }
+
     /// Milliseconds a packet takes; now and then many.
     pub(crate) fn delay(&mut self) -> u64 {
         if self.rng.chance(10) {
@@ -257,6 +263,14 @@ impl World {
     /// When the next thing happens.
     pub(crate) fn next_at(&self) -> Option<Time> {
         self.queue.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// The answer to this request, if it is on its way.
+    pub(crate) fn reply_on_its_way(&self, asked: u64) -> Option<&Reply> {
+        self.waiting.values().find_map(|event| match event {
+            Event::Answer { id, reply, .. } if *id == asked => Some(reply),
+            _ => None,
+        })
     }
 
     /// Lets the next thing happen; false: the story is over.

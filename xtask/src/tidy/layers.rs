@@ -34,6 +34,12 @@ const TABLE: &[(&str, u64, &[&str])] = &[
     ("server", 3, &["fleet", "wire", "model"]),
     ("ctl", 3, &["dcs", "instance", "peer", "wire", "model"]),
     ("pgherd", 4, &["agent", "ctl", "guard", "host", "server"]),
+    // Fakes beside what they stand for: in tests only.
+    (
+        "conformance",
+        3,
+        &["sim", "dcs", "instance", "tests", "wire", "model"],
+    ),
     // They drive programs from outside.
     ("tests", 1, &["scenario"]),
     ("xtask", 0, &[]),
