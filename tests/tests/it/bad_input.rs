@@ -484,3 +484,34 @@ async fn a_second_agent_of_the_same_name() {
     assert_eq!(crate::common::start_time(node).await, before);
     assert!(node.writable().await);
 }
+
+/// The REST address of a member leads to it through something that passes on (a published port of a container): the
+/// agent that is started again finds itself there, and no second one of its name.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_passed_on_is_no_second_agent() {
+    let etcd = Etcd::start(1).await;
+    let mut cluster = TestCluster::formed(&etcd, &one()).await;
+    let rest = cluster.node("n1").config()["restapi"]["connect_address"].clone();
+    let proxy = pgherd_tests::Proxy::start(rest.as_str().unwrap()).await;
+    let place = json!({"restapi": {"connect_address": proxy.address()}});
+    cluster.node_mut("n1").change_config(&place);
+    let node = cluster.node("n1");
+    let before = crate::common::start_time(node).await;
+    for _ in 0..2 {
+        node.kill_agent();
+        node.start();
+        cluster
+            .wait_for("its key names the address", secs(30), async || {
+                let member = crate::common::stored(&etcd, &cluster, "members/n1").await;
+                let member = member.unwrap_or_default();
+                let url = member["api_url"].as_str().unwrap_or_default().to_owned();
+                match url.contains(proxy.address()) {
+                    true => Ok(()),
+                    false => Err(url),
+                }
+            })
+            .await;
+        crate::common::wait_health(&cluster, node, "/primary", 200).await;
+    }
+    assert_eq!(crate::common::start_time(node).await, before);
+}

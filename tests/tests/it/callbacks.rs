@@ -1,7 +1,7 @@
 //! `postgresql.callbacks`: programs of the user that are told what becomes of PostgreSQL. Genuine Patroni tells the
 //! same (`PGHERD_TESTS_AGENT=patroni`).
 
-use crate::common::{body, other, secs, three};
+use crate::common::{body, other, secs, stand_in, three};
 use pgherd_tests::{Etcd, Node, TestCluster, json, process};
 use std::path::PathBuf;
 
@@ -115,4 +115,42 @@ async fn they_are_told_of_starts_stops_roles_restarts_and_reloads() {
             }
         })
         .await;
+}
+
+/// Whoever promotes a standby by hand has no lock for it: no address may move there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_promoted_by_hand_is_never_told_of_as_primary() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let diary = Diary::new(&etcd);
+    let dcs = json!({"postgresql": {"use_pg_rewind": true}});
+    let options = ["n1", "n2", "n3"]
+        .iter()
+        .fold(three().dcs(dcs), |options, name| {
+            options.node(name, diary.of(name))
+        });
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let primary = cluster.primary().await.unwrap();
+    let replica = other(&cluster, primary.name());
+    diary.wait(&cluster, replica, &["on_start replica"]).await;
+    let postmaster = replica.postmaster_pid();
+    replica.sql("select pg_promote(false)::text").await.unwrap();
+    cluster
+        .wait_for("it is stopped", secs(30), async || {
+            match replica.postmaster_pid() == postmaster {
+                true => Err("the same postmaster".into()),
+                false => Ok(()),
+            }
+        })
+        .await;
+    assert_eq!(cluster.wait_whole(secs(60)).await.name(), primary.name());
+    let told = diary.read(&cluster, replica, false);
+    assert!(!told.iter().any(|it| it.ends_with(" primary")), "{told:?}");
+    assert_eq!(
+        told.last().map(String::as_str),
+        Some("on_start replica"),
+        "{told:?}"
+    );
 }

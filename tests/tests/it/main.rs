@@ -39,5 +39,6 @@ mod scheduled;
 mod secrets;
 mod stories;
 mod switchover;
+mod synchronous;
 mod upgrade;
 mod validate;
