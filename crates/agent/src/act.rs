@@ -97,12 +97,10 @@ impl Agent {
             Action::ReserveTimelines { last } => {
                 done(name, self.instance.reserve_timelines(last).await)
             }
-            Action::CreateSlot(slot) => in_vain(done(
-                name,
-                self.instance
-                    .create_slot(&slot, &pgherd_model::SlotKind::Physical)
-                    .await,
-            )),
+            Action::CreateSlot(slot) => {
+                let kind = pgherd_model::SlotKind::Physical;
+                in_vain(done(name, self.instance.create_slot(&slot, &kind).await))
+            }
             Action::DropSlot(slot) => {
                 let dropped = self.instance.drop_slot(&slot).await;
                 in_vain(quiet(done(name, dropped.map(|_| ()))))
