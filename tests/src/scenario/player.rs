@@ -245,8 +245,21 @@ impl<'a> Player<'a> {
         self.world.view(self.done)
     }
 
+    /// The same; a replica must have all that was written when a primary was first seen after the last step.
+    fn marked_view(&mut self) -> Option<View> {
+        let view = self.view()?;
+        if let (Some(node), Some((_, written))) = (view.primary(), view.writes())
+            && self.mark.is_none_or(|(marked, _)| marked != node)
+        {
+            self.mark = Some((node, written));
+        }
+        Some(view.with_mark(self.mark.map_or(0, |(_, written)| written)))
+    }
+
     /// `None`: not everybody was looked at since the last step.
     fn so(&mut self, condition: &Condition, who: Option<usize>, before: usize) -> Option<bool> {
+        // Also where it is not needed: whoever asks later what a replica must have by now.
+        let view = self.marked_view();
         match condition {
             Condition::Writes => return Some(self.clients.acknowledged() > before),
             Condition::NoWrites => return Some(self.clients.acknowledged() == before),
@@ -259,14 +272,8 @@ impl<'a> Player<'a> {
             } => return who.map(|node| self.world.is_down(node) == *be),
             _ => {}
         }
-        let view = self.view()?;
-        let (primary, written) = (view.primary(), view.writes());
-        if let (Some(node), Some((_, written))) = (primary, written)
-            && self.mark.is_none_or(|(marked, _)| marked != node)
-        {
-            self.mark = Some((node, written));
-        }
-        let view = view.with_mark(self.mark.map_or(0, |(_, written)| written));
+        let view = view?;
+        let primary = view.primary();
         Some(match condition {
             Condition::Primary { .. } => {
                 let node = primary.filter(|node| Some(*node) != who);
@@ -279,7 +286,7 @@ impl<'a> Player<'a> {
                 ..
             } => who.is_some_and(|node| !view.writable().contains(&node)),
             Condition::Is { be, state, .. } => who.is_some_and(|node| view.is(node, *state) == *be),
-            Condition::Timeline(timeline) => written.is_some_and(|(it, _)| it == *timeline),
+            Condition::Timeline(timeline) => view.writes().is_some_and(|(it, _)| it == *timeline),
             Condition::PendingRestart { pending, .. } => {
                 who.and_then(|node| view.pending_restart(node)) == Some(*pending)
             }
