@@ -22,7 +22,7 @@ pub enum Place {
 /// Runs the test `name` (full path as libtest shows it) again in private namespaces.
 ///
 /// # Panics
-/// When it fails there, or can not run and must ([`crate::skip`]).
+/// When it fails there, when there is none of this name, or when it can not run and must ([`crate::skip`]).
 pub fn enter(name: &str) -> Place {
     // Whoever runs a test that is ignored otherwise wants it to run inside too.
     let exact = ["--exact", name, "--include-ignored"];
@@ -34,7 +34,8 @@ pub fn enter(name: &str) -> Place {
 /// # Panics
 /// When it fails there, or can not run and must ([`crate::skip`]).
 pub fn enter_with(args: &[&str]) -> Place {
-    if std::env::var_os(INSIDE).is_some() {
+    if let Some(mark) = std::env::var_os(INSIDE) {
+        std::fs::write(mark, "here").expect("tell whoever waits outside");
         return Place::Inside;
     }
     if !nix::unistd::geteuid().is_root() {
@@ -45,18 +46,21 @@ pub fn enter_with(args: &[&str]) -> Place {
         return Place::Done;
     }
     let exe = std::env::current_exe().expect("the path of this program");
+    let mark = tempfile::NamedTempFile::new().expect("make a file");
     let status = Command::new("unshare")
         .args(["--net", "--mount", "--propagation", "private", "--"])
         .args(["sh", "-c", "mkdir -p /run/netns && mount -t tmpfs none /run/netns && ip link set lo up && exec \"$0\" \"$@\""])
         .arg(exe)
         .args(args)
-        .env(INSIDE, "1")
+        .env(INSIDE, mark.path())
         .status()
         .expect("run unshare (package util-linux)");
     assert!(
         status.success(),
         "failed inside the private network: {status}"
     );
+    let here = std::fs::read(mark.path()).unwrap_or_default();
+    assert!(!here.is_empty(), "no test of this name: {args:?}");
     Place::Done
 }
 

@@ -4,8 +4,11 @@
 //! [`words`] is what can be said, [`parse`] reads it, and neither knows who carries it out: `sim` does so in
 //! simulated time, `tests` with real processes.
 
+mod expect;
 mod line;
 mod parse;
+mod settings;
+mod steps;
 pub mod words;
 
 pub use line::Malformed;

@@ -227,6 +227,40 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// The members that it names, in the order in which it does.
+    pub fn named(&self) -> Vec<&Who> {
+        match self {
+            Step::Kill(_, who)
+            | Step::StartAgain(_, who)
+            | Step::Freeze(_, who, _)
+            | Step::FillDisk(who, _)
+            | Step::Switchover(Some(who))
+            | Step::Failover(who)
+            | Step::Restart(who)
+            | Step::Reinitialize(who)
+            | Step::Upgrade(who) => vec![who],
+            Step::Cut { from, to, .. } => [from, to]
+                .into_iter()
+                .filter_map(|it| match it {
+                    Place::Member(who) => Some(who),
+                    Place::Etcd | Place::Others | Place::Everybody => None,
+                })
+                .collect(),
+            Step::Start
+            | Step::Wait(_)
+            | Step::Writers(_)
+            | Step::HealNetwork
+            | Step::KillEtcd(_)
+            | Step::StartEtcd
+            | Step::Switchover(None)
+            | Step::Pause(_)
+            | Step::Set(_)
+            | Step::SetParameter { .. } => Vec::new(),
+        }
+    }
+}
+
 /// Something that must be so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expectation {
@@ -298,4 +332,21 @@ pub enum Condition {
     },
     /// The primary has every row that was ever acknowledged.
     NoRowLost,
+}
+
+impl Condition {
+    /// The member whom it is about.
+    pub fn about(&self) -> Option<&Who> {
+        match self {
+            Condition::Primary { other_than } => other_than.as_ref(),
+            Condition::Is { who, .. } | Condition::PendingRestart { who, .. } => Some(who),
+            Condition::NoPrimary
+            | Condition::Whole
+            | Condition::Writes
+            | Condition::NoWrites
+            | Condition::NoGap(_)
+            | Condition::Timeline(_)
+            | Condition::NoRowLost => None,
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Whether what a scenario expects is so in the simulated world, and what there is to see in it.
 
 use pgherd_model::{Lsn, PostgresState};
-use pgherd_scenario::words::{Condition, State, Who};
+use pgherd_scenario::words::{Condition, State};
 
 use crate::event::NODES;
 use crate::postgres::Phase;
@@ -50,21 +50,6 @@ fn published(world: &World) -> usize {
         .filter_map(|node| picture.member(&node.name))
         .filter(|member| member.state == Some(PostgresState::Running))
         .count()
-}
-
-/// The member whom the condition is about.
-pub(super) fn about(condition: &Condition) -> Option<&Who> {
-    match condition {
-        Condition::Primary { other_than } => other_than.as_ref(),
-        Condition::Is { who, .. } | Condition::PendingRestart { who, .. } => Some(who),
-        Condition::NoPrimary
-        | Condition::Whole
-        | Condition::Writes
-        | Condition::NoWrites
-        | Condition::NoGap(_)
-        | Condition::Timeline(_)
-        | Condition::NoRowLost => None,
-    }
 }
 
 /// It is so. `who`: whom it is about; `before`: rows that were acknowledged when the line was reached.

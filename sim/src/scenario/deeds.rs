@@ -2,7 +2,7 @@
 
 use pgherd_model::{CrashHandover, GuardMode, Settings, SynchronousMode};
 use pgherd_scenario::words::{
-    Frozen, Guard, Place, Scenario, Setting, Starter, Statement, Step, Victim, Who,
+    Frozen, Guard, Place, Scenario, Setting, Starter, Statement, Step, Victim,
 };
 
 use crate::acts::Act;
@@ -43,39 +43,7 @@ pub(super) fn lack(scenario: &Scenario) -> Option<(usize, String)> {
     })
 }
 
-/// The members that a step names.
-pub(super) fn named(step: &Step) -> Vec<&Who> {
-    match step {
-        Step::Kill(_, who)
-        | Step::StartAgain(_, who)
-        | Step::Freeze(_, who, _)
-        | Step::FillDisk(who, _)
-        | Step::Switchover(Some(who))
-        | Step::Failover(who)
-        | Step::Restart(who)
-        | Step::Reinitialize(who)
-        | Step::Upgrade(who) => vec![who],
-        Step::Cut { from, to, .. } => [from, to]
-            .into_iter()
-            .filter_map(|it| match it {
-                Place::Member(who) => Some(who),
-                Place::Etcd | Place::Others | Place::Everybody => None,
-            })
-            .collect(),
-        Step::Start
-        | Step::Wait(_)
-        | Step::Writers(_)
-        | Step::HealNetwork
-        | Step::KillEtcd(_)
-        | Step::StartEtcd
-        | Step::Switchover(None)
-        | Step::Pause(_)
-        | Step::Set(_)
-        | Step::SetParameter { .. } => Vec::new(),
-    }
-}
-
-/// What the step does to the world, where it is one or more faults; `nodes`: whom [`named`] names.
+/// What the step does to the world, where it is one or more faults; `nodes`: whom [`Step::named`] names.
 pub(super) fn faults(world: &World, step: &Step, nodes: &[usize]) -> Vec<Fault> {
     let node = nodes.first().copied().unwrap_or(0);
     let fault = match step {

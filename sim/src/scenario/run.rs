@@ -18,7 +18,7 @@ use crate::invariants::Ledger;
 use crate::trace::Trace;
 use crate::world::World;
 
-use super::condition::{about, holds, lost_rows, primary, replicas, seen};
+use super::condition::{holds, lost_rows, primary, replicas, seen};
 use super::deeds;
 
 /// Clients that write.
@@ -211,7 +211,7 @@ impl<'a> Player<'a> {
 
     fn step(&mut self, line: &Line, step: &Step) -> Result<(), Stopped> {
         let mut nodes = Vec::new();
-        for who in deeds::named(step) {
+        for who in step.named() {
             nodes.push(self.find(line, who)?);
         }
         match step {
@@ -265,7 +265,7 @@ impl<'a> Player<'a> {
 
     fn expect(&mut self, line: &Line, expectation: &Expectation) -> Result<(), Stopped> {
         let Expectation { condition, bound } = expectation;
-        let who = match about(condition) {
+        let who = match condition.about() {
             Some(who) => Some(self.find(line, who)?),
             None => None,
         };

@@ -6,7 +6,7 @@ use crate::etcd::CABLES;
 use crate::process::signal;
 use crate::sql::{self, Target};
 use crate::{Node, Signal, rest};
-use pgherd_scenario::words::{EtcdPart, Frozen, Place, Scenario, Starter, Step, Victim, Who};
+use pgherd_scenario::words::{EtcdPart, Frozen, Place, Scenario, Starter, Step, Victim};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -19,40 +19,8 @@ pub(super) fn drops_packets(scenario: &Scenario) -> bool {
     steps(scenario).any(|step| matches!(step, Step::Cut { .. }))
 }
 
-/// The members that a step names.
-pub(super) fn named(step: &Step) -> Vec<&Who> {
-    match step {
-        Step::Kill(_, who)
-        | Step::StartAgain(_, who)
-        | Step::Freeze(_, who, _)
-        | Step::FillDisk(who, _)
-        | Step::Switchover(Some(who))
-        | Step::Failover(who)
-        | Step::Restart(who)
-        | Step::Reinitialize(who)
-        | Step::Upgrade(who) => vec![who],
-        Step::Cut { from, to, .. } => [from, to]
-            .into_iter()
-            .filter_map(|it| match it {
-                Place::Member(who) => Some(who),
-                Place::Etcd | Place::Others | Place::Everybody => None,
-            })
-            .collect(),
-        Step::Start
-        | Step::Wait(_)
-        | Step::Writers(_)
-        | Step::HealNetwork
-        | Step::KillEtcd(_)
-        | Step::StartEtcd
-        | Step::Switchover(None)
-        | Step::Pause(_)
-        | Step::Set(_)
-        | Step::SetParameter { .. } => Vec::new(),
-    }
-}
-
 impl World {
-    /// Does it; `nodes`: whom [`named`] names. Time and writers are the player's business.
+    /// Does it; `nodes`: whom [`Step::named`] names. Time and writers are the player's business.
     pub(super) async fn perform(&mut self, step: &Step, nodes: &[usize]) -> Result<(), String> {
         let node = nodes.first().copied().unwrap_or(0);
         match step {

@@ -2,7 +2,6 @@
 //! and the cluster must become whole again; then what clients were told is compared with what is there.
 
 use super::clients::Clients;
-use super::deeds;
 use super::settings;
 use super::view::View;
 use super::world::World;
@@ -115,7 +114,7 @@ impl<'a> Player<'a> {
 
     async fn step(&mut self, line: &Line, step: &Step) -> Result<(), Failed> {
         let mut nodes = Vec::new();
-        for who in deeds::named(step) {
+        for who in step.named() {
             nodes.push(self.find(line, who).await?);
         }
         match step {
@@ -163,7 +162,7 @@ impl<'a> Player<'a> {
 
     async fn expect(&mut self, line: &Line, expectation: &Expectation) -> Result<(), Failed> {
         let Expectation { condition, bound } = expectation;
-        let who = match about(condition) {
+        let who = match condition.about() {
             Some(who) => Some(self.find(line, who).await?),
             None => None,
         };
@@ -345,21 +344,6 @@ impl<'a> Player<'a> {
             seen: self.world.lines(),
             trace: self.world.trace.last(SHOWN),
         }
-    }
-}
-
-/// The member whom the condition is about.
-fn about(condition: &Condition) -> Option<&Who> {
-    match condition {
-        Condition::Primary { other_than } => other_than.as_ref(),
-        Condition::Is { who, .. } | Condition::PendingRestart { who, .. } => Some(who),
-        Condition::NoPrimary
-        | Condition::Whole
-        | Condition::Writes
-        | Condition::NoWrites
-        | Condition::NoGap(_)
-        | Condition::Timeline(_)
-        | Condition::NoRowLost => None,
     }
 }
 
