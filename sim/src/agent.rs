@@ -458,6 +458,7 @@ impl World {
         };
         self.check_demotion(node, &view, &decision);
         *self.seen.rules.entry(decision.why.rule).or_default() += 1;
+        self.answered(decision.why.rule);
         for rung in &decision.ladder {
             *self.seen.rungs.entry(rung.rule).or_default() += 1;
         }

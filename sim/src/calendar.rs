@@ -125,6 +125,7 @@ impl World {
 
     pub(crate) fn happened(&mut self, what: &'static str) {
         *self.seen.faults.entry(what).or_default() += 1;
+        self.upset(what);
     }
 
     /// Earliest and latest that a decision of this moment, or of shortly before, may have seen.

@@ -191,6 +191,7 @@ impl World {
         self.chaos.open += 1;
         self.chaos.disturbed = self.now;
         self.happened("election of etcd");
+        self.seen.hits += 1;
         self.say(|| format!("etcd loses its leader for {length} ms"));
         self.step_election(first, Step::Stand);
         if let Some(back) = back {

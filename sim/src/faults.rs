@@ -257,7 +257,8 @@ impl World {
             return;
         }
         self.say(|| format!("fault {fault:?}"));
-        *self.seen.faults.entry(word(fault)).or_default() += 1;
+        self.happened(word(fault));
+        self.seen.hits += u64::from(!ends(fault));
         if ends(fault) {
             self.chaos.open = self.chaos.open.saturating_sub(1);
         }

@@ -8,6 +8,7 @@ mod agent;
 mod bugs;
 mod calendar;
 mod client;
+mod coverage;
 mod election;
 mod etcd;
 mod event;
@@ -33,6 +34,7 @@ mod world;
 use std::collections::BTreeMap;
 
 pub use bugs::Bug;
+pub use coverage::{Pairs, Wanted};
 pub use faults_of::RULES;
 pub use rng::Rng;
 
@@ -116,8 +118,12 @@ pub struct Report {
     pub kinds: Counts,
     /// Actions by the name that logs show.
     pub actions: Counts,
-    /// Faults.
+    /// What went wrong, and what became of that.
     pub faults: Counts,
+    /// How often something went wrong.
+    pub hits: u64,
+    /// Rules that answered upon faults.
+    pub pairs: Pairs,
     /// Every line, if asked for.
     pub trace: Vec<String>,
 }
@@ -154,6 +160,8 @@ pub fn run_with(seed: u64, bug: Option<Bug>, trace: bool) -> Report {
         kinds: world.seen.kinds,
         actions: world.seen.actions,
         faults: world.seen.faults,
+        hits: world.seen.hits,
+        pairs: world.seen.pairs.into_iter().map(|it| (it, 1)).collect(),
         trace: world.trace.into_lines(),
     }
 }
@@ -163,6 +171,7 @@ impl Report {
     pub fn add(&mut self, other: &Report) {
         self.events += other.events;
         self.seconds += other.seconds;
+        self.hits += other.hits;
         for (mine, theirs) in [
             (&mut self.rules, &other.rules),
             (&mut self.kinds, &other.kinds),
@@ -172,6 +181,9 @@ impl Report {
             for (name, count) in theirs {
                 *mine.entry(name).or_default() += count;
             }
+        }
+        for (pair, seeds) in &other.pairs {
+            *self.pairs.entry(*pair).or_default() += seeds;
         }
     }
 

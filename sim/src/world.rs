@@ -2,7 +2,7 @@
 //! that hit them.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use pgherd_model::{MemberName, Settings, Span, Time, WallTime};
 
@@ -59,7 +59,10 @@ pub(crate) struct Seen {
     pub(crate) actions: BTreeMap<&'static str, u64>,
     pub(crate) kinds: BTreeMap<&'static str, u64>,
     pub(crate) faults: BTreeMap<&'static str, u64>,
+    /// Rules that answered upon a kind of fault.
+    pub(crate) pairs: BTreeSet<(&'static str, &'static str)>,
     pub(crate) events: u64,
+    pub(crate) hits: u64,
 }
 
 /// Everything.
@@ -83,6 +86,8 @@ pub(crate) struct World {
     pub(crate) parameters: BTreeMap<usize, BTreeMap<String, String>>,
     pub(crate) swarm: Swarm,
     pub(crate) chaos: Chaos,
+    /// Kinds of faults of a moment ago, and until when they count as that.
+    pub(crate) upset: Vec<(&'static str, Time)>,
     pub(crate) calendar: Calendar,
     pub(crate) oracle: Oracle,
     /// What is done wrong here on purpose.
@@ -163,6 +168,7 @@ impl World {
             parameters: BTreeMap::new(),
             swarm,
             chaos: Chaos::default(),
+            upset: Vec::new(),
             calendar,
             oracle: Oracle::default(),
             wrong: Wrong::default(),

@@ -1,0 +1,28 @@
+//! What the simulator's program can be told to do.
+
+pub(crate) mod many;
+pub(crate) mod single;
+
+use std::process::Command;
+
+use pgherd_sim::Bug;
+
+/// Of which code this is: a seed tells its story again only there.
+fn commit() -> String {
+    let mut git = Command::new("git");
+    let told = git
+        .args(["describe", "--always", "--dirty", "--abbrev=12"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output();
+    let text = told.ok().filter(|it| it.status.success());
+    match text.and_then(|it| String::from_utf8(it.stdout).ok()) {
+        Some(text) if !text.trim().is_empty() => text.trim().to_owned(),
+        _ => "unknown".to_owned(),
+    }
+}
+
+/// What to type to see a seed again.
+fn repeat(seed: u64, bug: Option<Bug>) -> String {
+    let bug = bug.map_or_else(String::new, |bug| format!(" --bug {bug:?}"));
+    format!("cargo xtask sim --seed {seed}{bug}")
+}
