@@ -82,7 +82,7 @@ struct TestArgs {
     /// Do not require genuine Patroni (from PyPI): tests that need it skip themselves.
     #[arg(long)]
     without_patroni: bool,
-    /// Also what is too long for every change: all scenarios with real processes (half an hour).
+    /// Also what is too long for every change: all scenarios with real processes (a quarter of an hour).
     #[arg(long)]
     all: bool,
     /// Passed on to the test runner, for example a part of a test's name.
