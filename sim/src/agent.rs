@@ -470,6 +470,7 @@ impl World {
                 .collect();
             format!("{node} {} {names:?}", decision.why)
         });
+        self.trace.look(node, &view, &memory, &decision);
         self.check_hands_off(node, &view, &decision);
         if self.wrong.none() {
             self.check_rest(node, &view, &decision);

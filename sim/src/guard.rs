@@ -50,6 +50,17 @@ impl Guard {
         self.fired
     }
 
+    /// How it is.
+    pub(crate) fn word(&self) -> &'static str {
+        match (self.killing.is_some(), self.fired, self.deadline.is_some()) {
+            _ if self.stopped => "stopped",
+            (true, ..) => "kills",
+            (false, true, _) => "has fired",
+            (false, false, true) => "armed",
+            (false, false, false) => "ready",
+        }
+    }
+
     /// It lives and does not answer.
     pub(crate) fn hangs(&self, now: Time, life: Span) -> bool {
         let silent = self.silent_since.map(|since| now.since(since));

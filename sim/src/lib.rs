@@ -21,6 +21,7 @@ mod invariants;
 mod jobs;
 mod perform;
 mod postgres;
+pub mod replay;
 mod rng;
 pub mod scenario;
 mod server;

@@ -5,14 +5,20 @@ mod command;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser};
-use command::{many, single};
+use clap::{Args, Parser, Subcommand};
+use command::{many, replay, single};
 use pgherd_sim::Bug;
 
 /// Drives the code that decides through faults, in worlds that one number makes.
 #[derive(Parser)]
-#[command(name = "pgherd-sim", bin_name = "cargo xtask sim")]
+#[command(
+    name = "pgherd-sim",
+    bin_name = "cargo xtask sim",
+    args_conflicts_with_subcommands = true
+)]
 struct Arguments {
+    #[command(subcommand)]
+    task: Option<Task>,
     #[command(flatten)]
     many: Many,
     /// One seed, with every line of its story.
@@ -24,6 +30,12 @@ struct Arguments {
     /// Do this wrong on purpose.
     #[arg(long, value_name = "NAME", value_parser = bug)]
     bug: Option<Bug>,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Go through a story step by step, and stop where something occurs.
+    Replay(replay::Replay),
 }
 
 /// As many seeds as fit.
@@ -58,6 +70,9 @@ fn bug(name: &str) -> Result<Bug, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Task::Replay(replay)) = &arguments.task {
+        return replay::run(replay);
+    }
     match (arguments.seed, &arguments.scenario) {
         (Some(seed), _) => single::seed(seed, arguments.bug),
         (None, Some(file)) => single::scenario(file),

@@ -23,6 +23,7 @@ impl World {
     pub(crate) fn perform(&mut self, node: usize, action: Action) -> Effect {
         *self.seen.actions.entry(action.name()).or_default() += 1;
         *self.seen.kinds.entry(kind(&action)).or_default() += 1;
+        self.trace.action(node, action.name());
         self.oracle.ordered(node, &action);
         match action {
             Action::Store(op) => self.order_store(node, op),

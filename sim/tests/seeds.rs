@@ -24,7 +24,7 @@ fn regressions_stay_mended_and_every_rule_and_action_occurs() {
         let report = run(seed, false);
         assert_eq!(
             report.failure, None,
-            "repeat it: cargo xtask sim --seed {seed}"
+            "repeat it: cargo xtask sim replay {seed} --until broken"
         );
         all.add(&report);
     }

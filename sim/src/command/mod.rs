@@ -1,6 +1,7 @@
 //! What the simulator's program can be told to do.
 
 pub(crate) mod many;
+pub(crate) mod replay;
 pub(crate) mod single;
 
 use std::process::Command;
@@ -24,5 +25,5 @@ fn commit() -> String {
 /// What to type to see a seed again.
 fn repeat(seed: u64, bug: Option<Bug>) -> String {
     let bug = bug.map_or_else(String::new, |bug| format!(" --bug {bug:?}"));
-    format!("cargo xtask sim --seed {seed}{bug}")
+    format!("cargo xtask sim replay {seed} --until broken{bug}")
 }
