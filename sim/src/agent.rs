@@ -303,6 +303,9 @@ impl World {
         let since = &mut self.nodes[node].agent.silent_since;
         *since = silent.then(|| since.unwrap_or(now));
         let silent_since = *since;
+        let pg = &self.nodes[node].pg;
+        let stopping = pg.postmaster.is_some() && pg.phase == Phase::Stopping && !pg.stopped;
+        let awaits_senders = stopping && self.waits_for_senders(node);
         let it = &self.nodes[node];
         let (pg, disk) = (&it.pg, &it.pg.disk);
         let postmaster = pg.processes(truth);
@@ -315,7 +318,11 @@ impl World {
         let timeline = look.as_ref().map_or(written, |look| look.timeline);
         Local {
             archiving: false,
-            stopping: pg.postmaster.is_some() && pg.phase == Phase::Stopping,
+            awaits_senders,
+            hangs: pg.stopped
+                && pg.postmaster.is_some()
+                && pg.phase == Phase::Running
+                && look.is_none(),
             data: disk.data.clone(),
             control,
             shutdown_end: disk

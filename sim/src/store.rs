@@ -302,7 +302,7 @@ impl World {
             (Asked::Keeper { sent }, _) => self.kept(node, sent, &picture),
             (Asked::Renewal { sent }, Reply::Lease(lease)) => self.renewed(node, sent, lease),
             (Asked::Member { sent }, Reply::Lease(Some(_))) => {
-                self.nodes[node].agent.member_care.kept = Some(sent);
+                self.nodes[node].agent.member_care.answered(sent);
             }
             (Asked::Member { .. }, Reply::Lease(None)) => {
                 self.nodes[node].agent.member_lease = 0;

@@ -580,7 +580,7 @@ impl Agent {
                 let commands = &self.effective.postgresql.callbacks;
                 self.callbacks.reloaded(commands);
             }
-            Event::MemberKept(sent) => self.member_care.kept = Some(sent),
+            Event::MemberKept(sent) => self.member_care.answered(sent),
             Event::JobEnded { number, outcome } => self.job_ended(number, outcome),
             Event::Bootstrapped(id) => self.bootstrapped = Some(id),
             Event::Peer(name, fact, words) => {

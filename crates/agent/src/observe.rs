@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pgherd_dcs::Picture;
-use pgherd_ha::{Dcs, JobKind, Local, Orders, Tenure, View, beat};
-use pgherd_instance::{Glance, OnDisk, Readiness};
+use pgherd_ha::{Dcs, Job, JobKind, Local, Orders, Tenure, View, beat};
+use pgherd_instance::{Error, Glance, OnDisk, Readiness, Stopping};
 use pgherd_model::{
     ControlFile, ControlState, HistoryLine, Look, Lsn, MemberName, Postmaster, Time, Timeline,
 };
@@ -16,6 +16,17 @@ use crate::glance::Kept;
 
 /// How long PostgreSQL may take to answer a look; one that does not is looked at again.
 pub(crate) const LOOK: Duration = Duration::from_millis(500);
+
+/// What came of a look.
+enum Said {
+    Look(Box<Look>),
+    /// It takes no connections yet, or not any more.
+    NotReady,
+    /// The connection waits for an answer.
+    NothingInTime,
+    /// There is nobody to ask, or the question did not get there.
+    Nothing,
+}
 
 /// What observing keeps from look to look.
 #[derive(Default)]
@@ -115,9 +126,15 @@ impl Agent {
     async fn local_anew(&mut self) -> Local {
         let postmaster = self.instance.postmaster().await;
         self.watch_postmaster(postmaster).await;
-        let (look, not_ready) = match postmaster {
+        let answer = match postmaster {
             Postmaster::Alive { .. } => self.look().await,
-            Postmaster::Down | Postmaster::Leftovers(_) => (None, false),
+            Postmaster::Down | Postmaster::Leftovers(_) => Said::Nothing,
+        };
+        let hangs = matches!(answer, Said::NothingInTime) && self.has_come_up().await;
+        let not_ready = matches!(answer, Said::NotReady);
+        let look = match answer {
+            Said::Look(look) => Some(*look),
+            Said::NotReady | Said::NothingInTime | Said::Nothing => None,
         };
         let silent = look.is_none() && matches!(postmaster, Postmaster::Alive { .. });
         self.observer.silent_since = match (silent, self.observer.silent_since) {
@@ -144,13 +161,14 @@ impl Agent {
             Some(timeline) => self.own_history(postmaster, timeline).await,
             None => Vec::new(),
         };
-        let stopping =
-            self.jobs.last.as_ref().is_some_and(|job| {
-                job.outcome.is_none() && matches!(job.kind, JobKind::Stop { .. })
-            });
+        let stop = match silent && self.stops() {
+            true => self.instance.stopping().await,
+            false => Stopping::default(),
+        };
         Local {
-            archiving: silent && stopping && self.instance.archives().await,
-            stopping: silent && stopping && self.instance.readiness().await == Readiness::Stopping,
+            archiving: stop.archives,
+            awaits_senders: stop.awaits_senders,
+            hangs,
             data,
             control,
             shutdown_end,
@@ -167,16 +185,31 @@ impl Agent {
         }
     }
 
-    /// And whether it answers that it takes no connections now.
-    async fn look(&mut self) -> (Option<Look>, bool) {
+    /// It is being stopped by a job.
+    fn stops(&self) -> bool {
+        let stops = |job: &Job| job.outcome.is_none() && matches!(job.kind, JobKind::Stop { .. });
+        self.jobs.last.as_ref().is_some_and(stops)
+    }
+
+    /// It took connections once: before that nobody answers, which is no hang.
+    async fn has_come_up(&self) -> bool {
+        let readiness = self.instance.readiness().await;
+        matches!(readiness, Readiness::Ready | Readiness::Standby)
+    }
+
+    async fn look(&mut self) -> Said {
         match tokio::time::timeout(LOOK, self.instance.look_and_glance()).await {
             Ok(Ok((look, glance))) => {
                 self.observer.glance = Some(glance);
-                (Some(look), false)
+                Said::Look(Box::new(look))
             }
             Ok(Err(error)) => {
                 tracing::debug!("PostgreSQL does not answer: {error}");
-                (None, matches!(error, pgherd_instance::Error::NotReady(_)))
+                match error {
+                    Error::NotReady(_) => Said::NotReady,
+                    Error::Timeout { .. } => Said::NothingInTime,
+                    _ => Said::Nothing,
+                }
             }
             Err(_) => {
                 let text = format!("PostgreSQL did not answer within {} ms", LOOK.as_millis());
@@ -185,7 +218,7 @@ impl Agent {
                     None => tracing::warn!("{text}"),
                     Some(_) => tracing::debug!("{text}"),
                 }
-                (None, false)
+                Said::NothingInTime
             }
         }
     }

@@ -69,6 +69,11 @@ pub struct MemberCare {
 }
 
 impl MemberCare {
+    /// The keepalive that was sent then was answered.
+    pub fn answered(&mut self, sent: Time) {
+        self.kept = self.kept.max(Some(sent));
+    }
+
     /// Whether the lease is to be kept alive now.
     pub fn is_due(&self, now: Time, settings: &Settings) -> bool {
         let pause = member_pause(settings);

@@ -158,7 +158,7 @@ pub fn excuse(view: &View, memory: &Memory) -> Option<Excuse> {
         None if view.is_recovering() => Some(Excuse::CrashRecovery),
         None if view.is_primary() || memory.was_primary => None,
         // Found hanging by an agent that has just begun: it has no more time than one that was seen at work.
-        None if view.is_mute() => None,
+        None if view.is_mute() && memory.term.is_some() => None,
         None => Some(Excuse::Starting),
     }
 }

@@ -63,9 +63,12 @@ pub struct Memory {
     /// Processes of its WAL senders and what their standbys call themselves, as of the last look.
     #[serde(default)]
     pub senders: BTreeMap<u32, String>,
-    /// Since when PostgreSQL has been stopping without having begun its last checkpoint.
+    /// Since when a stop of PostgreSQL has waited for them, and for nothing else, before its last checkpoint.
     #[serde(default)]
     pub stopping_since: Option<Time>,
+    /// When some of them were last told to end.
+    #[serde(default)]
+    pub senders_told: Option<Time>,
     /// When PostgreSQL was first found dead under the lock.
     pub crashed_at: Option<Time>,
     /// The lock is to be given up as soon as nothing of PostgreSQL is left.

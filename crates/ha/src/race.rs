@@ -13,6 +13,7 @@ use crate::decision::Ask;
 use crate::memory::{Former, Memory};
 use crate::schedule;
 use crate::view::Dcs;
+use crate::view::PeerFact;
 
 /// How long a race waits for a former leader whose lease is over.
 const FORMER_TIMEOUT: Span = Span::from_millis(200);
@@ -435,6 +436,17 @@ pub(crate) fn candidates<'a>(
     at_least: Lsn,
     asynchronous: bool,
 ) -> Vec<(&'a MemberName, Lsn)> {
+    let fresh = |fact: &PeerFact| ctx.now().since(fact.answered) < ANSWER_AGE;
+    candidates_by(ctx, at_least, asynchronous, fresh)
+}
+
+/// The same by those answers that will do.
+pub(crate) fn candidates_by<'a>(
+    ctx: &Ctx<'a>,
+    at_least: Lsn,
+    asynchronous: bool,
+    will_do: impl Fn(&PeerFact) -> bool,
+) -> Vec<(&'a MemberName, Lsn)> {
     let sync = sync_standbys(ctx).filter(|_| !asynchronous);
     // A leader hands over to nobody on an older timeline: positions there say nothing about its WAL.
     let check_timeline = ctx.view.settings.check_timeline || ctx.holding().is_some();
@@ -449,7 +461,6 @@ pub(crate) fn candidates<'a>(
         .filter_map(|member| {
             let fact = ctx.view.peers.get(&member.name)?;
             let answer = fact.answer.as_ref()?;
-            let fresh = ctx.now().since(fact.answered) < ANSWER_AGE;
             let usable = answer.reachable
                 && answer.writable_at.is_none()
                 && !answer.tags.nofailover
@@ -457,7 +468,7 @@ pub(crate) fn candidates<'a>(
                 && answer.position() >= at_least
                 && !went_another_way(ctx, answer)
                 && (!check_timeline || answer.timeline >= own_timeline);
-            (fresh && usable).then_some((&member.name, answer.position()))
+            (will_do(fact) && usable).then_some((&member.name, answer.position()))
         })
         .collect();
     good.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));

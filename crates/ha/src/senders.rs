@@ -1,10 +1,12 @@
 //! WAL senders that hold up an ordered stop.
 //!
-//! Before PostgreSQL writes its shutdown checkpoint it waits until each of its WAL senders has noticed the stop, and one
-//! whose socket is full does not: its standby has lost its power or its network, or hangs. That lasts until
-//! `wal_sender_timeout` (60 s), in which pg_control still says "in production" while postmaster.pid says "stopping". Such a sender
-//! is told to end, by SIGTERM, and again: the first one's farewell gets stuck in the same socket. Never killed: PostgreSQL would
-//! take that for a crash, and write no shutdown checkpoint.
+//! Before PostgreSQL writes its shutdown checkpoint it waits, once all sessions have ended, until each of its WAL senders
+//! has noticed the stop, and one whose socket is full does not: its standby has lost its power or its network, or hangs.
+//! That lasts until `wal_sender_timeout` (60 s), in which pg_control goes on to say "in production". Such a sender is told to
+//! end, by SIGTERM, and again: the first one's farewell gets stuck in the same socket. Never killed: PostgreSQL would take
+//! that for a crash, and write no shutdown checkpoint.
+//!
+//! Which senders wait and which have noticed cannot be seen from outside. Those that nobody needs are ended first.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -19,7 +21,7 @@ use crate::upkeep::{Duty, NOTHING};
 
 /// A stop that takes this long may be held up: where anybody may take over it is asked who still could.
 const SUSPICION: Span = Span::from_millis(200);
-/// A sender that is at work notices the stop within milliseconds.
+/// A sender that is at work notices the stop within milliseconds. A logical one sends everything first.
 const PATIENCE: Span = Span::from_secs(1);
 /// After this nobody is spared: that a switchover may fail is better than no primary.
 const SPARING: Span = Span::from_secs(5);
@@ -39,7 +41,7 @@ pub(crate) fn note(ctx: &Ctx<'_>, memory: &mut Memory) {
             ControlState::InProduction | ControlState::InArchiveRecovery
         )
     };
-    let waits = local.stopping
+    let waits = local.awaits_senders
         && local.look.is_none()
         && local
             .control
@@ -47,7 +49,7 @@ pub(crate) fn note(ctx: &Ctx<'_>, memory: &mut Memory) {
     if waits {
         memory.stopping_since.get_or_insert(ctx.now());
     } else {
-        memory.stopping_since = None;
+        (memory.stopping_since, memory.senders_told) = (None, None);
     }
 }
 
@@ -68,17 +70,25 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
         };
         return (actions, Some(since + PATIENCE));
     }
+    let again = memory.senders_told.map_or(now, |told| told + AGAIN);
+    if now < again {
+        return (vec![], Some(again));
+    }
+    let spared = spared(ctx, memory, since);
     let ended: Vec<u32> = memory
         .senders
         .iter()
-        .filter(|(_, name)| !is_spared(ctx, memory, name, since))
+        .filter(|(_, name)| match &spared {
+            None => true,
+            Some(names) => is_member(ctx, name) && !names.iter().any(|it| it.as_str() == *name),
+        })
         .map(|(pid, _)| *pid)
         .collect();
-    let actions = match ended.is_empty() {
-        true => vec![],
-        false => vec![Action::EndSenders(ended)],
-    };
-    (actions, Some(now + AGAIN))
+    if ended.is_empty() {
+        return (vec![], Some(now + AGAIN));
+    }
+    memory.senders_told = Some(now);
+    (vec![Action::EndSenders(ended)], Some(now + AGAIN))
 }
 
 /// PostgreSQL is stopped in order.
@@ -88,21 +98,40 @@ fn is_stopping(ctx: &Ctx<'_>) -> bool {
     ctx.view.running_job().is_some_and(|job| orderly(&job.kind))
 }
 
-/// Somebody takes over, and this standby may be the one: it is to receive the shutdown checkpoint.
-fn is_spared(ctx: &Ctx<'_>, memory: &Memory, name: &str, since: Time) -> bool {
-    if ctx.now() >= since + SPARING || ctx.holding().is_none() || memory.restart.is_some() {
-        return false;
+/// Not of a member: a backup, or a subscriber, which may be behind and catches up if it is let.
+fn is_member(ctx: &Ctx<'_>, name: &str) -> bool {
+    ctx.others().any(|member| member.name.as_str() == name)
+}
+
+/// Somebody takes over and is to receive the shutdown checkpoint: who that may be, and from whom these stream. `None`: nobody
+/// is spared any more.
+fn spared<'a>(ctx: &Ctx<'a>, memory: &'a Memory, since: Time) -> Option<Vec<&'a MemberName>> {
+    if ctx.now() >= since + SPARING {
+        return None;
     }
-    let named = memory
-        .demotion
-        .as_ref()
-        .and_then(|it| it.candidate.as_ref());
-    match named {
-        Some(candidate) => candidate.as_str() == name,
-        None => race::candidates(ctx, hang::tolerable(ctx), false)
-            .iter()
-            .any(|(candidate, _)| candidate.as_str() == name),
+    let mut names = Vec::new();
+    if ctx.holding().is_some() && memory.restart.is_none() {
+        let demotion = memory.demotion.as_ref();
+        match demotion.and_then(|it| it.candidate.as_ref()) {
+            Some(candidate) => names.push(candidate),
+            None => {
+                // Whatever their age: nobody is asked twice, since one that is silent would hold up the other answers.
+                let asked = |fact: &crate::PeerFact| fact.asked >= since;
+                let able = race::candidates_by(ctx, hang::tolerable(ctx), false, asked);
+                names.extend(able.into_iter().map(|(name, _)| name));
+            }
+        }
     }
+    let mut next = 0;
+    while let Some(name) = names.get(next).copied() {
+        let member = ctx.others().find(|member| member.name == *name);
+        let from = member.and_then(|member| member.tags.replicatefrom.as_ref());
+        if let Some(from) = from.filter(|from| !names.contains(from)) {
+            names.push(from);
+        }
+        next += 1;
+    }
+    Some(names)
 }
 
 /// Where anybody may take over: who still could?

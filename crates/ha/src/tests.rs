@@ -14,6 +14,7 @@ mod race;
 mod rejoin;
 mod requests;
 mod schedule;
+mod senders;
 mod slots;
 mod sync;
 mod words;
@@ -520,7 +521,8 @@ fn local(now: Time, me: &Said, nodes: &[Said]) -> Local {
     let ago = |text: &str| now - Span::from_secs(number(Some(text)));
     Local {
         archiving: false,
-        stopping: me.has("stopping"),
+        awaits_senders: me.has("awaits_senders"),
+        hangs: me.state == "silent" && me.value("silent_for").is_some(),
         control: (data == DataDir::Initialized).then_some(control),
         data,
         shutdown_end: (state == ControlState::ShutDown).then_some(Lsn(me.lsn + 1)),

@@ -138,9 +138,9 @@ pub struct Local {
     /// PostgreSQL is being stopped, and its archiver is still at work.
     #[serde(default)]
     pub archiving: bool,
-    /// postmaster.pid says that it is being stopped.
+    /// PostgreSQL is being stopped, and of what has to end before its last checkpoint nothing is left but WAL senders.
     #[serde(default)]
-    pub stopping: bool,
+    pub awaits_senders: bool,
     /// Processes.
     pub postmaster: Postmaster,
     /// What it says; `None`: not running or not answering.
@@ -149,6 +149,9 @@ pub struct Local {
     pub silent_since: Option<Time>,
     /// It answers that it takes no connections yet, or not any more.
     pub not_ready: bool,
+    /// It has come up (postmaster.pid says so), and a connection waited for its answer in vain.
+    #[serde(default)]
+    pub hangs: bool,
     /// The long job: running, or the last one that ended.
     pub job: Option<Job>,
     /// The guard.
@@ -309,12 +312,9 @@ impl View {
             && (local.not_ready || local.control.is_some_and(recovers))
     }
 
-    /// The postmaster lives, says nothing at all, and no job is at work on it.
+    /// The postmaster had come up, lives, says nothing at all, and no job is at work on it.
     pub fn is_mute(&self) -> bool {
-        self.local.look.is_none()
-            && self.local.silent_since.is_some()
-            && !self.is_recovering()
-            && self.running_job().is_none()
+        self.local.hangs && !self.is_recovering() && self.running_job().is_none()
     }
 
     /// No process of the data directory is left.

@@ -139,9 +139,9 @@ impl Instance {
         process::postmaster(self).await
     }
 
-    /// Whether PostgreSQL's archiver is still at work; to be asked while it stops.
-    pub async fn archives(&self) -> bool {
-        process::archives(self).await
+    /// How far a stop has come; to be asked while PostgreSQL stops.
+    pub async fn stopping(&self) -> Stopping {
+        process::stopping(self).await
     }
 
     /// Tells WAL senders to end (SIGTERM), of these processes those that are senders of this PostgreSQL. One that waits for

@@ -50,7 +50,7 @@ pub use instance::Instance;
 pub use look::Probe;
 pub use options::{Credentials, Options, ProgramOption, ServerConfig};
 pub use pgherd_model::Secret;
-pub use process::{PostmasterHandle, Readiness};
+pub use process::{PostmasterHandle, Readiness, Stopping};
 pub use program::is_private;
 pub use quote::{conninfo, conninfo_value, identifier, literal};
 pub use remote::{RemoteFacts, Source};

@@ -373,23 +373,50 @@ pub(crate) async fn postmaster(instance: &Instance) -> Postmaster {
     }
 }
 
-/// Whether PostgreSQL's archiver lives. When PostgreSQL stops it goes on until nothing is left to be archived: the last
-/// WAL is archived by nobody else. One that cannot be looked for may be there.
-pub(crate) async fn archives(instance: &Instance) -> bool {
-    let Some(postmaster) = handle(instance).await else {
-        return false;
-    };
-    let looked = blocking("looking for the archiver", move || {
-        let child =
-            |pid: &u32| process(*pid).is_some_and(|it| !it.zombie && it.parent == postmaster.pid);
-        Ok(all_pids().into_iter().filter(child).any(is_archiver))
-    });
-    looked.await.unwrap_or(true)
+/// How far a stop of PostgreSQL has come, by its processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stopping {
+    /// The archiver lives. It goes on until nothing is left to be archived: the last WAL is archived by nobody else.
+    pub archives: bool,
+    /// postmaster.pid says that it is being stopped, and beside WAL senders nothing is left of it but what ends after them.
+    pub awaits_senders: bool,
 }
 
-/// Whether the process calls itself `postgres: archiver ...`, perhaps with the cluster's name before that.
-fn is_archiver(pid: u32) -> bool {
-    title(pid).contains(": archiver")
+/// To be asked while it stops. What cannot be looked for may be there.
+pub(crate) async fn stopping(instance: &Instance) -> Stopping {
+    let Some(postmaster) = handle(instance).await else {
+        return Stopping::default();
+    };
+    let data_dir = instance.path().to_owned();
+    let looked = blocking("looking at a stop", move || {
+        let child =
+            |pid: &u32| process(*pid).is_some_and(|it| !it.zombie && it.parent == postmaster.pid);
+        let titles: Vec<String> = all_pids().into_iter().filter(child).map(title).collect();
+        let told = read_pid_file(&data_dir).is_some_and(|file| file.status == "stopping");
+        Ok(Stopping {
+            archives: titles.iter().any(|title| title.contains(": archiver")),
+            awaits_senders: told && await_senders(&titles),
+        })
+    });
+    looked.await.unwrap_or(Stopping {
+        archives: true,
+        awaits_senders: false,
+    })
+}
+
+/// By what the children of the postmaster call themselves, perhaps with the cluster's name before that. Sessions, workers and
+/// the writers have to end before WAL senders are told of the stop.
+fn await_senders(titles: &[String]) -> bool {
+    const LAST: [&str; 5] = [
+        ": checkpointer",
+        ": archiver",
+        ": logger",
+        ": stats collector",
+        ": io worker",
+    ];
+    let sends = |title: &String| title.contains(": walsender ");
+    let last = |title: &String| LAST.iter().any(|it| title.contains(it));
+    titles.iter().any(sends) && titles.iter().all(|title| sends(title) || last(title))
 }
 
 fn title(pid: u32) -> String {
@@ -503,6 +530,30 @@ mod tests {
         assert_eq!(file.status, "ready");
         assert_eq!(parse_pid_file("-12\n/data\n").unwrap().pid, None);
         assert_eq!(parse_pid_file(""), None);
+    }
+
+    #[test]
+    fn a_stop_that_waits_for_senders() {
+        let titles = |names: &[&str]| -> Vec<String> {
+            let full = names.iter().map(|name| format!("postgres: main: {name} "));
+            full.collect()
+        };
+        let sender = "walsender replicator 10.0.0.3(5432) streaming 0/3040000";
+        for (names, expected) in [
+            (
+                &["checkpointer", sender, "logger", "archiver last was 00"][..],
+                true,
+            ),
+            (
+                &["checkpointer", sender, "app app 10.0.0.9(4711) COMMIT"],
+                false,
+            ),
+            (&["checkpointer", sender, "walwriter"], false),
+            (&["checkpointer", "archiver"], false),
+            (&[], false),
+        ] {
+            assert_eq!(await_senders(&titles(names)), expected, "{names:?}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::memory::Memory;
 use crate::race::{self, Safety};
 use crate::rules::hang;
 use crate::schedule;
+use crate::upkeep::request::clean;
 use crate::upkeep::{self, guard};
 
 /// How soon a race that was not won is run again.
@@ -124,6 +125,9 @@ fn race(ctx: &Ctx<'_>, memory: &mut Memory, cluster: &Cluster, look: &Look) -> V
         }
     };
     let own = look.wal.position();
+    if let Some(verdict) = unfit(ctx, memory, cluster, &wish, own) {
+        return verdict;
+    }
     if let Some(reason) = kept_back(ctx, memory, cluster, &wish, own) {
         let reason =
             format!("following a different leader because i am not the healthiest node: {reason}");
@@ -145,6 +149,27 @@ fn race(ctx: &Ctx<'_>, memory: &mut Memory, cluster: &Cluster, look: &Look) -> V
     // In one go: a look in between would only delay the promotion.
     actions.extend(guard::arm(ctx));
     Verdict::only(actions, reason)
+}
+
+/// A switchover names this node, whose data will not do. Whoever hands over in order has made sure of more; one that was
+/// lost before has not. The request goes: others, Patroni among them, would wait for this node as long as it answers.
+fn unfit(
+    ctx: &Ctx<'_>,
+    memory: &Memory,
+    cluster: &Cluster,
+    wish: &Wish<'_>,
+    own: Lsn,
+) -> Option<Verdict> {
+    schedule::in_force(ctx, memory)
+        .filter(|request| matches!(wish, Wish::Me) && request.leader.is_some())?;
+    let reason = lagging(ctx, cluster, own).or_else(|| left_behind(ctx, own))?;
+    let clean = clean(cluster.failover.as_ref()?.revision);
+    let reason = format!("switchover to this node: dropped, its leader is lost: {reason}");
+    Some(
+        Verdict::only(vec![clean], reason)
+            .warning()
+            .wake(ctx.now() + AGAIN),
+    )
 }
 
 /// Why this node leaves the lock to somebody else.
@@ -171,9 +196,7 @@ fn kept_back(
         return Some(reason);
     }
     match wish {
-        Wish::Me if obeyed => return None,
-        // Whoever hands over in order has made sure of more; one that went meanwhile has not.
-        Wish::Me => return lagging(ctx, cluster, own).or_else(|| left_behind(ctx, own)),
+        Wish::Me => return None,
         Wish::Other(member) => {
             let least = if manual { Lsn(0) } else { hang::tolerable(ctx) };
             let possible = race::candidates(ctx, least, manual)

@@ -115,11 +115,11 @@ fn a_tail_or_a_voter_alone_does_not_win() {
         => AcquireLeader, because lock_free: c released the lock; healthiest of 3
 
         lock - former c deleted 80 history 2 failover c>a | a* replica tl2 lsn 50 | b replica tl3 lsn 40 | c down words
-        => nothing, because lock_free: following a different leader because i am not the healthiest node: these data go to 0/32 on timeline 2, which the cluster left at 0/1: only a failover that names this node gives up what was acknowledged since then
+        => PutFailover, because lock_free: switchover to this node: dropped, its leader is lost: these data go to 0/32 on timeline 2, which the cluster left at 0/1: only a failover that names this node gives up what was acknowledged since then
 
         # A switchover whose leader is lost names nobody who lags more than a failover allows.
         lock - former c deleted 80 optime 3000000 failover c>a | a* replica lsn 50 | b replica lsn 3000000 | c down words
-        => nothing, because lock_free: following a different leader because i am not the healthiest node: My wal position exceeds maximum replication lag
+        => PutFailover, because lock_free: switchover to this node: dropped, its leader is lost: My wal position exceeds maximum replication lag
 
         lock - former c deleted 80 optime 3000000 failover c>a | a replica lsn 50 | b* replica lsn 3000000 | c down words
         => AcquireLeader, because lock_free: c released the lock; healthiest of 3
