@@ -107,7 +107,6 @@ impl Target<'_> {
             .port(self.port)
             .dbname(self.database)
             .application_name(self.application)
-            .connect_timeout(CONNECT_TIMEOUT)
             .tcp_user_timeout(CONNECT_TIMEOUT * 2)
             .options(format!(
                 "-c search_path=pg_catalog -c synchronous_commit=local -c statement_timeout={}",
@@ -156,12 +155,10 @@ impl Target<'_> {
         };
         match tokio::time::timeout(limit.min(CONNECT_TIMEOUT), work).await {
             Ok(answer) => answer,
-            Err(_) => Err(Error::Connect {
-                place: self.place(),
-                reason: format!(
-                    "no answer within {} ms",
-                    limit.min(CONNECT_TIMEOUT).as_millis()
-                ),
+            Err(_) => Err(Error::Timeout {
+                what: format!("connecting to PostgreSQL at {}", self.place()),
+                after: limit.min(CONNECT_TIMEOUT),
+                last: String::new(),
             }),
         }
     }
