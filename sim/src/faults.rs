@@ -243,9 +243,12 @@ impl World {
         self.at(self.now + Span::from_millis(end), link(true));
     }
 
-    /// Safety is promised with one of agent and guard dead or stopped, not both.
+    /// Safety is promised with one of agent and guard dead or stopped, not both: where no guard can be armed the agent
+    /// is left alone until nothing can write.
     fn reserve(&mut self, node: usize, away: u64) -> bool {
-        if self.now < self.chaos.reserved[node] {
+        let it = &self.nodes[node];
+        let unguarded = it.guard_broken && it.pg.can_write(self.now);
+        if self.now < self.chaos.reserved[node] || unguarded {
             return false;
         }
         self.chaos.reserved[node] = self.now + Span::from_millis(away + 8000);
