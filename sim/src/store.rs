@@ -276,6 +276,7 @@ impl World {
         let answer = self.etcd.run(now, &by, op);
         if self.etcd.writes != before {
             self.announce();
+            self.note_named(node, op);
             self.check_release(node, op);
             self.check_named(node, &picture, op);
             self.check_healthiest(node, op);

@@ -18,7 +18,7 @@ impl World {
     }
 
     pub(crate) fn check_rows(&mut self, node: usize) {
-        let named = self.chaos.failover_to == Some(node);
+        let named = self.is_named(node);
         let missing = self.missing_rows(node, false);
         if let Some(first) = missing.first().filter(|_| !named) {
             let count = missing.len();

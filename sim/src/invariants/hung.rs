@@ -1,7 +1,8 @@
-//! A PostgreSQL that answers nothing does not keep the lock. A job that waits for it has a limit of its own.
+//! A primary that answers nothing does not keep the lock. A job that waits for it has a limit of its own.
 
 use pgherd_model::Span;
 
+use crate::event::ETCD;
 use crate::world::World;
 
 impl World {
@@ -17,7 +18,14 @@ impl World {
                 .job
                 .as_ref()
                 .is_some_and(|job| job.outcome.is_none());
-            alive && !works && pg.postmaster.is_some() && pg.stopped && !self.present().pause
+            // Whoever cannot renew it loses it anyway, however late where etcd prolongs every lease.
+            let primary = !pg.in_recovery && self.connected(*node, ETCD);
+            alive
+                && !works
+                && primary
+                && pg.postmaster.is_some()
+                && pg.stopped
+                && !self.present().pause
         });
         let Some(node) = hung else {
             self.oracle.hung = None;

@@ -14,7 +14,7 @@ impl World {
         let published = picture.optime().unwrap_or_default();
         let behind = published.since(Lsn(end));
         let limit = self.nodes[node].settings.maximum_lag_on_failover;
-        if behind > limit && self.chaos.failover_to != Some(node) {
+        if behind > limit && !self.is_named(node) {
             self.fail(format!(
                 "lag: {node} is promoted at {end:X}, {behind} bytes behind {published}, and {limit} are allowed"
             ));

@@ -78,6 +78,8 @@ pub(crate) struct Oracle {
     pub(crate) idle: Option<idle_cluster::Before>,
     /// Since when the holder of the lock has been this node with a PostgreSQL that does nothing.
     pub(crate) hung: Option<(usize, Time)>,
+    /// Whoever last took the lock had been named for a failover.
+    pub(crate) named: Option<usize>,
     /// When this node's agent last could not reach etcd, or did not run.
     pub(crate) apart: [Time; NODES],
     pub(crate) growth: [healthiest::Growth; NODES],

@@ -1,6 +1,6 @@
 //! A promotion needs the lock and, unless it could not be armed, the guard.
 
-use pgherd_model::{GuardMode, Span};
+use pgherd_model::{GuardMode, Op, Span};
 
 use crate::world::World;
 
@@ -38,6 +38,19 @@ impl World {
         }
     }
 
+    /// etcd has carried out a write of this node.
+    pub(crate) fn note_named(&mut self, node: usize, op: &Op) {
+        if matches!(op, Op::AcquireLeader { .. }) {
+            let named = self.chaos.failover_to == Some(node);
+            self.oracle.named = named.then_some(node);
+        }
+    }
+
+    /// An operator has named it for a failover: now, or when it took the lock.
+    pub(crate) fn is_named(&self, node: usize) -> bool {
+        self.chaos.failover_to == Some(node) || self.oracle.named == Some(node)
+    }
+
     /// Nobody goes on from a tail that the cluster has left behind, unless people asked for that.
     fn check_tail(&mut self, node: usize) {
         let picture = self.etcd.picture();
@@ -50,7 +63,7 @@ impl World {
             .map(|line| line.end.0)
             .next();
         if let Some(left) = left.filter(|left| *left < end)
-            && self.chaos.failover_to != Some(node)
+            && !self.is_named(node)
         {
             self.fail(format!(
                 "promotion: {node} goes on from {end:X} on timeline {timeline}, which the cluster left at {left:X}"
