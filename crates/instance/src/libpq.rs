@@ -74,14 +74,19 @@ pub(crate) async fn options(instance: &Instance) -> Result<Options> {
     Ok(options)
 }
 
-/// Connection string for a program's arguments: everything but secrets.
+/// Connection string for a program's arguments: everything but secrets. Not under the member's name: the
+/// WAL of a base backup flows through a slot, so it is told as flushed, and a commit that waits for that
+/// member would be acknowledged because of a copy that may never be finished.
 pub(crate) fn source_of(options: &Options, source: &Source, role: &Credentials) -> String {
     let database = source.database.as_ref().unwrap_or(&options.database);
     let mut pairs = vec![
         ("dbname", database.clone()),
         ("host", source.host.clone()),
         ("port", source.port.to_string()),
-        ("application_name", options.name.0.clone()),
+        (
+            "application_name",
+            format!("pgherd copy to {}", options.name),
+        ),
     ];
     pairs.extend(WATCHFUL.map(|(key, value)| (key, value.to_owned())));
     pairs.extend(described(options, role));
@@ -194,7 +199,7 @@ mod tests {
         };
         assert_eq!(
             source_of(&options, &source, &role),
-            "dbname=postgres host=10.0.0.2 port=5433 application_name=n keepalives=1 \
+            "dbname=postgres host=10.0.0.2 port=5433 application_name='pgherd copy to n' keepalives=1 \
              keepalives_idle=10 keepalives_interval=5 keepalives_count=3 tcp_user_timeout=30000 \
              user='re plicator'"
         );
