@@ -6,6 +6,8 @@
 //! their relations.
 
 pub mod etcd;
+pub mod postgres;
 mod transcript;
+mod words;
 
 pub use transcript::{Transcript, lists};

@@ -31,6 +31,11 @@ impl Transcript {
         }
     }
 
+    /// What was seen after this step.
+    pub fn seen(&self, step: usize) -> Option<&Vec<String>> {
+        self.entries.get(step).map(|entry| &entry.seen)
+    }
+
     /// All that was seen, for whoever looks what a run has exercised.
     pub fn lines(&self) -> impl Iterator<Item = (&str, &str)> {
         let entries = self.entries.iter();

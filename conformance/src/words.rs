@@ -1,13 +1,29 @@
-//! The words of a line.
+//! The words of a list.
 
-use pgherd_model::Span;
+/// How lists call this node, or the member that keeps it.
+pub(crate) fn node_name(node: usize) -> String {
+    format!("n{}", node + 1)
+}
 
-use super::order::{Expected, Term};
-use super::side::MEMBERS;
+/// How many nodes a list can name.
+const NODES: usize = pgherd_sim::fakes::FakePostgres::NODES;
 
-/// How lists call this member.
-pub(crate) fn member_name(member: usize) -> String {
-    format!("n{}", member + 1)
+/// Reads a list, line by line; `#` begins a remark.
+pub(crate) fn lines<T>(
+    text: &str,
+    read: impl Fn(&mut Words<'_>) -> Result<T, String>,
+) -> Result<Vec<T>, String> {
+    let mut all = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default();
+        let mut words = Words::of(line);
+        if words.is_empty() {
+            continue;
+        }
+        let one = read(&mut words).and_then(|one| words.end().map(|()| one));
+        all.push(one.map_err(|error| format!("line {}: {error}", number + 1))?);
+    }
+    Ok(all)
 }
 
 /// What is left of a line.
@@ -45,35 +61,21 @@ impl<'a> Words<'a> {
         }
     }
 
-    pub(crate) fn member(&mut self) -> Result<usize, String> {
-        let word = self.next("a member")?;
-        let member = (0..MEMBERS).find(|member| member_name(*member) == word);
-        member.ok_or_else(|| format!("`{word}` is no member (n1 to n{MEMBERS})"))
+    pub(crate) fn node(&mut self) -> Result<usize, String> {
+        let word = self.next("a node")?;
+        let node = (0..NODES).find(|node| node_name(*node) == word);
+        node.ok_or_else(|| format!("`{word}` is no node (n1 to n{NODES})"))
+    }
+
+    /// All that is left.
+    pub(crate) fn rest(&mut self) -> String {
+        let mut words = std::mem::take(&mut self.0);
+        words.reverse();
+        words.join(" ")
     }
 
     pub(crate) fn number(&mut self) -> Result<u64, String> {
         let word = self.next("a number")?;
         word.parse().map_err(|_| format!("`{word}` is no number"))
-    }
-
-    pub(crate) fn seconds(&mut self) -> Result<Span, String> {
-        self.number().map(Span::from_secs)
-    }
-
-    pub(crate) fn expected(&mut self) -> Result<Expected, String> {
-        match self.next("seen, stale or absent")? {
-            "seen" => Ok(Expected::Seen),
-            "stale" => Ok(Expected::Stale),
-            "absent" => Ok(Expected::Absent),
-            other => Err(format!("`{other}` is none of seen, stale, absent")),
-        }
-    }
-
-    pub(crate) fn term(&mut self) -> Result<Term, String> {
-        match self.next("seen or stale")? {
-            "seen" => Ok(Term::Seen),
-            "stale" => Ok(Term::Stale),
-            other => Err(format!("`{other}` is none of seen, stale")),
-        }
     }
 }

@@ -293,7 +293,8 @@ impl World {
         Some(self.nodes[node].pg.look(&self.names, (0, "host")))
     }
 
-    fn local(&mut self, node: usize) -> Local {
+    /// Facts about the own PostgreSQL.
+    pub(crate) fn local(&mut self, node: usize) -> Local {
         let truth = self.now;
         self.nodes[node].pg.reap(truth);
         let look = self.ask_postgres(node);

@@ -13,6 +13,8 @@ pub(crate) struct Client {
     next: usize,
     /// It waits for the answer to its last statement.
     pub(crate) waiting: Option<(u64, u64)>,
+    /// It had an answer to some statement.
+    pub(crate) answered: bool,
 }
 
 impl Client {
@@ -22,7 +24,16 @@ impl Client {
             session: None,
             next: number,
             waiting: None,
+            answered: false,
         }
+    }
+}
+
+impl Client {
+    /// Its session is in this life of this node's PostgreSQL.
+    pub(crate) fn is_at(&self, node: usize, epoch: u64) -> bool {
+        let at = self.session.map(|(node, _, epoch)| (node, epoch));
+        at == Some((node, epoch))
     }
 }
 
@@ -100,6 +111,43 @@ impl World {
         if pg.accepts() && !pg.in_recovery {
             pg.children.insert(pid, Child::new(Work::Session(client)));
             self.clients[client].session = Some((node, pid, pg.epoch));
+        }
+    }
+
+    /// Somebody opens a session here and commits one row: the client and the row, where that goes.
+    pub(crate) fn write_once(&mut self, node: usize) -> Option<(usize, u64)> {
+        let client = self.clients.len();
+        let number = self.number();
+        let pg = &mut self.nodes[node].pg;
+        if !pg.accepts() || pg.in_recovery {
+            return None;
+        }
+        let pid = u32::try_from(number % 1_000_000).unwrap_or(0) * 4 + 3;
+        pg.children.insert(pid, Child::new(Work::Session(client)));
+        let epoch = pg.epoch;
+        let mut it = Client::new(client);
+        it.session = Some((node, pid, epoch));
+        it.waiting = Some((0, 0));
+        self.clients.push(it);
+        self.commit(client, node, pid, epoch, 120);
+        let (row, _) = self.clients[client].waiting?;
+        Some((client, row))
+    }
+
+    /// What waits for a standby here is cancelled: it is committed, and its client is told so.
+    pub(crate) fn cancel_waits(&mut self, node: usize) {
+        let now = self.now;
+        for client in 0..self.clients.len() {
+            let it = &self.clients[client];
+            let Some((at, pid, epoch)) = it.session.filter(|(at, ..)| *at == node) else {
+                continue;
+            };
+            if it.waiting.is_some_and(|(row, _)| row != 0)
+                && self.nodes[at].pg.lives(now, epoch, pid)
+            {
+                self.clients[client].waiting = None;
+                self.clients[client].answered = true;
+            }
         }
     }
 
@@ -187,6 +235,7 @@ impl World {
             return;
         }
         self.clients[client].waiting = None;
+        self.clients[client].answered = true;
         self.acknowledged(node, row, lsn);
     }
 

@@ -183,7 +183,9 @@ impl World {
         let theirs = &self.nodes[from].pg;
         let mut disk = theirs.disk.clone();
         disk.backup_label = true;
-        disk.standby_signal = false;
+        // It is a file like any other: a copy of a standby is one.
+        disk.standby_signal = theirs.in_recovery;
+        disk.installed = None;
         disk.slots.clear();
         disk.upstream = None;
         disk.shutdown_end = None;
@@ -246,10 +248,12 @@ impl World {
         let own = disk.wal.timeline();
         disk.files.add(theirs.timeline);
         disk.files.fill(theirs.timeline);
-        let found = disk.files.newest(own) >= theirs.timeline;
-        let end = disk.readable_towards(&theirs);
-        if found && disk.control.min_recovery_end.0 <= end {
-            disk.wal.cut(end);
+        if disk.files.newest(own) < theirs.timeline {
+            return;
+        }
+        disk.installed = Some((theirs.timeline, theirs.history.clone()));
+        if !disk.is_off_the_way() {
+            disk.wal.cut(disk.readable_towards(&theirs));
             disk.replayed = disk.replayed.min(disk.wal.end());
         }
     }
@@ -320,8 +324,7 @@ impl World {
             .wal
             .append(record, disk.timeline, 120, crate::wal::What::Checkpoint);
         disk.control.state = ControlState::ShutDown;
-        disk.control.checkpoint = Lsn(at.start);
-        disk.control.timeline = Timeline(at.timeline);
+        disk.checkpointed(at);
         disk.shutdown_end = Some(Lsn(at.end));
         disk.replayed = at.end;
         disk.standby_signal = false;

@@ -19,6 +19,7 @@ mod history;
 mod image;
 mod invariants;
 mod jobs;
+mod parameters;
 mod perform;
 mod postgres;
 pub mod replay;

@@ -59,6 +59,8 @@ impl World {
             Action::CreateSlot(name) => self.slot(node, name, |slots, name| {
                 slots.entry(name).or_insert(None);
             }),
+            // One that is in use stays.
+            Action::DropSlot(name) if self.uses_slot(node, &name) => self.soon(node, Some(true), 2),
             Action::DropSlot(name) => self.slot(node, name, |slots, name| {
                 slots.remove(&name);
             }),
@@ -117,6 +119,14 @@ impl World {
             },
         );
         Effect::Pending
+    }
+
+    /// A standby is attached by it.
+    fn uses_slot(&self, node: usize, name: &str) -> bool {
+        let attached = self.nodes[node].pg.attached.keys();
+        attached
+            .into_iter()
+            .any(|standby| self.names[*standby] == name)
     }
 
     fn slot(

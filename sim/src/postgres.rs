@@ -10,6 +10,7 @@ use pgherd_model::{
 
 use crate::event::NODES;
 use crate::history::Files;
+use crate::parameters::{self, Parameters};
 use crate::wal::{FIRST, Wal};
 
 /// What survives a crash of the machine.
@@ -28,10 +29,15 @@ pub(crate) struct Disk {
     pub(crate) timeline: u32,
     /// History files in pg_wal.
     pub(crate) files: Files,
+    /// The newest history that recovery as a standby goes by, where one was installed or fetched: its
+    /// timeline, and where those before it end.
+    pub(crate) installed: Option<(u32, Vec<(u32, u64)>)>,
     pub(crate) upstream: Option<Upstream>,
     pub(crate) slots: BTreeMap<String, Option<Lsn>>,
     /// `synchronous_standby_names` as written.
     pub(crate) sync_names: String,
+    /// Parameters of the last primary that its WAL tells of, or its own.
+    pub(crate) required: Parameters,
 }
 
 impl Disk {
@@ -55,9 +61,11 @@ impl Disk {
             history: Vec::new(),
             timeline: 1,
             files: Files::default(),
+            installed: None,
             upstream: None,
             slots: BTreeMap::new(),
             sync_names: String::new(),
+            required: Parameters::new(),
         }
     }
 
@@ -70,6 +78,31 @@ impl Disk {
         };
         let read = self.wal.records.iter().take_while(on_the_way);
         read.last().map_or(FIRST, |record| record.end)
+    }
+
+    /// "requested timeline is not a child of this server's history", or does not contain the minimum
+    /// recovery point: PostgreSQL does not start as a standby.
+    pub(crate) fn is_off_the_way(&self) -> bool {
+        let newest = |(target, _): &&(u32, Vec<(u32, u64)>)| *target > self.control.timeline.0;
+        let Some((target, ends)) = self.installed.as_ref().filter(newest) else {
+            return false;
+        };
+        let beyond = |timeline: u32, lsn: u64| {
+            let end = ends.iter().find(|(past, _)| *past == timeline);
+            timeline != *target && end.is_none_or(|(_, end)| lsn >= *end)
+        };
+        let control = &self.control;
+        let least = control.min_recovery_end.0;
+        beyond(control.timeline.0, control.checkpoint.0)
+            || (least > 0 && beyond(control.min_recovery_timeline.0, least - 1))
+    }
+
+    /// A checkpoint of a primary is in pg_control.
+    pub(crate) fn checkpointed(&mut self, at: crate::wal::Record) {
+        self.control.checkpoint = Lsn(at.start);
+        self.control.timeline = Timeline(at.timeline);
+        self.control.min_recovery_end = Lsn(0);
+        self.control.min_recovery_timeline = Timeline(0);
     }
 
     /// Where the timeline `timeline` ended on the way to the present one.
@@ -193,11 +226,13 @@ pub(crate) struct Pg {
     pub(crate) frozen: bool,
     /// Its disk has no room.
     pub(crate) full: bool,
+    /// Replay waits: the primary has more of some parameter than this standby.
+    pub(crate) short: bool,
     /// The walreceiver does nothing.
     pub(crate) receiver_stopped: bool,
     /// Parameters that need a restart: as the agent wrote them, and as they are in force.
-    pub(crate) written: BTreeMap<String, String>,
-    pub(crate) in_force: BTreeMap<String, String>,
+    pub(crate) written: Parameters,
+    pub(crate) in_force: Parameters,
 }
 
 impl Pg {
@@ -221,9 +256,10 @@ impl Pg {
             received: false,
             frozen: false,
             full: false,
+            short: false,
             receiver_stopped: false,
-            written: BTreeMap::new(),
-            in_force: BTreeMap::new(),
+            written: Parameters::new(),
+            in_force: Parameters::new(),
         }
     }
 
@@ -315,16 +351,46 @@ impl Pg {
         self.disk.wal.end()
     }
 
+    /// WAL up to there has come, of a primary with these parameters: it is replayed, unless they are
+    /// more than its own.
+    pub(crate) fn replay(&mut self, required: &Parameters) {
+        self.disk.required.clone_from(required);
+        self.short |= parameters::lacks(&self.in_force, required);
+        if !self.short {
+            self.disk.replayed = self.disk.wal.end();
+        }
+    }
+
     /// A commit at `lsn` may be acknowledged.
     pub(crate) fn confirmed(&self, lsn: u64, names: &[String]) -> bool {
-        let Some((count, listed)) = listed(&self.waits_for) else {
+        let Some((count, _)) = listed(&self.waits_for) else {
             return true;
         };
-        let flushed = self.attached.iter().filter(|(node, standby)| {
-            let name = names[**node].as_str();
-            (listed.contains(&name) || listed == ["*"]) && standby.flushed >= lsn
-        });
-        flushed.count() >= count
+        let candidates = self.candidates(&self.waits_for, names);
+        let flushed = |node: &usize| self.attached.get(node).is_some_and(|it| it.flushed >= lsn);
+        match is_any(&self.waits_for) {
+            true => candidates.iter().filter(|(_, node)| flushed(node)).count() >= count,
+            // Those that come first are waited for, and nobody in their place.
+            false => {
+                let first = candidates.iter().take(count);
+                candidates.len() >= count && first.into_iter().all(|(_, node)| flushed(node))
+            }
+        }
+    }
+
+    /// Attached standbys that `synchronous_standby_names` names, by their priority.
+    fn candidates(&self, text: &str, names: &[String]) -> Vec<(i64, usize)> {
+        let listed = listed(text).map_or(Vec::new(), |(_, listed)| listed);
+        let place = |node: &usize| {
+            let place = listed
+                .iter()
+                .position(|it| *it == names[*node] || *it == "*");
+            let place = place.filter(|_| !is_any(text)).or(place.map(|_| 0))?;
+            Some((i64::try_from(place + 1).unwrap_or(0), *node))
+        };
+        let mut candidates: Vec<(i64, usize)> = self.attached.keys().filter_map(place).collect();
+        candidates.sort_unstable();
+        candidates
     }
 
     pub(crate) fn look(&self, names: &[String], server: (u16, &str)) -> Look {
@@ -353,7 +419,7 @@ impl Pg {
             standbys: self.standbys(names),
             start_time: String::new(),
             server_version: 150_000,
-            replay_paused: false,
+            replay_paused: self.in_recovery && self.short,
             replayed_at: None,
             synchronous_standby_names: self.sync_names.clone(),
             checkpointer_ready: self.applying == 0,
@@ -379,19 +445,26 @@ impl Pg {
 
     /// pg_stat_replication.
     fn standbys(&self, names: &[String]) -> Vec<Standby> {
-        let listed = listed(&self.sync_names);
+        let count = listed(&self.sync_names).map_or(0, |(count, _)| count);
+        let candidates = self.candidates(&self.sync_names, names);
+        let any = is_any(&self.sync_names);
         let standbys = self.attached.iter().map(|(node, standby)| {
-            let named = listed.as_ref().is_some_and(|(_, listed)| {
-                listed.contains(&names[*node].as_str()) || *listed == ["*"]
-            });
+            let place = candidates.iter().position(|(_, it)| it == node);
+            let sync_state = match place {
+                None => "async",
+                Some(_) if any => "quorum",
+                Some(place) if place < count => "sync",
+                Some(_) => "potential",
+            };
+            let sync_priority = place.map_or(0, |place| candidates[place].0);
             Standby {
                 pid: standby.pid(),
                 name: names[*node].clone(),
                 user: "replicator".into(),
                 address: None,
                 state: "streaming".into(),
-                sync_state: if named { "sync".into() } else { "async".into() },
-                sync_priority: i64::from(named),
+                sync_state: sync_state.into(),
+                sync_priority,
                 written: Lsn(standby.flushed),
                 flushed: Lsn(standby.flushed),
                 replayed: Lsn(standby.flushed),
@@ -441,6 +514,11 @@ impl Pg {
     }
 }
 
+/// Any of the names will do, as many as are wanted.
+fn is_any(text: &str) -> bool {
+    text.trim_start().starts_with("ANY ")
+}
+
 /// Names in `synchronous_standby_names`, and how many must confirm; `None`: nobody.
 pub(crate) fn listed(text: &str) -> Option<(usize, Vec<&str>)> {
     let text = text.trim();
@@ -451,6 +529,7 @@ pub(crate) fn listed(text: &str) -> Option<(usize, Vec<&str>)> {
         None => Some((1, vec![text])),
         Some((count, names)) => {
             let names: Vec<&str> = names.trim_end_matches(')').split(',').collect();
+            let count = count.trim().trim_start_matches("ANY ");
             Some((count.trim().parse().unwrap_or(1), names))
         }
     }

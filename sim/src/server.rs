@@ -3,6 +3,7 @@
 use pgherd_model::{ControlState, DataDir, Lsn, Span, SystemId, Timeline, Upstream};
 
 use crate::event::{Event, NODES};
+use crate::parameters;
 use crate::postgres::{Child, Disk, Phase, Work};
 use crate::wal::What;
 use crate::world::World;
@@ -111,12 +112,14 @@ impl World {
         pg.received = false;
         pg.stream = None;
         pg.attached.clear();
-        let clean = matches!(
-            pg.disk.control.state,
-            ControlState::ShutDown | ControlState::ShutDownInRecovery
-        );
+        let clean = pg.disk.control.state == ControlState::ShutDown
+            || (is_standby && pg.disk.control.state == ControlState::ShutDownInRecovery);
         pg.disk.standby_signal = is_standby;
-        pg.disk.control.state = if is_standby {
+        let refused = is_standby && pg.disk.is_off_the_way();
+        pg.disk.control.state = if refused {
+            // It ends before it writes anything.
+            pg.disk.control.state
+        } else if is_standby {
             ControlState::InArchiveRecovery
         } else if clean {
             ControlState::StartingUp
@@ -129,7 +132,11 @@ impl World {
         }
         pg.sync_names.clone_from(&pg.disk.sync_names);
         pg.waits_for.clone_from(&pg.disk.sync_names);
-        pg.in_force.clone_from(&pg.written);
+        pg.short = false;
+        pg.in_force = match is_standby {
+            true => parameters::at_least(&pg.written, &pg.disk.required),
+            false => pg.written.clone(),
+        };
         pg.applying = 0;
         let mut wait = if clean {
             self.rng.between(30, 150)
@@ -166,6 +173,11 @@ impl World {
             self.kill_postgres(node);
             return;
         }
+        if self.nodes[node].pg.in_recovery && self.nodes[node].pg.disk.is_off_the_way() {
+            self.say(|| format!("{node} requested timeline is not a child of its history"));
+            self.kill_postgres(node);
+            return;
+        }
         let record = self.number();
         let pg = &mut self.nodes[node].pg;
         pg.phase = Phase::Running;
@@ -184,9 +196,9 @@ impl World {
                     .disk
                     .wal
                     .append(record, pg.disk.timeline, 120, What::Checkpoint);
-                pg.disk.control.checkpoint = Lsn(at.start);
-                pg.disk.control.timeline = Timeline(pg.disk.timeline);
+                pg.disk.checkpointed(at);
             }
+            pg.disk.required.clone_from(&pg.in_force);
             self.writable(node, false);
         }
         self.say(|| format!("{node} postgres ready"));
@@ -197,6 +209,12 @@ impl World {
         let wait = self.rng.between(15, 120);
         let pg = &mut self.nodes[node].pg;
         if !pg.accepts() || !pg.in_recovery || pg.promoting {
+            return;
+        }
+        if pg.short {
+            // "recovery aborted because of insufficient parameter settings"
+            self.say(|| format!("{node} postgres cannot replay to the end, and ends"));
+            self.kill_postgres(node);
             return;
         }
         pg.promoting = true;
@@ -218,9 +236,12 @@ impl World {
         pg.disk.files.add(next);
         pg.disk.history.push((timeline, end));
         pg.disk.timeline = next;
-        pg.disk.wal.append(record, next, 60, What::EndOfRecovery);
+        let first = pg.disk.wal.append(record, next, 60, What::EndOfRecovery);
+        pg.disk.control.min_recovery_end = Lsn(first.end);
+        pg.disk.control.min_recovery_timeline = Timeline(next);
         pg.in_recovery = false;
         pg.promoting = false;
+        pg.disk.required.clone_from(&pg.in_force);
         pg.disk.standby_signal = false;
         pg.disk.control.state = ControlState::InProduction;
         self.drop_stream(node);
@@ -244,8 +265,7 @@ impl World {
             .disk
             .wal
             .append(record, pg.disk.timeline, 120, What::Checkpoint);
-        pg.disk.control.checkpoint = Lsn(at.start);
-        pg.disk.control.timeline = Timeline(at.timeline);
+        pg.disk.checkpointed(at);
         self.flow(node);
     }
 
@@ -327,8 +347,7 @@ impl World {
                     .wal
                     .append(record, pg.disk.timeline, 120, What::Checkpoint);
                 pg.disk.control.state = ControlState::ShutDown;
-                pg.disk.control.checkpoint = Lsn(at.start);
-                pg.disk.control.timeline = Timeline(at.timeline);
+                pg.disk.checkpointed(at);
                 pg.disk.shutdown_end = Some(Lsn(at.end));
                 self.flow(node);
                 self.after(

@@ -45,29 +45,36 @@ impl World {
         if theirs.disk.timeline < timeline || theirs.disk.wal.end() < own.disk.replayed {
             return false;
         }
-        let mut keep = own.disk.wal.end();
-        if theirs.disk.timeline > timeline {
-            let Some(switch) = theirs.disk.end_of(timeline) else {
-                return false;
-            };
-            if own.disk.replayed > switch {
-                return false;
-            }
-            keep = keep.min(switch);
+        let mut files = own.disk.files.clone();
+        if !files.fetch(&theirs.disk.files, timeline, theirs.disk.timeline) {
+            self.say(|| format!("{node} cannot stream from {from}: a history file is missing"));
+            return false;
         }
+        let mut keep = own.disk.wal.end();
+        let replayed = own.disk.replayed;
+        let switch = theirs.disk.end_of(timeline);
+        let newer = theirs.disk.timeline > timeline;
+        let fetched = newer.then(|| (theirs.disk.timeline, theirs.disk.history.clone()));
         let common = own.disk.wal.common(&theirs.disk.wal);
-        if common < own.disk.replayed {
+        if newer {
+            // The histories come first: they are there, and count at the next start, also where
+            // they show that this standby has gone past the fork.
+            let disk = &mut self.nodes[node].pg.disk;
+            disk.files.clone_from(&files);
+            disk.installed = fetched;
+            match switch {
+                Some(switch) if replayed <= switch => keep = keep.min(switch),
+                _ => return false,
+            }
+        }
+        if common < replayed {
             self.fail(format!(
                 "diverged copy: {node} replayed up to {:X}, streams from {from}, the same only up to {common:X}",
                 self.nodes[node].pg.disk.replayed
             ));
             return false;
         }
-        let mut files = own.disk.files.clone();
-        if !files.fetch(&theirs.disk.files, timeline, theirs.disk.timeline) {
-            self.say(|| format!("{node} cannot stream from {from}: a history file is missing"));
-            return false;
-        }
+        let theirs = &self.nodes[from].pg;
         let (epoch, history, tli) = (
             theirs.epoch,
             theirs.disk.history.clone(),
@@ -144,6 +151,7 @@ impl World {
         let news = self.nodes[from].pg.disk.wal.since(end).to_vec();
         let theirs = &self.nodes[from].pg.disk;
         let (history, timeline) = (theirs.history.clone(), theirs.timeline);
+        let required = theirs.required.clone();
         let mut files = self.nodes[node].pg.disk.files.clone();
         let own = self.nodes[node].pg.disk.timeline;
         if !files.fetch(&theirs.files, own, timeline) {
@@ -172,8 +180,8 @@ impl World {
         if let Some(stream) = pg.stream.as_mut().filter(|_| both_ways) {
             stream.heard = now;
         }
+        pg.replay(&required);
         let lsn = pg.disk.wal.end();
-        pg.disk.replayed = lsn;
         let wait = self.delay();
         self.after(wait, Event::Flushed { node, conn, lsn });
         self.flow(node);

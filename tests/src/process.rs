@@ -131,6 +131,22 @@ pub fn give(path: &Path) {
     }
 }
 
+/// From now on this whole process is the unprivileged user, for tests that use hands of the product
+/// which start PostgreSQL. Files of root are closed to it: what is in them is read before.
+///
+/// # Panics
+/// When the system refuses.
+pub fn become_account() {
+    let Some(a) = account() else {
+        return;
+    };
+    let gid = nix::unistd::Gid::from_raw(a.gid);
+    nix::unistd::setgroups(&[gid]).expect("leave root's groups");
+    nix::unistd::setgid(gid).expect("change the group");
+    nix::unistd::setuid(nix::unistd::Uid::from_raw(a.uid)).expect("change the user");
+    std::env::set_current_dir("/").expect("work in /");
+}
+
 /// A command that runs as the unprivileged user, in `netns` if given, with a small clean environment.
 pub fn command(program: &Path, netns: Option<&str>) -> Command {
     let account = account();

@@ -6,7 +6,6 @@ mod order;
 mod play;
 mod real;
 mod side;
-mod word;
 
 pub use draw::draw;
 pub use fake::Fake;

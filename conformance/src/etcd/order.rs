@@ -4,7 +4,7 @@ use std::fmt;
 
 use pgherd_model::Span;
 
-use super::word::{Words, member_name};
+use crate::words::{self, Words, node_name};
 
 /// Of which revision an order says that it was decided on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,24 +137,14 @@ pub enum Step {
 /// # Errors
 /// Line and what was expected there.
 pub fn parse(text: &str) -> Result<Vec<Step>, String> {
-    let mut steps = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.split('#').next().unwrap_or_default();
-        let mut words = Words::of(line);
-        if words.is_empty() {
-            continue;
-        }
-        let step = step(&mut words).and_then(|step| words.end().map(|()| step));
-        steps.push(step.map_err(|error| format!("line {}: {error}", number + 1))?);
-    }
-    Ok(steps)
+    words::lines(text, step)
 }
 
 fn step(words: &mut Words<'_>) -> Result<Step, String> {
     if words.is_next("somebody") {
         return Ok(Step::Somebody(deed(words)?));
     }
-    let member = words.member()?;
+    let member = words.node()?;
     let verb = words.next("what the member does")?;
     let order = match verb {
         "joins" => return Ok(Step::Join(member)),
@@ -171,33 +161,54 @@ fn order(verb: &str, words: &mut Words<'_>) -> Result<Order, String> {
     Ok(match verb {
         "renew" => Order::Renew,
         "keep-alive" => Order::KeepAlive,
-        "lives" => Order::Lives(words.seconds()?, words.seconds()?),
+        "lives" => Order::Lives(seconds(words)?, seconds(words)?),
         "acquire" => Order::Acquire {
             stale: words.is_next("stale"),
         },
-        "reattach" => Order::Reattach(words.term()?),
+        "reattach" => Order::Reattach(term(words)?),
         "release" => Order::Release {
-            term: words.term()?,
-            expected: words.expected()?,
+            term: term(words)?,
+            expected: expected(words)?,
             words: words.is_next("words"),
         },
         "member" => Order::Member(words.number()?),
-        "claim" => Order::Claim(words.expected()?),
-        "initialize" => Order::Initialize(words.expected()?),
-        "unclaim" => Order::Unclaim(words.expected()?),
-        "config" => Order::Config(words.number()?, words.expected()?),
-        "failover" if words.is_next("nobody") => Order::Failover(None, words.expected()?),
-        "failover" => Order::Failover(Some(words.member()?), words.expected()?),
-        "scheduled" => Order::Scheduled(words.member()?, words.expected()?),
-        "status" => Order::Status(words.number()?, words.term()?),
-        "sync" => Order::Sync(words.member()?, words.expected()?, words.term()?),
-        "unsync" => Order::Unsync(words.expected()?, words.term()?),
-        "failsafe" => Order::Failsafe(words.term()?),
-        "history" => Order::History(words.number()?, words.term()?),
+        "claim" => Order::Claim(expected(words)?),
+        "initialize" => Order::Initialize(expected(words)?),
+        "unclaim" => Order::Unclaim(expected(words)?),
+        "config" => Order::Config(words.number()?, expected(words)?),
+        "failover" if words.is_next("nobody") => Order::Failover(None, expected(words)?),
+        "failover" => Order::Failover(Some(words.node()?), expected(words)?),
+        "scheduled" => Order::Scheduled(words.node()?, expected(words)?),
+        "status" => Order::Status(words.number()?, term(words)?),
+        "sync" => Order::Sync(words.node()?, expected(words)?, term(words)?),
+        "unsync" => Order::Unsync(expected(words)?, term(words)?),
+        "failsafe" => Order::Failsafe(term(words)?),
+        "history" => Order::History(words.number()?, term(words)?),
         "look" => Order::Look,
         "refresh" => Order::Refresh,
         other => return Err(format!("`{other}` is no order")),
     })
+}
+
+fn seconds(words: &mut Words<'_>) -> Result<Span, String> {
+    words.number().map(Span::from_secs)
+}
+
+fn expected(words: &mut Words<'_>) -> Result<Expected, String> {
+    match words.next("seen, stale or absent")? {
+        "seen" => Ok(Expected::Seen),
+        "stale" => Ok(Expected::Stale),
+        "absent" => Ok(Expected::Absent),
+        other => Err(format!("`{other}` is none of seen, stale, absent")),
+    }
+}
+
+fn term(words: &mut Words<'_>) -> Result<Term, String> {
+    match words.next("seen or stale")? {
+        "seen" => Ok(Term::Seen),
+        "stale" => Ok(Term::Stale),
+        other => Err(format!("`{other}` is none of seen, stale")),
+    }
 }
 
 fn deed(words: &mut Words<'_>) -> Result<Deed, String> {
@@ -210,9 +221,9 @@ fn deed(words: &mut Words<'_>) -> Result<Deed, String> {
     Ok(match words.next("what somebody does")? {
         "deletes" => Deed::Delete(what(words.next("a key")?)?),
         "config" => Deed::Config(words.number()?),
-        "failover" => Deed::Failover(words.member()?),
-        "revokes-leader" => Deed::RevokeLeader(words.member()?),
-        "revokes-member" => Deed::RevokeMember(words.member()?),
+        "failover" => Deed::Failover(words.node()?),
+        "revokes-leader" => Deed::RevokeLeader(words.node()?),
+        "revokes-member" => Deed::RevokeMember(words.node()?),
         "compacts" => Deed::Compact,
         other => return Err(format!("`{other}` is nothing that somebody does")),
     })
@@ -221,7 +232,7 @@ fn deed(words: &mut Words<'_>) -> Result<Deed, String> {
 fn condition(words: &mut Words<'_>) -> Result<Condition, String> {
     Ok(match words.next("what is waited for")? {
         "no-leader" => Condition::NoLeader,
-        "no-member" => Condition::NoMember(words.member()?),
+        "no-member" => Condition::NoMember(words.node()?),
         "no-claim" => Condition::NoClaim,
         "half" => Condition::Half,
         "deaf" => Condition::Deaf,
@@ -272,14 +283,14 @@ impl fmt::Display for Order {
             Order::Config(ttl, expected) => write!(f, "config {ttl} {expected}"),
             Order::Failover(None, expected) => write!(f, "failover nobody {expected}"),
             Order::Failover(Some(to), expected) => {
-                write!(f, "failover {} {expected}", member_name(*to))
+                write!(f, "failover {} {expected}", node_name(*to))
             }
             Order::Scheduled(to, expected) => {
-                write!(f, "scheduled {} {expected}", member_name(*to))
+                write!(f, "scheduled {} {expected}", node_name(*to))
             }
             Order::Status(position, term) => write!(f, "status {position} {term}"),
             Order::Sync(with, expected, term) => {
-                write!(f, "sync {} {expected} {term}", member_name(*with))
+                write!(f, "sync {} {expected} {term}", node_name(*with))
             }
             Order::Unsync(expected, term) => write!(f, "unsync {expected} {term}"),
             Order::Failsafe(term) => write!(f, "failsafe {term}"),
@@ -293,39 +304,34 @@ impl fmt::Display for Order {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::Join(who) => write!(f, "{} joins", member_name(*who)),
-            Step::Leave(who) => write!(f, "{} leaves", member_name(*who)),
-            Step::Cut(who) => write!(f, "{} cut", member_name(*who)),
-            Step::Mend(who) => write!(f, "{} mended", member_name(*who)),
-            Step::Order(who, order) => write!(f, "{} {order}", member_name(*who)),
+            Step::Join(who) => write!(f, "{} joins", node_name(*who)),
+            Step::Leave(who) => write!(f, "{} leaves", node_name(*who)),
+            Step::Cut(who) => write!(f, "{} cut", node_name(*who)),
+            Step::Mend(who) => write!(f, "{} mended", node_name(*who)),
+            Step::Order(who, order) => write!(f, "{} {order}", node_name(*who)),
             Step::Somebody(Deed::Delete(key)) => write!(f, "somebody deletes {key}"),
             Step::Somebody(Deed::Config(ttl)) => write!(f, "somebody config {ttl}"),
             Step::Somebody(Deed::Failover(to)) => {
-                write!(f, "somebody failover {}", member_name(*to))
+                write!(f, "somebody failover {}", node_name(*to))
             }
             Step::Somebody(Deed::RevokeLeader(of)) => {
-                write!(f, "somebody revokes-leader {}", member_name(*of))
+                write!(f, "somebody revokes-leader {}", node_name(*of))
             }
             Step::Somebody(Deed::RevokeMember(of)) => {
-                write!(f, "somebody revokes-member {}", member_name(*of))
+                write!(f, "somebody revokes-member {}", node_name(*of))
             }
             Step::Somebody(Deed::Compact) => f.write_str("somebody compacts"),
             Step::Await(who, Condition::NoLeader) => {
-                write!(f, "{} awaits no-leader", member_name(*who))
+                write!(f, "{} awaits no-leader", node_name(*who))
             }
             Step::Await(who, Condition::NoMember(of)) => {
-                write!(
-                    f,
-                    "{} awaits no-member {}",
-                    member_name(*who),
-                    member_name(*of)
-                )
+                write!(f, "{} awaits no-member {}", node_name(*who), node_name(*of))
             }
             Step::Await(who, Condition::NoClaim) => {
-                write!(f, "{} awaits no-claim", member_name(*who))
+                write!(f, "{} awaits no-claim", node_name(*who))
             }
-            Step::Await(who, Condition::Half) => write!(f, "{} awaits half", member_name(*who)),
-            Step::Await(who, Condition::Deaf) => write!(f, "{} awaits deaf", member_name(*who)),
+            Step::Await(who, Condition::Half) => write!(f, "{} awaits half", node_name(*who)),
+            Step::Await(who, Condition::Deaf) => write!(f, "{} awaits deaf", node_name(*who)),
         }
     }
 }
@@ -355,7 +361,7 @@ mod tests {
         for (text, complaint) in [
             (
                 "n1 joins\nn9 joins",
-                format!("line 2: `n9` is no member (n1 to n{MEMBERS})"),
+                format!("line 2: `n9` is no node (n1 to n{MEMBERS})"),
             ),
             ("n1 sings", "line 1: `sings` is no order".to_owned()),
             ("n1 config x seen", "line 1: `x` is no number".to_owned()),

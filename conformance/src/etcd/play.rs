@@ -10,8 +10,8 @@ use pgherd_model::{
 
 use super::order::{Condition, Deed, Expected, Order, Step, Term};
 use super::side::{MEMBERS, Side, Told};
-use super::word::member_name;
 use crate::transcript::Transcript;
+use crate::words::node_name;
 
 /// Real time in which a condition must be met.
 const PATIENCE: Span = Span::from_secs(40);
@@ -212,7 +212,7 @@ impl Player {
                 term: term(held),
             },
             Order::Failsafe(of) => Op::PutFailsafe {
-                members: BTreeMap::from([(member_name(who), "http://host:8008/patroni".into())]),
+                members: BTreeMap::from([(node_name(who), "http://host:8008/patroni".into())]),
                 term: term(of),
             },
             Order::History(lines, of) => Op::PutHistory {
@@ -237,7 +237,7 @@ impl Player {
                 if id == 0 || self.leases.iter().any(|(known, _)| *known == id) {
                     continue;
                 }
-                let so_far = format!("{}.{kind}", member_name(who));
+                let so_far = format!("{}.{kind}", node_name(who));
                 let number = self.leases.iter().filter(|(_, it)| it.starts_with(&so_far));
                 let label = format!("{so_far}.{}", number.count() + 1);
                 self.leases.push((id, label));
@@ -270,11 +270,11 @@ impl Player {
             }
             let before = std::mem::replace(&mut self.shown[who], lines.clone());
             for line in lines.iter().filter(|line| !before.contains(line)) {
-                self.transcript.saw(format!("{}: {line}", member_name(who)));
+                self.transcript.saw(format!("{}: {line}", node_name(who)));
             }
             for line in before.iter().filter(|line| !lines.contains(line)) {
                 self.transcript
-                    .saw(format!("{}: no more {line}", member_name(who)));
+                    .saw(format!("{}: no more {line}", node_name(who)));
             }
         }
     }
@@ -379,7 +379,7 @@ fn revision(seen: Option<u64>, expected: Expected) -> Option<u64> {
 }
 
 fn name(member: usize) -> MemberName {
-    MemberName(member_name(member))
+    MemberName(node_name(member))
 }
 
 fn config(ttl: u64) -> String {

@@ -8,7 +8,7 @@ use pgherd_model::{Cluster, Failover, MemberName, Op, Span, Time};
 use pgherd_tests::{Etcd, Proxy, Traffic};
 
 use super::side::{MEMBERS, Side, Told, settings};
-use super::word::member_name;
+use crate::words::node_name;
 
 /// How long an answer may take.
 const BUDGET: Span = Span::from_secs(5);
@@ -91,7 +91,7 @@ impl Real {
 
     fn member(&mut self, member: usize) -> &mut Member {
         let joined = self.members[member].as_mut();
-        joined.unwrap_or_else(|| panic!("{} has not joined", member_name(member)))
+        joined.unwrap_or_else(|| panic!("{} has not joined", node_name(member)))
     }
 
     fn note(&mut self, member: usize) {
@@ -123,7 +123,7 @@ impl Real {
             assert!(
                 clock().since(since) < PATIENCE,
                 "{} sees revision {seen}, not {revision}",
-                member_name(member)
+                node_name(member)
             );
             // Not every proof is told.
             let _ = tokio::time::timeout(PAUSE, pictures.changed()).await;
@@ -145,7 +145,7 @@ impl Side for Real {
             password: None,
             discovery: false,
             prefix: self.prefix.clone(),
-            me: MemberName(member_name(member)),
+            me: MemberName(node_name(member)),
             ttl,
             lease_ttl,
             leases: Leases::default(),

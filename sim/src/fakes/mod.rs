@@ -2,5 +2,7 @@
 //! what they stand for. Nothing here decides or judges anything.
 
 mod etcd;
+mod postgres;
 
 pub use etcd::{FakeEtcd, Told};
+pub use postgres::{Facts, FakePostgres, Written};

@@ -38,7 +38,7 @@ const TABLE: &[(&str, u64, &[&str])] = &[
     (
         "conformance",
         3,
-        &["sim", "dcs", "instance", "tests", "wire", "model"],
+        &["sim", "ha", "dcs", "instance", "tests", "model"],
     ),
     // They drive programs from outside.
     ("tests", 1, &["scenario"]),
