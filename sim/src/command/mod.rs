@@ -4,9 +4,17 @@ pub(crate) mod many;
 pub(crate) mod replay;
 pub(crate) mod single;
 
+use std::io::Write;
 use std::process::Command;
 
 use pgherd_sim::Bug;
+
+/// One line of a long story; whoever reads no further (`| head`) ends it.
+fn say(line: &str) {
+    if writeln!(std::io::stdout(), "{line}").is_err() {
+        std::process::exit(1);
+    }
+}
 
 /// Of which code this is: a seed tells its story again only there.
 fn commit() -> String {

@@ -8,7 +8,7 @@ use clap::Args;
 use pgherd_sim::Bug;
 use pgherd_sim::replay::{End, Journal, Player, Shown, Stop, Story};
 
-use super::commit;
+use super::{commit, say};
 
 const HELP: &str = "Enter: the next step; N: so many steps; a rule, an action, an invariant or `broken`: on to that; \
                     `show`: the situation; `why`: what every rule said; `quit`";
@@ -157,14 +157,14 @@ fn steps(player: &mut Player<'_>, count: u64, here: &mut Option<Shown>) {
 
 fn print(shown: &Shown) {
     for line in shown.lines() {
-        println!("{line}");
+        say(&line);
     }
 }
 
 fn show(player: &Player<'_>) {
     println!("the situation:");
     for (name, value) in player.situation() {
-        println!("  {name}: {value}");
+        say(&format!("  {name}: {value}"));
     }
 }
 

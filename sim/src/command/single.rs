@@ -5,13 +5,13 @@ use std::process::ExitCode;
 
 use pgherd_sim::{Bug, run_with};
 
-use super::commit;
+use super::{commit, say};
 
 /// Tells every line of it.
 pub(crate) fn seed(seed: u64, bug: Option<Bug>) -> ExitCode {
     let report = run_with(seed, bug, true);
     for line in &report.trace {
-        println!("{line}");
+        say(line);
     }
     let told = match &report.failure {
         Some(failure) => failure.clone(),
