@@ -150,11 +150,12 @@ impl World {
 
     fn order_store(&mut self, node: usize, op: Op) -> Effect {
         let (number, asked) = (self.number(), self.clock(node));
-        let agent = &mut self.nodes[node].agent;
         if matches!(op, Op::AcquireLeader { .. } | Op::ReattachLeader { .. }) {
-            let held = agent.memory.held.map(|held| held.length / 5);
+            let life = self.nodes[node].settings.lease_ttl;
+            let agent = &self.nodes[node].agent;
+            let held = agent.memory.held.map(|held| held.length.min(life) / 5);
             if let (Op::ReattachLeader { .. }, Some(limit)) = (&op, held) {
-                let (run, outcome) = (agent.run, None);
+                let (run, outcome) = (self.nodes[node].agent.run, None);
                 let given_up = Event::Performed {
                     node,
                     run,
@@ -172,6 +173,7 @@ impl World {
             }
             return Effect::Pending;
         }
+        let agent = &mut self.nodes[node].agent;
         agent.pending = Some((number, Pending::Order));
         agent.sight_asked = asked;
         let budget = self.store_budget(node);

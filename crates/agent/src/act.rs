@@ -198,11 +198,11 @@ impl Agent {
     }
 
     /// How long a renewal may take that comes before this. A lock that is put under another lease
-    /// lives under the one before: the loop must see its deadlines.
+    /// lives under one of the two: the loop must see the deadlines of both.
     fn patience(&self, op: &Op) -> Span {
         let life = self.effective.settings.lease_ttl;
         match (op, self.held) {
-            (Op::ReattachLeader { .. }, Some(held)) => (held.length / 5).min(life),
+            (Op::ReattachLeader { .. }, Some(held)) => held.length.min(life) / 5,
             _ => life,
         }
     }

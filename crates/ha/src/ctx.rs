@@ -122,7 +122,7 @@ impl<'a> Ctx<'a> {
     pub(crate) fn new(view: &'a View, memory: &Memory) -> Ctx<'a> {
         let attached = attached(view);
         let lease = lease_of_lock(view, memory, attached);
-        let deadlines = lease.map(|lease| lease.deadlines());
+        let deadlines = deadlines_of_lock(view, lease, attached);
         let in_time = deadlines.is_some_and(|deadlines| view.now < deadlines.demote_fast);
         let lock = match (view.fresh().map(|cluster| &cluster.leader), memory.term) {
             (Some(Some(leader)), _) if leader.name == view.me => {
@@ -281,6 +281,16 @@ fn lease_of_lock(view: &View, memory: &Memory, attached: bool) -> Option<LeaseFa
             let same = |held: &LeaseFact| view.lease.is_some_and(|it| it.lease == held.lease);
             memory.held.filter(|held| !same(held)).or(view.lease)
         }
+    }
+}
+
+/// An order to put the lock under the present lease may have been carried out without an answer: as long as the picture shows
+/// it under another one, what is due sooner by either of them counts.
+fn deadlines_of_lock(view: &View, lease: Option<LeaseFact>, attached: bool) -> Option<Deadlines> {
+    let by = |lease: LeaseFact| lease.deadlines();
+    match (lease.map(by), view.lease.map(by).filter(|_| !attached)) {
+        (Some(one), Some(other)) => Some(one.sooner(other)),
+        (one, other) => one.or(other),
     }
 }
 

@@ -260,7 +260,7 @@ fn note_overdue(ctx: &Ctx<'_>, memory: &mut Memory, same_term: bool) {
     let late = memory
         .held
         .is_some_and(|before| overdue(before, lease.sent));
-    if late || overdue(lease, ctx.now()) {
+    if late || ctx.deadlines.is_some_and(|it| ctx.now() >= it.demote_fast) {
         memory.give_up = Some("renewals of its lease stayed away too long".into());
     } else if ctx.view.is_primary() && ctx.view.running_job().is_none() {
         memory.give_up = None;

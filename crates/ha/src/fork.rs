@@ -232,9 +232,12 @@ fn end(ctx: &Ctx<'_>) -> End {
     let Some(control) = &local.control else {
         return End::Unknown;
     };
+    // A checkpoint that begins where the leader's timeline forked off is none of the leader's: PostgreSQL
+    // does not start from it.
+    let checkpoint = Lsn(control.checkpoint.0 + 1);
     let recovery = (
         control.timeline.max(control.min_recovery_timeline),
-        control.min_recovery_end.max(control.checkpoint),
+        control.min_recovery_end.max(checkpoint),
     );
     match control.state {
         ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery => {

@@ -55,6 +55,19 @@ pub struct Deadlines {
     pub expires: Time,
 }
 
+impl Deadlines {
+    /// What is due sooner by one of the two.
+    pub fn sooner(self, other: Deadlines) -> Deadlines {
+        Deadlines {
+            demote_fast: self.demote_fast.min(other.demote_fast),
+            demote_immediate: self.demote_immediate.min(other.demote_immediate),
+            guard: self.guard.min(other.guard),
+            gone: self.gone.min(other.gone),
+            expires: self.expires.min(other.expires),
+        }
+    }
+}
+
 impl Lease {
     /// The moments that follow from it.
     pub fn deadlines(&self) -> Deadlines {

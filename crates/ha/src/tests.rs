@@ -503,6 +503,7 @@ fn local(now: Time, me: &Said, nodes: &[Said]) -> Local {
     let state = match me.state.as_str() {
         "down" => ControlState::ShutDown,
         "replica" => ControlState::InArchiveRecovery,
+        _ if me.has("interrupted") => ControlState::InArchiveRecovery,
         _ if me.has("standby") => ControlState::ShutDownInRecovery,
         _ => ControlState::InProduction,
     };

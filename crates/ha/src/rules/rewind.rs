@@ -2,7 +2,7 @@
 
 use alloc::format;
 use alloc::vec;
-use pgherd_model::{Member, StopMode};
+use pgherd_model::{ControlState, Member, StopMode};
 
 use crate::ctx::{Ctx, Verdict};
 use crate::decision::{Action, JobKind};
@@ -115,6 +115,16 @@ fn mend(
         return Verdict::stay("pg_rewind failed, the next try is due soon")
             .warning()
             .wake(at);
+    }
+    let clean = |state| {
+        matches!(
+            state,
+            ControlState::ShutDown | ControlState::ShutDownInRecovery
+        )
+    };
+    if !control.is_some_and(|control| clean(control.state)) && !ctx.view.local.backup_label {
+        // A standby that was killed: pg_rewind wants data that were shut down.
+        return recover(ctx, memory, leader);
     }
     if leader.checkpoint_after_promote == Some(false) {
         let reason = format!(

@@ -55,7 +55,7 @@ fn detached() {
     let (mut view, memory) = parse("lock a | a* primary newlease renewed 9s armed | b replica");
     let mut lease = view.lease.unwrap();
     let held = lease.deadlines();
-    lease.length = Span::from_secs(5);
+    (lease.length, lease.sent) = (Span::from_secs(5), view.now);
     view.lease = Some(lease);
     let shortened = vec!["ArmGuard", "ReattachLeader"];
     assert_eq!(why(&view, &memory), (shortened, "detached"));
@@ -106,6 +106,19 @@ fn the_lease_that_the_lock_lives_under_is_remembered() {
     let (mut lost, _) = parse("lock a | a* primary armed reborn | b replica");
     lost.now = cut.now;
     assert_eq!(why(&lost, &held), (vec!["StopFast"], "fence"));
+    // The order to put it under a shorter one may have been carried out without an answer.
+    let (mut shorter, _) = parse("lock a | a* primary newlease | b replica");
+    let granted = shorter.lease.as_mut().unwrap();
+    (granted.length, granted.sent) = (Span::from_secs(5), view.now);
+    shorter.now = view.now + Span::from_millis(2900);
+    assert_eq!(why(&shorter, &held), (vec!["ReattachLeader"], "detached"));
+    shorter.now = view.now + Span::from_secs(3);
+    assert_eq!(why(&shorter, &held), (vec!["StopFast"], "fence"));
+    // Also where the agent before held it, of whose lease nothing is known.
+    assert_eq!(
+        why(&shorter, &Memory::default()),
+        (vec!["StopFast"], "fence")
+    );
     // Seen under the new one, that counts.
     let (attached, _) = parse("lock a | a* primary armed | b replica");
     assert_eq!(decide(&attached, &held).memory.held, attached.lease);

@@ -166,7 +166,20 @@ fn data_that_went_another_way_are_never_started() {
         => StopFast, because rewind: local WAL goes to 0/2C on timeline 1, but timeline 3 forked off at 0/2B, where pg_rewind does not see it: stopping to rewind
 
         lock b fork b:1@45,2@43 rewind remove | a* crashed standby lsn 44 | b primary tl3
-        => RemoveData, because rewind: local WAL goes to 0/2C on timeline 1, but timeline 3 forked off at 0/2B, where pg_rewind does not see it: copying b anew
+        => RemoveData, because rewind: local WAL goes to 0/2D on timeline 1, but timeline 3 forked off at 0/2B, where pg_rewind does not see it: copying b anew
+
+        # Its last checkpoint begins where the leader forked off: that is past the fork, and PostgreSQL knows it.
+        lock b fork b:1@45 rewind | a* crashed interrupted lsn 44 | b primary tl2
+        => StartStandby, because follow: starting as a secondary
+
+        lock b fork b:1@45 rewind | a* crashed interrupted lsn 45 | b primary tl2
+        => CrashRecovery, because rewind: crash recovery first, to know where the local WAL ends
+
+        lock b fork b:1@45 rewind | a* crashed interrupted standby lsn 46 | b primary tl2
+        => CrashRecovery, because rewind: crash recovery first, to know where the local WAL ends
+
+        lock b fork b:1@45 remove | a* crashed interrupted standby lsn 46 | b primary tl2
+        => RemoveData, because rewind: local WAL goes to 0/2F on timeline 1, but timeline 2 forked off at 0/2D: copying b anew
 
         lock b fork b:1@45,2@43 rewind | a* down lsn 45 tl2 | b primary tl3
         => Rewind, because rewind: local WAL goes to 0/2E on timeline 2, but timeline 3 forked off at 0/2B: running pg_rewind from b

@@ -60,7 +60,7 @@ pub(crate) fn shorten(ctx: &Ctx<'_>) -> Option<Action> {
         .zip(ctx.view.lease)
         .is_some_and(|(old, new)| new.length < old.length);
     guard.armed_for?;
-    arm_until(ctx, ctx.deadlines.map(|lease| lease.guard)).filter(|_| shorter)
+    arm_until(ctx, ctx.lease.map(|before| before.deadlines().guard)).filter(|_| shorter)
 }
 
 /// Arms the guard for the postmaster that runs, unless it is armed, unwanted or known not to work.
