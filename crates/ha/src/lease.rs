@@ -164,6 +164,8 @@ pub fn excuse(view: &View, memory: &Memory) -> Option<Excuse> {
             mode: StopMode::Kill,
             ..
         }) if memory.give_up.is_some() => None,
+        // It hung before it was told to stop: that takes no more time than the deadlines leave.
+        Some(JobKind::Stop { .. }) if hung_before(view) => None,
         Some(_) => Some(Excuse::LongJob {
             until: view.now + view.settings.hang_timeout,
         }),
@@ -174,6 +176,16 @@ pub fn excuse(view: &View, memory: &Memory) -> Option<Excuse> {
         None if view.is_mute() && memory.term.is_some() => None,
         None => Some(Excuse::Starting),
     }
+}
+
+/// The job that runs began when PostgreSQL had committed nothing for `hang_timeout`.
+fn hung_before(view: &View) -> bool {
+    let begun = view.running_job().map(|job| job.since);
+    let over = view
+        .local
+        .probed
+        .map(|probed| probed + view.settings.hang_timeout);
+    begun.zip(over).is_some_and(|(begun, over)| begun >= over)
 }
 
 /// Who hangs.

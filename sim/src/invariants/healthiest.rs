@@ -59,6 +59,14 @@ impl World {
         if !matches!(op, Op::AcquireLeader { .. }) || !standby || self.operator_asked() {
             return;
         }
+        let picture = self.etcd.picture();
+        let named = picture
+            .failover_request()
+            .and_then(|request| request.member.as_ref());
+        if named == Some(&self.nodes[node].name) {
+            // Asked for at a time that has come.
+            return;
+        }
         self.note_growth();
         let own = &self.nodes[node].pg.disk.wal;
         for other in (0..NODES).filter(|other| *other != node) {

@@ -437,3 +437,16 @@ fn senders_that_wait_for_a_standby_do_not_hold_up_the_lock() {
         assert_eq!(decision.memory.senders_since.is_some(), !archiving);
     }
 }
+
+/// A PostgreSQL that hung before it was told to stop gives no more licence than before: else the lock would be kept for it for
+/// as long as a stop may take.
+#[test]
+fn the_stop_of_a_hung_primary_is_no_excuse() {
+    use crate::lease::{Excuse, excuse};
+    let (mut view, memory) =
+        parse("lock a | a* silent was_primary probed 31s job stop | b replica");
+    assert_eq!(excuse(&view, &memory), None);
+    let until = view.now + view.settings.hang_timeout;
+    view.local.probed = Some(view.now - Span::from_secs(29));
+    assert_eq!(excuse(&view, &memory), Some(Excuse::LongJob { until }));
+}
