@@ -252,6 +252,10 @@ impl World {
             return;
         }
         disk.installed = Some((theirs.timeline, theirs.history.clone()));
+        if !disk.is_off_the_way() {
+            disk.wal.cut(disk.readable_towards(&theirs));
+            disk.replayed = disk.replayed.min(disk.wal.end());
+        }
     }
 
     fn stop(
@@ -316,10 +320,6 @@ impl World {
         }
         let record = self.number();
         let disk = &mut self.nodes[node].pg.disk;
-        // Of a standby: what it only knew of a later timeline is not looked at.
-        let control = &disk.control;
-        disk.timeline = control.timeline.max(control.min_recovery_timeline).0;
-        disk.wal.cut_after(disk.timeline);
         let at = disk
             .wal
             .append(record, disk.timeline, 120, crate::wal::What::Checkpoint);

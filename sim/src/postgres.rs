@@ -34,8 +34,6 @@ pub(crate) struct Disk {
     pub(crate) installed: Option<(u32, Vec<(u32, u64)>)>,
     pub(crate) upstream: Option<Upstream>,
     pub(crate) slots: BTreeMap<String, Option<Lsn>>,
-    /// The last checkpoint that was replayed, until pg_control tells of it.
-    pub(crate) replayed_checkpoint: Option<crate::wal::Record>,
     /// `synchronous_standby_names` as written.
     pub(crate) sync_names: String,
     /// Parameters of the last primary that its WAL tells of, or its own.
@@ -66,47 +64,27 @@ impl Disk {
             installed: None,
             upstream: None,
             slots: BTreeMap::new(),
-            replayed_checkpoint: None,
             sync_names: String::new(),
             required: Parameters::new(),
         }
     }
 
-    /// A start as a standby: recovery goes by the newest history. Files of timelines that are not on that
-    /// way, or go past a fork, are left alone.
-    pub(crate) fn go_by_history(&mut self) {
-        let Some((target, ends)) = self.newest_history() else {
-            return;
-        };
-        let end = self.readable(*target, ends);
-        self.wal.cut(end);
-        self.replayed = self.replayed.min(self.wal.end());
-    }
-
-    /// The same on the way to the present timeline of `theirs`.
+    /// How far recovery reads the own WAL on its way to the present timeline of `theirs`: files of
+    /// timelines that are not on that way, or go past a fork, are left alone.
     pub(crate) fn readable_towards(&self, theirs: &Disk) -> u64 {
-        self.readable(theirs.timeline, &theirs.history)
-    }
-
-    fn readable(&self, target: u32, ends: &[(u32, u64)]) -> u64 {
         let on_the_way = |record: &&crate::wal::Record| {
-            let end = ends.iter().find(|(past, _)| *past == record.timeline);
-            record.timeline == target || end.is_some_and(|(_, end)| record.end <= *end)
+            let forked = theirs.end_of(record.timeline);
+            record.timeline == theirs.timeline || forked.is_some_and(|end| record.end <= end)
         };
         let read = self.wal.records.iter().take_while(on_the_way);
         read.last().map_or(FIRST, |record| record.end)
     }
 
-    /// The history that recovery as a standby goes by, if it leads on from the own timeline.
-    fn newest_history(&self) -> Option<&(u32, Vec<(u32, u64)>)> {
-        let installed = self.installed.as_ref();
-        installed.filter(|(target, _)| *target > self.control.timeline.0)
-    }
-
     /// "requested timeline is not a child of this server's history", or does not contain the minimum
     /// recovery point: PostgreSQL does not start as a standby.
     pub(crate) fn is_off_the_way(&self) -> bool {
-        let Some((target, ends)) = self.newest_history() else {
+        let newest = |(target, _): &&(u32, Vec<(u32, u64)>)| *target > self.control.timeline.0;
+        let Some((target, ends)) = self.installed.as_ref().filter(newest) else {
             return false;
         };
         let beyond = |timeline: u32, lsn: u64| {
@@ -125,21 +103,6 @@ impl Disk {
         self.control.timeline = Timeline(at.timeline);
         self.control.min_recovery_end = Lsn(0);
         self.control.min_recovery_timeline = Timeline(0);
-        self.replayed_checkpoint = None;
-    }
-
-    /// A standby notes the last checkpoint that it has replayed: recovery would begin there.
-    pub(crate) fn restartpoint(&mut self) {
-        let Some(at) = self.replayed_checkpoint.take() else {
-            return;
-        };
-        let control = &mut self.control;
-        control.checkpoint = Lsn(at.start);
-        control.timeline = Timeline(at.timeline);
-        if control.min_recovery_end < Lsn(at.end) {
-            control.min_recovery_end = Lsn(at.end);
-            control.min_recovery_timeline = Timeline(at.timeline);
-        }
     }
 
     /// Where the timeline `timeline` ended on the way to the present one.

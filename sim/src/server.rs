@@ -126,14 +126,6 @@ impl World {
         } else {
             ControlState::InCrashRecovery
         };
-        if is_standby && !refused {
-            pg.disk.go_by_history();
-        }
-        let control = &mut pg.disk.control;
-        if is_standby && !refused && control.min_recovery_end < control.checkpoint {
-            control.min_recovery_end = control.checkpoint;
-            control.min_recovery_timeline = control.timeline;
-        }
         if let Some(upstream) = standby {
             pg.disk.upstream = upstream;
             pg.disk.files.unreserve();
@@ -195,7 +187,6 @@ impl World {
         let epoch = pg.epoch;
         if pg.in_recovery {
             pg.disk.timeline = pg.disk.timeline.max(pg.disk.wal.timeline());
-            pg.disk.replayed_checkpoint = pg.disk.wal.last_checkpoint(pg.disk.control.checkpoint.0);
             self.after(1, Event::Connect { node, epoch });
         } else {
             let crashed = pg.disk.control.state == ControlState::InCrashRecovery;
@@ -267,11 +258,7 @@ impl World {
     fn on_checkpoint(&mut self, node: usize) {
         let (record, now) = (self.number(), self.now);
         let pg = &mut self.nodes[node].pg;
-        if pg.in_recovery {
-            pg.disk.restartpoint();
-            return;
-        }
-        if !pg.can_write(now) || pg.shutting {
+        if pg.in_recovery || !pg.can_write(now) || pg.shutting {
             return;
         }
         let at = pg
@@ -347,7 +334,6 @@ impl World {
         match step {
             0 => {
                 if pg.in_recovery {
-                    pg.disk.restartpoint();
                     pg.disk.control.state = ControlState::ShutDownInRecovery;
                     pg.disk.control.min_recovery_end = Lsn(pg.disk.replayed);
                     let timeline = pg.disk.wal.timeline_at(pg.disk.replayed);

@@ -1,11 +1,10 @@
 //! Replication between the fakes: who may attach to whom, and what arrives when.
 
-use pgherd_model::{Lsn, Span};
+use pgherd_model::{Lsn, Span, Timeline};
 
 use crate::event::{Event, NODES};
 use crate::perform::Effect;
 use crate::postgres::{Attached, Stream};
-use crate::rng::Rng;
 use crate::wal::What;
 use crate::world::World;
 
@@ -165,14 +164,14 @@ impl World {
             return;
         }
         let both_ways = self.connected(node, from);
-        // checkpoint_timeout is over, or not yet.
-        let restartpoint = self.swarm.mishaps && Rng::new(now.0).chance(300);
         let pg = &mut self.nodes[node].pg;
         pg.disk.files = files;
-        if let Some(record) = news.iter().rfind(|it| it.what == What::Checkpoint) {
-            pg.disk.replayed_checkpoint = Some(*record);
-            if restartpoint {
-                pg.disk.restartpoint();
+        for record in &news {
+            if record.what == What::Checkpoint {
+                pg.disk.control.timeline = Timeline(record.timeline);
+                pg.disk.control.checkpoint = Lsn(record.start);
+                pg.disk.control.min_recovery_end = Lsn(record.end);
+                pg.disk.control.min_recovery_timeline = Timeline(record.timeline);
             }
         }
         pg.disk.wal.records.extend(news);

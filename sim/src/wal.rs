@@ -62,23 +62,9 @@ impl Wal {
         &self.records[self.index(lsn)..]
     }
 
-    /// The last checkpoint that begins after `lsn`.
-    pub(crate) fn last_checkpoint(&self, lsn: u64) -> Option<Record> {
-        let last = self.records.iter().rfind(|it| it.what == What::Checkpoint);
-        last.filter(|it| it.start > lsn).copied()
-    }
-
     /// Removes what begins at `lsn` or later.
     pub(crate) fn cut(&mut self, lsn: u64) {
         let index = self.index(lsn);
-        self.records.truncate(index);
-    }
-
-    /// Removes what is on a later timeline than this one.
-    pub(crate) fn cut_after(&mut self, timeline: u32) {
-        let index = self
-            .records
-            .partition_point(|record| record.timeline <= timeline);
         self.records.truncate(index);
     }
 
