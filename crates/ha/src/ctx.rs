@@ -193,6 +193,12 @@ impl<'a> Ctx<'a> {
             .filter(move |member| member.name != *me)
     }
 
+    /// Its key is there.
+    pub(crate) fn is_member(&self, name: &MemberName) -> bool {
+        self.cluster()
+            .is_some_and(|cluster| cluster.members.contains_key(name))
+    }
+
     pub(crate) fn cluster(&self) -> Option<&'a Cluster> {
         self.view.cluster()
     }

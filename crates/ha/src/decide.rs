@@ -135,6 +135,7 @@ fn remember(ctx: &Ctx<'_>, memory: &mut Memory) {
     }
     note_lock(ctx, memory);
     note_answer(ctx, memory);
+    note_met(ctx, memory);
     note_senders(ctx, memory);
     senders::note(ctx, memory);
     rules::restart_order::note_overlong_start(ctx, memory);
@@ -184,6 +185,17 @@ fn note_stream(view: &View, memory: &mut Memory) {
     } else {
         memory.stream_broken.get_or_insert(view.now);
     }
+}
+
+/// Whoever is seen before the first holder of the lock may have been the one before that.
+fn note_met(ctx: &Ctx<'_>, memory: &mut Memory) {
+    if memory.former.is_some() || ctx.other_leader().is_some() {
+        memory.met.clear();
+        return;
+    }
+    let unknown = ctx.others().filter(|it| !memory.met.contains(&it.name));
+    let unknown: Vec<_> = unknown.map(|member| member.name.clone()).collect();
+    memory.met.extend(unknown);
 }
 
 /// PostgreSQL is being stopped and has written its last checkpoint.

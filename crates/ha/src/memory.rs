@@ -1,6 +1,6 @@
 //! What one decision leaves for the next: timers started, failures counted. Small and explicit.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use pgherd_model::{Lsn, MemberName, Span, Time};
@@ -15,6 +15,9 @@ use crate::view::LeaseFact;
 pub struct Memory {
     /// First moment the lock service could be read.
     pub first_fresh: Option<Time>,
+    /// Other members that were seen while no holder of the lock was.
+    #[serde(default)]
+    pub met: BTreeSet<MemberName>,
     /// The last holder of the lock other than this node.
     pub former: Option<Former>,
     /// Term (create revision) of the lock while this node holds it.

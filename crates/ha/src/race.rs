@@ -255,14 +255,15 @@ fn answered_not_writable(ctx: &Ctx<'_>, name: &MemberName, since: Time) -> bool 
     })
 }
 
-/// This agent never saw a holder: any member might have been it.
+/// This agent never saw a holder: any member might have been it, also one whose key has gone meanwhile: PostgreSQL and
+/// the guard outlive an agent, and the lock may have been deleted by hand.
 fn unknown_former(ctx: &Ctx<'_>, memory: &Memory) -> Safety {
     let since = memory.free_since.unwrap_or(ctx.now());
-    let open: Vec<&Member> = ctx
-        .others()
-        .filter(|member| !answered_not_writable(ctx, &member.name, since))
-        .collect();
-    let Some(member) = open.first() else {
+    let present = ctx.others().map(|member| &member.name);
+    let open = present
+        .chain(memory.met.iter().filter(|name| !ctx.is_member(name)))
+        .find(|name| !answered_not_writable(ctx, name, since));
+    let Some(open) = open else {
         return Safety::Safe(String::from("no other member is writable"));
     };
     let longest = ctx.view.settings.ttl.max(ctx.view.settings.lease_ttl);
@@ -274,10 +275,7 @@ fn unknown_former(ctx: &Ctx<'_>, memory: &Memory) -> Safety {
     }
     Safety::NotBefore(
         at.max(ctx.now() + PROOF),
-        format!(
-            "{} may have held the lock before this agent started",
-            member.name
-        ),
+        format!("{open} may have held the lock before this agent started"),
     )
 }
 

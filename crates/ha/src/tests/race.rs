@@ -1,6 +1,7 @@
 //! Who takes a free lock, and when (contract: patroni-ha-rules, sections 2 and 6; Safety 4).
 
-use super::check_all;
+use super::{check_all, parse};
+use crate::decide;
 use pgherd_model::Span;
 
 /// `lock_free`: position, priority, tags, lag, timeline, sync.
@@ -342,5 +343,30 @@ fn a_failover_to_somebody_who_is_gone_allows_no_lag() {
         lock - former c deleted 80 optime 5000000 failover >a | a* replica lsn 50 | c down words
         => AcquireLeader, because lock_free: c released the lock; healthiest of 2
         ",
+    );
+}
+
+/// An agent that never saw a holder of the lock: also a member whose key goes before it has answered may have been it.
+#[test]
+fn who_has_vanished_unheard_may_have_held_the_lock() {
+    let (view, memory) = parse("lock - up 5 | a* replica | b replica | c replica mute");
+    let before = decide(&view, &memory);
+    assert!(
+        before.why.reason.starts_with("c may have held the lock"),
+        "{}",
+        before.why
+    );
+    let (view, _) = parse("lock - up 5 | a* replica | b replica");
+    let after = decide(&view, &before.memory);
+    assert!(
+        after.why.reason.starts_with("c may have held the lock"),
+        "{}",
+        after.why
+    );
+    let fresh = decide(&view, &memory);
+    assert!(
+        fresh.why.reason.starts_with("no other member is writable"),
+        "{}",
+        fresh.why
     );
 }
