@@ -1,5 +1,6 @@
 //! Facts: looks at PostgreSQL, the lock service and what the tasks beside the loop have told.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pgherd_dcs::Picture;
@@ -39,10 +40,26 @@ pub(crate) struct Observer {
     own_history: Option<((u32, Timeline), Vec<HistoryLine>)>,
     /// Last moment the picture was current.
     pub(crate) dcs_fresh: Option<Time>,
+    /// During a stop: who was there when it began, and is not gone yet.
+    leaving: Option<BTreeSet<u32>>,
     /// The glance that belongs to this look; `None`: that gave no answer, or is the one before.
     pub(crate) glance: Option<Glance>,
     /// The look before.
     pub(crate) kept: Kept,
+}
+
+impl Observer {
+    /// Whether a stop waits for WAL senders alone. Clients who try to connect are turned away all the time, by processes
+    /// that come and go: only those that were there from the beginning hold it up.
+    fn awaits_senders(&mut self, stop: &Stopping) -> bool {
+        if !stop.told {
+            self.leaving = None;
+            return false;
+        }
+        let leaving = self.leaving.get_or_insert_with(|| stop.others.clone());
+        leaving.retain(|pid| stop.others.contains(pid));
+        stop.sends && leaving.is_empty()
+    }
 }
 
 impl Agent {
@@ -165,9 +182,10 @@ impl Agent {
             true => self.instance.stopping().await,
             false => Stopping::default(),
         };
+        let awaits_senders = self.observer.awaits_senders(&stop);
         Local {
             archiving: stop.archives,
-            awaits_senders: stop.awaits_senders,
+            awaits_senders,
             hangs,
             data,
             control,
@@ -307,4 +325,34 @@ impl Agent {
 
 fn iso(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_turned_away_does_not_hold_up_a_stop() {
+        let mut observer = Observer::default();
+        let stop = |told: bool, sends: bool, others: &[u32]| Stopping {
+            told,
+            sends,
+            others: others.iter().copied().collect(),
+            ..Stopping::default()
+        };
+        for (seen, expected) in [
+            (stop(false, true, &[]), false),
+            // A session (7), and somebody who was turned away (8).
+            (stop(true, true, &[7, 8]), false),
+            (stop(true, true, &[7, 9]), false),
+            (stop(true, true, &[10]), true),
+            (stop(true, true, &[11, 12]), true),
+            (stop(true, false, &[13]), false),
+            // The next stop.
+            (Stopping::default(), false),
+            (stop(true, true, &[14]), false),
+        ] {
+            assert_eq!(observer.awaits_senders(&seen), expected, "{seen:?}");
+        }
+    }
 }

@@ -374,12 +374,17 @@ pub(crate) async fn postmaster(instance: &Instance) -> Postmaster {
 }
 
 /// How far a stop of PostgreSQL has come, by its processes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stopping {
     /// The archiver lives. It goes on until nothing is left to be archived: the last WAL is archived by nobody else.
     pub archives: bool,
-    /// postmaster.pid says that it is being stopped, and beside WAL senders nothing is left of it but what ends after them.
-    pub awaits_senders: bool,
+    /// postmaster.pid says that it is being stopped.
+    pub told: bool,
+    /// There are WAL senders.
+    pub sends: bool,
+    /// Sessions, workers and writers, which have to end before WAL senders are told of the stop. Whoever connects now is
+    /// turned away by a process among them that was not there before, and ends at once.
+    pub others: BTreeSet<u32>,
 }
 
 /// To be asked while it stops. What cannot be looked for may be there.
@@ -391,22 +396,19 @@ pub(crate) async fn stopping(instance: &Instance) -> Stopping {
     let looked = blocking("looking at a stop", move || {
         let child =
             |pid: &u32| process(*pid).is_some_and(|it| !it.zombie && it.parent == postmaster.pid);
-        let titles: Vec<String> = all_pids().into_iter().filter(child).map(title).collect();
+        let children = all_pids().into_iter().filter(child);
+        let titled: Vec<(u32, String)> = children.map(|pid| (pid, title(pid))).collect();
         let told = read_pid_file(&data_dir).is_some_and(|file| file.status == "stopping");
-        Ok(Stopping {
-            archives: titles.iter().any(|title| title.contains(": archiver")),
-            awaits_senders: told && await_senders(&titles),
-        })
+        Ok(stop_of(told, &titled))
     });
     looked.await.unwrap_or(Stopping {
         archives: true,
-        awaits_senders: false,
+        ..Stopping::default()
     })
 }
 
-/// By what the children of the postmaster call themselves, perhaps with the cluster's name before that. Sessions, workers and
-/// the writers have to end before WAL senders are told of the stop.
-fn await_senders(titles: &[String]) -> bool {
+/// By what the children of the postmaster call themselves, perhaps with the cluster's name before that.
+fn stop_of(told: bool, titled: &[(u32, String)]) -> Stopping {
     const LAST: [&str; 5] = [
         ": checkpointer",
         ": archiver",
@@ -414,9 +416,17 @@ fn await_senders(titles: &[String]) -> bool {
         ": stats collector",
         ": io worker",
     ];
-    let sends = |title: &String| title.contains(": walsender ");
-    let last = |title: &String| LAST.iter().any(|it| title.contains(it));
-    titles.iter().any(sends) && titles.iter().all(|title| sends(title) || last(title))
+    let sends = |title: &str| title.contains(": walsender ");
+    let ends_last = |title: &str| LAST.iter().any(|it| title.contains(it));
+    let others = titled
+        .iter()
+        .filter(|(_, title)| !sends(title) && !ends_last(title));
+    Stopping {
+        archives: titled.iter().any(|(_, title)| title.contains(": archiver")),
+        told,
+        sends: titled.iter().any(|(_, title)| sends(title)),
+        others: others.map(|(pid, _)| *pid).collect(),
+    }
 }
 
 fn title(pid: u32) -> String {
@@ -533,26 +543,33 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_that_waits_for_senders() {
-        let titles = |names: &[&str]| -> Vec<String> {
-            let full = names.iter().map(|name| format!("postgres: main: {name} "));
-            full.collect()
+    fn a_stop_by_the_titles_of_processes() {
+        let of = |names: &[&str]| {
+            let titled = names.iter().zip(1..);
+            let titled: Vec<(u32, String)> = titled
+                .map(|(name, pid)| (pid, format!("postgres: main: {name} ")))
+                .collect();
+            let stop = stop_of(true, &titled);
+            (
+                stop.sends,
+                stop.archives,
+                stop.others.into_iter().collect::<Vec<_>>(),
+            )
         };
         let sender = "walsender replicator 10.0.0.3(5432) streaming 0/3040000";
         for (names, expected) in [
             (
                 &["checkpointer", sender, "logger", "archiver last was 00"][..],
-                true,
+                (true, true, vec![]),
             ),
             (
                 &["checkpointer", sender, "app app 10.0.0.9(4711) COMMIT"],
-                false,
+                (true, false, vec![3]),
             ),
-            (&["checkpointer", sender, "walwriter"], false),
-            (&["checkpointer", "archiver"], false),
-            (&[], false),
+            (&["walwriter", "checkpointer"], (false, false, vec![1])),
+            (&[], (false, false, vec![])),
         ] {
-            assert_eq!(await_senders(&titles(names)), expected, "{names:?}");
+            assert_eq!(of(names), expected, "{names:?}");
         }
     }
 
