@@ -324,6 +324,7 @@ impl World {
                 && pg.postmaster.is_some()
                 && pg.phase == Phase::Running
                 && look.is_none(),
+            halted: pg.stopped && pg.postmaster.is_some() && look.is_none(),
             data: disk.data.clone(),
             control,
             shutdown_end: disk

@@ -243,8 +243,9 @@ impl Etcd {
         let seen = |present: Option<u64>, expected: Option<u64>| present == expected;
         match op {
             Op::AcquireLeader { seen } => {
-                let newer = now.status.as_ref().is_some_and(|it| it.revision > *seen);
-                now.leader.is_none() && !newer
+                let led = now.status.as_ref().map(|it| it.revision);
+                let asked = now.failover.as_ref().map(|it| it.revision);
+                now.leader.is_none() && led.max(asked).is_none_or(|newest| newest <= *seen)
             }
             Op::ReattachLeader { create_revision } => held(*create_revision),
             Op::ReleaseLeader {

@@ -235,7 +235,9 @@ impl Agent {
             || memory.rejoins;
         // What was given up and may still be seen as held is known to this program alone.
         let given_up = memory.released.is_some() || memory.give_up.is_some();
-        let planned = planned || given_up || self.shutdown;
+        // The successor would count on a lease that the lock does not live under yet, and so would the guard.
+        let moving = memory.detached_since.is_some();
+        let planned = planned || given_up || moving || self.shutdown;
         let writing = self.writing.as_ref().is_some_and(|it| !it.is_finished());
         planned || writing || job.is_some_and(|job| job.outcome.is_none())
     }
@@ -250,7 +252,7 @@ impl Agent {
             || self
                 .renewal
                 .fact()
-                .is_some_and(|it| recent(it.sent, it.length));
+                .is_some_and(|it| recent(it.sent, it.length) && it.length == life);
         picture.problem.is_none() && recent(picture.fresh_at, life.max(Span::from_secs(6))) && held
     }
 

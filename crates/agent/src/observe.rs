@@ -148,6 +148,10 @@ impl Agent {
             Postmaster::Down | Postmaster::Leftovers(_) => Said::Nothing,
         };
         let hangs = matches!(answer, Said::NothingInTime) && self.has_come_up().await;
+        let halted = match answer {
+            Said::Look(_) | Said::NotReady => false,
+            Said::NothingInTime | Said::Nothing => self.is_halted().await,
+        };
         let not_ready = matches!(answer, Said::NotReady);
         let look = match answer {
             Said::Look(look) => Some(*look),
@@ -187,6 +191,7 @@ impl Agent {
             archiving: stop.archives,
             awaits_senders,
             hangs,
+            halted,
             data,
             control,
             shutdown_end,
@@ -207,6 +212,12 @@ impl Agent {
     fn stops(&self) -> bool {
         let stops = |job: &Job| job.outcome.is_none() && matches!(job.kind, JobKind::Stop { .. });
         self.jobs.last.as_ref().is_some_and(stops)
+    }
+
+    /// A signal keeps the postmaster from running.
+    async fn is_halted(&self) -> bool {
+        let handle = self.instance.postmaster_handle().await;
+        handle.is_some_and(|handle| handle.is_halted())
     }
 
     /// It took connections once: before that nobody answers, which is no hang.

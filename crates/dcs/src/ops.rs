@@ -281,6 +281,7 @@ fn leader(build: &mut Builder<'_>, op: &Op, key: &Key) {
             build.guard_key(key, None);
             build.guard_age(&Key::Status, *seen);
             build.guard_age(&Key::Optime, *seen);
+            build.guard_age(&Key::Failover, *seen);
             build.put(key, me, lease);
             build.plan.evidence.push(Evidence::Lease(name, lease));
         }

@@ -110,6 +110,10 @@ pub struct Memory {
     pub slots_seen: BTreeMap<String, Time>,
     /// The term whose leader keeps `slots_seen`.
     pub slots_term: Option<u64>,
+    /// Term and revision of `/sync` that its last change was decided on. As long as the picture shows that revision the
+    /// change may have been made, or not.
+    #[serde(default)]
+    pub sync_put: Option<(u64, Option<u64>)>,
     /// What `synchronous_standby_names` was last told to be.
     pub sync_told: Option<String>,
     /// Since when PostgreSQL has said that it is so.

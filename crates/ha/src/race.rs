@@ -85,8 +85,16 @@ pub(crate) fn remember_former(ctx: &Ctx<'_>, memory: &mut Memory) {
             memory.former = None;
         }
     }
-    if let (Some(former), Some(sight)) = (&mut memory.former, &ctx.view.sight) {
-        note_sight(former, sight);
+    let Some(former) = &mut memory.former else {
+        return;
+    };
+    let asked_for = ctx.view.settings.lease_ttl;
+    if former.length < asked_for {
+        // `lease_ttl` was raised: the lock may have moved to the longer lease unseen before it went.
+        (former.length, former.renewed_before, former.looked) = (asked_for, None, None);
+    }
+    if let Some(sight) = ctx.view.sight.filter(|sight| sight.granted >= asked_for) {
+        note_sight(former, &sight);
     }
 }
 
@@ -98,10 +106,18 @@ fn forget_after_gap(ctx: &Ctx<'_>, memory: &mut Memory) {
     let blind = memory.blind_since.take().unwrap_or(ctx.now());
     let gap = ctx.now().since(blind).max(heard.since(before));
     if gap >= longest_gap(memory, &ctx.view.settings) {
-        memory.former = None;
-        memory.first_fresh = None;
-        memory.free_since = None;
+        forget_former(memory);
     }
+}
+
+/// It is not known any more who held the lock last. Whoever is known to have held it before stays somebody who may
+/// write, also when its member key has gone meanwhile.
+fn forget_former(memory: &mut Memory) {
+    if let Some(former) = memory.former.take() {
+        memory.met.insert(former.name);
+    }
+    memory.first_fresh = None;
+    memory.free_since = None;
 }
 
 /// Where nobody has looked for that long, somebody may have held the lock unseen.
@@ -128,9 +144,7 @@ fn forget_unseen(ctx: &Ctx<'_>, memory: &mut Memory) {
         None => free && memory.rests && memory.free_since.is_none(),
     });
     if (again && before < deleted) || stranger {
-        memory.former = None;
-        memory.first_fresh = None;
-        memory.free_since = None;
+        forget_former(memory);
     }
 }
 
@@ -284,16 +298,17 @@ pub(crate) fn questions(ctx: &Ctx<'_>, memory: &Memory, since: Time) -> Vec<Ask>
     ctx.others()
         .filter(|member| !member.api_url.is_empty())
         .filter(|member| !known_well(ctx, memory, member, since))
-        .map(|member| ask(memory, member))
+        .map(|member| ask(ctx, memory, member))
         .collect()
 }
 
-pub(crate) fn ask(memory: &Memory, member: &Member) -> Ask {
+pub(crate) fn ask(ctx: &Ctx<'_>, memory: &Memory, member: &Member) -> Ask {
     let is_former = memory
         .former
         .as_ref()
         .is_some_and(|former| former.name == member.name);
-    let timeout = if is_former {
+    // Once more only to make sure: it may be back.
+    let timeout = if is_former || silent(ctx, &member.name) {
         FORMER_TIMEOUT
     } else {
         PEER_TIMEOUT
@@ -321,8 +336,11 @@ fn known_well(ctx: &Ctx<'_>, memory: &Memory, member: &Member, since: Time) -> b
     match &fact.answer {
         Some(_) => fact.asked >= since && ctx.now().since(fact.answered) < ANSWER_AGE,
         None => {
-            // Silence noticed while the leader already seemed to be gone counts for the race.
-            let from = suspect_since(memory).map_or(since, |suspect| suspect.min(since));
+            // Of the former leader silence that was noticed while it already seemed to be gone counts for the race.
+            // Whoever else is back by now may have more WAL.
+            let former = memory.former.as_ref().map(|former| &former.name);
+            let suspect = suspect_since(memory).filter(|_| former == Some(&member.name));
+            let from = suspect.map_or(since, |suspect| suspect.min(since));
             fact.asked >= from && age < SILENCE_AGE
         }
     }
@@ -354,14 +372,48 @@ pub(crate) fn highest_timeline(ctx: &Ctx<'_>) -> Option<Timeline> {
 /// there has acknowledged what these data do not have.
 pub(crate) fn left_at(ctx: &Ctx<'_>, timeline: Timeline, position: Lsn) -> Option<Lsn> {
     let history = ctx.cluster()?.history.as_ref()?;
-    let mut lines = history.value.iter();
-    let line = lines.find(|line| line.timeline == timeline)?;
-    (position > line.end).then_some(line.end)
+    // A later timeline that was left further back took what lies beyond that with it.
+    let lines = history
+        .value
+        .iter()
+        .filter(|line| line.timeline >= timeline);
+    let end = lines.map(|line| line.end).min()?;
+    (position > end).then_some(end)
 }
 
 fn went_another_way(ctx: &Ctx<'_>, answer: &PeerStatus) -> bool {
     let left = |timeline| left_at(ctx, timeline, answer.position());
     answer.timeline.and_then(left).is_some()
+}
+
+/// What a primary that finds the lock free has to do before it takes it.
+pub(crate) enum Rival<'a> {
+    /// The others are to be asked.
+    Ask(Vec<Ask>),
+    /// They are being asked.
+    Awaited,
+    /// This one was promoted later, and is primary.
+    Newer(&'a MemberName, Timeline),
+    /// Nobody who answers.
+    None,
+}
+
+/// Whether somebody else was promoted while the lock was not this node's, by what the others say.
+pub(crate) fn rival<'a>(ctx: &Ctx<'a>, memory: &Memory, own: Timeline) -> Rival<'a> {
+    let since = memory.free_since.unwrap_or(ctx.now());
+    let questions = questions(ctx, memory, since);
+    if ctx.view.asking {
+        return Rival::Awaited;
+    }
+    if !questions.is_empty() {
+        return Rival::Ask(questions);
+    }
+    let newer = ctx.others().find_map(|member| {
+        let answer = ctx.view.peers.get(&member.name)?.answer.as_ref()?;
+        let theirs = answer.timeline.filter(|theirs| *theirs > own)?;
+        answer.writable_at.map(|_| (&member.name, theirs))
+    });
+    newer.map_or(Rival::None, |(name, theirs)| Rival::Newer(name, theirs))
 }
 
 /// Who keeps this node from being the healthiest, if anybody.

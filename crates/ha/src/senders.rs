@@ -149,6 +149,6 @@ fn questions(ctx: &Ctx<'_>, memory: &Memory, since: Time) -> Vec<Ask> {
     };
     ctx.others()
         .filter(|member| unasked(&member.name) && !member.api_url.is_empty())
-        .map(|member| race::ask(memory, member))
+        .map(|member| race::ask(ctx, memory, member))
         .collect()
 }

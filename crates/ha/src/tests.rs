@@ -412,15 +412,20 @@ fn status<'a>(value: &impl Fn(&str) -> Option<&'a str>) -> Option<Stored<Status>
     })
 }
 
-/// The last timeline that ended.
-fn history(last: &str) -> Option<Stored<History>> {
-    stored(vec![HistoryLine {
-        timeline: Timeline(last.parse().unwrap()),
-        end: Lsn(1),
+/// The last timeline that ended, or several and where: `1@60,2@40`.
+fn history(text: &str) -> Option<Stored<History>> {
+    let lines = match text.contains('@') {
+        true => forks(text),
+        false => vec![(Timeline(text.parse().unwrap()), Lsn(1))],
+    };
+    let line = |(timeline, end)| HistoryLine {
+        timeline,
+        end,
         reason: String::new(),
         timestamp: None,
         leader: None,
-    }])
+    };
+    stored(lines.into_iter().map(line).collect())
 }
 
 fn member(node: &Said) -> Member {
@@ -524,11 +529,12 @@ fn local(now: Time, me: &Said, nodes: &[Said]) -> Local {
         archiving: false,
         awaits_senders: me.has("awaits_senders"),
         hangs: me.state == "silent" && me.value("silent_for").is_some(),
+        halted: me.has("halted"),
         control: (data == DataDir::Initialized).then_some(control),
         data,
         shutdown_end: (state == ControlState::ShutDown).then_some(Lsn(me.lsn + 1)),
         standby_signal: me.has("standby"),
-        backup_label: false,
+        backup_label: me.has("label"),
         postmaster: match me.state.as_str() {
             "leftovers" => Postmaster::Leftovers(3),
             _ if alive => Postmaster::Alive { pid: PID },

@@ -152,6 +152,9 @@ pub struct Local {
     /// It has come up (postmaster.pid says so), and a connection waited for its answer in vain.
     #[serde(default)]
     pub hangs: bool,
+    /// Its postmaster is stopped by a signal (SIGSTOP, a debugger): it gets nowhere, whatever it was at.
+    #[serde(default)]
+    pub halted: bool,
     /// The long job: running, or the last one that ended.
     pub job: Option<Job>,
     /// The guard.
@@ -308,13 +311,16 @@ impl View {
         let local = &self.local;
         let recovers = |control: ControlFile| control.state == ControlState::InCrashRecovery;
         matches!(local.postmaster, Postmaster::Alive { .. })
+            && !local.halted
             && local.look.is_none()
             && (local.not_ready || local.control.is_some_and(recovers))
     }
 
-    /// The postmaster had come up, lives, says nothing at all, and no job is at work on it.
+    /// The postmaster had come up or is halted, lives, says nothing at all, and no job is at work on it.
     pub fn is_mute(&self) -> bool {
-        self.local.hangs && !self.is_recovering() && self.running_job().is_none()
+        (self.local.hangs || self.local.halted)
+            && !self.is_recovering()
+            && self.running_job().is_none()
     }
 
     /// No process of the data directory is left.

@@ -50,6 +50,11 @@ impl PostmasterHandle {
         !matches!(poll(&mut fds, Some(&now)), Ok(ready) if ready > 0)
     }
 
+    /// Whether a signal (SIGSTOP) or a debugger keeps it from running.
+    pub fn is_halted(&self) -> bool {
+        process(self.pid).is_some_and(|process| process.halted)
+    }
+
     /// Ends when the process has ended: a zombie counts as ended, and it need not be our child.
     ///
     /// # Errors
@@ -139,6 +144,7 @@ struct Process {
     name: String,
     parent: u32,
     zombie: bool,
+    halted: bool,
 }
 
 /// Name, parent and state from /proc/PID/stat; the name in brackets may hold anything.
@@ -149,6 +155,7 @@ fn parse_stat(text: &str) -> Option<Process> {
     Some(Process {
         name: before.split_once('(')?.1.to_owned(),
         zombie: matches!(state, "Z" | "X"),
+        halted: matches!(state, "T" | "t"),
         parent: fields.next()?.parse().ok()?,
     })
 }

@@ -39,9 +39,10 @@ impl PeerStatus {
         self.writable_at.unwrap_or(self.received.max(self.replayed))
     }
 
-    /// Its PostgreSQL cannot acknowledge a write: in recovery, or stopped.
+    /// Its PostgreSQL cannot acknowledge a write: in recovery, or stopped. One that is down and calls itself primary is
+    /// about to be started as one.
     pub fn not_writable(&self) -> bool {
-        let stopped = matches!(
+        let down = matches!(
             self.state,
             Some(
                 PostgresState::Stopped
@@ -49,6 +50,7 @@ impl PeerStatus {
                     | PostgresState::CreatingReplica
             )
         );
+        let stopped = down && !matches!(self.role, Some(Role::Primary | Role::Promoted));
         let in_recovery = self.reachable
             && !self.promoting
             && self.writable_at.is_none()

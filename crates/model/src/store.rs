@@ -26,8 +26,8 @@ pub fn proof_pause(lease_ttl: Span) -> Span {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
     /// Create `leader` under the leader lease, which is renewed (or granted) first. Refused if
-    /// the key exists; or if `status` is newer than the picture: somebody else has led since, and an order that
-    /// arrives late must not take a later vacancy on the judgement of an earlier one.
+    /// the key exists; or if `status` or `failover` is newer than the picture: somebody else has led since, or has been
+    /// named, and an order that arrives late must not take a later vacancy on the judgement of an earlier one.
     AcquireLeader {
         /// Revision of the picture that showed the lock free.
         seen: u64,

@@ -8,7 +8,7 @@ use pgherd_model::{Cluster, Failover, Look, Lsn, Span};
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, JobKind};
 use crate::memory::Memory;
-use crate::race::{self, Safety};
+use crate::race::{self, Rival, Safety};
 use crate::rules::hang;
 use crate::schedule;
 use crate::upkeep::request::clean;
@@ -25,7 +25,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         return Verdict::pass("PostgreSQL does not answer");
     };
     if !look.in_recovery {
-        return running_primary(ctx, cluster, look);
+        return running_primary(ctx, memory, cluster, look);
     }
     if ctx.view.identity.tags.nofailover {
         return Verdict::stay("following a different leader because I am not allowed to promote");
@@ -44,28 +44,43 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
 }
 
 /// It lost its key (deleted, restored snapshot), or the agent found it running.
-fn running_primary(ctx: &Ctx<'_>, cluster: &Cluster, look: &Look) -> Verdict {
+fn running_primary(ctx: &Ctx<'_>, memory: &Memory, cluster: &Cluster, look: &Look) -> Verdict {
     let newest = cluster
         .history
         .as_ref()
         .and_then(|stored| stored.value.last());
-    if newest.is_some_and(|line| look.timeline.0 < line.timeline.0 + 1) {
-        let stop = JobKind::Stop {
-            mode: pgherd_model::StopMode::Kill,
-            checkpoint_first: false,
-        };
-        return Verdict::only(
-            vec![Action::StartJob(stop)],
-            format!(
-                "running as primary on the old timeline {}: stopped",
-                look.timeline
-            ),
-        );
+    let own = look.timeline;
+    if newest.is_some_and(|line| own.0 < line.timeline.0 + 1) {
+        return outdated(format!("running as primary on the old timeline {own}"));
+    }
+    match race::rival(ctx, memory, own) {
+        Rival::Ask(questions) => {
+            let reason = "running as primary without the lock: asking the others";
+            return Verdict::act(vec![Action::AskPeers(questions)], reason);
+        }
+        Rival::Awaited => {
+            let reason = "running as primary without the lock: waiting for the others' answers";
+            return Verdict::stay(reason);
+        }
+        Rival::Newer(name, theirs) => {
+            let reason = format!("running as primary on timeline {own}, and {name} on {theirs}");
+            return outdated(reason);
+        }
+        Rival::None => {}
     }
     Verdict::only(
         vec![upkeep::take_lock(ctx)],
         "acquired session lock as a leader",
     )
+}
+
+/// Somebody else was promoted since.
+fn outdated(reason: String) -> Verdict {
+    let stop = JobKind::Stop {
+        mode: pgherd_model::StopMode::Kill,
+        checkpoint_first: false,
+    };
+    Verdict::only(vec![Action::StartJob(stop)], format!("{reason}: stopped"))
 }
 
 /// What a request for a switchover or failover means for this node.

@@ -11,6 +11,7 @@ use pgherd_model::{Failover, Op};
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::Action;
 use crate::memory::Memory;
+use crate::race::{self, Rival};
 use crate::rules::{
     bootstrap, detached, follow, identity, reinitialize, restart, restart_order, starting,
 };
@@ -59,7 +60,9 @@ fn is_ordered(ctx: &Ctx<'_>, memory: &Memory) -> bool {
 /// primary comes back as one.
 fn ordered(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     let local = &ctx.view.local;
-    let primary = local.control.is_some_and(|it| restart::was_primary(&it));
+    let primary = local
+        .control
+        .is_some_and(|it| restart::was_primary(ctx, memory, &it));
     if ctx.view.is_down() && primary && !local.standby_signal && memory.restart.is_some() {
         match ctx.lock {
             Lock::Unknown => {
@@ -133,6 +136,26 @@ fn asked(ctx: &Ctx<'_>) -> Option<Verdict> {
     (leads || taken || races).then(|| Verdict::pass("a switchover to a named member is asked for"))
 }
 
+/// A primary takes a free lock, unless somebody else was promoted since: then it is left to that one.
+fn without_lock(ctx: &Ctx<'_>, memory: &Memory) -> Verdict {
+    let own = ctx.view.local.look.as_ref().map(|look| look.timeline);
+    match race::rival(ctx, memory, own.unwrap_or_default()) {
+        Rival::Ask(questions) => Verdict::act(
+            vec![Action::AskPeers(questions)],
+            "PAUSE: running as primary without the lock: asking the others",
+        ),
+        Rival::Awaited => Verdict::stay("PAUSE: waiting for the others' answers"),
+        Rival::Newer(name, theirs) => Verdict::stay(format!(
+            "PAUSE: the lock is left to {name}, which is primary on timeline {theirs}"
+        ))
+        .warning(),
+        Rival::None => Verdict::only(
+            vec![upkeep::take_lock(ctx)],
+            "PAUSE: acquired session lock as a leader",
+        ),
+    }
+}
+
 fn hands_off(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     let name = ctx.me();
     match ctx.lock {
@@ -157,10 +180,7 @@ fn hands_off(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             )
             .warning()
         }
-        Lock::Free if ctx.view.is_primary() => Verdict::only(
-            vec![upkeep::take_lock(ctx)],
-            "PAUSE: acquired session lock as a leader",
-        ),
+        Lock::Free if ctx.view.is_primary() => without_lock(ctx, memory),
         // A standby follows whoever leads; that neither starts nor stops anything.
         Lock::Other(_) if ctx.view.is_standby() => match follow::rule(ctx, memory) {
             Verdict::Do(mut order) => {

@@ -36,7 +36,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if !ordered {
         memory.crashed_at.get_or_insert(now);
     }
-    let standby = !was_primary(&control) || ctx.view.local.standby_signal;
+    let standby = !was_primary(ctx, memory, &control) || ctx.view.local.standby_signal;
     if !standby && guard::is_unusable(ctx) && !ctx.view.settings.pause {
         let reason = "released the lock: the guard is required and cannot be armed";
         return hand_over(ctx, memory, term, reason.into()).error();
@@ -75,8 +75,13 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     start_as(ctx, memory, StartAs::Primary, reason).warning()
 }
 
-/// Its WAL goes on where this node wrote it.
-pub(crate) fn was_primary(control: &ControlFile) -> bool {
+/// Its WAL goes on where this node wrote it. A copy that was never started has the pg_control of a primary, and a
+/// backup_label; so has a primary that crashed during an exclusive backup (PostgreSQL 14 and older), which this agent has
+/// seen at work.
+pub(crate) fn was_primary(ctx: &Ctx<'_>, memory: &Memory, control: &ControlFile) -> bool {
+    if ctx.view.local.backup_label && !memory.was_primary {
+        return false;
+    }
     match control.state {
         ControlState::InProduction
         | ControlState::ShuttingDown

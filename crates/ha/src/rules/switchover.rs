@@ -26,6 +26,8 @@ const PROOF: Span = Span::from_millis(100);
 const LOOK_AGAIN: Span = Span::from_millis(20);
 /// How long the candidate may take to have all WAL once PostgreSQL is down here.
 const PATIENCE: Span = Span::from_secs(5);
+/// Who answers within this is asked once more rather than dropped for an answer that is older than this.
+const QUICK: Span = Span::from_millis(200);
 /// A request that has to go before the lock may is taken away again after this.
 const CLEAN_AGAIN: Span = Span::from_millis(200);
 /// How long PostgreSQL rests before it is started again without a new leader.
@@ -143,6 +145,12 @@ fn begin(ctx: &Ctx<'_>, memory: &mut Memory, request: &Failover, revision: u64) 
     let good = possible(ctx, request, hang::tolerable(ctx));
     let word = word(request);
     if good.is_none() {
+        // Much may have been written while somebody else was waited for.
+        let questions = outdated(ctx, memory, request.member.as_ref(), seen);
+        if !questions.is_empty() {
+            let reason = format!("{word}: asking once more who was waited with");
+            return Verdict::act(vec![Action::AskPeers(questions)], reason);
+        }
         let reason = format!("{word}: no healthy members found, the request is dropped");
         return Verdict::act(vec![clean(revision)], reason);
     }
@@ -183,7 +191,25 @@ fn questions(ctx: &Ctx<'_>, memory: &Memory, named: Option<&MemberName>, seen: T
             let fact = ctx.view.peers.get(&member.name);
             fact.is_none_or(|fact| old(&member.name, fact))
         })
-        .map(|member| race::ask(memory, member))
+        .map(|member| race::ask(ctx, memory, member))
+        .collect()
+}
+
+/// Members that answered at once, and by now may have what they lacked then. Not for longer than a candidate may take
+/// anyway.
+fn outdated(ctx: &Ctx<'_>, memory: &Memory, named: Option<&MemberName>, seen: Time) -> Vec<Ask> {
+    let quick = |fact: &PeerFact| fact.answer.is_some() && fact.answered.since(fact.asked) < QUICK;
+    if ctx.now().since(seen) >= PATIENCE {
+        return Vec::new();
+    }
+    let outdated = |name: &MemberName| {
+        let fact = ctx.view.peers.get(name);
+        fact.is_some_and(|fact| quick(fact) && ctx.now().since(fact.answered) >= QUICK)
+    };
+    ctx.others()
+        .filter(|member| named.is_none_or(|named| *named == member.name))
+        .filter(|member| outdated(&member.name))
+        .map(|member| race::ask(ctx, memory, member))
         .collect()
 }
 
@@ -368,7 +394,7 @@ fn ask(ctx: &Ctx<'_>, memory: &Memory, demotion: &Demotion, since: Time) -> Verd
             let fact = ctx.view.peers.get(&member.name);
             fact.is_none_or(|fact| fact.asked < since || now.since(fact.asked) >= ASK_AGAIN)
         })
-        .map(|member| race::ask(memory, member))
+        .map(|member| race::ask(ctx, memory, member))
         .collect();
     let actions = if questions.is_empty() {
         vec![]

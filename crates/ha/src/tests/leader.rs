@@ -1,7 +1,10 @@
 //! The leader, and whoever still thinks so: `paused`, `fence`, `shutdown`, `starting`, `hang`,
 //! `unguarded`, `switchover`, `restart`, `lock_held`.
 
+use alloc::vec::Vec;
+
 use super::{check_all, decide, parse};
+use crate::Action;
 use pgherd_model::{Postmaster, Span, Time};
 
 /// `unguarded`.
@@ -315,6 +318,51 @@ fn a_primary_that_hangs_loses_the_lock() {
 
         lock a | a* silent silent_for 29s unprobed | b replica lsn 50
         => ArmGuard, because lock_held: PostgreSQL does not answer
+
+        # Neither does what is stopped by a signal recover.
+        lock a | a* silent was_primary halted probed 31s | b replica lsn 50
+        => StopKill, because hang: PostgreSQL did not commit within hang_timeout: killed
+
+        lock a | a* silent halted silent_for 31s unprobed | b replica lsn 50
+        => StopKill, because hang: PostgreSQL did not commit within hang_timeout: killed
+        ",
+    );
+}
+
+/// `switchover`: one took long to answer, and what the others said then is behind what has been written since.
+#[test]
+fn who_was_quick_is_asked_once_more() {
+    let text =
+        "lock a failover a> optime 3000000 | a* primary armed | b replica lsn 50 | c replica mute";
+    let (mut view, mut memory) = parse(text);
+    memory.request_seen = Some((3, view.now - Span::from_secs(1)));
+    let b = view.peers.get_mut(&"b".into()).unwrap();
+    (b.asked, b.answered) = (
+        view.now - Span::from_millis(900),
+        view.now - Span::from_millis(890),
+    );
+    let again = decide(&view, &memory);
+    let [Action::AskPeers(asks), ..] = again.actions.as_slice() else {
+        panic!("{:?}", again.actions)
+    };
+    let names: Vec<_> = asks.iter().map(|ask| ask.member.as_str()).collect();
+    assert_eq!(names, ["b"]);
+    // What is new and still too little is the end of it.
+    let b = view.peers.get_mut(&"b".into()).unwrap();
+    (b.asked, b.answered) = (view.now, view.now);
+    let over = decide(&view, &memory).why.reason;
+    assert!(over.contains("no healthy members found"), "{over}");
+}
+
+/// `restart`: a copy that was never started is no primary, whatever its pg_control says; one that was seen at work is.
+#[test]
+fn a_copy_is_not_started_as_the_primary_that_it_was_copied_from() {
+    check_all(
+        "
+        lock a | a* crashed label | b replica
+        => StartStandby, because restart: starting as a standby, to be promoted
+        lock a | a* crashed label was_primary | b replica
+        => StartPrimary, because restart: starting the crashed primary in place
         ",
     );
 }

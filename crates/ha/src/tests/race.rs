@@ -2,6 +2,7 @@
 
 use super::{check_all, parse};
 use crate::decide;
+use alloc::vec::Vec;
 use pgherd_model::Span;
 
 /// `lock_free`: position, priority, tags, lag, timeline, sync.
@@ -369,4 +370,108 @@ fn who_has_vanished_unheard_may_have_held_the_lock() {
         "{}",
         fresh.why
     );
+}
+
+/// One that was known to lead, and has lost its member key in an outage, is waited for like one that was only met.
+#[test]
+fn who_led_before_an_outage_may_still_write() {
+    let (view, memory) = parse("unreachable lock c | a* replica | b replica | c primary mute");
+    let led = parse("lock c | a* replica from c | b replica | c primary");
+    let memory = decide(&led.0, &memory).memory;
+    let blind = decide(&view, &memory).memory;
+    let (mut view, _) = parse("lock - | a* replica | b replica");
+    view.now = view.now + Span::from_secs(40);
+    let back = decide(&view, &blind);
+    assert!(back.memory.former.is_none());
+    assert!(
+        back.memory.met.contains(&"c".into()),
+        "{:?}",
+        back.memory.met
+    );
+}
+
+/// `lease_ttl` was raised: the lock may have moved to a longer lease before it went.
+#[test]
+fn a_lock_may_have_gone_with_a_longer_lease() {
+    let text = "lock - former c free 6 renewed_before 80 looked 99 | a* replica lsn 50 | b replica lsn 40 | c primary mute";
+    let (mut view, mut memory) = parse(text);
+    let former = memory.former.as_mut().unwrap();
+    former.length = Span::from_secs(5);
+    view.settings.lease_ttl = Span::from_secs(5);
+    let short = decide(&view, &memory).why.reason;
+    assert!(short.starts_with("the lease of c ran out"), "{short}");
+    view.settings.lease_ttl = Span::from_secs(20);
+    let long = decide(&view, &memory).why.reason;
+    assert!(long.starts_with("the lock of c vanished early"), "{long}");
+}
+
+/// Where a timeline was left is where the earliest one after it was left too.
+#[test]
+fn data_that_a_later_timeline_left_behind_were_left() {
+    check_all(
+        "
+        lock - former c deleted 80 history 1@60,2@40 | a* replica lsn 50 | b replica lsn 30 | c down words
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: these data go to 0/32 on timeline 1, which the cluster left at 0/28: only a failover that names this node gives up what was acknowledged since then
+        lock - former c deleted 80 history 1@60,2@70 | a* replica lsn 50 | b replica lsn 30 | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+        ",
+    );
+}
+
+/// Silence from before the lock was free: who is back by now may have more.
+#[test]
+fn who_was_silent_before_is_asked_once_more() {
+    let text = "lock - former c deleted 80 | a* replica lsn 50 | b replica mute | c down words";
+    let (mut view, memory) = parse(text);
+    view.peers.get_mut(&"b".into()).unwrap().asked = view.now - Span::from_secs(1);
+    let decision = decide(&view, &memory);
+    let [crate::Action::AskPeers(asks), ..] = decision.actions.as_slice() else {
+        panic!("{:?}", decision.actions)
+    };
+    let asked: Vec<_> = asks
+        .iter()
+        .map(|ask| (ask.member.as_str(), ask.timeout))
+        .collect();
+    assert_eq!(asked, [("b", Span::from_millis(200))]);
+}
+
+/// A primary whose lock went asks before it takes it again.
+#[test]
+fn a_primary_without_lock_asks_whether_somebody_was_promoted() {
+    check_all(
+        "
+        lock - | a* primary tl2 lsn 50 | b replica unasked
+        => AskPeers, because lock_free: running as primary without the lock: asking the others
+        lock - asking | a* primary tl2 lsn 50 | b replica unasked
+        => nothing, because lock_free: running as primary without the lock: waiting for the others' answers
+        lock - | a* primary tl2 lsn 50 | b primary tl3
+        => StopKill, because lock_free: running as primary on timeline 2, and b on 3: stopped
+        lock - | a* primary tl3 lsn 50 | b primary tl2
+        => AcquireLeader, because lock_free: acquired session lock as a leader
+        lock - | a* primary tl3 lsn 50 | b primary tl3 mute
+        => AcquireLeader, because lock_free: acquired session lock as a leader
+        lock - pause | a* primary tl2 lsn 50 | b primary tl3
+        => nothing, because paused: PAUSE: the lock is left to b, which is primary on timeline 3
+        ",
+    );
+}
+
+/// A node that is down and calls itself primary is about to be started as one.
+#[test]
+fn a_stopped_primary_may_become_writable() {
+    let text = "lock - former c free 0 | a* replica lsn 50 | c down";
+    let (mut view, memory) = parse(text);
+    let role = |view: &mut crate::View, role| {
+        let fact = view.peers.get_mut(&"c".into()).unwrap();
+        fact.answer.as_mut().unwrap().role = Some(role);
+    };
+    role(&mut view, pgherd_model::Role::Replica);
+    let safe = decide(&view, &memory).why.reason;
+    assert!(
+        safe.starts_with("c answers that it is not writable"),
+        "{safe}"
+    );
+    role(&mut view, pgherd_model::Role::Primary);
+    let waits = decide(&view, &memory).why.reason;
+    assert!(waits.contains("may still be writable"), "{waits}");
 }

@@ -40,6 +40,14 @@ fn flushed(view: &mut View, own: u64, standby: u64) {
     }
 }
 
+/// The picture shows that `/sync` was written since.
+fn is_at(view: &mut View, revision: u64) {
+    let Dcs::Fresh(cluster) = &mut view.dcs else {
+        panic!("{:?}", view.dcs)
+    };
+    cluster.sync.as_mut().unwrap().revision = revision;
+}
+
 const TEXT: &str =
     "lock a sync_mode sync a: | a* primary armed waits b | b replica attached synced";
 
@@ -70,8 +78,10 @@ fn an_order_on_its_way_is_not_in_force() {
     let (mut view, mut memory) = parse(TEXT);
     next(&mut view, &mut memory, 0);
     next(&mut view, &mut memory, 100);
-    next(&mut view, &mut memory, 2000);
+    assert_eq!(next(&mut view, &mut memory, 2000), ["publish b"]);
     assert!(memory.sync_from.is_some());
+    // Etcd has refused that.
+    is_at(&mut view, 4);
     // He is gone: nobody is to be waited for. He is back before that is in force.
     let standbys = core::mem::take(&mut view.local.look.as_mut().unwrap().standbys);
     assert_eq!(next(&mut view, &mut memory, 100), ["set "]);
@@ -83,6 +93,21 @@ fn an_order_on_its_way_is_not_in_force() {
     assert_eq!(next(&mut view, &mut memory, 100), NOTHING);
     assert_eq!(next(&mut view, &mut memory, 1900), NOTHING);
     assert_eq!(next(&mut view, &mut memory, 100), ["publish b"]);
+}
+
+/// `sync`: the answer to a change of `/sync` was lost. Who may be named there is waited for until that is known.
+#[test]
+fn nobody_is_let_go_who_may_be_named() {
+    let (mut view, mut memory) = parse(TEXT);
+    next(&mut view, &mut memory, 0);
+    next(&mut view, &mut memory, 100);
+    assert_eq!(next(&mut view, &mut memory, 2000), ["publish b"]);
+    view.local.look.as_mut().unwrap().standbys.clear();
+    // Refused, if it had been made.
+    assert_eq!(next(&mut view, &mut memory, 100), ["publish "]);
+    assert_eq!(next(&mut view, &mut memory, 100), ["publish "]);
+    is_at(&mut view, 4);
+    assert_eq!(next(&mut view, &mut memory, 100), ["set "]);
 }
 
 /// `sync`: what was known ends with the lock.

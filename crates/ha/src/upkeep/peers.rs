@@ -29,7 +29,7 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     let mut next: Option<Time> = None;
     for member in ctx.others().filter(|member| !member.api_url.is_empty()) {
         match due(&member.name) {
-            Some(at) if at <= ctx.now() => questions.push(race::ask(memory, member)),
+            Some(at) if at <= ctx.now() => questions.push(race::ask(ctx, memory, member)),
             Some(at) => next = Some(next.map_or(at, |next| next.min(at))),
             None => {}
         }

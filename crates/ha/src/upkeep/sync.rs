@@ -46,8 +46,18 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
         // Of a leader in quorum mode, which waited for some of those names only.
         .filter(|sync| sync.leader.as_ref() == Some(ctx.me()) && sync.quorum == 0);
     let wished = wished(ctx, look);
-    match step(ctx, memory, look, published, &wished) {
+    let unsure = memory.sync_put == Some((term, expected));
+    let step = match (step(ctx, memory, look, published, &wished), published) {
+        // Who was to be named may be named: before anybody is let go, that is made sure of by a write of what is seen.
+        (Step::Set(_), Some(published)) if unsure => {
+            forget(memory);
+            Step::Publish(published.standbys.clone())
+        }
+        (step, _) => step,
+    };
+    match step {
         Step::Publish(standbys) => {
+            memory.sync_put = Some((term, expected));
             let sync = Sync {
                 leader: Some(ctx.me().clone()),
                 standbys,
