@@ -149,6 +149,10 @@ impl World {
             hit
         });
         let away = length(self);
+        if self.swarm.rough > 0 && self.rng.chance(self.swarm.rough) {
+            self.draw_rough(away);
+            return;
+        }
         let mut node = usize::try_from(self.rng.below(NODES as u64)).unwrap_or(0);
         // The leader is hit more often than by chance.
         if self.rng.chance(500)
@@ -169,6 +173,24 @@ impl World {
             self.chaos.open += 1;
             self.after(away, Event::Fault(end));
         }
+    }
+
+    /// What only rough worlds know.
+    fn draw_rough(&mut self, away: u64) {
+        let node = usize::try_from(self.rng.below(NODES as u64)).unwrap_or(0);
+        let other =
+            (node + 1 + usize::try_from(self.rng.below(NODES as u64)).unwrap_or(0)) % (NODES + 1);
+        let (first, end) = match self.rng.below(4) {
+            0 => (
+                Fault::StopReceiver(node, true),
+                Fault::StopReceiver(node, false),
+            ),
+            1 => (Fault::OneWay(other, node), Fault::Link(node, other, true)),
+            _ => (Fault::OneWay(node, other), Fault::Link(node, other, true)),
+        };
+        self.on_fault(first);
+        self.chaos.open += 1;
+        self.after(away, Event::Fault(end));
     }
 
     /// What this kind does, and what ends it.

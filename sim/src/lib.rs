@@ -25,6 +25,7 @@ mod postgres;
 pub mod replay;
 mod rng;
 pub mod scenario;
+mod seed;
 mod server;
 mod store;
 mod stream;
@@ -39,6 +40,7 @@ pub use bugs::Bug;
 pub use coverage::{Pairs, Wanted};
 pub use faults_of::RULES;
 pub use rng::Rng;
+pub use seed::{Kind, Seed};
 
 mod faults_of {
     //! Names that a run must have seen.
@@ -106,8 +108,6 @@ pub type Counts = BTreeMap<&'static str, u64>;
 /// What came of one seed.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// The seed.
-    pub seed: u64,
     /// The invariant that was broken, and when in simulated time.
     pub failure: Option<String>,
     /// Events that happened.
@@ -131,12 +131,13 @@ pub struct Report {
 }
 
 /// Runs one seed to its end; `trace`: keep every line.
-pub fn run(seed: u64, trace: bool) -> Report {
+pub fn run(seed: impl Into<Seed>, trace: bool) -> Report {
     run_with(seed, None, trace)
 }
 
 /// The same in a world where something is done wrong.
-pub fn run_with(seed: u64, bug: Option<Bug>, trace: bool) -> Report {
+pub fn run_with(seed: impl Into<Seed>, bug: Option<Bug>, trace: bool) -> Report {
+    let seed = seed.into();
     let trace = if trace {
         trace::Trace::kept()
     } else {
@@ -154,7 +155,6 @@ pub fn run_with(seed: u64, bug: Option<Bug>, trace: bool) -> Report {
         }
     }
     Report {
-        seed,
         failure: world.failure,
         events: world.seen.events,
         seconds: world.now.as_millis() / 1000,

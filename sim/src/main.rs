@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use command::{many, replay, single};
-use pgherd_sim::Bug;
+use pgherd_sim::{Bug, Seed};
 
 /// Drives the code that decides through faults, in worlds that one number makes.
 #[derive(Parser)]
@@ -22,8 +22,8 @@ struct Arguments {
     #[command(flatten)]
     many: Many,
     /// One seed, with every line of its story.
-    #[arg(long, value_name = "N", conflicts_with = "scenario")]
-    seed: Option<u64>,
+    #[arg(long, value_name = "SEED", conflicts_with = "scenario")]
+    seed: Option<Seed>,
     /// Play a scenario, and tell when each expectation was met.
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
@@ -56,6 +56,9 @@ struct Many {
     /// How many at once.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
     jobs: Option<u64>,
+    /// Rough worlds: many faults, also of kinds that are rare.
+    #[arg(long)]
+    rough: bool,
     /// Go on after a failure.
     #[arg(long)]
     keep_going: bool,

@@ -35,6 +35,8 @@ pub(crate) struct Swarm {
     pub(crate) breaks_guard: bool,
     /// Now and then something fails or is late by itself.
     pub(crate) mishaps: bool,
+    /// Per mille of faults that are of a kind which only rough worlds know.
+    pub(crate) rough: u64,
 }
 
 impl Swarm {
@@ -60,6 +62,7 @@ impl Swarm {
         Swarm {
             breaks_guard: required && operator.chance(400),
             mishaps: true,
+            rough: 0,
             settings,
             clients: usize::try_from(rng.between(1, 3)).unwrap_or(1),
             client_ms: rng.pick(&[20, 60, 200]),
@@ -103,7 +106,15 @@ impl Swarm {
             weights: [0; KINDS],
             breaks_guard: false,
             mishaps: false,
+            rough: 0,
         }
+    }
+
+    /// Many more faults, and closer together.
+    pub(crate) fn roughen(&mut self, rng: &mut Rng) {
+        self.rough = rng.pick(&[0, 100, 300]);
+        self.faults = rng.between(20, 80);
+        self.pause_ms = rng.pick(&[800, 3000, 10_000, 25_000]);
     }
 }
 

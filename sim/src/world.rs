@@ -18,6 +18,7 @@ use crate::guard::Guard;
 use crate::invariants::Oracle;
 use crate::postgres::Pg;
 use crate::rng::Rng;
+use crate::seed::{Kind, Seed};
 use crate::swarm::Swarm;
 use crate::trace::Trace;
 
@@ -30,6 +31,9 @@ const UNACKNOWLEDGED: Span = Span::from_secs(3);
 
 /// Operators are drawn apart, so that worlds without them stay what they were.
 const OPERATOR: u64 = 0x6f70_6572_6174_6f72;
+
+/// So is what makes a world a rough one.
+const ROUGH: u64 = 0x726f_7567_6868_6868;
 
 /// One machine.
 pub(crate) struct Node {
@@ -100,9 +104,13 @@ pub(crate) struct World {
 
 impl World {
     /// A world of this seed, before anything has happened.
-    pub(crate) fn new(seed: u64, trace: Trace) -> World {
+    pub(crate) fn new(seed: Seed, trace: Trace) -> World {
+        let Seed { number: seed, kind } = seed;
         let mut rng = Rng::new(seed);
-        let swarm = Swarm::draw(&mut rng, &mut Rng::new(seed ^ OPERATOR));
+        let mut swarm = Swarm::draw(&mut rng, &mut Rng::new(seed ^ OPERATOR));
+        if kind == Kind::Rough {
+            swarm.roughen(&mut Rng::new(seed ^ ROUGH));
+        }
         let drawn = (Calendar::draw(seed), Quorum::draw(seed));
         let mut world = World::build(rng, swarm, drawn, ["a", "b", "c"], trace);
         for node in 0..NODES {

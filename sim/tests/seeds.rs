@@ -3,10 +3,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-use pgherd_sim::{Report, run};
+use pgherd_sim::{Report, Seed, run};
 
 /// One seed per line, with what it showed.
-fn regressions() -> Vec<u64> {
+fn regressions() -> Vec<Seed> {
     let text = include_str!("../regressions.txt");
     let lines = text
         .lines()

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pgherd_sim::{Bug, Counts, Report, Wanted, run_with};
+use pgherd_sim::{Bug, Counts, Kind, Report, Seed, Wanted, run_with};
 
 use super::{commit, repeat};
 use crate::Many;
@@ -13,6 +13,7 @@ use crate::Many;
 /// What all threads share.
 struct Run<'a> {
     base: u64,
+    kind: Kind,
     most: u64,
     ends: Instant,
     keep_going: bool,
@@ -43,6 +44,10 @@ pub(crate) fn run(many: &Many, bug: Option<Bug>) -> ExitCode {
     let commit = commit();
     let run = Run {
         base: many.base.unwrap_or_else(fresh),
+        kind: match many.rough {
+            true => Kind::Rough,
+            false => Kind::Plain,
+        },
         most: many.seeds.unwrap_or(u64::MAX),
         ends: begun + length(many),
         keep_going: many.keep_going,
@@ -88,12 +93,15 @@ impl Run<'_> {
             if number >= self.most {
                 return;
             }
-            let report = run_with(self.base.wrapping_add(number), self.bug, false);
-            self.note(&report);
+            let seed = Seed {
+                number: self.base.wrapping_add(number),
+                kind: self.kind,
+            };
+            self.note(seed, &run_with(seed, self.bug, false));
         }
     }
 
-    fn note(&self, report: &Report) {
+    fn note(&self, seed: Seed, report: &Report) {
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         done.seeds += 1;
         done.all.add(report);
@@ -101,7 +109,6 @@ impl Run<'_> {
             return;
         };
         done.failures += 1;
-        let seed = report.seed;
         println!("seed {seed}, commit {}: {failure}", self.commit);
         println!("  repeat it: {}", repeat(seed, self.bug));
         if self.bug.is_none() {

@@ -7,7 +7,7 @@ pub(crate) mod single;
 use std::io::Write;
 use std::process::Command;
 
-use pgherd_sim::Bug;
+use pgherd_sim::{Bug, Seed};
 
 /// One line of a long story; whoever reads no further (`| head`) ends it.
 fn say(line: &str) {
@@ -31,7 +31,7 @@ fn commit() -> String {
 }
 
 /// What to type to see a seed again.
-fn repeat(seed: u64, bug: Option<Bug>) -> String {
+fn repeat(seed: Seed, bug: Option<Bug>) -> String {
     let bug = bug.map_or_else(String::new, |bug| format!(" --bug {bug:?}"));
     format!("cargo xtask sim replay {seed} --until broken{bug}")
 }

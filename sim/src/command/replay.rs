@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use pgherd_sim::Bug;
 use pgherd_sim::replay::{End, Journal, Player, Shown, Stop, Story};
+use pgherd_sim::{Bug, Seed};
 
 use super::{commit, say};
 
@@ -18,7 +18,7 @@ const HELP: &str = "Enter: the next step; N: so many steps; a rule, an action, a
 pub(crate) struct Replay {
     /// The story of this seed.
     #[arg(value_name = "SEED", required_unless_present = "journal")]
-    seed: Option<u64>,
+    seed: Option<Seed>,
     /// What these agents wrote down (`data.pgherd-journal`), in the order of time.
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["seed", "bug"])]
     journal: Vec<PathBuf>,

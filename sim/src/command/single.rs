@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use pgherd_sim::{Bug, run_with};
+use pgherd_sim::{Bug, Seed, run_with};
 
 use super::{commit, say};
 
 /// Tells every line of it.
-pub(crate) fn seed(seed: u64, bug: Option<Bug>) -> ExitCode {
+pub(crate) fn seed(seed: Seed, bug: Option<Bug>) -> ExitCode {
     let report = run_with(seed, bug, true);
     for line in &report.trace {
         say(line);

@@ -7,6 +7,7 @@ use super::situation::situation;
 use super::stops::broken;
 use super::{Facts, Mark, Source, Step};
 use crate::bugs::{Bug, Wrong};
+use crate::seed::Seed;
 use crate::trace::{Look, Trace};
 use crate::world::World;
 
@@ -21,8 +22,8 @@ pub struct Story {
 
 impl Story {
     /// Of this seed, before anything has happened.
-    pub fn new(seed: u64, bug: Option<Bug>) -> Story {
-        let mut world = World::new(seed, Trace::detailed());
+    pub fn new(seed: impl Into<Seed>, bug: Option<Bug>) -> Story {
+        let mut world = World::new(seed.into(), Trace::detailed());
         world.wrong = Wrong(bug);
         Story {
             world,

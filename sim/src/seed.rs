@@ -1,0 +1,74 @@
+//! What makes a world: a number, and the kind of world that is drawn from it.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// How hard the world is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// A few faults, each of a kind that is there every day.
+    #[default]
+    Plain,
+    /// Many faults one after the other, and among them packets that get through one way only and walreceivers that stand
+    /// still.
+    Rough,
+}
+
+/// One world, written `23` or, a rough one, `23r`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seed {
+    /// What everything is drawn from.
+    pub number: u64,
+    /// What kind of world.
+    pub kind: Kind,
+}
+
+impl From<u64> for Seed {
+    fn from(number: u64) -> Seed {
+        let kind = Kind::Plain;
+        Seed { number, kind }
+    }
+}
+
+impl FromStr for Seed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Seed, String> {
+        let (digits, kind) = match text.strip_suffix('r') {
+            Some(digits) => (digits, Kind::Rough),
+            None => (text, Kind::Plain),
+        };
+        let number = digits.parse();
+        let number =
+            number.map_err(|_| format!("{text:?} is no seed: a number, or one with `r`"))?;
+        Ok(Seed { number, kind })
+    }
+}
+
+impl fmt::Display for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Plain => "",
+            Kind::Rough => "r",
+        };
+        write!(f, "{}{kind}", self.number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_is_read_as_it_is_written() {
+        for text in ["0", "23", "18446744073709551615", "23r"] {
+            assert_eq!(
+                text.parse::<Seed>().map(|it| it.to_string()),
+                Ok(text.into())
+            );
+        }
+        for text in ["", "r", "-1", "23x", "2r3"] {
+            assert!(text.parse::<Seed>().is_err(), "{text}");
+        }
+    }
+}
