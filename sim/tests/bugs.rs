@@ -43,20 +43,20 @@ found! {
     promote_without_lock: PromoteWithoutLock within 10 by "promotion";
     renew_after_deadline: RenewAfterDeadline within 10 by "lease clock", "lock outlived", "one primary";
     deadline_from_answer: DeadlineFromAnswer within 5 by "lease clock";
-    kill_only_postmaster: KillOnlyPostmaster within 250 by "lock outlived", "one primary";
+    kill_only_postmaster: KillOnlyPostmaster within 1000 by "lock outlived", "one primary";
     forget_to_fence: ForgetToFence within 50 by "promotion", "lock outlived", "one primary";
-    ignore_lag: IgnoreLag within 1500 by "lag";
+    ignore_lag: IgnoreLag within 4000 by "lag";
     start_diverged_copy: StartDivergedCopy within 20 by "diverged copy";
     release_before_shutdown: ReleaseBeforeShutdown within 20 by "release";
-    act_on_stale_view: ActOnStaleView within 1000 by "schedule", "one primary", "promotion";
+    act_on_stale_view: ActOnStaleView within 3000 by "schedule", "one primary", "promotion";
     lose_member_lease: LoseMemberLease within 5 by "member key";
-    old_positions: OldPositions within 1500 by "healthiest";
+    old_positions: OldPositions within 4000 by "healthiest";
     deny_being_primary: DenyBeingPrimary within 40 by "one primary";
     take_lock_early: TakeLockEarly within 200 by "one primary";
     name_sync_early: NameSyncEarly within 60 by "sync";
-    act_in_pause: ActInPause within 250 by "pause";
+    act_in_pause: ActInPause within 1000 by "pause";
     ignore_nofailover: IgnoreNofailover within 80 by "nofailover";
-    hand_to_left_behind: HandToLeftBehind within 700 by "promotion";
+    hand_to_left_behind: HandToLeftBehind within 3500 by "promotion";
     job_without_end: JobWithoutEnd within 80 by "jobs", "convergence";
-    ignore_hang: IgnoreHang within 250 by "hung";
+    ignore_hang: IgnoreHang within 2500 by "hung";
 }

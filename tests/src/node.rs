@@ -248,9 +248,9 @@ impl Node {
     /// Process ids of all guards of this member: after a change of agents there are two for a while.
     pub fn guards(&self) -> Vec<i32> {
         let dir = self.data_dir().to_string_lossy().into_owned();
-        let guard = |p: &Process| {
-            p.state != 'Z' && p.cmdline.contains(" guard ") && p.cmdline.contains(&dir)
-        };
+        // The whole of it, which is never nothing: another node's may begin alike.
+        let of_dir = |p: &Process| p.cmdline.split(' ').any(|it| !it.is_empty() && it == dir);
+        let guard = |p: &Process| p.state != 'Z' && p.cmdline.contains(" guard ") && of_dir(p);
         let all = process::all().into_iter().filter(guard);
         all.map(|p| p.pid).collect()
     }
@@ -273,6 +273,7 @@ impl Node {
         let dir = self.data_dir();
         process::all()
             .into_iter()
+            .filter(|_| !dir.as_os_str().is_empty())
             .filter(|p| p.state != 'Z' && p.comm == "postgres" && p.cwd == dir)
             .collect()
     }

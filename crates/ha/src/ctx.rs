@@ -3,13 +3,16 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use pgherd_model::{
-    Cluster, ControlState, Leader, Member, MemberName, Op, PostgresState, Role, Time,
+    Cluster, ControlState, Leader, Member, MemberName, Op, PostgresState, Role, Span, Time,
 };
 
 use crate::decision::{Action, JobKind, Severity, StartAs};
 use crate::lease::Deadlines;
 use crate::memory::Memory;
 use crate::view::{LeaseFact, View};
+
+/// How long after the end of a promotion a look may come from before it.
+const PROMOTED: Span = Span::from_secs(10);
 
 /// Who has the lock, as far as this node may act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,15 +230,23 @@ impl<'a> Ctx<'a> {
         local.look.is_none() && (memory.was_primary || (runs && written))
     }
 
+    /// A job is making it primary, or a promotion has ended and PostgreSQL was not looked at since: what it said before is
+    /// over, and one that failed may still succeed.
+    pub(crate) fn is_becoming_primary(&self) -> bool {
+        let view = self.view;
+        view.local.job.as_ref().is_some_and(|job| match &job.kind {
+            JobKind::Start(StartAs::Primary) => job.outcome.is_none(),
+            JobKind::Promote => {
+                let lately = |ended| view.now.since(ended) < PROMOTED;
+                job.ended.is_none_or(|at| view.is_standby() && lately(at))
+            }
+            _ => false,
+        })
+    }
+
     /// PostgreSQL is down or in recovery, and nothing is making it a primary.
     pub(crate) fn cannot_write(&self) -> bool {
-        let becoming = self.view.running_job().is_some_and(|job| {
-            matches!(
-                job.kind,
-                JobKind::Promote | JobKind::Start(StartAs::Primary)
-            )
-        });
-        !becoming && (self.view.is_down() || self.view.is_standby())
+        !self.is_becoming_primary() && (self.view.is_down() || self.view.is_standby())
     }
 
     /// What this node publishes now.

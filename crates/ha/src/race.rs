@@ -137,11 +137,11 @@ fn forget_unseen(ctx: &Ctx<'_>, memory: &mut Memory) {
     let ended = cluster.and_then(|cluster| cluster.leader_ended);
     let former = memory.former.as_ref();
     let free = cluster.is_some_and(|cluster| cluster.leader.is_none());
-    // While nobody asked for proofs the picture may have been late, and a read that was not has passed over what
-    // happened: only the end of that very lock tells that nobody else had it since.
+    // A read passes over what happened before it, and in a moment somebody can be promoted whose lock is deleted by hand:
+    // only the end of that very lock tells that nobody else had it since.
     let stranger = former.is_some_and(|former| match ended {
         Some(term) => term != former.term,
-        None => free && memory.rests && memory.free_since.is_none(),
+        None => free && memory.free_since.is_none(),
     });
     if (again && before < deleted) || stranger {
         forget_former(memory);

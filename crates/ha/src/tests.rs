@@ -688,6 +688,10 @@ fn job(now: Time, me: &Said) -> Option<Job> {
     let address = ("x".to_string(), 5432);
     let kind = match kind {
         "start_primary" => JobKind::Start(StartAs::Primary),
+        "start_standby" => JobKind::Start(StartAs::Standby {
+            upstream: None,
+            follow: None,
+        }),
         "promote" => JobKind::Promote,
         "bootstrap" => JobKind::Bootstrap,
         "clone" => JobKind::Clone {

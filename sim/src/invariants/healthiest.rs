@@ -53,6 +53,22 @@ impl World {
             && self.swarm.nofailover != Some(node)
     }
 
+    /// `history` tells that the cluster left these data behind: they keep nobody from the lock.
+    fn was_left(&self, node: usize) -> bool {
+        let picture = self.etcd.picture();
+        let lines = picture.history.iter().flat_map(|stored| &stored.value);
+        let disk = &self.nodes[node].pg.disk;
+        let own = disk
+            .control
+            .timeline
+            .max(disk.control.min_recovery_timeline);
+        let later = lines.filter(|line| line.timeline >= own);
+        later
+            .map(|line| line.end.0)
+            .min()
+            .is_some_and(|end| disk.wal.end() > end)
+    }
+
     /// etcd has carried out a write of this node.
     pub(crate) fn check_healthiest(&mut self, node: usize, op: &Op) {
         let standby = self.nodes[node].pg.in_recovery;
@@ -72,6 +88,9 @@ impl World {
         for other in (0..NODES).filter(|other| *other != node) {
             let growth = self.oracle.growth[other];
             let theirs = &self.nodes[other].pg.disk.wal;
+            if self.was_left(other) {
+                continue;
+            }
             let (end, common) = (own.end(), own.common(theirs));
             let stands = self.now.since(growth.at) > SEEN;
             let answered = self.now.since(growth.silent) > ANSWERS;

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use pgherd_model::{Postmaster, StopMode};
 
 use crate::ctx::{Ctx, Lock, Verdict};
-use crate::decision::{Action, JobKind, StartAs};
+use crate::decision::{Action, JobKind};
 use crate::memory::Memory;
 use crate::view::Dcs;
 
@@ -27,7 +27,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             }
             _ => Verdict::pass("the lock carries this node's name"),
         },
-        Lock::Free if becoming(ctx) => stop(
+        Lock::Free if ctx.is_becoming_primary() => stop(
             ctx,
             StopMode::Kill,
             "the lock went before PostgreSQL was primary: PostgreSQL is killed".into(),
@@ -52,17 +52,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
 fn may_write(ctx: &Ctx<'_>, memory: &Memory) -> bool {
     let view = ctx.view;
     let alive = view.local.postmaster != Postmaster::Down;
-    view.is_primary() || becoming(ctx) || (alive && ctx.may_be_primary(memory))
-}
-
-/// A job is making it primary.
-fn becoming(ctx: &Ctx<'_>) -> bool {
-    ctx.view.running_job().is_some_and(|job| {
-        matches!(
-            job.kind,
-            JobKind::Promote | JobKind::Start(StartAs::Primary)
-        )
-    })
+    view.is_primary() || ctx.is_becoming_primary() || (alive && ctx.may_be_primary(memory))
 }
 
 /// The own lease was not confirmed in time.

@@ -5,7 +5,7 @@ use alloc::vec;
 use pgherd_model::{ControlState, Member, StopMode};
 
 use crate::ctx::{Ctx, Verdict};
-use crate::decision::{Action, JobKind};
+use crate::decision::{Action, JobKind, StartAs};
 use crate::fork::{Fork, fork};
 use crate::holder;
 use crate::memory::Memory;
@@ -123,8 +123,21 @@ fn mend(
         )
     };
     if !control.is_some_and(|control| clean(control.state)) && !ctx.view.local.backup_label {
-        // A standby that was killed: pg_rewind wants data that were shut down.
-        return recover(ctx, memory, leader);
+        // A standby that was killed: pg_rewind wants data that were shut down. Recovery in single-user mode would write
+        // to a timeline that is another node's; so it is started as what it was, from nobody, to be stopped again.
+        let start = StartAs::Standby {
+            upstream: None,
+            follow: None,
+        };
+        let failed = last_failure(ctx, |kind| matches!(kind, JobKind::Start(_)));
+        return match failed {
+            None => Verdict::act(
+                vec![Action::StartJob(JobKind::Start(start))],
+                format!("{reason}: starting as a standby first, to be shut down for pg_rewind"),
+            ),
+            Some(_) if settings.remove_data_directory_on_rewind_failure => copy_anew(reason),
+            Some(_) => recover(ctx, memory, leader),
+        };
     }
     if leader.checkpoint_after_promote == Some(false) {
         let reason = format!(

@@ -314,23 +314,18 @@ fn a_slow_answer_counts() {
     }
 }
 
-/// A picture that nobody proved may be late: then only the end of the former holder's own lock tells that nobody had
-/// it since.
+/// What happened before a read is not seen by it: only the end of the former holder's own lock tells that nobody had it
+/// since.
 #[test]
-fn who_rested_must_know_whose_lock_ended() {
-    for (rests, ended, known) in [
-        (false, "", true),
-        (true, "", false),
-        (true, "ended 4", true),
-        (true, "ended 5", false),
-    ] {
+fn one_must_know_whose_lock_ended() {
+    for (ended, known) in [("", false), ("ended 4", true), ("ended 5", false)] {
         let text = alloc::format!(
             "lock - former c deleted 80 {ended} | a* replica lsn 50 | b replica lsn 40 mute | c down words"
         );
         let (view, mut memory) = super::parse(&text);
-        (memory.rests, memory.free_since) = (rests, None);
+        memory.free_since = None;
         let decision = crate::decide(&view, &memory);
-        assert_eq!(decision.memory.former.is_some(), known, "{rests} {ended}");
+        assert_eq!(decision.memory.former.is_some(), known, "{ended}");
     }
 }
 
@@ -403,6 +398,19 @@ fn a_lock_may_have_gone_with_a_longer_lease() {
     view.settings.lease_ttl = Span::from_secs(20);
     let long = decide(&view, &memory).why.reason;
     assert!(long.starts_with("the lock of c vanished early"), "{long}");
+}
+
+/// A promotion has ended, and the look is from before that: the guard stays armed, and nobody is told that PostgreSQL cannot
+/// write.
+#[test]
+fn who_was_promoted_since_the_last_look_may_write() {
+    let text = "lock - former c deleted 80 | a* replica lsn 50 armed done promote | b replica lsn 40 unasked";
+    let (view, memory) = parse(text);
+    let decision = decide(&view, &memory);
+    let names: Vec<&str> = decision.actions.iter().map(crate::Action::name).collect();
+    assert_eq!(names, ["StopKill"], "{}", decision.why);
+    let role = crate::describe(&view, &decision.memory).role;
+    assert_eq!(role, Some(pgherd_model::Role::Promoted));
 }
 
 /// Where a timeline was left is where the earliest one after it was left too.

@@ -172,10 +172,14 @@ fn data_that_went_another_way_are_never_started() {
         lock b fork b:1@45 rewind | a* crashed interrupted lsn 44 | b primary tl2
         => StartStandby, because follow: starting as a secondary
 
+        # Recovery in single-user mode would write to a timeline that is another node's.
         lock b fork b:1@45 rewind | a* crashed interrupted lsn 45 | b primary tl2
-        => CrashRecovery, because rewind: crash recovery first, to know where the local WAL ends
+        => StartStandby, because rewind: local WAL goes to 0/2E on timeline 1, but timeline 2 forked off at 0/2D: starting as a standby first, to be shut down for pg_rewind
 
         lock b fork b:1@45 rewind | a* crashed interrupted standby lsn 46 | b primary tl2
+        => StartStandby, because rewind: local WAL goes to 0/2F on timeline 1, but timeline 2 forked off at 0/2D: starting as a standby first, to be shut down for pg_rewind
+
+        lock b fork b:1@45 rewind | a* crashed interrupted standby lsn 46 failed start_standby | b primary tl2
         => CrashRecovery, because rewind: crash recovery first, to know where the local WAL ends
 
         lock b fork b:1@45 remove | a* crashed interrupted standby lsn 46 | b primary tl2
