@@ -391,10 +391,9 @@ impl World {
 
     fn view(&mut self, node: usize) -> Option<View> {
         let now = self.clock(node);
+        // A job that has ended since the look is one that still runs: the agent takes its end only when it rests.
         let mut local = self.nodes[node].agent.local.take()?;
-        let agent = &self.nodes[node].agent;
-        local.job.clone_from(&agent.job);
-        local.probed = agent.probed;
+        local.probed = self.nodes[node].agent.probed;
         Some(View {
             now,
             wall: self.wall(node),

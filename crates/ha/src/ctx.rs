@@ -11,8 +11,8 @@ use crate::lease::Deadlines;
 use crate::memory::Memory;
 use crate::view::{LeaseFact, View};
 
-/// How long after the end of a promotion a look may come from before it.
-const PROMOTED: Span = Span::from_secs(10);
+/// How long after a promotion that failed PostgreSQL may still carry it out.
+const OBEYS: Span = Span::from_secs(10);
 
 /// Who has the lock, as far as this node may act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,14 +230,13 @@ impl<'a> Ctx<'a> {
         local.look.is_none() && (memory.was_primary || (runs && written))
     }
 
-    /// A job is making it primary, or a promotion has ended and PostgreSQL was not looked at since: what it said before is
-    /// over, and one that failed may still succeed.
+    /// A job is making it primary, or has failed to do so just now: PostgreSQL may still obey.
     pub(crate) fn is_becoming_primary(&self) -> bool {
         let view = self.view;
         view.local.job.as_ref().is_some_and(|job| match &job.kind {
             JobKind::Start(StartAs::Primary) => job.outcome.is_none(),
             JobKind::Promote => {
-                let lately = |ended| view.now.since(ended) < PROMOTED;
+                let lately = |ended| view.now.since(ended) < OBEYS;
                 job.ended.is_none_or(|at| view.is_standby() && lately(at))
             }
             _ => false,

@@ -400,11 +400,11 @@ fn a_lock_may_have_gone_with_a_longer_lease() {
     assert!(long.starts_with("the lock of c vanished early"), "{long}");
 }
 
-/// A promotion has ended, and the look is from before that: the guard stays armed, and nobody is told that PostgreSQL cannot
+/// A promotion that failed may still be carried out: the guard stays armed, and nobody is told that PostgreSQL cannot
 /// write.
 #[test]
-fn who_was_promoted_since_the_last_look_may_write() {
-    let text = "lock - former c deleted 80 | a* replica lsn 50 armed done promote | b replica lsn 40 unasked";
+fn who_failed_to_be_promoted_may_still_write() {
+    let text = "lock - former c deleted 80 | a* replica lsn 50 armed failed promote | b replica lsn 40 unasked";
     let (view, memory) = parse(text);
     let decision = decide(&view, &memory);
     let names: Vec<&str> = decision.actions.iter().map(crate::Action::name).collect();
