@@ -60,7 +60,6 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
     let keep_lease = (memory.term.is_some() && memory.released.is_none())
         || actions.iter().any(upkeep::takes_lock);
     let rest = beat::rest_of(&ctx, &memory, order.severity);
-    memory.rests = rest.is_some();
     let why = Why {
         rule,
         severity: order.severity.max(Severity::at_least(&actions)),

@@ -41,9 +41,6 @@ pub struct Memory {
     pub blind_since: Option<Time>,
     /// When the lock service had last told something, as of the last look that could read it.
     pub heard: Option<Time>,
-    /// The last decision asked for no proofs that the picture is current.
-    #[serde(default)]
-    pub rests: bool,
     /// The last sign of life of whoever holds the lock.
     #[serde(default)]
     pub beat: Option<Beat>,
