@@ -115,6 +115,9 @@ impl Swarm {
         self.rough = rng.pick(&[0, 100, 300]);
         self.faults = rng.between(20, 80);
         self.pause_ms = rng.pick(&[800, 3000, 10_000, 25_000]);
+        if self.settings.synchronous_mode == SynchronousMode::On && rng.chance(600) {
+            self.settings.synchronous_mode = SynchronousMode::Quorum;
+        }
     }
 }
 

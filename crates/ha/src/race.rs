@@ -536,13 +536,28 @@ pub(crate) fn sync_standbys<'a>(ctx: &Ctx<'a>) -> Option<Vec<&'a MemberName>> {
     Some(sync.standbys.iter().chain(sync.leader.iter()).collect())
 }
 
-/// A leader in quorum mode (genuine Patroni's) waited for some of the voters in `/sync` only: this node
-/// has every acknowledged row if so many of them that answer have no more than it has (contract:
-/// patroni-ha-rules, section 3).
+/// The leader has released the lock after its shutdown checkpoint, which it published with that, and this node has it.
+pub(crate) fn has_everything(ctx: &Ctx<'_>, own: Lsn) -> bool {
+    let words = ctx.cluster().and_then(|cluster| {
+        let status = cluster.status.as_ref()?;
+        let last = status.revision == cluster.leader_deleted?;
+        last.then_some(status.value.optime)
+    });
+    words.is_some_and(|checkpoint| own > checkpoint)
+}
+
+/// Votes are needed to take the lock.
+pub(crate) fn needs_votes(ctx: &Ctx<'_>) -> bool {
+    let sync = ctx.cluster().and_then(|cluster| cluster.sync.as_ref());
+    sync_standbys(ctx).is_some() && sync.is_some_and(|sync| sync.value.quorum > 0)
+}
+
+/// A leader in quorum mode waited for some of the voters in `/sync` only: this node has every acknowledged row if so many
+/// of them that answer have no more than it has (contract: patroni-ha-rules, section 3).
 pub(crate) fn outvoted(ctx: &Ctx<'_>, own: Lsn) -> Option<String> {
     let voters = sync_standbys(ctx)?;
     let sync = &ctx.cluster()?.sync.as_ref()?.value;
-    if sync.leader.as_ref() == Some(ctx.me()) {
+    if sync.leader.as_ref() == Some(ctx.me()) || has_everything(ctx, own) {
         return None;
     }
     let quorum = sync.quorum;

@@ -245,10 +245,10 @@ fn memory<'a>(now: Time, me: &Said, value: &impl Fn(&str) -> Option<&'a str>) ->
 
 fn settings(has: &impl Fn(&str) -> bool) -> Settings {
     let mut settings = Settings {
-        synchronous_mode: if has("sync_mode") {
-            SynchronousMode::On
-        } else {
-            SynchronousMode::Off
+        synchronous_mode: match (has("sync_mode"), has("quorum_mode")) {
+            (_, true) => SynchronousMode::Quorum,
+            (true, false) => SynchronousMode::On,
+            (false, false) => SynchronousMode::Off,
         },
         check_timeline: has("check_timeline"),
         use_pg_rewind: has("rewind"),

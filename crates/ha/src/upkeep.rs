@@ -15,6 +15,8 @@ mod sync;
 
 use alloc::vec::Vec;
 use pgherd_model::{Op, Time};
+#[cfg(test)]
+pub(crate) use sync::strict_enough;
 
 use crate::ctx::Ctx;
 use crate::decision::Action;

@@ -33,6 +33,13 @@ impl World {
                 }
             }
             Some(Bug::ReleaseBeforeShutdown) => release_first(view, decision),
+            Some(Bug::AskOneVoteLess) => {
+                for action in &mut decision.actions {
+                    if let Action::Store(Op::PutSync { sync, .. }) = action {
+                        sync.quorum = sync.quorum.saturating_sub(1);
+                    }
+                }
+            }
             _ => {}
         }
     }

@@ -28,6 +28,8 @@ pub enum Bug {
     ReleaseBeforeShutdown,
     /// The last picture of etcd counts as current, however old it is.
     ActOnStaleView,
+    /// In quorum mode one vote less than is needed will do.
+    AskOneVoteLess,
     /// Nobody keeps the member lease alive.
     LoseMemberLease,
     /// The race compares the positions that members published some time ago.
@@ -62,6 +64,7 @@ impl Bug {
         Bug::StartDivergedCopy,
         Bug::ReleaseBeforeShutdown,
         Bug::ActOnStaleView,
+        Bug::AskOneVoteLess,
         Bug::LoseMemberLease,
         Bug::OldPositions,
         Bug::DenyBeingPrimary,

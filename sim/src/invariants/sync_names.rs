@@ -1,7 +1,9 @@
 //! Whoever `/sync` names is waited for by every commit of the leader that named him, and has all that was
-//! acknowledged before.
+//! acknowledged before; in quorum mode this holds for one at least of any voters that are one more than its quorum.
 
-use pgherd_model::{Cluster, Op};
+use std::collections::{BTreeMap, BTreeSet};
+
+use pgherd_model::{Cluster, Op, Sync};
 
 use crate::postgres::listed;
 use crate::world::World;
@@ -21,12 +23,32 @@ impl World {
             return;
         }
         let (count, names) = listed(&pg.waits_for).unwrap_or_default();
-        let waited = |name: &str| names.contains(&name) && count == names.len();
-        let other = sync.standbys.iter().find(|name| !waited(name.as_str()));
-        if let Some(name) = other {
-            let text = &pg.waits_for;
+        let voters = sync.standbys.iter().map(|name| name.as_str());
+        let all: BTreeSet<&str> = voters.chain(names.iter().copied()).collect();
+        if !sync.standbys.is_empty() && sync.quorum + count < all.len() {
+            let (text, sync) = (pg.waits_for.clone(), sync.clone());
             self.fail(format!(
-                "sync: {node} names {name} in /sync, and its commits wait for {text:?}"
+                "sync: {node} names {:?} in /sync, quorum {}, and its commits wait for {text:?}",
+                sync.standbys, sync.quorum
+            ));
+        }
+    }
+
+    /// So many voters lack this row that those who are needed may all lack it.
+    fn check_votes(&mut self, node: usize, sync: &Sync) {
+        let mut lacking: BTreeMap<u64, usize> = BTreeMap::new();
+        for voter in sync.standbys.iter().filter_map(|name| self.node_of(name)) {
+            for row in self.missing_rows(voter, true) {
+                *lacking.entry(row).or_default() += 1;
+            }
+        }
+        let lost = lacking
+            .into_iter()
+            .find(|(_, voters)| *voters > sync.quorum);
+        if let Some((row, voters)) = lost {
+            self.fail(format!(
+                "sync: {node} asks for {} votes in /sync, and {voters} voters lack row {row}",
+                sync.quorum
             ));
         }
     }
@@ -36,6 +58,11 @@ impl World {
         let Op::PutSync { sync, .. } = op else {
             return;
         };
+        if sync.quorum > 0 {
+            let sync = sync.clone();
+            self.check_votes(node, &sync);
+            return;
+        }
         let old = before.sync.as_ref().map(|stored| &stored.value);
         let kept = old.filter(|old| old.leader == sync.leader);
         for name in &sync.standbys {

@@ -29,6 +29,7 @@ mod parameters;
 mod post_mortem;
 mod programs;
 mod protection;
+mod quorum;
 mod rejoin;
 mod reload;
 mod rest;

@@ -120,7 +120,9 @@ fn race(ctx: &Ctx<'_>, memory: &mut Memory, cluster: &Cluster, look: &Look) -> V
     let wish = wish(ctx, schedule::in_force(ctx, memory));
     let safety = race::former_safety(ctx, memory);
     let named = matches!(wish, Wish::Me);
-    if !(named && matches!(safety, Safety::Safe(_))) {
+    let own = look.wal.position();
+    let votes = race::needs_votes(ctx) && !race::has_everything(ctx, own);
+    if votes || !(named && matches!(safety, Safety::Safe(_))) {
         let since = memory.free_since.unwrap_or(ctx.now());
         let questions = race::questions(ctx, memory, since);
         if ctx.view.asking {
@@ -139,7 +141,6 @@ fn race(ctx: &Ctx<'_>, memory: &mut Memory, cluster: &Cluster, look: &Look) -> V
             return Verdict::stay(reason).wake(at.min(ctx.now() + AGAIN));
         }
     };
-    let own = look.wal.position();
     if let Some(verdict) = unfit(ctx, memory, cluster, &wish, own) {
         return verdict;
     }

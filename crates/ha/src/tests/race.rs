@@ -426,6 +426,33 @@ fn data_that_a_later_timeline_left_behind_were_left() {
     );
 }
 
+/// In quorum mode votes make up for copies; not where the leader ended in order and this node has its last checkpoint.
+#[test]
+fn votes_are_needed_unless_the_leader_said_where_it_ended() {
+    check_all(
+        "
+        lock - former c deleted 90 quorum_mode sync c:a,b/1 | a* replica lsn 50 | b replica lsn 40 | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+        lock - former c deleted 90 quorum_mode sync c:a,b/1 | a* replica lsn 50 | b replica mute | c down words
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: 0 of the voters in /sync have no more WAL than this node, 1 are needed
+        lock - former c deleted 90 quorum_mode sync c:a,b/1 failover c>a | a* replica lsn 50 | b replica unasked | c down words
+        => AskPeers, because lock_free: the lock is free: asking the others
+        lock - former c deleted 90 quorum_mode sync c:b/0 | a* replica lsn 50 | b replica lsn 40 | c down words
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: not in /sync: a synchronous standby takes over
+        ",
+    );
+    let text = "lock - former c deleted 90 optime 49 quorum_mode sync c:a,b/1 failover c>a | a* replica lsn 50 | b replica unasked | c down words";
+    let (mut view, memory) = parse(text);
+    let asks = decide(&view, &memory).why.reason;
+    assert!(asks.contains("asking the others"), "{asks}");
+    let crate::Dcs::Fresh(cluster) = &mut view.dcs else {
+        panic!("{:?}", view.dcs)
+    };
+    cluster.status.as_mut().unwrap().revision = 90;
+    let takes = decide(&view, &memory).why.reason;
+    assert!(takes.starts_with("c released the lock"), "{takes}");
+}
+
 /// Silence from before the lock was free: who is back by now may have more.
 #[test]
 fn who_was_silent_before_is_asked_once_more() {

@@ -83,10 +83,6 @@ impl Dynamic<'_> {
             "standby_cluster has no effect yet: this cluster has a writable primary of its own",
         );
         tell(
-            value("synchronous_mode").and_then(synchronous) == Some(SynchronousMode::Quorum),
-            "synchronous_mode=quorum is not supported yet, it works like on",
-        );
-        tell(
             self.flag("failsafe_mode"),
             "failsafe_mode has no effect yet",
         );

@@ -276,13 +276,7 @@ fn a_tls_sample_loads() {
 fn a_tls_sample_takes_effect() {
     let node = &read(TLS).unwrap().node;
     let effective = effective(node, Some(&node.bootstrap.dcs));
-    assert_eq!(
-        effective.warnings,
-        [
-            "synchronous_mode=quorum is not supported yet, it works like on",
-            "failsafe_mode has no effect yet",
-        ]
-    );
+    assert_eq!(effective.warnings, ["failsafe_mode has no effect yet"]);
     let settings = effective.settings;
     assert_eq!(settings.synchronous_mode, SynchronousMode::Quorum);
     assert!(settings.failsafe_mode);
