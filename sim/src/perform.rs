@@ -1,6 +1,6 @@
 //! Orders of the brain as deeds of the fakes, as `agent::act` carries them out.
 
-use pgherd_ha::{Action, Ask, JobKind, PeerFact, RemoteHistory};
+use pgherd_ha::{Action, Ask, JobKind, PeerFact, RemoteHistory, beat};
 use pgherd_model::{
     DataDir, GuardMode, Lsn, MemberName, Op, PeerStatus, PostgresState, Role, Time, Timeline,
     Upstream,
@@ -246,7 +246,12 @@ impl World {
     fn status(&mut self, node: usize) -> Option<PeerStatus> {
         let watchdog_failed = self.nodes[node].settings.guard == GuardMode::Required
             && self.nodes[node].agent.guard_failed.is_some();
+        let limit = beat::stale_after(&self.nodes[node].settings);
+        let now = self.clock(node);
         let agent = &self.nodes[node].agent;
+        let current = !agent.problem && now.since(agent.heard) < limit;
+        let led = agent.picture.as_ref().is_some_and(|it| it.leader.is_some());
+        let unlocked = !(current && led);
         let described = agent.described.clone().filter(|_| agent.alive)?;
         let pg = &self.nodes[node].pg;
         let state = described.state?;
@@ -266,6 +271,7 @@ impl World {
             timeline: None,
             streaming: false,
             watchdog_failed,
+            unlocked,
             promoting: described.role == Some(Role::Promoted),
             tags: described.tags,
         };

@@ -208,7 +208,7 @@ impl Agent {
 
     /// Something waits for the loop to turn again, or is under way beside it.
     fn has_more_to_do(&self) -> bool {
-        let told = self.shutdown || self.upgrade || self.exit.is_some();
+        let told = self.shutdown || self.upgrade || self.exit.is_some() || self.is_to_configure();
         let asks = self.asking > 0 || self.asking_history || self.asked.is_waited_for();
         let writing = self.writing.as_ref().is_some_and(|it| !it.is_finished());
         let writes = self.reloaded
@@ -217,6 +217,13 @@ impl Agent {
             || self.instance.is_wanted()
             || writing;
         told || asks || writes || self.jobs.is_running() || self.gives_sync_names_back()
+    }
+
+    /// The picture shows another dynamic configuration than the one in force.
+    fn is_to_configure(&self) -> bool {
+        let picture = self.picture.borrow();
+        let stored = picture.cluster.as_ref().and_then(|it| it.config.as_ref());
+        stored.is_some_and(|it| Some(it.revision) != self.config_revision)
     }
 
     /// `synchronous_standby_names` is not yet what the user's parameters say, and is to be.

@@ -210,6 +210,15 @@ pub struct Former {
     pub lease: i64,
     /// Life of that lease as far as known, else `ttl`.
     pub length: Span,
+    /// `lease_ttl` as it was when this lease was first seen, or as it was raised to since.
+    #[serde(default)]
+    pub lease_ttl: Span,
+    /// It was raised: the lock may have moved to a longer lease unseen.
+    #[serde(default)]
+    pub raised: bool,
+    /// The lock is gone, and it is not known yet whether that was the end of this term: somebody else may have had it since.
+    #[serde(default)]
+    pub unsure: bool,
     /// No renewal can have happened after this, by what etcd said.
     pub renewed_before: Option<Time>,
     /// When that was last looked at.

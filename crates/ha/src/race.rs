@@ -21,6 +21,8 @@ const FORMER_TIMEOUT: Span = Span::from_millis(200);
 const PEER_TIMEOUT: Span = Span::from_secs(2);
 /// How soon to look again for a read that proves who leads etcd.
 const PROOF: Span = Span::from_millis(100);
+/// How long a primary that finds the lock free asks whether somebody else was promoted.
+const RIVAL: Span = Span::from_millis(300);
 /// An answer older than this says nothing about a candidate.
 pub(crate) const ANSWER_AGE: Span = Span::from_secs(1);
 /// Somebody who did not answer is not asked again within this.
@@ -63,13 +65,16 @@ pub(crate) fn remember_former(ctx: &Ctx<'_>, memory: &mut Memory) {
                     term: leader.create_revision,
                     lease: leader.lease,
                     length: ctx.view.settings.ttl.max(ctx.view.settings.lease_ttl),
+                    lease_ttl: ctx.view.settings.lease_ttl,
+                    raised: false,
+                    unsure: false,
                     renewed_before: None,
                     looked: None,
                     vanished: None,
                 });
             }
             if let Some(former) = &mut memory.former {
-                former.vanished = None;
+                (former.vanished, former.unsure) = (None, false);
                 former.term = leader.create_revision;
             }
             memory.free_since = None;
@@ -88,12 +93,14 @@ pub(crate) fn remember_former(ctx: &Ctx<'_>, memory: &mut Memory) {
     let Some(former) = &mut memory.former else {
         return;
     };
-    let asked_for = ctx.view.settings.lease_ttl;
-    if former.length < asked_for {
-        // `lease_ttl` was raised: the lock may have moved to the longer lease unseen before it went.
-        (former.length, former.renewed_before, former.looked) = (asked_for, None, None);
+    let life = ctx.view.settings.lease_ttl;
+    if life > former.lease_ttl {
+        // It was raised: the lock may have moved to the longer lease unseen before it went.
+        (former.lease_ttl, former.raised) = (life, true);
+        (former.length, former.renewed_before, former.looked) = (life, None, None);
     }
-    if let Some(sight) = ctx.view.sight.filter(|sight| sight.granted >= asked_for) {
+    let of_before = |sight: &LeaseSight| former.raised && sight.granted < former.lease_ttl;
+    if let Some(sight) = ctx.view.sight.filter(|sight| !of_before(sight)) {
         note_sight(former, &sight);
     }
 }
@@ -137,14 +144,15 @@ fn forget_unseen(ctx: &Ctx<'_>, memory: &mut Memory) {
     let ended = cluster.and_then(|cluster| cluster.leader_ended);
     let former = memory.former.as_ref();
     let free = cluster.is_some_and(|cluster| cluster.leader.is_none());
-    // A read passes over what happened before it, and in a moment somebody can be promoted whose lock is deleted by hand:
-    // only the end of that very lock tells that nobody else had it since.
-    let stranger = former.is_some_and(|former| match ended {
-        Some(term) => term != former.term,
-        None => free && memory.free_since.is_none(),
-    });
+    let stranger = former.is_some_and(|former| ended.is_some_and(|term| term != former.term));
     if (again && before < deleted) || stranger {
         forget_former(memory);
+    }
+    // A read passes over what happened before it, and in a moment somebody can be promoted whose lock is deleted by hand:
+    // only the end of that very lock, which the watch may tell later, shows that nobody else had it since.
+    let vacant = free && memory.free_since.is_none();
+    if let Some(former) = &mut memory.former {
+        former.unsure = ended.is_none() && (vacant || former.unsure);
     }
 }
 
@@ -174,7 +182,7 @@ fn note_sight(former: &mut Former, sight: &LeaseSight) {
 
 /// Whether a lock that is free now may be taken (Safety 4).
 pub(crate) fn former_safety(ctx: &Ctx<'_>, memory: &Memory) -> Safety {
-    match &memory.former {
+    match memory.former.as_ref().filter(|former| !former.unsure) {
         Some(former) => known_former(ctx, former),
         None => unknown_former(ctx, memory),
     }
@@ -237,7 +245,7 @@ fn one_tenure(ctx: &Ctx<'_>, from: Time, length: Span) -> bool {
 /// The former leader has given up the lock by itself: it says so, or its agent lives and answers
 /// that PostgreSQL is not writable.
 pub(crate) fn was_released(ctx: &Ctx<'_>, memory: &Memory) -> bool {
-    let Some(former) = &memory.former else {
+    let Some(former) = memory.former.as_ref().filter(|former| !former.unsure) else {
         return false;
     };
     let vanished = former.vanished.unwrap_or(ctx.now());
@@ -274,15 +282,19 @@ fn answered_not_writable(ctx: &Ctx<'_>, name: &MemberName, since: Time) -> bool 
 fn unknown_former(ctx: &Ctx<'_>, memory: &Memory) -> Safety {
     let since = memory.free_since.unwrap_or(ctx.now());
     let present = ctx.others().map(|member| &member.name);
+    let former = memory.former.as_ref().map(|former| &former.name);
+    let gone = memory.met.iter().chain(former);
     let open = present
-        .chain(memory.met.iter().filter(|name| !ctx.is_member(name)))
+        .chain(gone.filter(|name| !ctx.is_member(name)))
         .find(|name| !answered_not_writable(ctx, name, since));
     let Some(open) = open else {
         return Safety::Safe(String::from("no other member is writable"));
     };
     let longest = ctx.view.settings.ttl.max(ctx.view.settings.lease_ttl);
     let first = memory.first_fresh.unwrap_or(ctx.now());
-    let from = first.max(ctx.view.tenure.since);
+    // Who held it until then is known, and has to be waited for since then.
+    let free = memory.former.as_ref().map_or(first, |_| since);
+    let from = first.max(free).max(ctx.view.tenure.since);
     let at = from + longest;
     if at <= ctx.now() && one_tenure(ctx, from, longest) {
         return Safety::Safe(String::from("a full lease has passed without a lock"));
@@ -388,10 +400,10 @@ fn went_another_way(ctx: &Ctx<'_>, answer: &PeerStatus) -> bool {
 
 /// What a primary that finds the lock free has to do before it takes it.
 pub(crate) enum Rival<'a> {
-    /// The others are to be asked.
-    Ask(Vec<Ask>),
-    /// They are being asked.
-    Awaited,
+    /// The others are to be asked; what is known then will do.
+    Ask(Vec<Ask>, Time),
+    /// They are being asked, likewise.
+    Awaited(Time),
     /// This one was promoted later, and is primary.
     Newer(&'a MemberName, Timeline),
     /// Nobody who answers.
@@ -401,12 +413,19 @@ pub(crate) enum Rival<'a> {
 /// Whether somebody else was promoted while the lock was not this node's, by what the others say.
 pub(crate) fn rival<'a>(ctx: &Ctx<'a>, memory: &Memory, own: Timeline) -> Rival<'a> {
     let since = memory.free_since.unwrap_or(ctx.now());
-    let questions = questions(ctx, memory, since);
-    if ctx.view.asking {
-        return Rival::Awaited;
-    }
-    if !questions.is_empty() {
-        return Rival::Ask(questions);
+    let until = since + RIVAL;
+    // Nothing renews the lease meanwhile: whoever is silent is not waited for.
+    if ctx.now() < until {
+        let mut questions = questions(ctx, memory, since);
+        if ctx.view.asking {
+            return Rival::Awaited(until);
+        }
+        if !questions.is_empty() {
+            for ask in &mut questions {
+                ask.timeout = FORMER_TIMEOUT;
+            }
+            return Rival::Ask(questions, until);
+        }
     }
     let newer = ctx.others().find_map(|member| {
         let answer = ctx.view.peers.get(&member.name)?.answer.as_ref()?;
@@ -515,6 +534,8 @@ pub(crate) fn candidates_by<'a>(
                 && answer.writable_at.is_none()
                 && !answer.tags.nofailover
                 && !answer.watchdog_failed
+                // Whoever does not see this node's lock is cut off from the lock service and could not take it.
+                && !(answer.unlocked && ctx.holding().is_some())
                 && answer.position() >= at_least
                 && !went_another_way(ctx, answer)
                 && (!check_timeline || answer.timeline >= own_timeline);

@@ -230,6 +230,9 @@ fn memory<'a>(now: Time, me: &Said, value: &impl Fn(&str) -> Option<&'a str>) ->
             term: 4,
             lease: 6,
             length: Span::from_secs(20),
+            lease_ttl: Span::from_secs(20),
+            raised: false,
+            unsure: false,
             renewed_before: value("renewed_before")
                 .map(|at| Time::from_millis(number(Some(at)) * 1000)),
             looked: value("looked").map(|at| Time::from_millis(number(Some(at)) * 1000)),
@@ -481,6 +484,7 @@ fn peers(now: Time, nodes: &[Said]) -> BTreeMap<MemberName, PeerFact> {
                 timeline: Some(Timeline(node.timeline)),
                 streaming: false,
                 watchdog_failed: node.has("nodog"),
+                unlocked: node.has("unlocked"),
                 promoting: node.has("promoting"),
                 tags: tags(node),
             };

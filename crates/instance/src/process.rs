@@ -586,6 +586,10 @@ mod tests {
         assert_eq!((stat.parent, stat.zombie), (7, false));
         assert_eq!(stat.name, "a) Z (b");
         assert!(parse_stat("12 (postgres) Z 7 12").unwrap().zombie);
+        for (state, halted) in [("T", true), ("t", true), ("S", false), ("Z", false)] {
+            let stat = parse_stat(&format!("12 (postgres) {state} 7 12")).unwrap();
+            assert_eq!(stat.halted, halted, "{state}");
+        }
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -26,6 +26,9 @@ pub struct PeerStatus {
     pub streaming: bool,
     /// `watchdog_failed`.
     pub watchdog_failed: bool,
+    /// `cluster_unlocked`: it sees nobody holding the lock, since nobody does or it does not see the lock service.
+    #[serde(default)]
+    pub unlocked: bool,
     /// It is being promoted: what is in recovery now may acknowledge a write in a moment. Agents of
     /// genuine Patroni do not say so.
     pub promoting: bool,

@@ -54,13 +54,13 @@ fn running_primary(ctx: &Ctx<'_>, memory: &Memory, cluster: &Cluster, look: &Loo
         return outdated(format!("running as primary on the old timeline {own}"));
     }
     match race::rival(ctx, memory, own) {
-        Rival::Ask(questions) => {
+        Rival::Ask(questions, until) => {
             let reason = "running as primary without the lock: asking the others";
-            return Verdict::act(vec![Action::AskPeers(questions)], reason);
+            return Verdict::act(vec![Action::AskPeers(questions)], reason).wake(until);
         }
-        Rival::Awaited => {
+        Rival::Awaited(until) => {
             let reason = "running as primary without the lock: waiting for the others' answers";
-            return Verdict::stay(reason);
+            return Verdict::stay(reason).wake(until);
         }
         Rival::Newer(name, theirs) => {
             let reason = format!("running as primary on timeline {own}, and {name} on {theirs}");
@@ -218,14 +218,20 @@ fn kept_back(
             let possible = race::candidates(ctx, least, manual)
                 .iter()
                 .any(|(name, _)| name == member);
-            // In a pause people decide who leads.
-            if possible || ctx.view.settings.pause {
+            // In a pause people decide who leads. Otherwise it may be cut off from the lock service.
+            let waits = memory
+                .free_since
+                .is_none_or(|since| ctx.now().since(since) < ctx.view.settings.lease_ttl);
+            if (possible && waits) || ctx.view.settings.pause {
                 return Some(format!("{member} was named to take over"));
             }
         }
         Wish::NotMe => {
             // Only for those who do not wait for this node's longer WAL in turn.
-            if !race::candidates(ctx, own, false).is_empty() {
+            let waits = memory
+                .free_since
+                .is_none_or(|since| ctx.now().since(since) < ctx.view.settings.lease_ttl);
+            if waits && !race::candidates(ctx, own, false).is_empty() {
                 return Some(String::from("this node gave up the lock for another one"));
             }
         }

@@ -140,11 +140,14 @@ fn asked(ctx: &Ctx<'_>) -> Option<Verdict> {
 fn without_lock(ctx: &Ctx<'_>, memory: &Memory) -> Verdict {
     let own = ctx.view.local.look.as_ref().map(|look| look.timeline);
     match race::rival(ctx, memory, own.unwrap_or_default()) {
-        Rival::Ask(questions) => Verdict::act(
+        Rival::Ask(questions, until) => Verdict::act(
             vec![Action::AskPeers(questions)],
             "PAUSE: running as primary without the lock: asking the others",
-        ),
-        Rival::Awaited => Verdict::stay("PAUSE: waiting for the others' answers"),
+        )
+        .wake(until),
+        Rival::Awaited(until) => {
+            Verdict::stay("PAUSE: waiting for the others' answers").wake(until)
+        }
         Rival::Newer(name, theirs) => Verdict::stay(format!(
             "PAUSE: the lock is left to {name}, which is primary on timeline {theirs}"
         ))

@@ -129,15 +129,17 @@ fn mend(
             upstream: None,
             follow: None,
         };
-        let failed = last_failure(ctx, |kind| matches!(kind, JobKind::Start(_)));
-        return match failed {
-            None => Verdict::act(
-                vec![Action::StartJob(JobKind::Start(start))],
-                format!("{reason}: starting as a standby first, to be shut down for pg_rewind"),
-            ),
-            Some(_) if settings.remove_data_directory_on_rewind_failure => copy_anew(reason),
-            Some(_) => recover(ctx, memory, leader),
-        };
+        // From an archive PostgreSQL may know of the leader's timeline, and refuses to start.
+        let failed = last_failure(ctx, |kind| {
+            matches!(kind, JobKind::Start(_) | JobKind::CrashRecovery)
+        });
+        if failed.is_some() || memory.recovery.failures > 0 {
+            return recover(ctx, memory, leader);
+        }
+        return Verdict::act(
+            vec![Action::StartJob(JobKind::Start(start))],
+            format!("{reason}: starting as a standby first, to be shut down for pg_rewind"),
+        );
     }
     if leader.checkpoint_after_promote == Some(false) {
         let reason = format!(

@@ -315,18 +315,39 @@ fn a_slow_answer_counts() {
 }
 
 /// What happened before a read is not seen by it: only the end of the former holder's own lock tells that nobody had it
-/// since.
+/// since. The watch may tell that later.
 #[test]
 fn one_must_know_whose_lock_ended() {
-    for (ended, known) in [("", false), ("ended 4", true), ("ended 5", false)] {
+    let at = |ended: &str| {
         let text = alloc::format!(
             "lock - former c deleted 80 {ended} | a* replica lsn 50 | b replica lsn 40 mute | c down words"
         );
-        let (view, mut memory) = super::parse(&text);
-        memory.free_since = None;
-        let decision = crate::decide(&view, &memory);
-        assert_eq!(decision.memory.former.is_some(), known, "{ended}");
-    }
+        super::parse(&text)
+    };
+    let (view, mut memory) = at("");
+    memory.free_since = None;
+    let unsure = decide(&view, &memory);
+    let reason = &unsure.why.reason;
+    assert!(reason.starts_with("b may have held the lock"), "{reason}");
+    let told = decide(&at("ended 4").0, &unsure.memory).why.reason;
+    assert!(told.starts_with("c released the lock"), "{told}");
+    let stranger = decide(&at("ended 5").0, &unsure.memory);
+    assert!(stranger.memory.former.is_none());
+}
+
+/// A leader hands over to nobody who does not see its lock, and nobody waits for ever for one that was named.
+#[test]
+fn who_does_not_see_the_lock_service_takes_no_lock() {
+    check_all(
+        "
+        lock a failover a>b | a* primary armed | b replica lsn 50 unlocked
+        => PutFailover, because switchover: switchover: no healthy members found, the request is dropped
+        lock - former c deleted 80 free 3 failover c>b | a* replica lsn 50 | b replica lsn 50 | c down words
+        => nothing, because lock_free: following a different leader because i am not the healthiest node: b was named to take over
+        lock - former c deleted 80 free 20 failover c>b | a* replica lsn 50 | b replica lsn 50 | c down words
+        => AcquireLeader, because lock_free: c released the lock; healthiest of 3
+        ",
+    );
 }
 
 /// A person named somebody who is gone: that gives up no rows.
@@ -391,7 +412,7 @@ fn a_lock_may_have_gone_with_a_longer_lease() {
     let text = "lock - former c free 6 renewed_before 80 looked 99 | a* replica lsn 50 | b replica lsn 40 | c primary mute";
     let (mut view, mut memory) = parse(text);
     let former = memory.former.as_mut().unwrap();
-    former.length = Span::from_secs(5);
+    (former.length, former.lease_ttl) = (Span::from_secs(5), Span::from_secs(5));
     view.settings.lease_ttl = Span::from_secs(5);
     let short = decide(&view, &memory).why.reason;
     assert!(short.starts_with("the lease of c ran out"), "{short}");
@@ -479,6 +500,9 @@ fn a_primary_without_lock_asks_whether_somebody_was_promoted() {
         => AskPeers, because lock_free: running as primary without the lock: asking the others
         lock - asking | a* primary tl2 lsn 50 | b replica unasked
         => nothing, because lock_free: running as primary without the lock: waiting for the others' answers
+        # Its lease runs out meanwhile: nobody is waited for any longer.
+        lock - free 1 asking | a* primary tl2 lsn 50 | b replica unasked
+        => AcquireLeader, because lock_free: acquired session lock as a leader
         lock - | a* primary tl2 lsn 50 | b primary tl3
         => StopKill, because lock_free: running as primary on timeline 2, and b on 3: stopped
         lock - | a* primary tl3 lsn 50 | b primary tl2

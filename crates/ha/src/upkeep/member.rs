@@ -224,7 +224,8 @@ fn role(ctx: &Ctx<'_>, memory: &Memory) -> Role {
         .is_some_and(|job| job.kind == JobKind::Start(StartAs::Primary));
     match &view.local.look {
         Some(look) if !look.in_recovery => Role::Primary,
-        Some(_) if ctx.is_becoming_primary() => Role::Promoted,
+        // Whoever holds the lock is about to be.
+        Some(_) if ctx.is_becoming_primary() || ctx.holding().is_some() => Role::Promoted,
         Some(_) => Role::Replica,
         // Whoever holds the lock and does not run in recovery is primary, or about to be: others
         // rely on it that nobody who may still write calls itself anything else.
