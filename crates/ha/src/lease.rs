@@ -26,7 +26,7 @@ pub fn guard_patience(life: Span) -> Span {
 }
 
 /// How long after a probe of PostgreSQL the next one follows. The licence counts from the last that was answered, so
-/// what is left of `hang_timeout`, two thirds, is what a commit may take; each costs a login, and moves the WAL.
+/// what is left of `hang_timeout`, two thirds, is what a commit may take; each moves the WAL.
 pub fn probe_pause(hang_timeout: Span) -> Span {
     hang_timeout / 3
 }

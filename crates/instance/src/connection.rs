@@ -2,7 +2,7 @@
 //! connection pins search_path and a statement timeout, and every query has a deadline of its own.
 
 use crate::files::blocking;
-use crate::{Credentials, Error, Instance, Result, process, tls};
+use crate::{Credentials, Error, Instance, Result, probe, process, tls};
 use std::path::Path;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -23,6 +23,7 @@ pub(crate) struct Connections {
     pub(crate) beside: Slot,
     pub(crate) positions: Slot,
     pub(crate) work: Slot,
+    pub(crate) probe: probe::Kept,
 }
 
 /// One connection, made when it is needed.
@@ -263,6 +264,11 @@ pub(crate) async fn connect_local(
 }
 
 impl Connection {
+    /// It belongs to this postmaster, and was not seen to be closed.
+    pub(crate) fn is_open_to(&self, postmaster: Option<u32>) -> bool {
+        Some(self.pid) == postmaster && !self.client.is_closed()
+    }
+
     /// Runs statements in one round trip and returns the rows of each.
     pub(crate) async fn run(
         &self,
@@ -319,7 +325,7 @@ impl Slot {
             if kept
                 .connection
                 .as_ref()
-                .is_some_and(|c| Some(c.pid) != now || c.client.is_closed())
+                .is_some_and(|connection| !connection.is_open_to(now))
             {
                 kept.connection = None;
             }

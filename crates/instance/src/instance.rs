@@ -296,14 +296,15 @@ impl Instance {
         look::look_beside(self).await
     }
 
-    /// The licence's check: a NEW connection and a small commit that flushes WAL. Does not wait for
-    /// synchronous standbys. On a standby: only the connection and a read. Where a new login is refused
-    /// (password, pg_hba, too many connections), a connection that was kept does it.
+    /// The licence's check: a NEW connection that is answered, within a part of the time, and a small commit that
+    /// flushes WAL, on a connection that is kept. Does not wait for synchronous standbys. On a standby: only the answer
+    /// and a read. Where that connection is lost and a new login is refused (password, pg_hba, too many connections),
+    /// another one that was kept does it.
     ///
     /// # Errors
     /// As [`Instance::look`], [`Error::Timeout`].
     pub async fn probe_commit(&self, timeout: Duration) -> Result<Probe> {
-        look::probe_commit(self, timeout).await
+        probe::probe_commit(self, timeout).await
     }
 
     /// `CHECKPOINT`.

@@ -253,46 +253,6 @@ pub(crate) async fn positions(instance: &Instance) -> Result<Positions> {
     Ok(now)
 }
 
-/// What came of a probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// It was committed.
-    Committed,
-    /// PostgreSQL answers, but says no to the superuser, with these words: whether others can commit is
-    /// not known.
-    Refused(String),
-}
-
-/// Commits something that has to reach the disk. A transactional logical message is the smallest
-/// such thing that touches no table; an assigned transaction id alone is committed asynchronously.
-/// In recovery the CASE leaves it out.
-const COMMIT: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN NULL \
- ELSE pg_logical_emit_message(true, 'pgherd', 'alive') END";
-
-pub(crate) async fn probe_commit(instance: &Instance, timeout: Duration) -> Result<Probe> {
-    const WHAT: &str = "committing a probe";
-    let database = &instance.options().database;
-    let work = async {
-        let anew = async {
-            let connection = connect_local(instance, database, timeout, timeout).await?;
-            connection.run(WHAT, COMMIT, timeout).await
-        };
-        let refusal = match anew.await {
-            Ok(_) => return Ok(Probe::Committed),
-            Err(error) if error.is_refusal() => error,
-            Err(error) => return Err(error),
-        };
-        // Whoever says no to a new login may still commit for those who are in.
-        let kept = &instance.inner.connections.work;
-        match kept.run(instance, WHAT, COMMIT, timeout).await {
-            Ok(_) => Ok(Probe::Committed),
-            Err(error) if error.is_refusal() => Ok(Probe::Refused(refusal.to_string())),
-            Err(error) => Err(error),
-        }
-    };
-    within("the probe commit", timeout, work).await
-}
-
 /// A limit around several steps.
 pub(crate) async fn within<T>(
     what: &str,

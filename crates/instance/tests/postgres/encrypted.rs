@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// A self-signed certificate for 127.0.0.1.
-fn certificate(dir: &Path, name: &str) -> (String, String) {
+pub(crate) fn certificate(dir: &Path, name: &str) -> (String, String) {
     let path = |ending: &str| dir.join(format!("{name}.{ending}")).display().to_string();
     let status = Command::new("openssl")
         .args([

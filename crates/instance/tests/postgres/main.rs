@@ -8,5 +8,6 @@ mod bootstrap;
 mod encrypted;
 mod faults;
 mod lab;
+mod probe;
 mod replication;
 mod running;
