@@ -36,7 +36,7 @@ pub use memory::{
     Answered, Backoff, Demotion, Former, Memory, Reinitializing, Restarted, Restarting,
 };
 pub use steady::{LOOK_PAUSE, Pulse, goes_on, is_calm, may_be_kept, quiet_pause};
-pub use upkeep::describe;
+pub use upkeep::{describe, small_step};
 pub use view::{
     Dcs, GuardFact, Identity, Job, LeaseFact, Local, Orders, Outcome, PeerFact, RemoteHistory,
     Tenure, View,

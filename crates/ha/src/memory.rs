@@ -90,6 +90,9 @@ pub struct Memory {
     pub member_written: Option<Time>,
     /// Last time `status` was written, or would have been.
     pub status_written: Option<Time>,
+    /// Last time it told something new.
+    #[serde(default)]
+    pub status_told: Option<Time>,
     /// Last time a standby was told (again) from whom to stream.
     pub reminded: Option<Time>,
     /// When the stream from the leader was first seen broken.

@@ -13,6 +13,8 @@ mod slots;
 mod status;
 mod sync;
 
+pub use positions::small_step;
+
 use alloc::vec::Vec;
 use pgherd_model::{Op, Time};
 #[cfg(test)]

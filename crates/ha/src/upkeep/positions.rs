@@ -1,12 +1,13 @@
-//! Which movements of a position are worth a write of the own key at once: each wakes every member, and each commit of
-//! the licence's probe moves the WAL by a hundred bytes, also where nobody writes anything.
+//! Which movements of a position are worth telling at once: each write wakes every member, and where nobody writes
+//! anything the WAL moves all the same, by a hundred bytes for each commit of the licence's probe and by what PostgreSQL
+//! adds to that.
 
-use pgherd_model::{Lsn, Member, Settings, Span};
+use pgherd_model::{Lsn, Member, Settings, Span, Status};
 
 /// More than a page of WAL is told every loop_wait.
 const PAGE: u64 = 8192;
-/// Less in every third: that is how long a standby may seem to lag by as much.
-const SMALL: u32 = 3;
+/// Less in every sixth: that is how long a standby may seem to lag by as much.
+const SMALL: u32 = 6;
 /// Nobody reads the position of the leader from its key: `status` has it.
 const LEADERS: u32 = 12;
 
@@ -23,11 +24,31 @@ pub(crate) fn pause(settings: &Settings, told: &Member, now: &Member, leads: boo
         }
 }
 
-/// The way from one to the other is long; less than that must not matter to a race.
+/// Bytes of WAL that make no difference for a while. A race tells who is too far behind by the position in `status`: it
+/// is no more than a hundred and twenty-eighth of what may be lost.
+pub fn small_step(settings: &Settings) -> u64 {
+    PAGE.min(settings.maximum_lag_on_failover / 128)
+}
+
+/// How long small steps may wait to be told in `status`.
+pub(crate) fn small_pause(settings: &Settings) -> Span {
+    settings.loop_wait * SMALL
+}
+
+/// Only positions in it have moved, and none of them far.
+pub(crate) fn is_small_step(settings: &Settings, told: &Status, now: &Status) -> bool {
+    let same = told.retain_slots == now.retain_slots
+        && told.other == now.other
+        && told.slots.keys().eq(now.slots.keys());
+    let mut slots = told.slots.values().zip(now.slots.values());
+    let far = |told: Lsn, now: Lsn| differ(settings, Some(told), Some(now));
+    same && !far(told.optime, now.optime) && !slots.any(|(told, now)| far(*told, *now))
+}
+
+/// The way from one to the other is long.
 fn differ(settings: &Settings, one: Option<Lsn>, other: Option<Lsn>) -> bool {
-    let page = PAGE.min(settings.maximum_lag_on_failover / 128);
     match (one, other) {
-        (Some(one), Some(other)) => one.since(other).max(other.since(one)) > page,
+        (Some(one), Some(other)) => one.since(other).max(other.since(one)) > small_step(settings),
         (one, other) => one != other,
     }
 }

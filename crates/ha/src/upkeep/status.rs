@@ -1,6 +1,7 @@
 //! `status`: the leader's position and its slots, at most once per loop_wait, since each write
 //! wakes every genuine Patroni replica. Where others count on signs of life it is written that often, also with
-//! nothing new.
+//! nothing new. Small steps wait, also where it is written: what each of them moves elsewhere (the other members' slots)
+//! costs more than the write.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -12,7 +13,7 @@ use crate::beat;
 use crate::ctx::{Ctx, Lock};
 use crate::decision::Action;
 use crate::memory::Memory;
-use crate::upkeep::{Duty, NOTHING};
+use crate::upkeep::{Duty, NOTHING, positions};
 
 pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     if ctx.holding().is_none() && ctx.lock != Lock::Unknown {
@@ -37,7 +38,7 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     if due.is_some_and(|at| ctx.now() < at) {
         return (vec![], due);
     }
-    let status = Status {
+    let mut status = Status {
         optime: look.wal.flushed,
         slots: slots(ctx, look),
         retain_slots: retained(ctx, memory, term),
@@ -45,11 +46,30 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     };
     let next = Some(ctx.now() + ctx.view.settings.loop_wait);
     memory.status_written = Some(ctx.now());
+    if let Some(stored) = &cluster.status
+        && stored.revision > term
+        && waits(ctx, memory, &stored.value, &status)
+    {
+        status = stored.value.clone();
+    }
     let stored = cluster.status.as_ref().map(|stored| &stored.value);
-    if stored == Some(&status) && beat::rest(&ctx.view.settings).is_none() {
+    if stored != Some(&status) {
+        memory.status_told = Some(ctx.now());
+    } else if beat::rest(&ctx.view.settings).is_none() {
         return (vec![], next);
     }
     (vec![Action::Store(Op::PutStatus { status, term })], next)
+}
+
+/// What is new is only a small step, and the last one was told lately. Not asked about what somebody else has written:
+/// whoever leads says where it stands.
+fn waits(ctx: &Ctx<'_>, memory: &Memory, stored: &Status, status: &Status) -> bool {
+    let settings = &ctx.view.settings;
+    let until = memory
+        .status_told
+        .map(|told| told + positions::small_pause(settings));
+    until.is_some_and(|until| ctx.now() < until)
+        && positions::is_small_step(settings, stored, status)
 }
 
 /// Position of every slot, and the leader's own, so that replicas can keep one for it. Slots of
