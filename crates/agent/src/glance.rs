@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use pgherd_ha::{
     Decision, GuardFact, LOOK_PAUSE, LeaseFact, Local, Memory, Pulse, View, goes_on, is_calm,
-    lease, may_be_kept, quiet_pause,
+    lease, may_be_kept, quiet_pause, small_step,
 };
 use pgherd_instance::Glance;
 use pgherd_model::{SynchronousMode, Time};
@@ -121,7 +121,7 @@ impl Agent {
         if clock::now() >= until || self.jobs.is_running() {
             return None;
         }
-        if !still && !self.says_the_same().await {
+        if !still && !self.says_the_same(0).await {
             return None;
         }
         let guard = self.guarding.fact(self.effective.settings.lease_ttl);
@@ -134,12 +134,17 @@ impl Agent {
         })
     }
 
-    /// Whether PostgreSQL says just what it said at the last look; if not, that is forgotten.
-    async fn says_the_same(&mut self) -> bool {
+    /// Whether PostgreSQL says just what it said at the last look, but for positions that have moved by no more than so
+    /// many bytes; if not, that is forgotten.
+    async fn says_the_same(&mut self, bytes: u64) -> bool {
         let said = tokio::time::timeout(LOOK, self.instance.glance()).await;
         let said = said.ok().and_then(Result::ok);
+        let near = |glance: &Glance| {
+            said.as_ref()
+                .is_some_and(|said| said.is_near(glance, bytes))
+        };
         let kept = &mut self.observer.kept.look;
-        kept.take_if(|kept| said.as_ref() != Some(&kept.glance));
+        kept.take_if(|kept| !near(&kept.glance));
         let same = kept.is_some();
         if same {
             self.observer.kept.news = 0;
@@ -155,9 +160,16 @@ impl Agent {
             return None;
         }
         self.service.looks();
+        // What an idle server's WAL moves by itself is no reason to decide anything, nor to look where nobody asks
+        // for positions. A decision that is made for another reason is made on a look at those of then.
+        let bytes = match self.attention.is_paid(now) {
+            true => 0,
+            false => small_step(&self.effective.settings),
+        };
         // The answer takes its time, in which something else may have changed.
-        let same = self.says_the_same().await;
-        if !same || !self.is_as_before(&calm, memory, clock::now()) {
+        let same = self.says_the_same(bytes).await;
+        let after = clock::now();
+        if !same || !self.is_as_before(&calm, memory, after) || !self.guard_is_as_before(&calm) {
             return None;
         }
         self.confirm(&calm, memory, now);
@@ -189,9 +201,6 @@ impl Agent {
         if picture.cluster.is_none() || !self.is_current(&picture, now) {
             return false;
         }
-        if self.guarding.fact(self.effective.settings.lease_ttl) != calm.guard {
-            return false;
-        }
         let pulse = Pulse {
             now,
             lease: self.renewal.fact(),
@@ -204,6 +213,11 @@ impl Agent {
         self.observer.dcs_fresh = Some(picture.heard);
         self.held = memory.held;
         true
+    }
+
+    /// That it hangs or has fired can be heard of at the end of a glance as well as before; its end wakes the loop.
+    fn guard_is_as_before(&mut self, calm: &Calm) -> bool {
+        self.guarding.fact(self.effective.settings.lease_ttl) == calm.guard
     }
 
     /// Something waits for the loop to turn again, or is under way beside it.

@@ -85,7 +85,8 @@ impl Guarding {
 
     /// What the living guard has said, and whether it says anything.
     fn hear(&mut self, guard: &Guard, life: Span) {
-        if let Some(fired) = guard.fired() {
+        let said = guard.said();
+        if let Some(fired) = said.fired {
             if self.armed_for.is_some() {
                 tracing::error!(
                     "the guard fired and killed {} processes of PostgreSQL",
@@ -98,7 +99,7 @@ impl Guarding {
             return;
         }
         let now = clock::now();
-        let silent = guard.silent_since().map(|since| now.since(since));
+        let silent = said.silent_since.map(|since| now.since(since));
         match silent {
             Some(silent) if silent >= guard_patience(life) => self.hang(guard.pid()),
             // Sent and not answered a moment ago.
@@ -108,7 +109,7 @@ impl Guarding {
                     tracing::info!("the guard answers again");
                     self.worked();
                 }
-                if guard.confirmed().is_none() {
+                if said.confirmed.is_none() {
                     self.armed_for = None;
                 }
             }

@@ -34,6 +34,17 @@ pub struct Fired {
     pub took: Span,
 }
 
+/// What the guard has said, and what it has not answered, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// As [`Guard::silent_since`].
+    pub silent_since: Option<Time>,
+    /// As [`Guard::confirmed`].
+    pub confirmed: Option<Time>,
+    /// As [`Guard::fired`].
+    pub fired: Option<Fired>,
+}
+
 /// A running guard process. All methods take `&self`: one thread may extend the deadline while
 /// another arms or disarms.
 ///
@@ -184,6 +195,20 @@ impl Guard {
                 &error.into(),
                 &format!("cannot kill guard {}", self.pid),
             )),
+        }
+    }
+
+    /// All of the following, for the price of one.
+    pub fn said(&self) -> Said {
+        let (confirmed, fired) = {
+            let heard = self.hear();
+            (heard.deadline, heard.fired)
+        };
+        let orders = lock(&self.orders);
+        Said {
+            silent_since: orders.unanswered.front().map(|(_, sent)| *sent),
+            confirmed,
+            fired,
         }
     }
 

@@ -59,7 +59,7 @@ mod process;
 pub mod procs;
 mod supersede;
 
-pub use handle::{Fired, Guard};
+pub use handle::{Fired, Guard, Said};
 pub use kill::{KillError, Killed, kill, kill_as_planned};
 pub use options::Options;
 pub use process::{Compose, main};
