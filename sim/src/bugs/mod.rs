@@ -54,7 +54,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 19] = [
+    pub const ALL: [Bug; 20] = [
         Bug::PromoteWithoutLock,
         Bug::RenewAfterDeadline,
         Bug::DeadlineFromAnswer,
