@@ -446,6 +446,8 @@ impl World {
                 ..Tags::default()
             },
             may_bootstrap: true,
+            custom_bootstrap: false,
+            copies_alone: false,
             leader_key: "/service/sim/leader".into(),
             data_dir: "/data".into(),
         }

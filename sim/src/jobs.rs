@@ -9,10 +9,13 @@ use crate::event::{Event, Killer};
 use crate::guard::Killing;
 use crate::history::Files;
 use crate::postgres::{Disk, Phase};
-use crate::world::World;
+use crate::rng::Rng;
+use crate::world::{CONSENT, World};
 
 /// Longest ordered stop, and longest promotion.
 const STOP: Span = Span::from_secs(60);
+/// The step of a promotion that `pre_promote` is about to forbid.
+const FORBIDDEN: u32 = u32::MAX;
 /// Budget of one round of killing.
 const KILL: Span = Span::from_secs(5);
 
@@ -93,11 +96,24 @@ impl World {
             self.job_done(node, Outcome::Failed(reason));
             return;
         }
+        if job.kind == JobKind::Promote
+            && let Some(wait) = self.asks_first(node, step)
+        {
+            match wait {
+                Some(millis) => self.after(millis, Event::Job { node, run, number }),
+                None => {
+                    let reason = "pre_promote failed".into();
+                    self.job_done(node, Outcome::Refused(reason));
+                }
+            }
+            return;
+        }
         self.nodes[node].agent.job_step += 1;
         let late = self.clock(node).since(job.since);
         let next = match job.kind {
             JobKind::Bootstrap => self.bootstrap(node, step),
-            JobKind::Clone { address, .. } => self.copy(node, step, address.1),
+            JobKind::Clone { from: Some(from) } => self.copy(node, step, from.address.1),
+            JobKind::Clone { from: None } => Err("no method works without a leader".into()),
             JobKind::Start(start) => self.start(node, step, &start, late),
             JobKind::Stop {
                 mode,
@@ -293,6 +309,21 @@ impl World {
         } else {
             10
         }))
+    }
+
+    /// `pre_promote` takes a while and says no: how long that lasts, then `None`.
+    fn asks_first(&mut self, node: usize, step: u32) -> Option<Option<u64>> {
+        if step == FORBIDDEN {
+            return Some(None);
+        }
+        let mut own = Rng::new(self.now.as_millis() ^ CONSENT);
+        let says_no = own.chance(self.swarm.forbids) && self.chaos.healed.is_none();
+        if step > 0 || !says_no {
+            return None;
+        }
+        self.nodes[node].agent.job_step = FORBIDDEN;
+        self.happened("promotion forbidden");
+        Some(Some(own.between(5, 1500)))
     }
 
     fn promote(&mut self, node: usize, late: Span) -> Result<Option<u64>, String> {

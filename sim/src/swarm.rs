@@ -37,6 +37,8 @@ pub(crate) struct Swarm {
     pub(crate) mishaps: bool,
     /// Per mille of faults that are of a kind which only rough worlds know.
     pub(crate) rough: u64,
+    /// Per mille of promotions that `pre_promote` forbids.
+    pub(crate) forbids: u64,
 }
 
 impl Swarm {
@@ -63,6 +65,7 @@ impl Swarm {
             breaks_guard: required && operator.chance(400),
             mishaps: true,
             rough: 0,
+            forbids: 0,
             settings,
             clients: usize::try_from(rng.between(1, 3)).unwrap_or(1),
             client_ms: rng.pick(&[20, 60, 200]),
@@ -107,6 +110,7 @@ impl Swarm {
             breaks_guard: false,
             mishaps: false,
             rough: 0,
+            forbids: 0,
         }
     }
 

@@ -34,6 +34,8 @@ const OPERATOR: u64 = 0x6f70_6572_6174_6f72;
 
 /// So is what makes a world a rough one.
 const ROUGH: u64 = 0x726f_7567_6868_6868;
+/// So is whether somebody is asked before a promotion.
+pub(crate) const CONSENT: u64 = 0x7072_656d_6f74_6521;
 
 /// One machine.
 pub(crate) struct Node {
@@ -111,6 +113,7 @@ impl World {
         if kind == Kind::Rough {
             swarm.roughen(&mut Rng::new(seed ^ ROUGH));
         }
+        swarm.forbids = Rng::new(seed ^ CONSENT).pick(&[0, 0, 0, 0, 60, 300]);
         let drawn = (Calendar::draw(seed), Quorum::draw(seed));
         let mut world = World::build(rng, swarm, drawn, ["a", "b", "c"], trace);
         for node in 0..NODES {

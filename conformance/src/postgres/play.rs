@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgherd_ha::{Action, JobKind, StartAs};
+use pgherd_ha::{Action, JobKind, Origin, StartAs};
 use pgherd_model::{StopMode, Timeline, Upstream};
 
 use super::order::{Order, Step};
@@ -107,8 +107,10 @@ async fn action(side: &mut impl Side, node: usize, order: &Order) -> Action {
     match order {
         Order::Bootstrap => Action::StartJob(JobKind::Bootstrap),
         Order::Copy(from) => Action::StartJob(JobKind::Clone {
-            from: name(*from),
-            address: side.address(*from),
+            from: Some(Origin {
+                name: name(*from),
+                address: side.address(*from),
+            }),
         }),
         Order::StartPrimary => Action::StartJob(JobKind::Start(StartAs::Primary)),
         Order::StartStandby { from, slot, follow } => {

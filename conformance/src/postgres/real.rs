@@ -237,7 +237,10 @@ impl Real {
                 assert!(copied.status.success(), "{copied:?}");
                 own.start(instance::StartAs::Primary).await
             }
-            JobKind::Clone { address, .. } => own.instance.basebackup(&source(&address), JOB).await,
+            JobKind::Clone { from } => {
+                let from = from.as_ref().map(|origin| source(&origin.address));
+                own.instance.make_replica(from.as_ref(), false, JOB).await
+            }
             JobKind::Start(StartAs::Primary) => own.start(instance::StartAs::Primary).await,
             JobKind::Start(StartAs::Standby { upstream, follow }) => {
                 if let Some((whom, timeline)) = follow {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgherd_ha::{Action, Ask, JobKind, PeerFact, RemoteHistory, Sequence, StartAs};
+use pgherd_ha::{Action, Ask, JobKind, LeaseFact, PeerFact, RemoteHistory, Sequence, StartAs};
 use pgherd_model::{
     Answer, MemberName, Op, PeerStatus, PostgresState, Role, Span, Time, Timeline, Upstream,
 };
@@ -10,7 +10,7 @@ use pgherd_model::{
 use crate::agent::Agent;
 use crate::clock;
 use crate::event::Event;
-use crate::jobs::{Sources, source};
+use crate::jobs::{Commands, Sources, source};
 use crate::journal::{Done, REFUSED};
 
 /// A receiver that does not go away by then is looked at again.
@@ -313,8 +313,21 @@ impl Agent {
             JobKind::Start(_) => Effect::Quiet,
             _ => Effect::Changed,
         };
-        self.jobs.start(kind, sources, &self.effective.settings);
+        let commands = self.commands();
+        self.jobs
+            .start(kind, sources, commands, &self.effective.settings);
         effect
+    }
+
+    /// A lock whose lease was not renewed in time leaves no time to ask anybody.
+    fn commands(&self) -> Commands {
+        let overdue = |lease: LeaseFact| clock::now() >= lease.deadlines().demote_fast;
+        let postgresql = &self.effective.postgresql;
+        let before_stop = postgresql.before_stop.clone();
+        Commands {
+            pre_promote: postgresql.pre_promote.clone(),
+            before_stop: before_stop.filter(|_| !self.held.is_some_and(overdue)),
+        }
     }
 
     async fn arm(&mut self, pid: u32, no_later: Option<Time>) -> Effect {

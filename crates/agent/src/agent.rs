@@ -147,7 +147,7 @@ impl Agent {
             service,
         } = parts;
         Agent {
-            identity: settings::identity(&node),
+            identity: settings::identity(&node, &first.postgresql),
             effective: first,
             config,
             config_revision: None,
@@ -320,6 +320,7 @@ impl Agent {
             self.asked.settle(&decision.memory);
             let restart = decision.memory.restart.as_ref();
             self.jobs.start_timeout = restart.and_then(|restart| restart.timeout);
+            self.jobs.made_anew = decision.memory.reinitialize;
             self.look_after(&view, &decision).await;
             self.calm = self.calm_after(&view, &decision, confirmed);
             *memory = decision.memory;
@@ -386,6 +387,7 @@ impl Agent {
         self.store
             .set_lives(effective.settings.ttl, effective.settings.lease_ttl);
         self.renewal.settings(effective.settings.clone());
+        self.identity = settings::identity(&self.node, &effective.postgresql);
         self.effective = effective;
     }
 
@@ -658,7 +660,6 @@ impl Agent {
     /// The rest follows at the next look.
     fn reloaded(&mut self, reloaded: Reloaded) {
         let Reloaded { node, peers } = reloaded;
-        self.identity = settings::identity(&node);
         (self.node, self.peers) = (node, peers);
         (self.reloaded, self.reread) = (true, true);
     }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use pgherd_ha::{Job, JobKind, Outcome, StartAs};
-use pgherd_instance::{self as instance, Error, Instance, Source};
-use pgherd_model::{ControlState, MemberName, Settings, Span, StopMode, Timeline};
+use pgherd_ha::{Job, JobKind, Outcome, Reinitializing, StartAs};
+use pgherd_instance::{self as instance, BootstrapMethod, Error, Instance, Source};
+use pgherd_model::{
+    ControlState, DataDir, MemberName, Settings, Span, StopMode, SystemId, Timeline,
+};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
@@ -19,6 +21,10 @@ const COPY: Duration = Duration::from_secs(24 * 3600);
 const PROMOTE: Duration = Duration::from_secs(60);
 /// Longest checkpoint before a planned stop: afterwards the stop itself does the work.
 const CHECKPOINT: Duration = Duration::from_secs(300);
+/// Longest `pre_promote` where `primary_start_timeout` is 0.
+const PRE_PROMOTE: Duration = Duration::from_secs(60);
+/// Longest `before_stop`: afterwards PostgreSQL is stopped all the same.
+const BEFORE_STOP: Duration = Duration::from_secs(300);
 /// Longest ordered stop; a planned demotion that takes longer ends by killing.
 const STOP: Duration = Duration::from_secs(60);
 /// Longest shutdown checkpoint: killed in the middle of it, all of it would be to be recovered.
@@ -36,6 +42,17 @@ pub(crate) struct Jobs {
     pub(crate) last: Option<Job>,
     /// How long somebody who asked for a restart lets the start take; `None`: as the settings say.
     pub(crate) start_timeout: Option<Span>,
+    /// The new copy that somebody asked for.
+    pub(crate) made_anew: Option<Reinitializing>,
+}
+
+/// Commands of the user's that a job asks, as they are configured now.
+#[derive(Clone, Default)]
+pub(crate) struct Commands {
+    /// `pre_promote`.
+    pub(crate) pre_promote: Option<String>,
+    /// `before_stop`; not where the lease of the lock is overdue.
+    pub(crate) before_stop: Option<String>,
 }
 
 impl Jobs {
@@ -47,11 +64,18 @@ impl Jobs {
             running: None,
             last: None,
             start_timeout: None,
+            made_anew: None,
         }
     }
 
     /// Begins a job; whatever runs is given up first.
-    pub(crate) fn start(&mut self, kind: JobKind, sources: Sources, settings: &Settings) {
+    pub(crate) fn start(
+        &mut self,
+        kind: JobKind,
+        sources: Sources,
+        commands: Commands,
+        settings: &Settings,
+    ) {
         if let Some(running) = self.running.take() {
             running.abort();
         }
@@ -62,11 +86,14 @@ impl Jobs {
             instance: self.instance.clone(),
             events: self.events.clone(),
             start_timeout: self.start_timeout.unwrap_or(settings.primary_start_timeout),
+            made_anew: self.made_anew,
+            commands,
         };
         let (number, events) = (self.number, self.events.clone());
         let task = tokio::spawn(async move {
             let outcome = match work.run().await {
                 Ok(()) => Outcome::Done,
+                Err(error) if error.is::<Refusal>() => Outcome::Refused(format!("{error:#}")),
                 Err(error) => {
                     // The rules that follow these two tell the reason themselves.
                     if !matches!(work.kind, JobKind::Bootstrap | JobKind::Promote) {
@@ -114,20 +141,31 @@ pub(crate) struct Sources {
 struct Work {
     kind: JobKind,
     sources: Sources,
+    commands: Commands,
     instance: Instance,
     events: UnboundedSender<Event>,
     start_timeout: Duration,
+    made_anew: Option<Reinitializing>,
 }
+
+/// A command of the user's does not want what was about to be begun.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refusal(Error);
 
 impl Work {
     async fn run(&self) -> Result<()> {
         let instance = &self.instance;
         match &self.kind {
             JobKind::Bootstrap => self.bootstrap().await,
-            JobKind::Clone { address, .. } => {
+            JobKind::Clone { from } => {
                 self.clear_half_made().await?;
                 instance.check_port().await?;
-                Ok(instance.basebackup(&source(address), COPY).await?)
+                let source = from.as_ref().map(|origin| source(&origin.address));
+                // As Patroni: whoever asks for a copy of the leader gets a base backup.
+                let only_basebackup = self.made_anew.is_some_and(|copy| copy.from_leader);
+                let copying = instance.make_replica(source.as_ref(), only_basebackup, COPY);
+                Ok(copying.await?)
             }
             JobKind::Start(StartAs::Primary) => self.start(&instance::StartAs::Primary).await,
             JobKind::Start(StartAs::Standby { upstream, follow }) => {
@@ -149,9 +187,11 @@ impl Work {
                     // Without it the stop takes longer, nothing else.
                     instance.checkpoint(CHECKPOINT).await.ok();
                 }
+                self.before_stop().await;
                 self.stop(*mode).await
             }
             JobKind::Promote => {
+                self.pre_promote().await?;
                 let timeline = instance.promote(PROMOTE).await?;
                 tracing::info!(
                     "promoted self to leader by acquiring session lock, timeline {timeline}"
@@ -160,7 +200,40 @@ impl Work {
             }
             JobKind::CrashRecovery => Ok(instance.crash_recovery(COPY).await?),
             JobKind::Rewind { address, .. } => Ok(instance.rewind(&source(address), COPY).await?),
+            JobKind::RemoveData if self.made_anew.is_some() => Ok(instance.give_data_up().await?),
             JobKind::RemoveData => Ok(instance.remove_data_dir().await?),
+        }
+    }
+
+    /// Nothing was done when it says no, and nothing will be.
+    async fn pre_promote(&self) -> Result<(), Refusal> {
+        let Some(command) = &self.commands.pre_promote else {
+            return Ok(());
+        };
+        let timeout = match self.start_timeout.is_zero() {
+            true => PRE_PROMOTE,
+            false => self.start_timeout,
+        };
+        let asked = self.instance.run_command("pre_promote", command, timeout);
+        asked.await.map_err(Refusal)?;
+        tracing::info!("pre_promote allows the promotion");
+        Ok(())
+    }
+
+    /// Whatever it says, PostgreSQL is stopped.
+    async fn before_stop(&self) {
+        let Some(command) = &self.commands.before_stop else {
+            return;
+        };
+        if self.instance.postmaster_handle().await.is_none() {
+            return;
+        }
+        let asked = self
+            .instance
+            .run_command("before_stop", command, BEFORE_STOP);
+        match asked.await {
+            Ok(()) => tracing::info!("before_stop has ended, PostgreSQL is stopped"),
+            Err(error) => tracing::warn!("{error}; PostgreSQL is stopped all the same"),
         }
     }
 
@@ -191,6 +264,9 @@ impl Work {
             Ok(()) => Ok(()),
             Err(error) => {
                 self.instance.stop(StopMode::Immediate, STOP).await.ok();
+                if self.instance.data_dir().await == DataDir::Empty {
+                    return Err(error);
+                }
                 match self.instance.set_aside().await {
                     Ok(path) => {
                         tracing::error!("the failed cluster was moved to {}", path.display())
@@ -203,18 +279,45 @@ impl Work {
     }
 
     async fn create(&self) -> Result<()> {
-        let id = self.instance.initdb(COPY).await.context("initdb")?;
-        self.instance
-            .start(&instance::StartAs::Primary, STOP)
-            .await?;
-        self.instance.wait_ready(STOP).await?;
+        let method = self.instance.options().bootstrap_method.clone();
+        let id = match &method {
+            Some(method) => self.restore(method).await?,
+            None => {
+                let id = self.instance.initdb(COPY).await.context("initdb")?;
+                let primary = instance::StartAs::Primary;
+                self.instance.start(&primary, STOP).await?;
+                self.instance.wait_ready(STOP).await?;
+                id
+            }
+        };
+        let after = method.map_or("initdb".to_owned(), |method| method.method.name);
         self.instance
             .post_bootstrap(COPY)
             .await
-            .context("after initdb")?;
+            .with_context(|| format!("after {after}"))?;
+        if self.instance.end_restored().await? {
+            tracing::info!("PostgreSQL is started anew, with its own settings");
+            self.stop(StopMode::Fast).await?;
+            let primary = instance::StartAs::Primary;
+            self.instance.start(&primary, STOP).await?;
+            self.instance.wait_ready(COPY).await?;
+        }
         self.instance.end_bootstrap().await?;
         self.events.send(Event::Bootstrapped(id)).ok();
         Ok(())
+    }
+
+    /// Data that a command of the user's brings, recovered as it is configured.
+    async fn restore(&self, method: &BootstrapMethod) -> Result<SystemId> {
+        let name = || format!("bootstrap method {}", method.method.name);
+        let id = self.instance.bootstrap_by(method, COPY).await;
+        let id = id.with_context(name)?;
+        let restored = instance::StartAs::Restored(method.recovery.clone());
+        self.instance.start(&restored, STOP).await?;
+        tracing::info!("waiting for end of recovery after bootstrap");
+        let recovered = self.instance.wait_recovered(COPY).await;
+        recovered.with_context(name)?;
+        Ok(id)
     }
 
     /// A bootstrap that an earlier agent did not finish: without its roles it is no use.

@@ -184,6 +184,7 @@ impl Journal {
         let (outcome, error) = match outcome {
             Outcome::Done => ("done", String::new()),
             Outcome::Failed(reason) => ("failed", words::short(reason)),
+            Outcome::Refused(reason) => ("refused", words::short(reason)),
         };
         let said = format!("{name} {outcome}: {words}: {error}");
         if !self.said.is_due(&said, clock::now()) {

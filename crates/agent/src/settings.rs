@@ -6,7 +6,8 @@ use pgherd_instance as instance;
 use pgherd_model::{Settings, Version};
 use pgherd_peer::{PeerError, PeerOptions, Peers};
 use pgherd_wire::patroni::config::{
-    self, BootstrapMethod, Credentials, Effective, EffectivePostgres, InitdbOption, NodeConfig,
+    self, BootstrapMethod, BootstrapRecovery, Credentials, Effective, EffectivePostgres,
+    InitdbOption, NodeConfig, ReplicaMethod,
 };
 use pgherd_wire::patroni::{dcs as wire, keys};
 use std::io::ErrorKind;
@@ -44,10 +45,8 @@ pub(crate) fn kept_config(node: &NodeConfig) -> String {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => tracing::warn!("{}: cannot be read, ignored: {error}", path.display()),
     }
-    // Also where another method than initdb makes the cluster, which this node leaves to others.
-    let custom = node.bootstrap.method != BootstrapMethod::Initdb;
     match &node.bootstrap.dcs {
-        _ if !node.bootstrap.configured && !custom => String::new(),
+        _ if !node.bootstrap.configured => String::new(),
         serde_json::Value::Object(dcs) => serde_json::Value::Object(dcs.clone()).to_string(),
         _ => "{}".to_owned(),
     }
@@ -88,13 +87,54 @@ pub(crate) fn postgres(node: &NodeConfig, effective: &EffectivePostgres) -> inst
     options.krbsrvname = postgres.krbsrvname.clone();
     options.initdb = node.bootstrap.initdb.iter().map(initdb_option).collect();
     options.bootstrap_pg_hba = node.bootstrap.pg_hba.clone();
+    options.bootstrap_method = node.bootstrap.method.as_ref().map(bootstrap_method);
     options.post_bootstrap = node.bootstrap.post_bootstrap.clone();
+    options.replica_methods = effective.methods.iter().map(replica_method).collect();
     options.basebackup = effective
         .basebackup
         .iter()
         .map(|option| program_option(&option.name, option.value.as_ref()))
         .collect();
     options
+}
+
+fn bootstrap_method(method: &BootstrapMethod) -> instance::BootstrapMethod {
+    instance::BootstrapMethod {
+        method: instance::Method {
+            name: method.name.clone(),
+            command: method.command.clone(),
+            no_params: method.no_params,
+            arguments: method.arguments.clone(),
+        },
+        recovery: match &method.recovery {
+            BootstrapRecovery::Crash => instance::Recovery::Crash,
+            BootstrapRecovery::Kept => instance::Recovery::Kept,
+            BootstrapRecovery::Given(settings) => instance::Recovery::Given(settings.clone()),
+        },
+    }
+}
+
+fn replica_method(method: &ReplicaMethod) -> instance::ReplicaMethod {
+    match method {
+        ReplicaMethod::Basebackup => instance::ReplicaMethod::Basebackup,
+        ReplicaMethod::Custom {
+            name,
+            command,
+            no_params,
+            no_leader,
+            keep_data,
+            arguments,
+        } => instance::ReplicaMethod::Custom {
+            method: instance::Method {
+                name: name.clone(),
+                command: command.clone(),
+                no_params: *no_params,
+                arguments: arguments.clone(),
+            },
+            no_leader: *no_leader,
+            keep_data: *keep_data,
+        },
+    }
 }
 
 fn initdb_option(option: &InitdbOption) -> instance::ProgramOption {
@@ -138,7 +178,7 @@ pub(crate) fn server(
 }
 
 /// What this node publishes about itself whatever happens.
-pub(crate) fn identity(node: &NodeConfig) -> Identity {
+pub(crate) fn identity(node: &NodeConfig, effective: &EffectivePostgres) -> Identity {
     let address = &node.postgresql.connect_address;
     Identity {
         conn_url: node.conn_url(),
@@ -148,6 +188,16 @@ pub(crate) fn identity(node: &NodeConfig) -> Identity {
         version: PATRONI_VERSION,
         tags: node.tags.clone(),
         may_bootstrap: node.bootstrap.configured,
+        custom_bootstrap: node.bootstrap.method.is_some(),
+        copies_alone: effective.methods.iter().any(|method| {
+            matches!(
+                method,
+                ReplicaMethod::Custom {
+                    no_leader: true,
+                    ..
+                }
+            )
+        }),
         leader_key: keys::prefix(&node.namespace, &node.scope) + &keys::Key::Leader.path(),
         data_dir: node.postgresql.data_dir.display().to_string(),
     }

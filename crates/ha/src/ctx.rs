@@ -9,7 +9,7 @@ use pgherd_model::{
 use crate::decision::{Action, JobKind, Severity, StartAs};
 use crate::lease::Deadlines;
 use crate::memory::Memory;
-use crate::view::{LeaseFact, View};
+use crate::view::{LeaseFact, Outcome, View};
 
 /// How long after a promotion that failed PostgreSQL may still carry it out.
 const OBEYS: Span = Span::from_secs(10);
@@ -230,11 +230,13 @@ impl<'a> Ctx<'a> {
         local.look.is_none() && (memory.was_primary || (runs && written))
     }
 
-    /// A job is making it primary, or has failed to do so just now: PostgreSQL may still obey.
+    /// A job is making it primary, or has failed to do so just now: PostgreSQL may still obey. One that was refused has told
+    /// it nothing.
     pub(crate) fn is_becoming_primary(&self) -> bool {
         let view = self.view;
         view.local.job.as_ref().is_some_and(|job| match &job.kind {
             JobKind::Start(StartAs::Primary) => job.outcome.is_none(),
+            JobKind::Promote if matches!(job.outcome, Some(Outcome::Refused(_))) => false,
             JobKind::Promote => {
                 let lately = |ended| view.now.since(ended) < OBEYS;
                 job.ended.is_none_or(|at| view.is_standby() && lately(at))

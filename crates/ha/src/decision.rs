@@ -226,17 +226,25 @@ pub enum StartAs {
     },
 }
 
+/// Whom a copy is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Its name.
+    pub name: MemberName,
+    /// Host and port.
+    pub address: (String, u16),
+}
+
 /// A long job. It has a deadline of its own and always ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobKind {
-    /// initdb, first start, roles, post_bootstrap; a failed one is moved out of the way.
+    /// initdb or the method that is configured, first start, roles, post_bootstrap; a failed one is moved out of the
+    /// way.
     Bootstrap,
-    /// Copy a member.
+    /// Make a copy, by the methods that are configured.
     Clone {
-        /// Whom.
-        from: MemberName,
-        /// Host and port.
-        address: (String, u16),
+        /// Of whom; `None`: by those that need nobody.
+        from: Option<Origin>,
     },
     /// Start PostgreSQL and wait until it accepts connections.
     Start(StartAs),
@@ -247,7 +255,8 @@ pub enum JobKind {
         /// A checkpoint first, so that the shutdown checkpoint is short.
         checkpoint_first: bool,
     },
-    /// Promote and wait until PostgreSQL is out of recovery.
+    /// Ask `pre_promote`, promote and wait until PostgreSQL is out of recovery. It may be
+    /// [refused](crate::Outcome::Refused).
     Promote,
     /// Single-user crash recovery: afterwards pg_control tells the true end of WAL.
     CrashRecovery,
@@ -267,7 +276,8 @@ impl JobKind {
     pub fn words(&self) -> String {
         match self {
             JobKind::Bootstrap => "creating the cluster".into(),
-            JobKind::Clone { from, .. } => format!("copying {from}"),
+            JobKind::Clone { from: Some(origin) } => format!("copying {}", origin.name),
+            JobKind::Clone { from: None } => "making a copy without a leader".into(),
             JobKind::Start(StartAs::Primary) => "starting PostgreSQL as primary".into(),
             JobKind::Start(StartAs::Standby { .. }) => "starting PostgreSQL as a standby".into(),
             JobKind::Stop { mode, .. } => match mode {

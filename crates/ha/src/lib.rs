@@ -31,9 +31,9 @@ mod tests;
 
 pub use act::Sequence;
 pub use decide::decide;
-pub use decision::{Action, Ask, Decision, JobKind, Rung, Severity, StartAs, Why};
+pub use decision::{Action, Ask, Decision, JobKind, Origin, Rung, Severity, StartAs, Why};
 pub use memory::{
-    Answered, Backoff, Demotion, Former, Memory, Reinitializing, Restarted, Restarting,
+    Answered, Backoff, Demotion, Former, Memory, Reinitializing, Restarted, Restarting, SyncClaim,
 };
 pub use steady::{LOOK_PAUSE, Pulse, goes_on, is_calm, may_be_kept, quiet_pause};
 pub use upkeep::{describe, small_step};

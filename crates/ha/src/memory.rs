@@ -3,7 +3,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
-use pgherd_model::{Lsn, MemberName, Span, Time};
+use pgherd_model::{Lsn, MemberName, Span, Sync, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::beat::Beat;
@@ -75,6 +75,12 @@ pub struct Memory {
     pub give_up: Option<String>,
     /// After giving up the lock, others go first until then.
     pub stand_back_until: Option<Time>,
+    /// `pre_promote` has forbidden a promotion: until then this node takes no lock, alone or not.
+    #[serde(default)]
+    pub forbidden_until: Option<Time>,
+    /// What `/sync` said before it was claimed for a promotion in this term.
+    #[serde(default)]
+    pub sync_claim: Option<SyncClaim>,
     /// After giving up the lock PostgreSQL is not started before then unless there is a new leader:
     /// the promotion has the machine and the network to itself.
     pub rest_until: Option<Time>,
@@ -152,6 +158,17 @@ impl Memory {
         let answered = self.answered.as_ref();
         answered.map_or(&[], |it| it.pending_restart.as_slice())
     }
+}
+
+/// A claim on `/sync` that can be taken back, as long as nothing has made PostgreSQL a primary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncClaim {
+    /// The term of the lock.
+    pub term: u64,
+    /// What was there; `None`: nothing.
+    pub before: Option<Sync>,
+    /// A promotion was ordered since.
+    pub used: bool,
 }
 
 /// What is known of a postmaster also while it gives no answer.

@@ -17,6 +17,7 @@ mod schedule;
 mod senders;
 mod slots;
 mod sync;
+mod user_scripts;
 mod words;
 
 use alloc::collections::BTreeMap;
@@ -26,7 +27,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use pgherd_model::*;
 
-use crate::decision::{JobKind, StartAs};
+use crate::decision::{JobKind, Origin, StartAs};
 use crate::{
     Dcs, Former, GuardFact, Identity, Job, LeaseFact, Local, Memory, Orders, Outcome, PeerFact,
     RemoteHistory, Tenure, View, decide,
@@ -239,6 +240,7 @@ fn memory<'a>(now: Time, me: &Said, value: &impl Fn(&str) -> Option<&'a str>) ->
             vanished: Some(since),
         }),
         free_since: Some(since),
+        forbidden_until: me.has("forbidden").then(|| now + Span::from_secs(5)),
         stand_back_until: me.has("stands_back").then(|| now + Span::from_secs(5)),
         stream_broken: me.has("broken").then_some(now - Span::from_millis(300)),
         member_written: Some(now),
@@ -289,6 +291,8 @@ fn identity(me: &Said) -> Identity {
         api_url: "http://me".into(),
         tags: tags(me),
         may_bootstrap: !me.has("poor"),
+        custom_bootstrap: me.has("custom"),
+        copies_alone: me.has("alone"),
         leader_key: "/service/demo/leader".into(),
         data_dir: "/data".into(),
         ..Identity::default()
@@ -685,6 +689,7 @@ fn job(now: Time, me: &Said) -> Option<Job> {
     let states = [
         ("job", None),
         ("failed", Some(broken())),
+        ("refused", Some(Outcome::Refused("it says no".into()))),
         ("done", Some(Outcome::Done)),
     ];
     let said = |(word, outcome)| Some((me.value(word)?, outcome));
@@ -699,8 +704,10 @@ fn job(now: Time, me: &Said) -> Option<Job> {
         "promote" => JobKind::Promote,
         "bootstrap" => JobKind::Bootstrap,
         "clone" => JobKind::Clone {
-            from: if outcome.is_some() { "b" } else { "x" }.into(),
-            address,
+            from: Some(Origin {
+                name: if outcome.is_some() { "b" } else { "x" }.into(),
+                address,
+            }),
         },
         "rewind" => JobKind::Rewind {
             from: "x".into(),

@@ -71,6 +71,12 @@ pub struct Identity {
     pub tags: Tags,
     /// `bootstrap` is configured: this node may create a cluster.
     pub may_bootstrap: bool,
+    /// It does so by a command, not by initdb: `bootstrap.method`.
+    #[serde(default)]
+    pub custom_bootstrap: bool,
+    /// One of the methods to make a copy needs nobody to copy: `no_leader`.
+    #[serde(default)]
+    pub copies_alone: bool,
     /// Full name of the `leader` key, for what a person is to do.
     pub leader_key: String,
     /// `postgresql.data_dir`, likewise.
@@ -186,6 +192,8 @@ pub enum Outcome {
     Done,
     /// Failed, for this reason.
     Failed(String),
+    /// Not begun, since somebody who was asked before did not want it: nothing has changed.
+    Refused(String),
 }
 
 /// The guard as the agent knows it.

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 /// too long is the last, since its storage hangs.
 const ONE: Duration = Duration::from_secs(60);
 const ALL: Duration = Duration::from_secs(300);
+/// The oldest WAL that is still needed: nobody knows it before a repair, so nothing is cleaned up (as Patroni).
+const OLDEST: &str = "000000010000000000000001";
 /// Longest time in which a server tells a setting.
 const SETTING: Duration = Duration::from_secs(10);
 
@@ -116,7 +118,7 @@ fn in_order(marks: impl Iterator<Item = String>) -> impl Iterator<Item = String>
 }
 
 /// A setting as the server would have it, from all of its files.
-async fn setting(instance: &Instance, name: &str) -> Result<String> {
+pub(crate) async fn setting(instance: &Instance, name: &str) -> Result<String> {
     let paths = Paths::of(&instance.options());
     let run = Run::new(instance, program::path(instance, "postgres")?)
         .named(&format!("postgres -C {name}"))
@@ -132,7 +134,7 @@ async fn hand_over(instance: &Instance, command: &str, name: &str, limit: Durati
     Run::new(instance, "/bin/sh".into())
         .named("archive_command")
         .arg("-c")
-        .arg(expanded(command, name))
+        .arg(expanded(command, name, None))
         .output(limit)
         .await?;
     let status = instance.path().join("pg_wal/archive_status");
@@ -147,8 +149,20 @@ async fn hand_over(instance: &Instance, command: &str, name: &str, limit: Durati
     .await
 }
 
-/// The command for one file, its path relative to the data directory, as PostgreSQL fills it in.
-fn expanded(command: &str, name: &str) -> String {
+/// Gets one file from the archive with the server's `restore_command`, as PostgreSQL would.
+pub(crate) async fn fetch(instance: &Instance, command: &str, name: &str) -> Result<()> {
+    Run::new(instance, "/bin/sh".into())
+        .named("restore_command")
+        .arg("-c")
+        .arg(expanded(command, name, Some(OLDEST)))
+        .output(ONE)
+        .await
+        .map(|_| ())
+}
+
+/// The command for one file, its path relative to the data directory, as PostgreSQL fills it in; `oldest`: what `%r` stands
+/// for, if for anything.
+fn expanded(command: &str, name: &str, oldest: Option<&str>) -> String {
     let mut text = String::with_capacity(command.len() + 2 * name.len());
     let mut chars = command.chars().peekable();
     while let Some(c) = chars.next() {
@@ -156,9 +170,11 @@ fn expanded(command: &str, name: &str) -> String {
             text.push(c);
             continue;
         }
-        match chars.next_if(|c| matches!(c, 'p' | 'f' | '%')) {
+        let known = |c: &char| matches!(c, 'p' | 'f' | '%') || (*c == 'r' && oldest.is_some());
+        match chars.next_if(known) {
             Some('p') => text.push_str(&Path::new("pg_wal").join(name).to_string_lossy()),
             Some('f') => text.push_str(name),
+            Some('r') => text.push_str(oldest.unwrap_or_default()),
             // `%%`, and a letter that means nothing.
             Some(_) | None => text.push('%'),
         }
@@ -182,8 +198,13 @@ mod tests {
             ("%%p %x %", "%p %x %"),
             ("%%%f", "%000000010000000000000007"),
         ] {
-            assert_eq!(expanded(command, name), wanted);
+            assert_eq!(expanded(command, name, None), wanted);
         }
+        assert_eq!(
+            expanded("clean %r %%r", "x", Some(OLDEST)),
+            format!("clean {OLDEST} %r")
+        );
+        assert_eq!(expanded("clean %r", "x", None), "clean %r");
     }
 
     #[test]

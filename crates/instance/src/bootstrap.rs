@@ -6,6 +6,7 @@ use crate::libpq::{self, Passing, Secrets};
 use crate::look::within;
 use crate::program::{self, Run};
 use crate::quote::{conninfo, identifier, literal};
+use crate::script::Script;
 use crate::start::kernel_reports_syncfs;
 use crate::{Credentials, Error, Instance, ProgramOption, Result, apply, datadir};
 use pgherd_model::{DataDir, SystemId};
@@ -264,11 +265,6 @@ async fn script(instance: &Instance, timeout: Duration) -> Result<()> {
     let Some(command) = &options.post_bootstrap else {
         return Ok(());
     };
-    let words = split_words(command).filter(|words| !words.is_empty());
-    let words = words.ok_or_else(|| Error::Config {
-        key: "bootstrap.post_bootstrap".to_owned(),
-        reason: "is empty or has an open quote".to_owned(),
-    })?;
     let (host, port) = local_place(instance).await;
     let role = &libpq::role(instance, &options.superuser).await?;
     let mut pairs = vec![
@@ -277,67 +273,26 @@ async fn script(instance: &Instance, timeout: Duration) -> Result<()> {
         ("port", port.to_string()),
     ];
     pairs.extend(libpq::described(options, role));
-    let run = Run::new(instance, PathBuf::from(&words[0]))
-        .anywhere()
-        .named("post_bootstrap")
-        .args(&words[1..])
-        .arg(conninfo(&pairs))
-        .env(
-            "PGOPTIONS",
-            "-c synchronous_commit=local -c statement_timeout=0",
-        );
     let secrets = Secrets::of(options, role, &host, port)?;
-    secrets.name_to(run).output(timeout).await.map(|_| ())
-}
-
-/// Splits a command line into words as a POSIX shell does, without expansions. None: open quote.
-pub fn split_words(line: &str) -> Option<Vec<String>> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            c if c.is_whitespace() => words.extend(word.take()),
-            '\'' => {
-                let word = word.get_or_insert_default();
-                loop {
-                    match chars.next()? {
-                        '\'' => break,
-                        c => word.push(c),
-                    }
-                }
-            }
-            '"' => {
-                let word = word.get_or_insert_default();
-                loop {
-                    match chars.next()? {
-                        '"' => break,
-                        '\\' => match chars.next()? {
-                            c @ ('"' | '\\' | '$' | '`') => word.push(c),
-                            c => word.extend(['\\', c]),
-                        },
-                        c => word.push(c),
-                    }
-                }
-            }
-            '\\' => word.get_or_insert_default().push(chars.next()?),
-            c => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    Some(words)
+    Script::new(
+        instance,
+        "bootstrap.post_bootstrap",
+        "post_bootstrap",
+        command,
+    )?
+    .args([conninfo(&pairs)])
+    .with(|run| secrets.name_to(run))
+    .with(|run| {
+        let options = "-c synchronous_commit=local -c statement_timeout=0";
+        run.env("PGOPTIONS", options)
+    })
+    .run(timeout)
+    .await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_of_a_command() {
-        let words = split_words(r#"/bin/x --a='b c' "d \"e" f\ g ''"#).unwrap();
-        assert_eq!(words, ["/bin/x", "--a=b c", "d \"e", "f g", ""]);
-        assert_eq!(split_words("a 'b"), None);
-    }
 
     #[test]
     fn program_arguments() {

@@ -4,8 +4,8 @@
 use crate::files::{self, blocking};
 use crate::parameters::{self, Effective};
 use crate::quote::{conf_value, parse_conf_value};
-use crate::{Error, Instance, Options, ProgramOption, Result, ServerConfig};
-use crate::{apply, check};
+use crate::{Error, Instance, Options, ProgramOption, Recovery, Result, ServerConfig};
+use crate::{apply, check, fill};
 use crate::{libpq, process, recovery, stop};
 use pgherd_model::{DataDir, Upstream};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -22,6 +22,9 @@ pub enum StartAs {
     Primary,
     /// With standby.signal, streaming from the upstream if there is one.
     Standby(Option<Upstream>),
+    /// Data that `bootstrap.method` has brought: recovered as it says, then read-write. Whose passwords hold there is
+    /// not known: this machine, and nobody else, is let in without, until [`Instance::end_restored`].
+    Restored(Recovery),
 }
 
 /// Who says what `synchronous_standby_names` is.
@@ -164,19 +167,24 @@ pub(crate) fn render(
     let mut line = |name: &str, value: &str| {
         text.push_str(&format!("{name} = {}\n", conf_value(value)));
     };
-    for (name, value) in &effective.values {
+    // The user's own file of who is let in knows nothing of this machine.
+    let is_own = |name: &str| name == "hba_file" && matches!(role, StartAs::Restored(_));
+    for (name, value) in effective.values.iter().filter(|(name, _)| !is_own(name)) {
         line(name, value);
     }
     for (name, path) in [("hba_file", &paths.hba), ("ident_file", &paths.ident)] {
-        if !effective.values.contains_key(name) {
+        if is_own(name) || !effective.values.contains_key(name) {
             line(name, &path.to_string_lossy());
         }
     }
-    let StartAs::Standby(upstream) = role else {
-        return text + kept;
+    let settings = match role {
+        StartAs::Primary => return text + kept,
+        StartAs::Standby(upstream) => recovery::settings(options, effective, upstream.as_ref()),
+        StartAs::Restored(Recovery::Given(given)) => recovery::of_bootstrap(given),
+        StartAs::Restored(Recovery::Crash | Recovery::Kept) => return text,
     };
     text.push_str(RECOVERY_PART);
-    for (name, value) in recovery::settings(options, effective, upstream.as_ref()) {
+    for (name, value) in settings {
         text.push_str(&format!("{name} = {}\n", conf_value(&value)));
     }
     text
@@ -223,7 +231,45 @@ fn keep_base(paths: &Paths) -> Result<()> {
     }
 }
 
-/// Writes all files for the role, `starting`: for a server that is about to be started with them.
+/// Completes the files of data that `bootstrap.method` has brought, and adds these lines to pg_hba.conf. What is there then
+/// holds again once the roles are known, unless it is `own_hba`: what the configuration says.
+pub(crate) fn restored(paths: &Paths, own_hba: bool, hba: &[String]) -> Result<()> {
+    let mode = files::mode_like(&paths.data_dir);
+    restore_missing(paths, mode)?;
+    if own_hba {
+        return Ok(());
+    }
+    let mut text = match files::read_text(&paths.hba)? {
+        None if hba.is_empty() => {
+            let reason =
+                "the data that the command has brought have no pg_hba.conf: set postgresql.pg_hba";
+            return Err(Error::Unexpected {
+                what: "the bootstrap",
+                reason: reason.to_owned(),
+            });
+        }
+        text => text.unwrap_or_default(),
+    };
+    if hba.is_empty() {
+        return Ok(());
+    }
+    for line in std::iter::once("").chain(hba.iter().map(String::as_str)) {
+        text.push_str(line);
+        text.push('\n');
+    }
+    files::replace(&paths.hba, &text, mode).map(|_| ())
+}
+
+/// pg_hba.conf as it was before it let this machine in.
+pub(crate) fn trust_nobody(paths: &Paths) -> Result<()> {
+    let text = files::read_text(&paths.backup(&paths.hba))?;
+    let mode = files::mode_like(&paths.data_dir);
+    // Where there is none after all, nobody is let in.
+    files::replace(&paths.hba, &text.unwrap_or_default(), mode).map(|_| ())
+}
+
+/// Writes all files for the role, `starting`: for a server that is about to be started with them; `trusted`: the lines
+/// of pg_hba.conf while it lets this machine in.
 /// Returns whether one changed that a running server reads.
 pub(crate) fn write_files(
     options: &Options,
@@ -232,10 +278,13 @@ pub(crate) fn write_files(
     names: &SyncNames,
     role: &StartAs,
     starting: bool,
+    trusted: Option<&[String]>,
 ) -> Result<bool> {
     let paths = Paths::of(options);
     let present = files::read_text(&paths.conf)?.unwrap_or_default();
     let names = match names {
+        // Of the cluster from which the data come.
+        SyncNames::AsWritten if trusted.is_some() => None,
         SyncNames::AsWritten => Some(&present)
             .filter(|text| text.starts_with(HEADER))
             .and_then(|text| value_in(text, SYNC_NAMES)),
@@ -259,12 +308,14 @@ pub(crate) fn write_files(
         recovery::write_pgpass(options, upstream)?;
     }
     let mut changed = false;
+    let hba = trusted.or(server.pg_hba.as_deref());
     for (name, path, lines) in [
-        ("hba_file", &paths.hba, &server.pg_hba),
-        ("ident_file", &paths.ident, &server.pg_ident),
+        ("hba_file", &paths.hba, hba),
+        ("ident_file", &paths.ident, server.pg_ident.as_deref()),
     ] {
+        let elsewhere = effective.values.contains_key(name);
         if let Some(lines) = lines
-            && !effective.values.contains_key(name)
+            && (!elsewhere || (trusted.is_some() && name == "hba_file"))
         {
             let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
             changed |= files::replace(path, &format!("{HEADER}{text}"), mode)?;
@@ -277,7 +328,9 @@ pub(crate) fn write_files(
     };
     let text = render(options, server, &effective, role, kept);
     changed |= files::replace(&paths.conf, &text, mode)?;
-    changed |= clean_auto_conf(&paths.data_dir, mode)?;
+    if *role != StartAs::Restored(Recovery::Kept) {
+        changed |= clean_auto_conf(&paths.data_dir, mode)?;
+    }
     if let Some(text) = &server.dynamic_json {
         files::replace(&paths.data_dir.join("patroni.dynamic.json"), text, mode)?;
     }
@@ -418,6 +471,10 @@ async fn write_checked(
         Some(role) => role.clone(),
         None => role(instance).await?,
     };
+    let trusted = match role {
+        StartAs::Restored(_) => Some(fill::trusting(instance).await),
+        StartAs::Primary | StartAs::Standby(_) => None,
+    };
     let (is_told, writer) = (told.is_some(), instance.clone());
     let withdrawal = Withdrawal::default();
     let withdrawn = withdrawal.0.clone();
@@ -428,7 +485,8 @@ async fn write_checked(
         if is_withdrawn() {
             return Ok((false, files));
         }
-        let changed = write_files(&options, &server, effective, &names, &role, signal)?;
+        let trusted = trusted.as_deref();
+        let changed = write_files(&options, &server, effective, &names, &role, signal, trusted)?;
         if signal && !is_withdrawn() {
             write_signals(&options.data_dir, &role)?;
         }
@@ -442,16 +500,23 @@ async fn write_checked(
 
 /// The signal files of a server that is about to be started.
 fn write_signals(data_dir: &Path, role: &StartAs) -> Result<()> {
+    if *role == StartAs::Restored(Recovery::Kept) {
+        return Ok(());
+    }
     for name in NOT_AT_START {
         files::remove(&data_dir.join(name))?;
     }
-    let standby = data_dir.join("standby.signal");
-    if *role == StartAs::Primary {
-        files::remove(&standby)?;
-    } else {
-        files::replace(&standby, "", files::mode_like(data_dir))?;
+    let standby = "standby.signal";
+    let signal = match role {
+        StartAs::Primary | StartAs::Restored(Recovery::Crash | Recovery::Kept) => None,
+        StartAs::Standby(_) => Some(standby),
+        StartAs::Restored(Recovery::Given(given)) => Some(recovery::signal_of_bootstrap(given)),
+    };
+    if signal != Some(standby) {
+        files::remove(&data_dir.join(standby))?;
     }
-    Ok(())
+    let Some(signal) = signal else { return Ok(()) };
+    files::replace(&data_dir.join(signal), "", files::mode_like(data_dir)).map(|_| ())
 }
 
 /// Writes the files for the role in force and lets a running server read them.
@@ -470,11 +535,6 @@ pub(crate) async fn rewrite(instance: &Instance) -> Result<bool> {
 pub(crate) fn effective(instance: &Instance) -> Effective {
     let effective = parameters::effective(&instance.options(), &apply::server(instance));
     effective.without(&check::refusals(instance))
-}
-
-/// Whether a standby can fetch WAL from an archive.
-pub(crate) fn has_restore_command(instance: &Instance) -> bool {
-    effective(instance).recovery.contains_key("restore_command")
 }
 
 fn sync_names(instance: &Instance) -> MutexGuard<'_, SyncNames> {

@@ -42,7 +42,7 @@ fn server() -> ServerConfig {
 fn write(options: &Options, server: &ServerConfig, role: &StartAs) -> Result<bool> {
     let effective = parameters::effective(options, server);
     let names = SyncNames::AsWritten;
-    write_files(options, server, effective, &names, role, false)
+    write_files(options, server, effective, &names, role, false, None)
 }
 
 fn upstream() -> Upstream {
@@ -175,6 +175,7 @@ fn a_promoted_primary_keeps_its_recovery_part_until_its_next_start() {
         &names,
         &StartAs::Primary,
         true,
+        None,
     )
     .unwrap();
     assert_eq!(part(&read()), "");
@@ -228,7 +229,16 @@ fn the_names_of_an_earlier_agent_stay_until_somebody_says_otherwise() {
     server.parameters.extend([own]);
     let written = |names: &SyncNames| {
         let effective = parameters::effective(&options, &server);
-        write_files(&options, &server, effective, names, &StartAs::Primary, true).unwrap();
+        write_files(
+            &options,
+            &server,
+            effective,
+            names,
+            &StartAs::Primary,
+            true,
+            None,
+        )
+        .unwrap();
         let text = std::fs::read_to_string(Paths::of(&options).conf).unwrap();
         value_in(&text, SYNC_NAMES).unwrap()
     };

@@ -11,6 +11,7 @@ use crate::{
     parameters, process, start,
 };
 use pgherd_model::{ControlState, DataDir, Postmaster, Timeline};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -108,35 +109,28 @@ pub(crate) async fn rewind(instance: &Instance, source: &Source, timeout: Durati
     let role = &libpq::role(instance, role).await?;
     archive::waiting_files(instance).await;
     let secrets = Secrets::of(options, role, &source.host, source.port)?;
-    let mut run = Run::new(instance, tool)
-        .arg("--target-pgdata")
-        .arg(instance.path())
-        .arg(format!(
-            "--source-server={}",
-            libpq::source_of(options, source, role)
-        ))
-        // A server that did not stop cleanly is crash_recovery's work, with our parameters.
-        .arg("--no-ensure-shutdown")
-        .env("PGOPTIONS", "-c statement_timeout=0");
+    let from = libpq::source_of(options, source, role);
     let sync = start::kernel_reports_syncfs();
-    if sync {
-        run = run.arg("--no-sync");
-    }
-    if conf::has_restore_command(instance) {
-        let role = StartAs::Standby(None);
-        conf::write_for(instance, &role, false).await?;
-        run = run.arg("--restore-target-wal");
-        if program::major_version(instance).await? >= 15 {
-            let conf = Paths::of(options).conf;
-            run = run.arg(format!("--config-file={}", conf.display()));
+    let archive = Archive::of(instance).await?;
+    let run = || {
+        let mut run = Run::new(instance, tool.clone())
+            .arg("--target-pgdata")
+            .arg(instance.path())
+            .arg(format!("--source-server={from}"))
+            // A server that did not stop cleanly is crash_recovery's work, with our parameters.
+            .arg("--no-ensure-shutdown")
+            .args(archive.arguments())
+            .env("PGOPTIONS", "-c statement_timeout=0");
+        if sync {
+            run = run.arg("--no-sync");
         }
-    }
-    run = secrets.name_to(run);
+        secrets.name_to(run).unless_still_for(STILL)
+    };
     let path: PathBuf = instance.path().to_owned();
     let marker = datadir::rewinding(&path);
     let work = async {
         mark(&marker, true).await;
-        let answer = run.unless_still_for(STILL).output(timeout).await;
+        let answer = with_archive(instance, &archive, run, timeout).await;
         if let Err(error) = &answer
             && changed_nothing(error)
         {
@@ -156,6 +150,99 @@ pub(crate) async fn rewind(instance: &Instance, source: &Source, timeout: Durati
         Ok(())
     };
     within("pg_rewind", timeout, work).await
+}
+
+/// Where pg_rewind finds WAL that this node has not any more.
+enum Archive {
+    /// Nowhere.
+    None,
+    /// It runs `restore_command` itself, which it finds in this file; `None`: in the usual one.
+    Itself(Option<PathBuf>),
+    /// Before 15 it finds no configuration outside of the data directory: what it misses is fetched for it (as Patroni).
+    Fetched(String),
+}
+
+impl Archive {
+    /// As `recovery_conf` says, else a file of the user's own (`custom_conf`).
+    async fn of(instance: &Instance) -> Result<Archive> {
+        let recovery = conf::effective(instance).recovery;
+        let command = match recovery.get("restore_command").cloned() {
+            Some(command) => {
+                // Only a standby's files have it.
+                let role = StartAs::Standby(None);
+                conf::write_for(instance, &role, false).await?;
+                command
+            }
+            None => {
+                let setting = archive::setting(instance, "restore_command").await;
+                setting.unwrap_or_else(|e| {
+                    tracing::warn!(error = %e, "pg_rewind goes without an archive");
+                    String::new()
+                })
+            }
+        };
+        if command.is_empty() {
+            return Ok(Archive::None);
+        }
+        let paths = Paths::of(&instance.options());
+        let usual = paths.conf == paths.data_dir.join("postgresql.conf");
+        Ok(match program::major_version(instance).await? {
+            15.. => Archive::Itself(Some(paths.conf)),
+            _ if usual => Archive::Itself(None),
+            _ => Archive::Fetched(command),
+        })
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        if let Archive::Itself(conf) = self {
+            arguments.push("--restore-target-wal".to_owned());
+            let conf = conf.iter();
+            arguments.extend(conf.map(|conf| format!("--config-file={}", conf.display())));
+        }
+        arguments
+    }
+}
+
+/// Runs pg_rewind, once more for each file that it misses and the archive has.
+async fn with_archive(
+    instance: &Instance,
+    archive: &Archive,
+    run: impl Fn() -> Run,
+    timeout: Duration,
+) -> Result<()> {
+    let mut fetched = BTreeSet::new();
+    loop {
+        let error = match run().output(timeout).await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        let Archive::Fetched(command) = archive else {
+            return Err(error);
+        };
+        let Some(name) = missing_wal(&error).filter(|name| fetched.insert(name.clone())) else {
+            return Err(error);
+        };
+        tracing::info!("pg_rewind misses {name}: fetched with restore_command");
+        if let Err(e) = archive::fetch(instance, command, &name).await {
+            tracing::warn!(error = %e, "{name} cannot be fetched");
+            return Err(error);
+        }
+    }
+}
+
+/// The WAL file that pg_rewind could not open.
+fn missing_wal(error: &Error) -> Option<String> {
+    let Error::ProgramFailed { tail, .. } = error else {
+        return None;
+    };
+    tail.lines().find_map(|line| {
+        let (_, rest) = line.split_once("could not open file \"")?;
+        let (path, _) = rest.split_once("\": ")?;
+        let (place, name) = path.rsplit_once('/')?;
+        let is_wal = name.len() == 24 && name.chars().all(|c| c.is_ascii_hexdigit());
+        (is_wal && (place == "pg_wal" || place.ends_with("/pg_wal"))).then(|| name.to_owned())
+    })
 }
 
 /// pg_rewind ended before it began to write: it says so when it begins, as its last word but for errors.
@@ -229,4 +316,37 @@ pub(crate) async fn crash_recovery(instance: &Instance, timeout: Duration) -> Re
         what: "crash recovery",
         reason: format!("it ended well, but the cluster is {state:?}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wal_that_pg_rewind_misses_is_named() {
+        let missing = |tail: &str| {
+            missing_wal(&Error::ProgramFailed {
+                program: "pg_rewind".to_owned(),
+                status: "exit status: 1".to_owned(),
+                tail: tail.to_owned(),
+            })
+        };
+        let wal = "0000000A00006AA100000068";
+        let line = |path: &str| {
+            format!(
+                "x\npg_rewind: error: could not open file \"{path}\": No such file or directory\nfatal"
+            )
+        };
+        for path in [format!("/data/pg_wal/{wal}"), format!("pg_wal/{wal}")] {
+            assert_eq!(missing(&line(&path)).as_deref(), Some(wal));
+        }
+        for path in [
+            "/data/pg_wal/0000000A.history",
+            &format!("/data/base/{wal}"),
+            wal,
+        ] {
+            assert_eq!(missing(&line(path)), None, "{path}");
+        }
+        assert_eq!(missing("could not connect"), None);
+    }
 }

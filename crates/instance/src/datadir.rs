@@ -4,6 +4,7 @@
 use crate::files::{self, blocking};
 use crate::{Error, Instance, Result, control, process};
 use pgherd_model::{ControlFile, DataDir, Postmaster};
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -106,27 +107,30 @@ pub(crate) fn inspect(path: &Path) -> DataDir {
             "{shown} belongs to user id {owner}, but we run as {me}: chown it or run as its owner"
         ));
     }
-    let names = match fs::read_dir(path).and_then(|dir| {
-        dir.map(|entry| entry.map(|e| e.file_name()))
-            .collect::<std::io::Result<Vec<_>>>()
-    }) {
+    let names = match entries(path) {
         Ok(names) => names,
         Err(e) => return DataDir::Unusable(format!("cannot list {shown}: {e}")),
     };
     if names.is_empty() {
         return DataDir::Empty;
     }
-    if names.iter().any(|name| name == MARKER) {
+    if names.iter().any(|name| name == MARKER) || filling(path).exists() {
         return DataDir::Unfinished;
     }
+    match rewinding(path).exists() && names.iter().any(|name| name == "PG_VERSION") {
+        true => DataDir::Unfinished,
+        false => cluster(path, &meta, &names),
+    }
+}
+
+/// What is in a directory of ours that is not being made.
+fn cluster(path: &Path, meta: &fs::Metadata, names: &[OsString]) -> DataDir {
+    let shown = path.display();
     if !names.iter().any(|name| name == "PG_VERSION") {
         return DataDir::Unusable(format!(
             "{shown} is not empty and holds no PostgreSQL cluster (no PG_VERSION): empty it or \
              set another postgresql.data_dir"
         ));
-    }
-    if rewinding(path).exists() {
-        return DataDir::Unfinished;
     }
     if !path.join("global/pg_control").exists() {
         return DataDir::Unusable(format!(
@@ -149,10 +153,68 @@ pub(crate) fn rewinding(path: &Path) -> PathBuf {
     files::beside(path, ".rewinding")
 }
 
+/// Beside the data directory while a command of the user's fills it, which wants to find there nothing but data. Found
+/// later, that was interrupted.
+pub(crate) fn filling(path: &Path) -> PathBuf {
+    files::beside(path, ".filling")
+}
+
+/// Marks the directory as one that a command of the user's is about to fill.
+pub(crate) fn begin_filling(path: &Path) {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).ok();
+    }
+    if let Err(e) = files::write_durably(&filling(path), MARKER_TEXT.as_bytes(), 0o600) {
+        tracing::warn!(error = %e, "the data directory goes unmarked while a command fills it");
+    }
+}
+
+/// The command has failed: whatever it has left is no cluster, wherever that can be written down.
+pub(crate) fn filled_in_vain(path: &Path) -> Result<()> {
+    let left = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    match left {
+        false => files::remove(&filling(path)).map(|_| ()),
+        true if filling(path).exists() => Ok(()),
+        true => mark(path),
+    }
+}
+
+/// The command has done its work: whether there is a cluster now.
+pub(crate) fn filled(path: &Path) -> Result<()> {
+    let looked = fs::metadata(path).and_then(|meta| Ok((meta, entries(path)?)));
+    let state = match looked {
+        Ok((meta, names)) => cluster(path, &meta, &names),
+        Err(e) => DataDir::Unusable(format!("cannot look at {}: {e}", path.display())),
+    };
+    match state {
+        DataDir::Initialized => Ok(()),
+        state => Err(Error::DataDir {
+            what: "a start after the command that made it",
+            path: path.to_owned(),
+            state,
+        }),
+    }
+}
+
+/// The marks of unfinished work go.
+pub(crate) fn end_filling(path: &Path) -> Result<()> {
+    files::remove(&path.join(MARKER))?;
+    files::remove(&rewinding(path))?;
+    files::remove(&filling(path)).map(|_| ())
+}
+
+fn entries(path: &Path) -> std::io::Result<Vec<OsString>> {
+    fs::read_dir(path)?
+        .map(|entry| entry.map(|e| e.file_name()))
+        .collect()
+}
+
 /// Begins to fill an empty directory: makes it, marks it, and returns where the program is to work.
 pub(crate) fn begin(path: &Path) -> Result<PathBuf> {
     fs::create_dir_all(path).map_err(Error::file("create", path))?;
     files::write_durably(&path.join(MARKER), MARKER_TEXT.as_bytes(), 0o600)?;
+    // Of a command that came to nothing before it had made anything.
+    files::remove(&filling(path))?;
     let new = path.join(NEW);
     fs::create_dir(&new).map_err(Error::file("create", &new))?;
     fs::set_permissions(&new, fs::Permissions::from_mode(0o700))
@@ -177,6 +239,15 @@ pub(crate) fn finish(path: &Path) -> Result<()> {
         .map_err(Error::file("chmod", path))?;
     files::sync_parent(&path.join(MARKER))?;
     files::remove(&path.join(MARKER))?;
+    Ok(())
+}
+
+/// Removes what is in the directory, and the directory where that can be: as Patroni leaves it to a command that is to
+/// make it.
+pub(crate) fn clear(path: &Path) -> Result<()> {
+    abandon(path)?;
+    // Not where something is mounted on it, or the directory above is not ours.
+    fs::remove_dir(path).ok();
     Ok(())
 }
 
@@ -210,8 +281,7 @@ fn empty(path: &Path) -> Result<()> {
         }
     }
     files::sync_parent(&path.join(MARKER))?;
-    files::remove(&path.join(MARKER))?;
-    files::remove(&rewinding(path)).map(|_| ())
+    end_filling(path)
 }
 
 fn remove_any(path: &Path) -> Result<()> {
@@ -254,7 +324,7 @@ fn remove_outside(cluster: &Path) -> Result<()> {
 }
 
 /// Refuses unless the directory is a cluster or ours, and nothing runs in it.
-async fn ours_and_quiet(instance: &Instance, what: &'static str) -> Result<DataDir> {
+pub(crate) async fn ours_and_quiet(instance: &Instance, what: &'static str) -> Result<DataDir> {
     let state = inspect_async(instance).await;
     match &state {
         DataDir::Unusable(_) => {
@@ -318,6 +388,7 @@ pub(crate) async fn set_aside(instance: &Instance) -> Result<PathBuf> {
             remove_any(&failed)?;
         }
         fs::rename(&path, &failed).map_err(Error::file("rename", &path))?;
+        files::remove(&filling(&path))?;
         files::sync_parent(&path)?;
         Ok(failed)
     })

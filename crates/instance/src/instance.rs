@@ -24,6 +24,8 @@ pub struct Instance {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) data_dir: PathBuf,
+    /// As it is written in the configuration: what commands of the user's are told.
+    pub(crate) data_dir_given: PathBuf,
     pub(crate) options: Mutex<Arc<Options>>,
     /// The server's configuration.
     pub(crate) applied: Applied,
@@ -52,9 +54,17 @@ impl Instance {
     /// pg_basebackup options).
     pub fn new(options: Options, server: ServerConfig) -> Result<Instance> {
         conf::check_options(&options)?;
+        let data_dir_given = options.data_dir.clone();
+        // Files that lie beside it would lie in it where its name ends with a slash.
+        let data_dir: PathBuf = data_dir_given.components().collect();
+        let options = Options {
+            data_dir: data_dir.clone(),
+            ..options
+        };
         Ok(Instance {
             inner: Arc::new(Inner {
-                data_dir: options.data_dir.clone(),
+                data_dir,
+                data_dir_given,
                 options: Mutex::new(Arc::new(options)),
                 applied: Applied::new(server),
                 sync_names: Mutex::default(),
@@ -391,6 +401,37 @@ impl Instance {
         bootstrap::initdb(self, timeout).await
     }
 
+    /// Lets the command of `bootstrap.method` make a cluster, which [`Instance::start`] is to start as
+    /// [`StartAs::Restored`]. As with [`Instance::initdb`] it is half made from its first moment.
+    ///
+    /// # Errors
+    /// [`Error::DataDir`], [`Error::ProgramFailed`], [`Error::Timeout`], [`Error::Config`], file errors.
+    pub async fn bootstrap_by(
+        &self,
+        method: &BootstrapMethod,
+        timeout: Duration,
+    ) -> Result<SystemId> {
+        fill::bootstrap(self, method, timeout).await
+    }
+
+    /// Waits until a server that was started as [`StartAs::Restored`] is out of recovery.
+    ///
+    /// # Errors
+    /// [`Error::DiedAtStart`], [`Error::Timeout`].
+    pub async fn wait_recovered(&self, timeout: Duration) -> Result<()> {
+        start::wait_recovered(self, timeout).await
+    }
+
+    /// A running server that was started as [`StartAs::Restored`] goes on as a primary like any other: its roles are
+    /// known now, so pg_hba.conf trusts nobody any more. True: it has to be started anew for that. Of any other
+    /// nothing changes.
+    ///
+    /// # Errors
+    /// File errors, [`Error::NotRunning`].
+    pub async fn end_restored(&self) -> Result<bool> {
+        fill::end_restored(self).await
+    }
+
     /// On the running new primary: superuser's password, the post_bootstrap command, then the
     /// replication and rewind roles.
     ///
@@ -456,6 +497,41 @@ impl Instance {
     /// As [`Instance::remove_data_dir`].
     pub async fn set_aside(&self) -> Result<PathBuf> {
         datadir::set_aside(self).await
+    }
+
+    /// Makes a copy by [`Options::replica_methods`], one after the other until one succeeds; without a source by those
+    /// that need none. `only_basebackup`: by pg_basebackup, whatever is configured.
+    ///
+    /// # Errors
+    /// Those of the last method.
+    pub async fn make_replica(
+        &self,
+        source: Option<&Source>,
+        only_basebackup: bool,
+        timeout: Duration,
+    ) -> Result<()> {
+        fill::replica(self, source, only_basebackup, timeout).await
+    }
+
+    /// Gives the data up that are to be made anew: removes them, or leaves that to a command of the user's that may
+    /// want to see them. They count as unfinished from then on. As [`Instance::remove_data_dir`].
+    ///
+    /// # Errors
+    /// As [`Instance::remove_data_dir`].
+    pub async fn give_data_up(&self) -> Result<()> {
+        fill::give_up(self).await
+    }
+
+    /// Runs a command line of the user's, `key` of section `postgresql`, to its end; its process group ends with this
+    /// future.
+    ///
+    /// # Errors
+    /// [`Error::Config`], [`Error::ProgramFailed`] where it does not end with 0, [`Error::Timeout`].
+    pub async fn run_command(&self, key: &str, line: &str, timeout: Duration) -> Result<()> {
+        let place = format!("postgresql.{key}");
+        script::Script::new(self, &place, key, line)?
+            .run(timeout)
+            .await
     }
 
     // ---- other servers and history ----

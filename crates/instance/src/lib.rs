@@ -16,6 +16,7 @@ mod copy;
 mod datadir;
 mod error;
 mod files;
+mod fill;
 mod glance;
 mod history;
 mod instance;
@@ -32,6 +33,7 @@ mod promote;
 mod quote;
 mod recovery;
 mod remote;
+mod script;
 mod slots;
 mod start;
 mod stop;
@@ -40,7 +42,6 @@ mod tls;
 mod units;
 mod wal;
 
-pub use bootstrap::split_words;
 pub use conf::StartAs;
 pub use control::{parse_control_file, read_control_file};
 pub use datadir::{Marks, OnDisk};
@@ -48,13 +49,17 @@ pub use error::Error;
 pub use glance::Glance;
 pub use history::{LocalHistory, TimelineHistory, TimelineSwitch};
 pub use instance::Instance;
-pub use options::{Credentials, Options, ProgramOption, ServerConfig};
+pub use options::{
+    BootstrapMethod, Credentials, Method, Options, ProgramOption, Recovery, ReplicaMethod,
+    ServerConfig,
+};
 pub use pgherd_model::Secret;
 pub use probe::Probe;
 pub use process::{PostmasterHandle, Readiness, Stopping};
 pub use program::is_private;
 pub use quote::{conninfo, conninfo_value, identifier, literal};
 pub use remote::{RemoteFacts, Source};
+pub use script::split_words;
 pub use start::StartCommand;
 pub use survey::{Parameter, Survey, SurveyTarget, survey};
 pub use tls::{connector as tls_connector, mode as tls_mode};

@@ -93,6 +93,19 @@ pub(crate) fn source_of(options: &Options, source: &Source, role: &Credentials) 
     conninfo(&pairs)
 }
 
+/// For a command of the user's, which may take it apart: as Patroni writes it.
+pub(crate) fn plain_source(options: &Options, source: &Source, role: &Credentials) -> String {
+    let database = source.database.as_ref().unwrap_or(&options.database);
+    let user = role.username.clone().map(|user| ("user", user));
+    let mut pairs = vec![("dbname", database.clone())];
+    pairs.extend(user);
+    pairs.push(("host", source.host.clone()));
+    pairs.push(("port", source.port.to_string()));
+    let rest = described(options, role).into_iter();
+    pairs.extend(rest.filter(|(key, _)| *key != "user"));
+    conninfo(&pairs)
+}
+
 /// Who, and how; last in a string, since of two with one name libpq takes the latter.
 pub(crate) fn described<'a>(options: &Options, role: &'a Credentials) -> Vec<(&'a str, String)> {
     let user = role.username.clone().map(|user| ("user", user));
@@ -159,6 +172,15 @@ impl Secrets {
             passfile: passfile.transpose()?,
             service: service.transpose()?,
         })
+    }
+
+    /// Without a passfile: the configured one holds the password already.
+    pub(crate) fn of_key(options: &Options, role: &Credentials) -> Result<Secrets> {
+        let without = Credentials {
+            password: None,
+            ..role.clone()
+        };
+        Secrets::of(options, &without, "", 0)
     }
 
     /// Names the files to a program, which has to end before this is dropped.

@@ -3,6 +3,7 @@
 use pgherd_model::{MemberName, Secret};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 /// One role of `postgresql.authentication`.
@@ -26,6 +27,62 @@ pub enum ProgramOption {
     Flag(String),
     /// `encoding: UTF8`: becomes `--encoding=UTF8`.
     Value(String, String),
+}
+
+/// A command of the user's that makes a data directory.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Method {
+    /// What it is called.
+    pub name: String,
+    /// Its command line.
+    pub command: String,
+    /// It gets none of the usual arguments.
+    pub no_params: bool,
+    /// `--name=value`, in order.
+    pub arguments: Vec<(String, String)>,
+}
+
+impl fmt::Debug for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Commands and their arguments may hold what the user considers secret.
+        f.write_str(&self.name)
+    }
+}
+
+/// `bootstrap.method` other than initdb.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootstrapMethod {
+    /// The command.
+    pub method: Method,
+    /// What follows it.
+    pub recovery: Recovery,
+}
+
+/// How data that a command has brought become a primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// As after a crash, or as the backup label says: what is left of another recovery goes.
+    Crash,
+    /// As the command has prepared it.
+    Kept,
+    /// With these settings: `recovery_conf`.
+    Given(BTreeMap<String, String>),
+}
+
+/// One of `postgresql.create_replica_methods`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplicaMethod {
+    /// pg_basebackup.
+    Basebackup,
+    /// A command.
+    Custom {
+        /// It.
+        method: Method,
+        /// It needs nobody to copy.
+        no_leader: bool,
+        /// It makes use of what is in the data directory.
+        keep_data: bool,
+    },
 }
 
 /// What does not change while the agent runs (changes need a new [`crate::Instance`]).
@@ -73,8 +130,12 @@ pub struct Options {
     pub initdb: Vec<ProgramOption>,
     /// `bootstrap.pg_hba`: used only where [`ServerConfig::pg_hba`] is None.
     pub bootstrap_pg_hba: Vec<String>,
+    /// `bootstrap.method`; None: initdb.
+    pub bootstrap_method: Option<BootstrapMethod>,
     /// `bootstrap.post_bootstrap` (or `post_init`): a command line.
     pub post_bootstrap: Option<String>,
+    /// `postgresql.create_replica_methods`, in the order in which they are tried.
+    pub replica_methods: Vec<ReplicaMethod>,
     /// `postgresql.basebackup`.
     pub basebackup: Vec<ProgramOption>,
     /// Where stdout and stderr of the server go; None: to the agent's own (as Patroni does).
@@ -123,7 +184,9 @@ impl Options {
             krbsrvname: None,
             initdb: Vec::new(),
             bootstrap_pg_hba: Vec::new(),
+            bootstrap_method: None,
             post_bootstrap: None,
+            replica_methods: vec![ReplicaMethod::Basebackup],
             basebackup: Vec::new(),
             server_log: None,
         }

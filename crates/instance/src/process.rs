@@ -5,7 +5,7 @@
 //! overlooked because its program was renamed: its primary would count as down.
 
 use crate::files::blocking;
-use crate::{Error, Instance, Result, datadir, program};
+use crate::{Error, Instance, Result, datadir, program, script};
 use pgherd_model::{Postmaster, SERVER_PROGRAMS, SharedMemory};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};
@@ -497,7 +497,8 @@ pub(crate) async fn end_programs(instance: &Instance) -> Result<()> {
         let directories = [data_dir.clone(), data_dir.join(datadir::NEW)];
         let programs = programs.clone();
         let left = blocking("looking for programs at work", move || {
-            let left = members(&directories, &programs);
+            let mut left = members(&directories, &programs);
+            left.extend(script::left_at_work(&directories[0]));
             for handle in left.iter().filter_map(|pid| PostmasterHandle::open(*pid)) {
                 handle.signal(Signal::KILL);
             }

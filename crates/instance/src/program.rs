@@ -15,6 +15,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
 /// Lines and bytes of a program's output that are kept for an error.
 const TAIL_LINES: usize = 15;
 const TAIL_LINE: usize = 500;
+/// Of a program that writes where the agent does.
+const ITS_OUTPUT: &str = "what it wrote is where the agent's own output goes";
 
 /// Path of a program: `bin_dir` and `bin_name`, else from PATH.
 pub(crate) fn path(instance: &Instance, program: &str) -> Result<PathBuf> {
@@ -97,6 +99,7 @@ pub(crate) struct Run {
     directory: Option<PathBuf>,
     stdin: Option<Vec<u8>>,
     still: Option<Duration>,
+    own_output: bool,
     secrets: Vec<String>,
 }
 
@@ -149,6 +152,7 @@ impl Run {
             directory: Some(instance.path().to_owned()).filter(|dir| dir.is_dir()),
             stdin: None,
             still: None,
+            own_output: false,
             secrets,
         }
     }
@@ -171,6 +175,15 @@ impl Run {
             Some(value) => self.command.env("LC_MESSAGES", value),
             None => self.command.env_remove("LC_MESSAGES"),
         };
+        self
+    }
+
+    /// What it writes goes where the agent's own output goes.
+    pub(crate) fn own_output(mut self) -> Run {
+        self.command
+            .stdout(Stdio::inherit())
+            .stderr(Stdio::inherit());
+        self.own_output = true;
         self
     }
 
@@ -244,7 +257,9 @@ impl Run {
                 if status.success() {
                     return Ok(out.join("\n"));
                 }
-                if tail.is_empty() {
+                if self.own_output {
+                    tail = vec![ITS_OUTPUT.to_owned()];
+                } else if tail.is_empty() {
                     tail = out;
                 }
                 Err(failed(status.to_string(), self.scrub(&tail), &self.name))

@@ -1,7 +1,7 @@
 //! The recovery part of postgresql.conf: whom a standby follows, and the passfile for it.
 
 use crate::files;
-use crate::parameters::Effective;
+use crate::parameters::{self, Effective};
 use crate::quote::{conninfo, parse_conninfo, pgpass_field};
 use crate::{Credentials, Options, Result};
 use pgherd_model::Upstream;
@@ -31,6 +31,43 @@ pub(crate) fn settings(
     }
     out.insert("primary_conninfo".to_owned(), connection);
     out
+}
+
+/// Recovery settings of `bootstrap.<method>.recovery_conf`: those that PostgreSQL knows. Older names are read too.
+pub(crate) fn of_bootstrap(given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut settings = BTreeMap::new();
+    for (name, value) in given {
+        match name.as_str() {
+            name if parameters::is_recovery(name) => {
+                settings.insert(name.to_owned(), value.clone());
+            }
+            // What it would be called there is a default, another name for the file `promote`, or in `standby.signal`.
+            "standby_mode" | "pause_at_recovery_target" | "trigger_file" => {}
+            other => tracing::warn!(
+                "recovery_conf of bootstrap: {other} is no recovery setting, left out"
+            ),
+        }
+    }
+    if let Some(pause) = given.get("pause_at_recovery_target") {
+        let action = if is_on(pause) { "pause" } else { "promote" };
+        let action = settings
+            .entry("recovery_target_action".to_owned())
+            .or_insert(action.to_owned());
+        action.make_ascii_lowercase();
+    }
+    settings
+}
+
+/// The file that makes PostgreSQL read them.
+pub(crate) fn signal_of_bootstrap(given: &BTreeMap<String, String>) -> &'static str {
+    match given.get("standby_mode").is_some_and(|mode| is_on(mode)) {
+        true => "standby.signal",
+        false => "recovery.signal",
+    }
+}
+
+fn is_on(value: &str) -> bool {
+    ["on", "true", "yes", "1"].contains(&value.to_ascii_lowercase().as_str())
 }
 
 /// The connection string of a standby, with the keys and in the order that Patroni writes.

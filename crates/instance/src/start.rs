@@ -4,7 +4,7 @@
 use crate::conf::{self, Paths, StartAs};
 use crate::files::{self, blocking, read_text};
 use crate::process::{self, PostmasterHandle, Readiness};
-use crate::{Error, Instance, Result, control, history, locks, parameters, port, program};
+use crate::{Error, Instance, Result, control, history, locks, look, parameters, port, program};
 use pgherd_model::{DataDir, Postmaster};
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -60,7 +60,9 @@ pub(crate) async fn prepare(instance: &Instance, role: &StartAs) -> Result<Start
     }
     conf::write_for(instance, role, true).await?;
     let effective = conf::effective(instance);
-    let standby = matches!(role, StartAs::Standby(_)).then_some(&control);
+    // Recovery wants what the server had from which the data come.
+    let recovers = matches!(role, StartAs::Standby(_) | StartAs::Restored(_));
+    let standby = recovers.then_some(&control);
     let paths = Paths::of(options);
     let mut args = vec![
         "-D".to_owned(),
@@ -256,13 +258,62 @@ pub(crate) async fn wait_started(
     }
 }
 
+/// How often a long recovery is looked at, and how often it is asked whether it waits for somebody.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+pub(crate) async fn wait_recovered(instance: &Instance, timeout: Duration) -> Result<()> {
+    let deadline = Instant::now() + timeout;
+    let mut ask = Instant::now();
+    let mut told = false;
+    loop {
+        match process::readiness(instance).await {
+            Readiness::Down => {
+                return Err(died_at_start(instance, "it ended".to_owned()).await);
+            }
+            // Said of one as well that accepts connections to read.
+            Readiness::Ready => match look::positions(instance).await {
+                Ok(now) if !now.in_recovery => return Ok(()),
+                Ok(_) if !told && Instant::now() >= ask => {
+                    ask = Instant::now() + ASK_AGAIN;
+                    told = waits_at_target(instance).await;
+                }
+                Ok(_) | Err(_) => {}
+            },
+            Readiness::Standby | Readiness::Starting | Readiness::Stopping => {}
+        }
+        if Instant::now() >= deadline {
+            return Err(Error::Timeout {
+                what: "the recovery of the restored data".to_owned(),
+                after: timeout,
+                last: String::new(),
+            });
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Whether recovery has reached its target and goes no further by itself, which is told.
+async fn waits_at_target(instance: &Instance) -> bool {
+    let looked = look::look(instance).await;
+    let paused = looked.is_ok_and(|(look, _)| look.replay_paused);
+    if paused {
+        tracing::warn!(
+            "the recovery of the restored data is paused at its target: it goes on when somebody calls \
+             pg_wal_replay_resume(); recovery_target_action: promote in recovery_conf does without"
+        );
+    }
+    paused
+}
+
 pub(crate) async fn wait_ready(instance: &Instance, timeout: Duration) -> Result<Readiness> {
     let deadline = Instant::now() + timeout;
     let mut seen = false;
     loop {
         match process::readiness(instance).await {
             ready @ (Readiness::Ready | Readiness::Standby) => {
-                if let Err(e) = conf::back_up(instance).await {
+                let restored = matches!(conf::role(instance).await, Ok(StartAs::Restored(_)));
+                if !restored && let Err(e) = conf::back_up(instance).await {
                     tracing::warn!(error = %e, "no copies of the configuration files were made");
                 }
                 return Ok(ready);

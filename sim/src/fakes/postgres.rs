@@ -109,7 +109,9 @@ impl FakePostgres {
         let outcome = last.filter(|_| job).map(|job| job.outcome.clone());
         match outcome {
             None | Some(Some(pgherd_ha::Outcome::Done)) => Ok(()),
-            Some(Some(pgherd_ha::Outcome::Failed(reason))) => Err(reason),
+            Some(Some(
+                pgherd_ha::Outcome::Failed(reason) | pgherd_ha::Outcome::Refused(reason),
+            )) => Err(reason),
             Some(None) => Err("it does not end".into()),
         }
     }

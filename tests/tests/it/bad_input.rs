@@ -382,7 +382,7 @@ async fn a_failed_initdb() {
     );
 }
 
-/// post_bootstrap fails without a word: its exit status is said.
+/// post_bootstrap fails: its exit status is said, and where its words are.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_post_bootstrap() {
     let etcd = Etcd::start(1).await;
@@ -393,7 +393,7 @@ async fn a_failed_post_bootstrap() {
     let status = node.agent_exit(secs(60)).await;
     assert_eq!(status.code(), Some(1));
     if !stand_in() {
-        let expected = "post_bootstrap failed (exit status: 3): it wrote no reason";
+        let expected = "post_bootstrap failed (exit status: 3): what it wrote is";
         assert!(node.log().contains(expected), "{}", node.log_tail(20));
     }
     assert_eq!(etcd.get(&cluster.key("initialize")).await, None);

@@ -42,4 +42,5 @@ mod stories;
 mod switchover;
 mod synchronous;
 mod upgrade;
+mod user_scripts;
 mod validate;

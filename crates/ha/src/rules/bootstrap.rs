@@ -9,7 +9,7 @@ use pgherd_model::{
 };
 
 use crate::ctx::{Ctx, Lock, Verdict};
-use crate::decision::{Action, JobKind};
+use crate::decision::{Action, JobKind, Origin};
 use crate::holder;
 use crate::memory::Memory;
 use crate::upkeep::{self, config};
@@ -46,7 +46,7 @@ fn empty(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     };
     match ctx.lock {
         Lock::Other(leader) => copy(ctx, memory, &leader.name),
-        _ => create(ctx, cluster),
+        _ => create(ctx, memory, cluster),
     }
 }
 
@@ -82,11 +82,11 @@ fn finish(ctx: &Ctx<'_>, id: SystemId) -> Option<Verdict> {
     }
 }
 
-fn create(ctx: &Ctx<'_>, cluster: &Cluster) -> Verdict {
+fn create(ctx: &Ctx<'_>, memory: &mut Memory, cluster: &Cluster) -> Verdict {
     let claim = ctx.view.orders.bootstrap_claim;
     let Some(stored) = &cluster.initialize else {
         if ctx.view.identity.tags.nofailover || !ctx.view.identity.may_bootstrap {
-            return Verdict::stay("waiting for leader to bootstrap");
+            return copy_alone(ctx, memory);
         }
         let put = Op::PutInitialize {
             system_id: None,
@@ -116,10 +116,21 @@ fn create(ctx: &Ctx<'_>, cluster: &Cluster) -> Verdict {
             "bootstrap in progress",
         ),
         Initialize::UnderWay => Verdict::stay("another node is creating the cluster"),
-        Initialize::Done(_) | Initialize::Invalid(_) => {
-            Verdict::stay("waiting for leader to bootstrap")
-        }
+        Initialize::Done(_) | Initialize::Invalid(_) => copy_alone(ctx, memory),
     }
+}
+
+/// Nobody leads: a method that needs nobody makes the copy.
+fn copy_alone(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
+    if !ctx.view.identity.copies_alone {
+        return Verdict::stay("waiting for leader to bootstrap");
+    }
+    if let Some(verdict) = not_yet(ctx, memory) {
+        return verdict;
+    }
+    let job = JobKind::Clone { from: None };
+    let reason = "trying to bootstrap (without leader)";
+    Verdict::act(vec![Action::StartJob(job)], reason)
 }
 
 fn failed_bootstrap(ctx: &Ctx<'_>) -> Option<String> {
@@ -130,7 +141,8 @@ fn failed_bootstrap(ctx: &Ctx<'_>) -> Option<String> {
     }
 }
 
-fn copy(ctx: &Ctx<'_>, memory: &mut Memory, leader: &MemberName) -> Verdict {
+/// A copy has failed, and the next try is not due.
+fn not_yet(ctx: &Ctx<'_>, memory: &mut Memory) -> Option<Verdict> {
     // A copy begins with the removal of what is left, so it makes up for one that failed half-way.
     if let Some(job) = &ctx.view.local.job
         && let (JobKind::Clone { .. } | JobKind::RemoveData, Some(Outcome::Failed(_)), Some(ended)) =
@@ -138,12 +150,14 @@ fn copy(ctx: &Ctx<'_>, memory: &mut Memory, leader: &MemberName) -> Verdict {
     {
         memory.copy.fail(ended);
     }
-    if !memory.copy.due(ctx.now()) {
-        let verdict = Verdict::stay("copying failed, the next try is due soon").warning();
-        return match memory.copy.not_before {
-            Some(at) => verdict.wake(at),
-            None => verdict,
-        };
+    let at = memory.copy.not_before.filter(|at| ctx.now() < *at)?;
+    let verdict = Verdict::stay("copying failed, the next try is due soon").warning();
+    Some(verdict.wake(at))
+}
+
+fn copy(ctx: &Ctx<'_>, memory: &mut Memory, leader: &MemberName) -> Verdict {
+    if let Some(verdict) = not_yet(ctx, memory) {
+        return verdict;
     }
     let only = memory.reinitialize.is_some_and(|copy| copy.from_leader);
     let Some(source) = source(ctx, leader, only) else {
@@ -156,8 +170,10 @@ fn copy(ctx: &Ctx<'_>, memory: &mut Memory, leader: &MemberName) -> Verdict {
         return Verdict::stay(holder::no_address(ctx, source)).error();
     };
     let job = JobKind::Clone {
-        from: source.name.clone(),
-        address,
+        from: Some(Origin {
+            name: source.name.clone(),
+            address,
+        }),
     };
     let kind = if source.name == *leader {
         "leader"

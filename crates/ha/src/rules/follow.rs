@@ -174,16 +174,17 @@ fn start(
 /// Whose copy the data are, if they have just been made.
 fn copied_from(ctx: &Ctx<'_>) -> Option<String> {
     let job = ctx.view.local.job.as_ref()?;
-    let (JobKind::Clone { from, .. }, Some(Outcome::Done)) = (&job.kind, &job.outcome) else {
+    let (JobKind::Clone { from: Some(origin) }, Some(Outcome::Done)) = (&job.kind, &job.outcome)
+    else {
         return None;
     };
     let leader = ctx.other_leader().map(|leader| &leader.name);
-    let kind = if leader == Some(from) {
+    let kind = if leader == Some(&origin.name) {
         "leader"
     } else {
         "replica"
     };
-    Some(format!("{kind} '{from}'"))
+    Some(format!("{kind} '{}'", origin.name))
 }
 
 fn stream(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member) -> Verdict {

@@ -34,6 +34,10 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         let reason = "the guard is required and cannot be armed: this node does not take the lock";
         return Verdict::stay(reason).error();
     }
+    if let Some(until) = memory.forbidden_until.filter(|until| ctx.now() < *until) {
+        return Verdict::stay("pre_promote has forbidden the promotion: the others go first")
+            .wake(until);
+    }
     if let Some(until) = memory.stand_back_until
         && ctx.now() < until
         && ctx.others().next().is_some()

@@ -9,7 +9,7 @@ use pgherd_model::{GuardMode, Op, Postmaster, Span, StopMode, Sync, SynchronousM
 
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, JobKind};
-use crate::memory::Memory;
+use crate::memory::{Memory, SyncClaim};
 use crate::race;
 use crate::upkeep::guard;
 use crate::upkeep::request::clean;
@@ -44,6 +44,10 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
 }
 
 fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
+    if let Some(reason) = forbidden(ctx, memory) {
+        let reason = format!("promotion forbidden: {reason}; Leader key released");
+        return give_back(ctx, memory, term, reason).warning();
+    }
     if let Some(job) = &ctx.view.local.job
         && let (JobKind::Promote, Some(Outcome::Failed(reason))) = (&job.kind, &job.outcome)
         && job
@@ -51,6 +55,7 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
             .is_some_and(|ended| ctx.now().since(ended) < Span::from_secs(1))
     {
         // The signal was given and may still be obeyed: only a dead PostgreSQL stays a standby.
+        memory.sync_claim = None;
         memory.give_up = Some(format!("promotion failed: {reason}"));
         let stop = JobKind::Stop {
             mode: StopMode::Kill,
@@ -86,12 +91,14 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
             return Verdict::stay(reason);
         }
         Claim::Make(put) => {
+            note_claim(ctx, memory, term);
             memory.not_begun += 1;
             actions.push(Action::Store(*put));
             let reason = "naming itself alone in /sync before the promotion";
             return Verdict::only(actions, reason);
         }
     }
+    note_use(memory);
     memory.not_begun += 1;
     memory.checkpoint_asked = None;
     actions.push(Action::StartJob(JobKind::Promote));
@@ -105,6 +112,25 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
         actions.push(clean(stored.revision));
     }
     Verdict::only(actions, "the lock is held: promoting PostgreSQL")
+}
+
+/// `pre_promote` has said no, not longer than `ttl` ago (contract: section 2).
+fn forbidden(ctx: &Ctx<'_>, memory: &mut Memory) -> Option<String> {
+    let job = ctx.view.local.job.as_ref();
+    let refused = job.and_then(|job| match (&job.kind, &job.outcome, job.ended) {
+        (JobKind::Promote, Some(Outcome::Refused(reason)), Some(ended)) => Some((reason, ended)),
+        _ => None,
+    });
+    if let Some((_, ended)) = refused {
+        let until = ended + ctx.view.settings.ttl;
+        memory.forbidden_until = memory.forbidden_until.max(Some(until));
+        if let Some(claim) = &mut memory.sync_claim {
+            claim.used = false;
+        }
+    }
+    memory.forbidden_until.filter(|until| ctx.now() < *until)?;
+    let reason = refused.map(|(reason, _)| reason.clone());
+    Some(reason.unwrap_or_else(|| String::from("pre_promote has failed before")))
 }
 
 /// `history` and the members' keys tell of timelines that were made while this node was away: without their files
@@ -126,6 +152,11 @@ enum Claim {
     Make(Box<Op>),
 }
 
+/// It names this node and nobody else.
+fn is_alone(ctx: &Ctx<'_>, sync: &Sync) -> bool {
+    sync.leader.as_ref() == Some(ctx.me()) && sync.standbys.is_empty()
+}
+
 fn claim_sync(ctx: &Ctx<'_>, term: u64) -> Claim {
     if ctx.view.settings.synchronous_mode == SynchronousMode::Off {
         return Claim::Made;
@@ -134,8 +165,7 @@ fn claim_sync(ctx: &Ctx<'_>, term: u64) -> Claim {
         return Claim::Blind;
     };
     let stored = cluster.sync.as_ref();
-    let alone = |sync: &Sync| sync.leader.as_ref() == Some(ctx.me()) && sync.standbys.is_empty();
-    if stored.is_some_and(|stored| alone(&stored.value)) {
+    if stored.is_some_and(|stored| is_alone(ctx, &stored.value)) {
         return Claim::Made;
     }
     Claim::Make(Box::new(Op::PutSync {
@@ -148,8 +178,54 @@ fn claim_sync(ctx: &Ctx<'_>, term: u64) -> Claim {
     }))
 }
 
+/// What `/sync` says before the claim.
+fn note_claim(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) {
+    let stored = ctx.view.fresh().and_then(|cluster| cluster.sync.as_ref());
+    memory.sync_claim = Some(SyncClaim {
+        term,
+        before: stored.map(|stored| stored.value.clone()),
+        used: false,
+    });
+}
+
+/// A promotion is ordered: unless it is refused, PostgreSQL may have been told to become a primary, and the claim stays.
+/// Where one had begun before and was not refused, it stays whatever becomes of this one.
+fn note_use(memory: &mut Memory) {
+    let begun = memory.not_begun == 0;
+    memory.sync_claim.take_if(|claim| claim.used && begun);
+    if let Some(claim) = &mut memory.sync_claim {
+        claim.used = true;
+    }
+}
+
+/// `/sync` as it was before this node claimed it, so that those may take over who had everything. `Err`: not seen now.
+fn unclaim(ctx: &Ctx<'_>, memory: &Memory, term: u64) -> Result<Option<Op>, ()> {
+    let unused = |claim: &&SyncClaim| claim.term == term && !claim.used;
+    let Some(claim) = memory.sync_claim.as_ref().filter(unused) else {
+        return Ok(None);
+    };
+    let cluster = ctx.view.fresh().ok_or(())?;
+    let Some(stored) = cluster.sync.as_ref().filter(|it| is_alone(ctx, &it.value)) else {
+        return Ok(None);
+    };
+    let expected = stored.revision;
+    Ok(Some(match &claim.before {
+        Some(sync) => Op::PutSync {
+            sync: sync.clone(),
+            expected: Some(expected),
+            term,
+        },
+        None => Op::DeleteSync { expected, term },
+    }))
+}
+
 /// A standby gives the lock back: it never was writable in this term.
 fn give_back(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, reason: String) -> Verdict {
+    let Ok(unclaim) = unclaim(ctx, memory, term) else {
+        memory.give_up = Some(reason);
+        let reason = "waiting for the lock service, to give /sync back with the lock";
+        return Verdict::stay(reason);
+    };
     memory.stand_back_until = Some(ctx.now() + STAND_BACK);
     let release = Op::ReleaseLeader {
         create_revision: term,
@@ -157,5 +233,7 @@ fn give_back(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, reason: String) -> V
         status: None,
         member: None,
     };
-    Verdict::only(vec![Action::Store(release)], reason)
+    // In one list, which ends with the first failure: the claim goes first, under the lock that vouches for it.
+    let actions = unclaim.into_iter().chain([release]).map(Action::Store);
+    Verdict::only(actions.collect(), reason)
 }

@@ -137,6 +137,9 @@ fn state(ctx: &Ctx<'_>, memory: &Memory) -> PostgresState {
             JobKind::Stop { .. } | JobKind::RemoveData if made_anew => {
                 return PostgresState::CreatingReplica;
             }
+            JobKind::Bootstrap if ctx.view.identity.custom_bootstrap => {
+                return PostgresState::CustomBootstrap;
+            }
             JobKind::Bootstrap => return PostgresState::Initdb,
             JobKind::Clone { .. } => return PostgresState::CreatingReplica,
             JobKind::Start(_) | JobKind::Stop { .. } if memory.restart.is_some() => {

@@ -86,3 +86,56 @@ fn no_hole_is_left_by_a_failover_and_a_rewind() {
         assert!(*old.last().unwrap() + 1 >= fork, "{old:?}, fork in {fork}");
     });
 }
+
+/// WAL since the fork is not here any more: `restore_command`, of a file of the user's own.
+#[test]
+fn what_a_rewind_misses_comes_from_the_archive() {
+    let name = "archive::what_a_rewind_misses_comes_from_the_archive";
+    run(name, async |lab| {
+        let archive = lab.home.join("archive");
+        std::fs::create_dir(&archive).unwrap();
+        std::fs::write(lab.home.join("open"), "").unwrap();
+        let a = archiving(lab, "a");
+        a.initdb(SOON).await.unwrap();
+        start(&a, &StartAs::Primary).await;
+        a.post_bootstrap(SOON).await.unwrap();
+        let b = lab.replica("b", &a).await;
+        stop(&b).await;
+        let a_client = client(&a).await;
+        a_client
+            .batch_execute("CREATE TABLE t (i int)")
+            .await
+            .unwrap();
+        for _ in 0..3 {
+            let sql = "INSERT INTO t VALUES (1); SELECT pg_switch_wal()";
+            a_client.batch_execute(sql).await.unwrap();
+        }
+        drop(a_client);
+        let last = value(&a, "SELECT pg_walfile_name(pg_current_wal_lsn())").await;
+        stop(&a).await;
+        start(&b, &StartAs::Standby(None)).await;
+        b.promote(SOON).await.unwrap();
+        b.checkpoint(SOON).await.unwrap();
+        let wal = a.path().join("pg_wal");
+        let before_it = |name: &String| name.len() == 24 && *name < last;
+        for name in names(&wal).into_iter().filter(before_it) {
+            assert!(archive.join(&name).exists(), "{name} is archived");
+            std::fs::remove_file(wal.join(name)).unwrap();
+        }
+        let error = a.rewind(&source(&b), SOON).await.unwrap_err().to_string();
+        assert!(error.contains("could not"), "{error}");
+
+        let own = lab.home.join("own.conf");
+        let text = format!(
+            "include '{}'\nrestore_command = 'cp {}/%f %p'\n",
+            a.path().join("postgresql.base.conf").display(),
+            archive.display()
+        );
+        std::fs::write(&own, text).unwrap();
+        let mut server = Lab::server();
+        server.custom_conf = Some(own.display().to_string());
+        assert!(configure(&a, server).await);
+        a.rewind(&source(&b), SOON).await.unwrap();
+        follow(&a, &b).await;
+    });
+}

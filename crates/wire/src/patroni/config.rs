@@ -13,6 +13,7 @@ mod generate;
 mod known;
 mod load;
 mod log_form;
+mod methods;
 mod node;
 mod parameters;
 mod read;
@@ -38,10 +39,11 @@ pub use generate::{Found, generate, owned_parameters, placeholders};
 pub use known::{Stands, is_taken, stands, top_level};
 pub use load::{Given, files, givens, load, load_ctl, load_environment, read_document};
 pub use log_form::{LogAttribute, LogForm, LogPiece, LogShape, LogSpec, LogValue};
+pub use methods::{BootstrapMethod, BootstrapRecovery, ReplicaMethod};
 pub use node::{
-    Authentication, Bootstrap, BootstrapMethod, Credentials, Ctl, CtlConfig, Etcd3, HostPort,
-    InitdbOption, Journal, Listen, Loaded, Log, LogDir, LogLevel, Login, NodeConfig, Pgherd,
-    Postgresql, RestApi, ServerTokens, VerifyClient, Watchdog, WatchdogMode,
+    Authentication, Bootstrap, Credentials, Ctl, CtlConfig, Etcd3, HostPort, InitdbOption, Journal,
+    Listen, Loaded, Log, LogDir, LogLevel, Login, NodeConfig, Pgherd, Postgresql, RestApi,
+    ServerTokens, VerifyClient, Watchdog, WatchdogMode,
 };
 pub use parameters::{accepts, is_fixed, owned_default};
 pub use pgherd_model::Secret;

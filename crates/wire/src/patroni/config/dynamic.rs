@@ -61,7 +61,7 @@ impl<'w> Dynamic<'w> {
 }
 
 /// Keys of `postgresql` that are right, but that this version does not act on.
-pub(super) const UNUSED_OF_POSTGRESQL: &[&str] = &["pre_promote", "before_stop", "pg_ctl_timeout"];
+pub(super) const UNUSED_OF_POSTGRESQL: &[&str] = &["pg_ctl_timeout"];
 
 impl Dynamic<'_> {
     /// Warns of what is right, but not acted on: a node that was run by Patroni until now must not
@@ -92,7 +92,6 @@ impl Dynamic<'_> {
         );
         let postgresql = self.section("postgresql").into_iter().flatten();
         for (key, value) in postgresql {
-            let methods = key.starts_with("create_replica_method");
             let line = format!("postgresql.{key} has no effect yet");
             tell(UNUSED_OF_POSTGRESQL.contains(&key.as_str()), &line);
             // The same in the file was told when that was read, with its line.
@@ -102,31 +101,14 @@ impl Dynamic<'_> {
                 LOCAL_KEYS.contains(&key.as_str()) && !known,
                 &format!("postgresql.{key}: {ONLY_LOCAL}"),
             );
-            tell(
-                methods && !only_basebackup(value),
-                &format!("postgresql.{key}: {OTHER_METHODS}"),
-            );
         }
         self.warnings.append(&mut told);
-    }
-}
-
-/// `create_replica_methods` names what is used anyway.
-pub(super) fn only_basebackup(methods: &Value) -> bool {
-    match methods {
-        Value::String(name) => name.trim() == "basebackup",
-        Value::Array(items) => items.iter().all(|item| item == "basebackup"),
-        _ => false,
     }
 }
 
 /// Of a key in the dynamic configuration that each node has for itself.
 pub(super) const ONLY_LOCAL: &str =
     "ignored, it is only taken from section postgresql of the node itself";
-
-/// Of methods to make a replica.
-pub(super) const OTHER_METHODS: &str =
-    "methods other than basebackup have no effect yet: replicas are made by pg_basebackup";
 
 /// All of [`Settings`] except the slots. `shared` is the joined `postgresql`.
 pub(super) fn settings(

@@ -3,7 +3,7 @@
 
 use super::dynamic::{Dynamic, settings};
 use super::read_postgresql::LOCAL_KEYS;
-use super::{NodeConfig, parameters, units};
+use super::{NodeConfig, ReplicaMethod, methods, parameters, units};
 use pgherd_model::{CommitsWait, IgnoredSlot, Settings, Span};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -73,10 +73,8 @@ pub struct EffectivePostgres {
     pub pg_ident: Option<Vec<String>>,
     /// `recovery_conf`, without what the agent itself decides.
     pub recovery_conf: BTreeMap<String, String>,
-    /// `create_replica_methods`, default `basebackup`.
-    pub create_replica_methods: Vec<String>,
-    /// Sections named like a method of `create_replica_methods`, other than `basebackup`.
-    pub methods: BTreeMap<String, Map<String, Value>>,
+    /// `create_replica_methods` in their order, default `basebackup`.
+    pub methods: Vec<ReplicaMethod>,
     /// `basebackup`: options of pg_basebackup, in order, refused ones left out.
     pub basebackup: Vec<Basebackup>,
     /// `callbacks`.
@@ -205,15 +203,9 @@ fn postgres(
     if methods.is_empty() {
         methods.push("basebackup".into());
     }
-    let is_method = |name: &str, section: &Map<String, Value>| {
-        name != "basebackup"
-            && (methods.iter().any(|m| m == name) || section.contains_key("command"))
-    };
-    let sections = shared.iter().filter_map(|(name, section)| {
-        let section = section
-            .as_object()
-            .filter(|section| is_method(name, section))?;
-        Some((name.clone(), section.clone()))
+    let methods = methods.iter().map(|name| {
+        let section = shared.get(name).and_then(Value::as_object);
+        methods::replica(name, section)
     });
     let callback = |name: &str| shared.get("callbacks")?.get(name).and_then(plain);
     EffectivePostgres {
@@ -221,8 +213,7 @@ fn postgres(
         pg_hba,
         pg_ident,
         recovery_conf: recovery_conf(shared.get("recovery_conf")),
-        methods: sections.collect(),
-        create_replica_methods: methods.clone(),
+        methods: methods.collect(),
         basebackup: basebackup(shared.get("basebackup"), warnings),
         callbacks: Callbacks {
             on_start: callback("on_start"),

@@ -4,7 +4,7 @@
 //! methods of making a replica, …) are in [`super::EffectivePostgres`]; here they are only kept
 //! as text of JSON.
 
-use super::{LogForm, Secret};
+use super::{BootstrapMethod, LogForm, Secret};
 use pgherd_model::{CrashHandover, GuardMode, MemberName, Span, Tags};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -303,8 +303,8 @@ pub struct Bootstrap {
     pub configured: bool,
     /// `dcs`: first dynamic configuration, an object.
     pub dcs: Value,
-    /// `method`.
-    pub method: BootstrapMethod,
+    /// `method`; `None`: initdb.
+    pub method: Option<BootstrapMethod>,
     /// `initdb`.
     pub initdb: Vec<InitdbOption>,
     /// `pg_hba`: lines for pg_hba.conf when `postgresql.pg_hba` is absent.
@@ -321,21 +321,6 @@ impl fmt::Debug for Bootstrap {
             .field("initdb", &self.initdb)
             .finish_non_exhaustive()
     }
-}
-
-/// `bootstrap.method`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum BootstrapMethod {
-    /// initdb.
-    #[default]
-    Initdb,
-    /// A command of the user's: name and section.
-    Custom {
-        /// Its name.
-        name: String,
-        /// The section of that name: `command` and more.
-        section: Map<String, Value>,
-    },
 }
 
 /// One option of `bootstrap.initdb`.

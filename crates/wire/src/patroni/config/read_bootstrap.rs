@@ -1,14 +1,14 @@
 //! Section `bootstrap`, and options of programs as lists.
 
-use super::ConfigError;
 use super::dynamic::ONLY_LOCAL;
-use super::node::{Bootstrap, BootstrapMethod, InitdbOption};
+use super::node::{Bootstrap, InitdbOption};
 use super::parameters::FIXED;
 use super::read::pgherd;
 use super::read_postgresql::{LOCAL_KEYS, check_shared, is_shared};
 use super::section::{Section, plain_text};
 use super::shape::{DYNAMIC, Shape};
 use super::yaml::{Data, Entry, Node};
+use super::{BootstrapMethod, ConfigError, methods};
 use serde_json::{Map, Value};
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -16,30 +16,12 @@ type Result<T> = std::result::Result<T, ConfigError>;
 pub(super) fn bootstrap(section: &Section<'_>) -> Result<Bootstrap> {
     dcs(&section.child("dcs")?)?;
     let method = match section.text("method")?.as_deref() {
-        None | Some("initdb") => BootstrapMethod::Initdb,
-        Some(name) => {
-            let custom = section.child(name)?;
-            custom.required_text("command")?;
-            let found = section.node(name).map(Node::to_json);
-            let section = match found {
-                Some(Value::Object(section)) => section,
-                _ => Map::new(),
-            };
-            BootstrapMethod::Custom {
-                name: name.to_owned(),
-                section,
-            }
-        }
+        None | Some("initdb") => None,
+        Some(name) => Some(custom(section, name)?),
     };
-    if method != BootstrapMethod::Initdb {
-        let what =
-            "only initdb is supported yet: this node makes no new cluster, it only joins one";
-        section.warn_at("method", what);
-    }
     let post_bootstrap = section.text("post_bootstrap")?;
     let config = Bootstrap {
-        // Nobody may get an empty cluster where the configuration says how to restore one.
-        configured: section.present && method == BootstrapMethod::Initdb,
+        configured: section.present,
         dcs: match section.node("dcs") {
             Some(node) => node.to_json(),
             None => Value::Object(Map::new()),
@@ -61,6 +43,18 @@ pub(super) fn bootstrap(section: &Section<'_>) -> Result<Bootstrap> {
     }
     section.finish();
     Ok(config)
+}
+
+/// The section of a method that makes the cluster. Nobody may get an empty one where the configuration says how to
+/// restore one: a section that is missing, or holds no command, is an error.
+fn custom(section: &Section<'_>, name: &str) -> Result<BootstrapMethod> {
+    let custom = section.child(name)?;
+    custom.required_text("command")?;
+    custom.check("recovery_conf", &Shape::Scalars)?;
+    match section.node(name).map(Node::to_json) {
+        Some(Value::Object(given)) => Ok(methods::bootstrap(name, &given)),
+        _ => Err(section.missing(name, "a mapping")),
+    }
 }
 
 /// The first dynamic configuration: strict, because file and line are known here.

@@ -1,13 +1,12 @@
 //! Section `postgresql` of a node.
 
 use super::ConfigError;
-use super::dynamic::{OTHER_METHODS, UNUSED_OF_POSTGRESQL, only_basebackup};
+use super::dynamic::UNUSED_OF_POSTGRESQL;
 use super::effective::is_owned;
 use super::node::*;
 use super::read::{address, connect_address};
 use super::section::Section;
 use super::shape::POSTGRESQL;
-use super::yaml::Node;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -63,12 +62,6 @@ pub(super) fn postgresql(section: &Section<'_>) -> Result<Postgresql> {
         shared: shared(section)?,
     };
     section.without_effect(UNUSED_OF_POSTGRESQL);
-    for key in ["create_replica_methods", "create_replica_method"] {
-        let methods = section.node(key).map(Node::to_json);
-        if methods.is_some_and(|methods| !only_basebackup(&methods)) {
-            section.warn_at(key, OTHER_METHODS);
-        }
-    }
     if section.node("use_slots").is_some() {
         let what = "ignored, it is only taken from the dynamic configuration";
         section.warn_at("use_slots", what);

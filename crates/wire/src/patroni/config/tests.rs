@@ -224,21 +224,13 @@ fn a_sample_loads_without_warnings() {
         );
     }
     assert_eq!(effective.postgresql.pg_hba.unwrap().len(), 2);
-    assert_eq!(effective.postgresql.create_replica_methods, ["basebackup"]);
+    assert_eq!(effective.postgresql.methods, [ReplicaMethod::Basebackup]);
 }
 
 #[test]
 fn a_tls_sample_loads() {
     let loaded = read(TLS).unwrap();
-    let place = "environment variable PATRONI_CONFIGURATION:";
-    assert_eq!(
-        loaded.warnings,
-        [
-            "34: postgresql.create_replica_methods: methods other than basebackup have no effect \
-             yet: replicas are made by pg_basebackup",
-        ]
-        .map(|line| format!("{place}{line}"))
-    );
+    assert_eq!(loaded.warnings, [] as [String; 0]);
     let node = &loaded.node;
     assert_eq!(node.api_url(), "https://[fd00::1]:8008/patroni");
     assert_eq!(
@@ -285,11 +277,22 @@ fn a_tls_sample_takes_effect() {
     assert_eq!(settings.crash_handover, CrashHandover::Sync);
     assert_eq!(settings.permanent_slots, ["dr"]);
     let postgresql = effective.postgresql;
+    let [
+        ReplicaMethod::Custom {
+            name,
+            command,
+            keep_data: true,
+            ..
+        },
+        ReplicaMethod::Basebackup,
+    ] = postgresql.methods.as_slice()
+    else {
+        panic!("{:?}", postgresql.methods);
+    };
     assert_eq!(
-        postgresql.create_replica_methods,
-        ["pgbackrest", "basebackup"]
+        (name.as_str(), command.as_str()),
+        ("pgbackrest", "pgbackrest restore")
     );
-    assert_eq!(postgresql.methods["pgbackrest"]["keep_data"], json!(true));
     assert_eq!(postgresql.basebackup.len(), 3);
     assert_eq!(postgresql.basebackup[1].value.as_deref(), Some("fast"));
     assert_eq!(

@@ -475,33 +475,20 @@ fn what_is_not_acted_on_is_told() {
     );
     assert!(loud[0].contains("set pgherd.guard: required"), "{loud:?}");
 
-    let postgresql = "  pre_promote: x\n  before_stop: x\n  \
+    let postgresql = "  pre_promote: x\n  before_stop: x\n  pg_ctl_timeout: 7\n  \
                       create_replica_methods: [basebackup, wal_e]\n  wal_e: {command: x}\n";
     let warnings = told(&with("  pgpass: /tmp/pgpass0\n", postgresql));
-    assert_eq!(warnings.len(), 3, "{warnings:?}");
-    for key in ["pre_promote", "before_stop", "create_replica_methods"] {
-        let part = format!(": postgresql.{key}: ");
-        assert!(
-            warnings.iter().any(|line| line.contains(&part)),
-            "{key} in {warnings:?}"
-        );
-    }
-    let restored = with(
-        "  initdb:\n",
-        "  method: pitr\n  pitr: {command: restore}\n  initdb:\n",
-    );
-    let loaded = read(&restored).unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
-        !loaded.node.bootstrap.configured,
-        "it must not make an empty cluster"
+        warnings[0].contains(": postgresql.pg_ctl_timeout: "),
+        "{warnings:?}"
     );
-    assert!(told(&restored)[0].starts_with("n.yml:35: bootstrap.method: only initdb is supported"));
 
     let node = read(SAMPLE).unwrap().node;
     let dynamic = json!({
         "standby_cluster": {"host": "x"}, "failsafe_mode": true, "ignore_slots": [{}, 5],
         "slots": {"a": {"type": "physical", "cluster_type": "primary"}},
-        "postgresql": {"before_stop": "x", "create_replica_methods": ["wal_e"]},
+        "postgresql": {"pg_ctl_timeout": 7, "create_replica_methods": ["wal_e"]},
     });
     let told = effective(&node, Some(&dynamic)).warnings;
     for key in [
@@ -509,8 +496,7 @@ fn what_is_not_acted_on_is_told() {
         "failsafe_mode",
         "ignore_slots",
         "slots.a.cluster_type",
-        "postgresql.before_stop",
-        "postgresql.create_replica_methods",
+        "postgresql.pg_ctl_timeout",
     ] {
         assert_eq!(
             told.iter().filter(|line| line.starts_with(key)).count(),
@@ -518,7 +504,34 @@ fn what_is_not_acted_on_is_told() {
             "{key} in {told:?}"
         );
     }
-    assert_eq!(told.len(), 6, "{told:?}");
+    assert_eq!(told.len(), 5, "{told:?}");
+}
+
+/// Nobody may get an empty cluster where the configuration says how to restore one.
+#[test]
+fn a_method_that_makes_the_cluster_needs_its_command() {
+    let with_method = |method: &str| with("  initdb:\n", &format!("{method}\n  initdb:\n"));
+    let good = with_method("  method: pitr\n  pitr: {command: restore, recovery_conf: {a: 1}}");
+    let loaded = read(&good).unwrap();
+    assert!(loaded.node.bootstrap.configured);
+    assert_eq!(loaded.node.bootstrap.method.unwrap().command, "restore");
+    for (wrong, key) in [
+        ("  method: pitr", "bootstrap.pitr.command"),
+        (
+            "  method: pitr\n  pitr: {no_params: true}",
+            "bootstrap.pitr.command",
+        ),
+        ("  method: pitr\n  pitr: restore", "bootstrap.pitr"),
+        (
+            "  method: pitr\n  pitr: {command: x, recovery_conf: [a]}",
+            "bootstrap.pitr.recovery_conf",
+        ),
+    ] {
+        let error = read(&with_method(wrong)).unwrap_err().to_string();
+        assert!(error.contains(&format!("{key}: ")), "{error}");
+    }
+    let initdb = read(&with_method("  method: initdb")).unwrap().node;
+    assert!(initdb.bootstrap.method.is_none());
 }
 
 /// `PATCH /config` takes what each node has for itself, and no node takes it from there.
