@@ -82,7 +82,9 @@ impl World {
                 let life = self.rng.pick(&[2, 5, 20]);
                 let ttl = self.rng.pick(&[20, 30, 60]);
                 let wait = self.rng.pick(&[2, 10]);
+                let toggles = self.swarm.toggles > 0 && self.failsafe.chance(self.swarm.toggles);
                 self.change(|settings| {
+                    settings.failsafe_mode ^= toggles;
                     settings.lease_ttl = Span::from_secs(life);
                     settings.ttl = Span::from_secs(ttl);
                     settings.loop_wait = Span::from_secs(wait);

@@ -151,7 +151,7 @@ pub(crate) struct Agent {
     pub(crate) shutdown: bool,
     /// What people ask of it.
     pub(crate) orders: Orders,
-    was_primary: bool,
+    pub(crate) was_primary: bool,
     pub(crate) job: Option<Job>,
     pub(crate) job_number: u64,
     pub(crate) job_step: u32,
@@ -168,6 +168,8 @@ pub(crate) struct Agent {
     pub(crate) sight_asked: Time,
     /// What it publishes, by its last decision.
     pub(crate) described: Option<Member>,
+    /// Rounds and promises of the failsafe mode.
+    pub(crate) failsafe: crate::failsafe::Failsafe,
     /// Its last decision, where that goes on to hold.
     pub(crate) resting: Option<Resting>,
     /// Its connection to this life of PostgreSQL.
@@ -198,6 +200,7 @@ impl World {
         let renewing = &mut self.nodes[node].agent.renewing;
         renewing.tick_finished = now;
         renewing.primary_since = now;
+        self.remember_promise(node);
         self.say(|| format!("{node} agent starts"));
         self.spawn_guard(node);
         self.ask_after(node, Span::from_millis(5));
@@ -406,6 +409,7 @@ impl World {
                 proved: self.nodes[node].agent.fresh_at,
             },
             lease: self.nodes[node].agent.renewing.fact,
+            failsafe: self.failsafe_fact(node),
             sight: self.nodes[node].agent.sight,
             local,
             peers: self.nodes[node].agent.peers.clone(),
@@ -605,6 +609,7 @@ impl World {
         if woken {
             self.wake_renewal(node);
         }
+        self.look_after_failsafe(node, view, decision);
         if asks {
             self.ask_after(node, Span::ZERO);
         }

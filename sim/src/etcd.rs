@@ -276,9 +276,10 @@ impl Etcd {
             Op::DeleteSync { expected, term } => {
                 held(*term) && seen(now.sync.as_ref().map(|it| it.revision), Some(*expected))
             }
-            Op::PutStatus { term, .. }
-            | Op::PutFailsafe { term, .. }
-            | Op::PutHistory { term, .. } => held(*term),
+            Op::PutFailsafe { expected, term, .. } => {
+                held(*term) && seen(now.failsafe.as_ref().map(|it| it.revision), *expected)
+            }
+            Op::PutStatus { term, .. } | Op::PutHistory { term, .. } => held(*term),
             // It was decided on the own key as it was seen: a late one must not replace a newer one.
             Op::PutMember(_) => seen(now.members.get(me).map(|it| it.revision), by.member),
             Op::LookAtLease { .. } | Op::Refresh => true,

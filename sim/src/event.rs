@@ -130,6 +130,21 @@ pub(crate) enum Event {
         ask: u64,
         answer: Option<Box<pgherd_model::PeerStatus>>,
     },
+    /// The next round of the failsafe mode may be due.
+    Round { node: usize, run: u64, number: u64 },
+    /// A question of such a round arrives.
+    FailsafeAsked {
+        to: usize,
+        question: Box<crate::failsafe::Question>,
+    },
+    /// Its answer arrives.
+    FailsafeTold {
+        node: usize,
+        run: u64,
+        round: u64,
+        by: usize,
+        accepted: bool,
+    },
     /// A history was read, or not.
     History {
         node: usize,

@@ -15,6 +15,8 @@ pub(crate) const LATER: usize = 15;
 /// Some of them by number.
 pub(crate) const KILL_AGENT: usize = 0;
 pub(crate) const STOP_AGENT: usize = 4;
+pub(crate) const ISOLATE: usize = 8;
+pub(crate) const ETCD_DOWN: usize = 9;
 pub(crate) const CUT_OFF: usize = 14;
 
 /// One thing that goes wrong, or the end of it.

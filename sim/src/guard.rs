@@ -113,6 +113,7 @@ impl World {
         self.spawn_guard(node);
         let (now, life) = (self.clock(node), self.nodes[node].settings.lease_ttl);
         let it = &mut self.nodes[node];
+        let extended = it.agent.failsafe.guard_deadline(it.agent.renewing.fact);
         let Some(fact) = it.agent.renewing.fact else {
             return Effect::Failed;
         };
@@ -142,7 +143,7 @@ impl World {
             }
             return Effect::Changed;
         };
-        let lease = fact.deadlines().guard;
+        let lease = extended.unwrap_or(fact.deadlines().guard);
         let limited = no_later.filter(|limit| *limit < lease);
         let lease = limited.unwrap_or(lease);
         guard.read();

@@ -12,6 +12,7 @@ mod coverage;
 mod election;
 mod etcd;
 mod event;
+mod failsafe;
 pub mod fakes;
 mod faults;
 mod guard;
@@ -46,7 +47,7 @@ mod faults_of {
     //! Names that a run must have seen.
 
     /// The ladder's rules, first to last.
-    pub const RULES: [&str; 18] = [
+    pub const RULES: [&str; 19] = [
         "paused",
         "fence",
         "given_up",
@@ -56,6 +57,7 @@ mod faults_of {
         "starting",
         "bootstrap",
         "identity",
+        "failsafe",
         "hang",
         "unguarded",
         "switchover",
@@ -90,7 +92,7 @@ pub const ACTIONS: [&str; 17] = [
 ];
 
 /// What people schedule, what becomes of it, what etcd's elections do, and what becomes of a guard that hangs.
-pub const DEEDS: [&str; 9] = [
+pub const DEEDS: [&str; 10] = [
     "switchover scheduled",
     "schedule withdrawn",
     "schedule carried out",
@@ -100,6 +102,7 @@ pub const DEEDS: [&str; 9] = [
     "lease prolonged by an election",
     "election outlived",
     "hanging guard replaced",
+    "kept in office",
 ];
 
 /// How often something was seen, by name.

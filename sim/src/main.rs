@@ -59,6 +59,9 @@ struct Many {
     /// Rough worlds: many faults, also of kinds that are rare.
     #[arg(long)]
     rough: bool,
+    /// The failsafe mode is on in all worlds.
+    #[arg(long, conflicts_with = "rough")]
+    failsafe: bool,
     /// Go on after a failure.
     #[arg(long)]
     keep_going: bool,

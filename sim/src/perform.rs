@@ -149,6 +149,9 @@ impl World {
     }
 
     fn order_store(&mut self, node: usize, op: Op) -> Effect {
+        if self.names_too_late(node, &op) {
+            return Effect::Failed;
+        }
         let (number, asked) = (self.number(), self.clock(node));
         if matches!(op, Op::AcquireLeader { .. } | Op::ReattachLeader { .. }) {
             let life = self.nodes[node].settings.lease_ttl;
@@ -269,6 +272,7 @@ impl World {
             received: Lsn(0),
             replayed: Lsn(0),
             timeline: None,
+            failsafe: self.is_failsafe(node),
             streaming: false,
             watchdog_failed,
             unlocked,

@@ -12,9 +12,11 @@ pub enum Kind {
     /// Many faults one after the other, and among them packets that get through one way only and walreceivers that stand
     /// still.
     Rough,
+    /// As a plain one, with the failsafe mode.
+    Failsafe,
 }
 
-/// One world, written `23` or, a rough one, `23r`.
+/// One world, written `23` or, a rough one, `23r`, one with the failsafe mode, `23f`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seed {
     /// What everything is drawn from.
@@ -34,13 +36,14 @@ impl FromStr for Seed {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Seed, String> {
-        let (digits, kind) = match text.strip_suffix('r') {
-            Some(digits) => (digits, Kind::Rough),
-            None => (text, Kind::Plain),
-        };
+        let kinds = [('r', Kind::Rough), ('f', Kind::Failsafe)];
+        let marked = kinds
+            .iter()
+            .find_map(|(mark, kind)| Some((text.strip_suffix(*mark)?, *kind)));
+        let (digits, kind) = marked.unwrap_or((text, Kind::Plain));
         let number = digits.parse();
         let number =
-            number.map_err(|_| format!("{text:?} is no seed: a number, or one with `r`"))?;
+            number.map_err(|_| format!("{text:?} is no seed: a number, or one with `r` or `f`"))?;
         Ok(Seed { number, kind })
     }
 }
@@ -50,6 +53,7 @@ impl fmt::Display for Seed {
         let kind = match self.kind {
             Kind::Plain => "",
             Kind::Rough => "r",
+            Kind::Failsafe => "f",
         };
         write!(f, "{}{kind}", self.number)
     }
@@ -61,13 +65,13 @@ mod tests {
 
     #[test]
     fn a_seed_is_read_as_it_is_written() {
-        for text in ["0", "23", "18446744073709551615", "23r"] {
+        for text in ["0", "23", "18446744073709551615", "23r", "23f"] {
             assert_eq!(
                 text.parse::<Seed>().map(|it| it.to_string()),
                 Ok(text.into())
             );
         }
-        for text in ["", "r", "-1", "23x", "2r3"] {
+        for text in ["", "r", "-1", "23x", "2r3", "23rf"] {
             assert!(text.parse::<Seed>().is_err(), "{text}");
         }
     }

@@ -2,7 +2,7 @@
 
 use pgherd_model::{CrashHandover, GuardMode, Settings, Span, SynchronousMode};
 
-use crate::faults::{CUT_OFF, KILL_AGENT, KINDS, LATER, STOP_AGENT};
+use crate::faults::{CUT_OFF, ETCD_DOWN, ISOLATE, KILL_AGENT, KINDS, LATER, STOP_AGENT};
 use crate::rng::Rng;
 
 /// One draw.
@@ -35,6 +35,8 @@ pub(crate) struct Swarm {
     pub(crate) breaks_guard: bool,
     /// Now and then something fails or is late by itself.
     pub(crate) mishaps: bool,
+    /// Per mille of changed configurations that switch the failsafe mode.
+    pub(crate) toggles: u64,
     /// Per mille of faults that are of a kind which only rough worlds know.
     pub(crate) rough: u64,
     /// Per mille of promotions that `pre_promote` forbids.
@@ -64,6 +66,7 @@ impl Swarm {
         Swarm {
             breaks_guard: required && operator.chance(400),
             mishaps: true,
+            toggles: 0,
             rough: 0,
             forbids: 0,
             settings,
@@ -109,8 +112,22 @@ impl Swarm {
             weights: [0; KINDS],
             breaks_guard: false,
             mishaps: false,
+            toggles: 0,
             rough: 0,
             forbids: 0,
+        }
+    }
+
+    /// The failsafe mode is on, and etcd is away more often.
+    pub(crate) fn fail_safely(&mut self, rng: &mut Rng) {
+        self.settings.failsafe_mode = rng.chance(900);
+        self.toggles = rng.pick(&[0, 0, 300]);
+        self.weights[ETCD_DOWN] += rng.between(2, 12);
+        // Somebody who is kept in office, and is lost then for those who keep him there.
+        self.weights[CUT_OFF] += rng.between(5, 30);
+        self.weights[ISOLATE] += rng.between(2, 15);
+        if self.settings.guard != GuardMode::Off {
+            self.weights[KILL_AGENT] += rng.between(2, 15);
         }
     }
 

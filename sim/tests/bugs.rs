@@ -61,4 +61,5 @@ found! {
     hand_to_left_behind: HandToLeftBehind within 3500 Plain by "promotion";
     job_without_end: JobWithoutEnd within 80 Plain by "jobs", "convergence";
     ignore_hang: IgnoreHang within 2500 Plain by "hung";
+    accept_and_race: AcceptAndRace within 250 Failsafe by "one primary", "failsafe";
 }

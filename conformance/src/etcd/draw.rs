@@ -91,7 +91,7 @@ fn order(rng: &mut Rng) -> Order {
         22 | 23 => Order::Status(rng.between(1, 900), term(rng)),
         24 | 25 => Order::Sync(someone(rng), mostly_seen(rng), term(rng)),
         26 | 27 => Order::Unsync(mostly_seen(rng), term(rng)),
-        28 => Order::Failsafe(term(rng)),
+        28 => Order::Failsafe(mostly_seen(rng), term(rng)),
         29 => Order::History(rng.between(1, 2), term(rng)),
         30 | 31 => Order::Look,
         _ => Order::Refresh,

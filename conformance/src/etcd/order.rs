@@ -72,7 +72,7 @@ pub enum Order {
     /// `DeleteSync`.
     Unsync(Expected, Term),
     /// `PutFailsafe`.
-    Failsafe(Term),
+    Failsafe(Expected, Term),
     /// `PutHistory` with so many lines.
     History(u64, Term),
     /// `LookAtLease` of the lock that the member sees, or of one that nobody was ever granted.
@@ -182,7 +182,7 @@ fn order(verb: &str, words: &mut Words<'_>) -> Result<Order, String> {
         "status" => Order::Status(words.number()?, term(words)?),
         "sync" => Order::Sync(words.node()?, expected(words)?, term(words)?),
         "unsync" => Order::Unsync(expected(words)?, term(words)?),
-        "failsafe" => Order::Failsafe(term(words)?),
+        "failsafe" => Order::Failsafe(expected(words)?, term(words)?),
         "history" => Order::History(words.number()?, term(words)?),
         "look" => Order::Look,
         "refresh" => Order::Refresh,
@@ -293,7 +293,7 @@ impl fmt::Display for Order {
                 write!(f, "sync {} {expected} {term}", node_name(*with))
             }
             Order::Unsync(expected, term) => write!(f, "unsync {expected} {term}"),
-            Order::Failsafe(term) => write!(f, "failsafe {term}"),
+            Order::Failsafe(expected, term) => write!(f, "failsafe {expected} {term}"),
             Order::History(lines, term) => write!(f, "history {lines} {term}"),
             Order::Look => f.write_str("look"),
             Order::Refresh => f.write_str("refresh"),

@@ -211,9 +211,10 @@ impl Player {
                 expected: sure(of(&cluster.sync), expected),
                 term: term(held),
             },
-            Order::Failsafe(of) => Op::PutFailsafe {
+            Order::Failsafe(expected, held) => Op::PutFailsafe {
                 members: BTreeMap::from([(node_name(who), "http://host:8008/patroni".into())]),
-                term: term(of),
+                expected: revision(of(&cluster.failsafe), expected),
+                term: term(held),
             },
             Order::History(lines, of) => Op::PutHistory {
                 history: history(lines),

@@ -139,6 +139,11 @@ impl Agent {
     }
 
     async fn store(&mut self, op: Op) -> Effect {
+        let lease = self.renewal.lease_of_lock();
+        if matches!(op, Op::PutFailsafe { .. }) && self.failsafe.beyond(lease).is_some() {
+            let reason = "a round of the failsafe mode came to its end since this was decided";
+            return Effect::Failed(reason.to_owned());
+        }
         if matches!(op, Op::AcquireLeader { .. } | Op::ReattachLeader { .. })
             && let Err(error) = self.renewal.renew_now(self.patience(&op)).await
         {
@@ -335,7 +340,13 @@ impl Agent {
         if renewal.fact().is_none() {
             return Effect::Failed("there is no lease to arm it with".to_owned());
         }
-        let armed = self.guarding.arm(pid, || renewal.fact(), no_later).await;
+        let failsafe = &self.failsafe;
+        let until = || {
+            let fact = renewal.fact()?;
+            let extended = failsafe.beyond(Some(fact)).map(|it| it.deadlines().guard);
+            Some((fact, extended.unwrap_or(fact.deadlines().guard)))
+        };
+        let armed = self.guarding.arm(pid, until, no_later).await;
         self.renewal.guard(self.guarding.guard());
         // Failed or not: the next look knows, and what follows depends on the settings.
         match armed {

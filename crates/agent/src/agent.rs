@@ -24,6 +24,7 @@ use crate::asked::Asked;
 use crate::callbacks::Callbacks;
 use crate::clock::Alarm;
 use crate::event::Event;
+use crate::failsafe::Failsafe;
 use crate::glance::Calm;
 use crate::guarding::Guarding;
 use crate::jobs::Jobs;
@@ -61,6 +62,8 @@ pub(crate) struct Agent {
     pub(crate) store: Store,
     pub(crate) picture: watch::Receiver<Picture>,
     pub(crate) renewal: Renewal,
+    /// Rounds and promises of the failsafe mode.
+    pub(crate) failsafe: Arc<Failsafe>,
     /// The lease that the own lock lives under, as of the last decision.
     pub(crate) held: Option<LeaseFact>,
     pub(crate) instance: Instance,
@@ -122,6 +125,7 @@ pub(crate) struct Parts {
     pub(crate) config: String,
     pub(crate) store: Store,
     pub(crate) renewal: Renewal,
+    pub(crate) failsafe: Arc<Failsafe>,
     pub(crate) instance: Instance,
     pub(crate) peers: Peers,
     pub(crate) attention: Arc<Attention>,
@@ -139,6 +143,7 @@ impl Agent {
             config,
             store,
             renewal,
+            failsafe,
             instance,
             peers,
             attention,
@@ -153,6 +158,7 @@ impl Agent {
             config_revision: None,
             picture: store.picture(),
             renewal,
+            failsafe,
             held: None,
             peers,
             guarding: Guarding::new(instance.clone(), events.clone()),
@@ -321,6 +327,7 @@ impl Agent {
             let restart = decision.memory.restart.as_ref();
             self.jobs.start_timeout = restart.and_then(|restart| restart.timeout);
             self.jobs.made_anew = decision.memory.reinitialize;
+            let allowed = self.failsafe.decided(&view, &decision);
             self.look_after(&view, &decision).await;
             self.calm = self.calm_after(&view, &decision, confirmed);
             *memory = decision.memory;
@@ -331,7 +338,14 @@ impl Agent {
             // What was seen of the lease is decided on at once; PostgreSQL is as it was.
             let looks = |action: &Action| matches!(action, Action::Store(Op::LookAtLease { .. }));
             let only_looks = decision.actions.iter().all(looks);
-            let changed = self.act(decision.actions).await;
+            let changed = if allowed {
+                self.act(decision.actions).await
+            } else {
+                tracing::info!(
+                    "the lock is not taken: a leader has asked to stay in office meanwhile"
+                );
+                true
+            };
             // Once: whoever is looked at slowly must not keep everything else waiting.
             let again = changed && !(only_looks && looked);
             looked |= only_looks;
@@ -388,6 +402,7 @@ impl Agent {
             .set_lives(effective.settings.ttl, effective.settings.lease_ttl);
         self.renewal.settings(effective.settings.clone());
         self.identity = settings::identity(&self.node, &effective.postgresql);
+        self.failsafe.identity(&self.node.name, &self.identity);
         self.effective = effective;
     }
 
@@ -660,6 +675,11 @@ impl Agent {
     /// The rest follows at the next look.
     fn reloaded(&mut self, reloaded: Reloaded) {
         let Reloaded { node, peers } = reloaded;
+        // Those of the renewal thread are its own.
+        match settings::peers(&node) {
+            Ok(own) => self.renewal.peers(own),
+            Err(error) => tracing::error!("{error}"),
+        }
         (self.node, self.peers) = (node, peers);
         (self.reloaded, self.reread) = (true, true);
     }

@@ -194,7 +194,7 @@ impl Guarding {
         (self.hangs, self.armed_for) = (false, None);
     }
 
-    /// Arms it for a postmaster until the deadline of the lease, but not beyond `no_later`. Where it
+    /// Arms it for a postmaster until the deadline of the lease, which is given with it, but not beyond `no_later`. Where it
     /// does not answer, another one takes its place.
     ///
     /// # Errors
@@ -202,15 +202,14 @@ impl Guarding {
     pub(crate) async fn arm(
         &mut self,
         pid: u32,
-        lease: impl Fn() -> Option<LeaseFact>,
+        lease: impl Fn() -> Option<(LeaseFact, Time)>,
         no_later: Option<Time>,
     ) -> io::Result<()> {
         // Asked for anew when a process is ready for it: starting one takes time, in which the lease
         // may have been renewed, and a deadline of before may pass.
         let until = || {
             let none = || io::Error::other("there is no lease to arm it with");
-            let lease = lease().ok_or_else(none)?;
-            let deadline = lease.deadlines().guard;
+            let (lease, deadline) = lease().ok_or_else(none)?;
             Ok(match no_later.filter(|limit| *limit < deadline) {
                 Some(deadline) => Until {
                     deadline,

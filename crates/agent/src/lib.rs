@@ -8,6 +8,7 @@ mod callbacks;
 mod clock;
 mod election;
 mod event;
+mod failsafe;
 mod generate;
 mod glance;
 mod guarding;

@@ -84,6 +84,7 @@ impl Agent {
             heard,
             tenure,
             lease: self.renewal.fact(),
+            failsafe: self.failsafe.fact(clock::now()),
             sight: self.sight,
             local,
             peers,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pgherd_ha::{Dcs, Decision, View, describe};
+use pgherd_ha::{Dcs, Decision, View, describe, failsafe};
 use pgherd_model::{GuardMode, PostgresState, Role};
 use serde_json::json;
 
@@ -19,7 +19,8 @@ impl Agent {
             !given_up && view.cluster().and_then(|cluster| cluster.leader_name()) == Some(&view.me);
         // That of the lock, not one that it is to be put under.
         let lease = decision.memory.held.filter(|_| holds);
-        let leader_until = lease.map(|lease| lease.deadlines().expires);
+        let kept = failsafe::leads_until(view, &decision.memory).filter(|_| !given_up);
+        let leader_until = lease.map(|lease| lease.deadlines().expires).max(kept);
         let watchdog_failed =
             view.settings.guard == GuardMode::Required && view.local.guard.failed.is_some();
         let guard_missing = view.settings.guard != GuardMode::Off
@@ -41,7 +42,7 @@ impl Agent {
             state: own.state.unwrap_or(PostgresState::Stopped),
             look: view.local.look.clone(),
             leader_until,
-            failsafe_active: false,
+            failsafe_active: kept.is_some() || view.failsafe.promise.is_some(),
             tags: view.identity.tags.clone(),
             system_id: view
                 .local

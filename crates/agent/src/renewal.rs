@@ -9,13 +9,15 @@ use pgherd_guard::Guard;
 use pgherd_ha::LeaseFact;
 use pgherd_ha::lease::{self, Excuse, Lease, Licence, Renewal as Next};
 use pgherd_model::{Settings, Span, Time};
+use pgherd_peer::Peers;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock::{self, Alarm};
 use crate::election::Watch;
+use crate::failsafe::{Failsafe, Rounder};
 
 /// What the loop and the renewal thread share.
-struct Shared {
+pub(crate) struct Shared {
     /// The loop wants the lease kept.
     keep: AtomicBool,
     tick_finished: AtomicU64,
@@ -26,6 +28,10 @@ struct Shared {
     excuse: Mutex<Option<Excuse>>,
     settings: Mutex<Settings>,
     guard: Mutex<Option<Arc<Guard>>>,
+    /// When the last confirmed renewal was sent.
+    confirmed: AtomicU64,
+    /// For rounds of the failsafe mode, over connections of this thread.
+    peers: Mutex<Option<Peers>>,
     wake: Notify,
 }
 
@@ -42,6 +48,7 @@ impl Renewal {
         lease: LeaderLease,
         states: RaftStates,
         settings: Settings,
+        failsafe: Arc<Failsafe>,
     ) -> std::io::Result<Renewal> {
         let now = clock::now().0;
         let shared = Arc::new(Shared {
@@ -53,6 +60,8 @@ impl Renewal {
             excuse: Mutex::new(None),
             settings: Mutex::new(settings),
             guard: Mutex::new(None),
+            confirmed: AtomicU64::new(0),
+            peers: Mutex::new(None),
             wake: Notify::new(),
         });
         let (publish, fact) = watch::channel(None);
@@ -69,11 +78,19 @@ impl Renewal {
             watch: Watch::new(states),
             failing: false,
         };
+        let rounder = Rounder {
+            failsafe,
+            shared: shared.clone(),
+            fact: fact.clone(),
+        };
         std::thread::Builder::new()
             .name("renewal".into())
             // A task, since whatever wakes the future that a runtime itself waits for costs two system calls more.
             .spawn(move || {
-                runtime.block_on(async { tokio::spawn(worker.run(asked)).await.ok() });
+                runtime.block_on(async {
+                    tokio::spawn(rounder.run());
+                    tokio::spawn(worker.run(asked)).await.ok()
+                });
             })?;
         Ok(Renewal {
             shared,
@@ -134,6 +151,17 @@ impl Renewal {
     /// New settings.
     pub(crate) fn settings(&self, settings: Settings) {
         *lock(&self.shared.settings) = settings;
+    }
+
+    /// Who asks the others, when the lock service is away.
+    pub(crate) fn peers(&self, peers: Peers) {
+        *lock(&self.shared.peers) = Some(peers);
+    }
+
+    /// The lease that the lock lives under, as far as it is known.
+    pub(crate) fn lease_of_lock(&self) -> Option<LeaseFact> {
+        self.fact()
+            .filter(|fact| self.shared.is_attached(fact.lease))
     }
 
     /// The guard whose deadline moves with each confirmation.
@@ -239,7 +267,7 @@ impl Worker {
             sent: fact.sent,
             life: fact.length,
         };
-        let licence = self.licence();
+        let licence = self.shared.licence();
         let (confirmed, last_try) = (self.confirmed, self.last_try);
         match lease::renewal(now, &lease, confirmed, last_try, &licence, &settings) {
             // Once more: who comes back after an outage may still find its lease alive.
@@ -254,18 +282,6 @@ impl Worker {
                 }
             }
             other => other,
-        }
-    }
-
-    fn licence(&self) -> Licence {
-        let shared = &self.shared;
-        let time = |atomic: &AtomicU64| Time(atomic.load(Ordering::Relaxed));
-        let probe = time(&shared.probe_sent);
-        Licence {
-            tick_finished: time(&shared.tick_finished),
-            probe_sent: (probe != Time::ZERO).then_some(probe),
-            primary_since: time(&shared.primary_since),
-            excuse: *lock(&shared.excuse),
         }
     }
 
@@ -307,6 +323,7 @@ impl Worker {
     /// than before.
     fn publish_confirmed(&mut self, mut fact: LeaseFact) -> LeaseFact {
         self.confirmed = fact.sent;
+        self.shared.confirmed.store(fact.sent.0, Ordering::Relaxed);
         let before = self.publish.borrow().filter(|old| old.lease == fact.lease);
         if let Some(before) = before {
             fact.sent = fact.sent.max(before.sent);
@@ -321,13 +338,47 @@ impl Worker {
 }
 
 impl Shared {
+    /// What allows to renew the lock, or to ask others to be left in office.
+    fn licence(&self) -> Licence {
+        let time = |atomic: &AtomicU64| Time(atomic.load(Ordering::Relaxed));
+        let probe = time(&self.probe_sent);
+        Licence {
+            tick_finished: time(&self.tick_finished),
+            probe_sent: (probe != Time::ZERO).then_some(probe),
+            primary_since: time(&self.primary_since),
+            excuse: *lock(&self.excuse),
+        }
+    }
+
+    pub(crate) fn is_licensed(&self, now: Time) -> bool {
+        now < self.licence().end(&lock(&self.settings)).at
+    }
+
+    pub(crate) fn is_attached(&self, lease: i64) -> bool {
+        self.attached.load(Ordering::Relaxed) == lease
+    }
+
+    /// When the last confirmed renewal was sent.
+    pub(crate) fn confirmed(&self) -> Time {
+        Time(self.confirmed.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn peers(&self) -> Option<Peers> {
+        lock(&self.peers).clone()
+    }
+
     /// Moves the guard's deadline, if the lock lives under this lease.
     fn extend_guard(&self, fact: &LeaseFact) {
-        let attached = self.attached.load(Ordering::Relaxed) == fact.lease;
-        if let Some(guard) = lock(&self.guard).as_ref().filter(|_| attached) {
+        if self.is_attached(fact.lease) {
+            self.extend_guard_to(fact.deadlines().guard);
+        }
+    }
+
+    pub(crate) fn extend_guard_to(&self, deadline: Time) {
+        if let Some(guard) = lock(&self.guard).as_ref() {
             // One that cannot be reached is dead now, which the loop notices by its pidfd; one that does
             // not answer is noticed by its silence.
-            guard.extend(fact.deadlines().guard).ok();
+            guard.extend(deadline).ok();
         }
     }
 }

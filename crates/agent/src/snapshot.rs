@@ -6,6 +6,7 @@
 //! of its own beside it) as an [`Order`] with a place for the answer.
 
 use crate::asked::{ReinitializeRequest, RestartEnd, RestartRequest};
+use crate::failsafe::Failsafe;
 use crate::looks::Looks;
 use pgherd_dcs::Picture;
 use pgherd_model::{
@@ -216,6 +217,8 @@ pub struct Hooks {
     pub orders: mpsc::Sender<Order>,
     /// What PostgreSQL says at this moment.
     pub looks: Looks,
+    /// Promises of the failsafe mode.
+    pub failsafe: Arc<Failsafe>,
     /// File of the journal; `None`: none is kept.
     pub journal: Option<PathBuf>,
 }

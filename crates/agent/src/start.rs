@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::agent::{Agent, End, Parts};
 use crate::event::Event;
+use crate::failsafe::Failsafe;
 use crate::journal::Journal;
 use crate::reload::{Reloader, Source};
 use crate::renewal::Renewal;
@@ -154,6 +155,7 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
     let serving = orders::serve(ordered, store.clone(), events.clone(), reload);
     tokio::spawn(serving);
     let attention = Arc::new(Attention::default());
+    let failsafe = failsafe(&node, &first.settings);
     let (looks, asked) = looks::looks();
     let hooks = Hooks {
         snapshot,
@@ -161,6 +163,7 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
         picture: store.picture(),
         orders: order,
         looks,
+        failsafe: failsafe.clone(),
         journal: node.journal_path(),
     };
     // The REST API answers from now on, also while etcd is being waited for.
@@ -181,24 +184,22 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
     if !stopped_in_time(waiting, handover, &instance).await {
         return Ok(End::Exit(0));
     }
-    if is_namesake(&node, &peers, &picture).await
-        || is_standby_cluster(&node, &picture, &instance).await
-    {
+    if is_not_to_begin(&node, &peers, &picture, &instance).await {
         return Ok(End::Exit(1));
     }
-    let renewal = renewal(&store, &first.settings, handover).await?;
-    let journal = Journal::start(node.journal_path(), &node.name);
+    let renewal = renewal(&store, &node, (&first.settings, failsafe.clone()), handover).await?;
     let agent = Agent::new(Parts {
+        journal: Journal::start(node.journal_path(), &node.name),
         node,
         first,
         config,
         store,
         renewal,
+        failsafe,
         instance,
         peers,
         attention,
         events,
-        journal,
         service,
     });
     Ok(agent.run(received, publish).await)
@@ -220,11 +221,13 @@ async fn serve(
 /// look, so that the lock is this node's from there.
 async fn renewal(
     store: &Store,
-    settings: &Settings,
+    node: &NodeConfig,
+    (settings, failsafe): (&Settings, Arc<Failsafe>),
     handover: Option<Handover>,
 ) -> Result<Renewal> {
     let states = store.raft_states();
-    let renewal = Renewal::start(store.leader_lease(), states, settings.clone())?;
+    let renewal = Renewal::start(store.leader_lease(), states, settings.clone(), failsafe)?;
+    renewal.peers(settings::peers(node)?);
     let Some(handover) = handover else {
         return Ok(renewal);
     };
@@ -411,6 +414,16 @@ async fn wait_for_store(
     }
 }
 
+/// It would be in another one's way, or is not for this version.
+async fn is_not_to_begin(
+    node: &NodeConfig,
+    peers: &Peers,
+    picture: &watch::Receiver<Picture>,
+    instance: &Instance,
+) -> bool {
+    is_namesake(node, peers, picture).await || is_standby_cluster(node, picture, instance).await
+}
+
 /// Whether a second node of the same name runs; said at once.
 async fn is_namesake(node: &NodeConfig, peers: &Peers, picture: &watch::Receiver<Picture>) -> bool {
     let Some(place) = namesake(node, peers, picture).await else {
@@ -519,4 +532,13 @@ fn blank(node: &NodeConfig, settings: &Settings) -> Snapshot {
         leaves_sync: false,
         explain: serde_json::Value::Null,
     }
+}
+
+/// What the agent before has promised, which it keeps beside the data, and whom others are told of.
+fn failsafe(node: &NodeConfig, first: &Settings) -> Arc<Failsafe> {
+    let mut path = node.postgresql.data_dir.as_os_str().to_owned();
+    path.push(".pgherd-failsafe");
+    let failsafe = Arc::new(Failsafe::new(path.into(), first));
+    failsafe.identity(&node.name, &settings::identity(node));
+    failsafe
 }

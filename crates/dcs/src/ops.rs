@@ -238,8 +238,13 @@ fn leaders_word(build: &mut Builder<'_>, op: &Op, key: &Key) {
             build.put(key, dcs::status_to_json(status), 0);
             build.term_as_evidence(*term);
         }
-        Op::PutFailsafe { members, term } => {
+        Op::PutFailsafe {
+            members,
+            expected,
+            term,
+        } => {
             build.guard_term(*term);
+            build.guard_key(key, *expected);
             build.put(key, dcs::failsafe_to_json(members), 0);
             build.term_as_evidence(*term);
         }

@@ -88,7 +88,8 @@ impl MemberCare {
 
 /// Keeps when the holder of the lock, somebody else, last gave a sign of life.
 pub(crate) fn note(ctx: &Ctx<'_>, memory: &mut Memory) {
-    let (Some(cluster), Some(leader)) = (ctx.view.fresh(), ctx.other_leader()) else {
+    let leader = ctx.other_leader().filter(|_| !ctx.promised);
+    let (Some(cluster), Some(leader)) = (ctx.view.fresh(), leader) else {
         memory.beat = None;
         return;
     };
@@ -118,7 +119,7 @@ pub(crate) fn until(ctx: &Ctx<'_>, memory: &Memory) -> Option<Time> {
 /// often, or all the time.
 pub(crate) fn rest_of(ctx: &Ctx<'_>, memory: &Memory, severity: Severity) -> Option<Span> {
     let view = ctx.view;
-    let led = matches!(ctx.lock, Lock::Mine { .. } | Lock::Other(_));
+    let led = matches!(ctx.lock, Lock::Mine { .. } | Lock::Other(_)) && !ctx.promised;
     let calm = led
         && severity == Severity::Routine
         && race::suspect_since(memory).is_none()

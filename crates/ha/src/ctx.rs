@@ -7,6 +7,7 @@ use pgherd_model::{
 };
 
 use crate::decision::{Action, JobKind, Severity, StartAs};
+use crate::failsafe::{self, Extension};
 use crate::lease::Deadlines;
 use crate::memory::Memory;
 use crate::view::{LeaseFact, Outcome, View};
@@ -117,15 +118,24 @@ pub(crate) struct Ctx<'a> {
     pub lock: Lock<'a>,
     /// The lease that the own lock lives under, as far as this node knows.
     pub lease: Option<LeaseFact>,
-    /// Its deadlines.
+    /// A round of the failsafe mode that keeps this node in office beyond that.
+    pub extension: Option<Extension>,
+    /// The deadlines of both.
     pub deadlines: Option<Deadlines>,
+    /// The leader that the lock is seen to have is one that this node has made a promise to.
+    pub promised: bool,
 }
 
 impl<'a> Ctx<'a> {
     pub(crate) fn new(view: &'a View, memory: &Memory) -> Ctx<'a> {
         let attached = attached(view);
         let lease = lease_of_lock(view, memory, attached);
-        let deadlines = deadlines_of_lock(view, lease, attached);
+        let extension = extension(view, lease);
+        let mut deadlines = deadlines_of_lock(view, lease, attached);
+        if let Some(extension) = extension {
+            let extended = extension.deadlines();
+            deadlines = Some(deadlines.map_or(extended, |lease| lease.later(extended)));
+        }
         let in_time = deadlines.is_some_and(|deadlines| view.now < deadlines.demote_fast);
         let lock = match (view.fresh().map(|cluster| &cluster.leader), memory.term) {
             (Some(Some(leader)), _) if leader.name == view.me => {
@@ -149,12 +159,29 @@ impl<'a> Ctx<'a> {
             }
             (None, _) => Lock::Unknown,
         };
+        // Whoever was told that he may stay in office leads, whatever has become of his lock.
+        let promise =
+            failsafe::promise(view, memory).filter(|_| matches!(lock, Lock::Free | Lock::Unknown));
         Ctx {
             view,
-            lock,
+            lock: promise.map_or(lock, |promise| Lock::Other(&promise.leader)),
             lease,
+            extension,
             deadlines,
+            promised: promise.is_some(),
         }
+    }
+
+    /// A round of the failsafe mode keeps this node in office.
+    pub(crate) fn is_extended(&self) -> bool {
+        self.extension
+            .is_some_and(|it| self.now() < it.deadlines().demote_fast)
+    }
+
+    /// And nothing else does: its lease alone is overdue, or gone.
+    pub(crate) fn is_in_failsafe(&self) -> bool {
+        let overdue = |lease: LeaseFact| self.now() >= lease.deadlines().demote_fast;
+        self.is_extended() && self.lease.is_none_or(overdue)
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -310,6 +337,14 @@ fn deadlines_of_lock(view: &View, lease: Option<LeaseFact>, attached: bool) -> O
         (Some(one), Some(other)) => Some(one.sooner(other)),
         (one, other) => one.or(other),
     }
+}
+
+/// The last round of the failsafe mode, unless the lease was renewed since: then only that counts, which others count on.
+fn extension(view: &View, lease: Option<LeaseFact>) -> Option<Extension> {
+    let extension = view.failsafe.extension?;
+    lease
+        .is_none_or(|lease| lease.sent < extension.sent)
+        .then_some(extension)
 }
 
 /// The own lease is that of the lock, as far as the last picture tells; a lock that is gone is not

@@ -6,7 +6,7 @@ use crate::ctx::{Ctx, Lock, Order, Verdict};
 use crate::decision::{Action, Decision, JobKind, Rung, Severity, Why};
 use crate::memory::{Answered, Memory};
 use crate::view::{LeaseFact, View};
-use crate::{beat, race, rules, schedule, senders, upkeep};
+use crate::{beat, failsafe, race, rules, schedule, senders, upkeep};
 use pgherd_model::{ControlState, Postmaster, Time};
 
 /// What this node does now. Pure: the same view and memory give the same decision.
@@ -16,6 +16,7 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
     race::remember_former(&ctx, &mut memory);
     beat::note(&ctx, &mut memory);
     remember(&ctx, &mut memory);
+    failsafe::note(&ctx, &mut memory);
     let (rule, order, ladder) = climb(&ctx, &mut memory);
     let mut wake_at = Some((view.now + view.settings.loop_wait, "loop_wait"));
     if let Some(at) = order.wake_at {
@@ -44,15 +45,11 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
     if let Some(at) = rules::hang::due(&ctx, &memory) {
         sooner(&mut wake_at, at, "hang");
     }
-    if let Some(deadlines) = ctx.deadlines.filter(|_| memory.term.is_some()) {
-        let next = [
-            deadlines.demote_fast,
-            deadlines.demote_immediate,
-            deadlines.guard,
-        ];
-        if let Some(at) = next.into_iter().find(|at| *at > view.now) {
-            sooner(&mut wake_at, at, "lease");
-        }
+    if let Some(promise) = view.failsafe.promise.as_ref().filter(|_| ctx.promised) {
+        sooner(&mut wake_at, promise.until, "failsafe");
+    }
+    if let Some(at) = next_deadline(&ctx, &memory) {
+        sooner(&mut wake_at, at, "lease");
     }
     if let Some(term) = actions.iter().find_map(upkeep::gives_up_lock) {
         memory.released = Some(term);
@@ -60,6 +57,7 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
     let keep_lease = (memory.term.is_some() && memory.released.is_none())
         || actions.iter().any(upkeep::takes_lock);
     let rest = beat::rest_of(&ctx, &memory, order.severity);
+    let failsafe = failsafe::wish(&ctx, &memory);
     let why = Why {
         rule,
         severity: order.severity.max(Severity::at_least(&actions)),
@@ -70,10 +68,23 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
         memory,
         why,
         keep_lease,
+        failsafe,
         rest,
         wake_at,
         ladder,
     }
+}
+
+/// Of the own term in office.
+fn next_deadline(ctx: &Ctx<'_>, memory: &Memory) -> Option<Time> {
+    let in_office = memory.term.is_some() || ctx.is_extended();
+    let deadlines = ctx.deadlines.filter(|_| in_office)?;
+    let all = [
+        deadlines.demote_fast,
+        deadlines.demote_immediate,
+        deadlines.guard,
+    ];
+    all.into_iter().find(|at| *at > ctx.now())
 }
 
 /// The stop is not gone on with, or others are asked already.
@@ -125,7 +136,8 @@ fn remember(ctx: &Ctx<'_>, memory: &mut Memory) {
     if let Lock::Mine { .. } = ctx.lock {
         memory.attached_term = term;
         memory.held = ctx.lease;
-    } else if !same_term {
+    } else if !(same_term || (ctx.lock == Lock::Free && ctx.is_extended())) {
+        // A lease that is granted anew is not one that others count on before the lock lives under it.
         memory.held = None;
     }
     if !same_term {
@@ -188,7 +200,7 @@ fn note_stream(view: &View, memory: &mut Memory) {
 
 /// Whoever is seen before the first holder of the lock may have been the one before that.
 fn note_met(ctx: &Ctx<'_>, memory: &mut Memory) {
-    if memory.former.is_some() || ctx.other_leader().is_some() {
+    if memory.former.is_some() || (ctx.other_leader().is_some() && !ctx.promised) {
         memory.met.clear();
         return;
     }
@@ -268,9 +280,11 @@ fn note_overdue(ctx: &Ctx<'_>, memory: &mut Memory, same_term: bool) {
     }
     let Some(lease) = ctx.lease else { return };
     let overdue = |lease: LeaseFact, at: Time| at >= lease.deadlines().demote_fast;
+    let extension = ctx.view.failsafe.extension;
+    let kept = extension.is_some_and(|it| lease.sent < it.deadlines().demote_fast);
     let late = memory
         .held
-        .is_some_and(|before| overdue(before, lease.sent));
+        .is_some_and(|before| overdue(before, lease.sent) && !kept);
     if late || ctx.deadlines.is_some_and(|it| ctx.now() >= it.demote_fast) {
         memory.give_up = Some("renewals of its lease stayed away too long".into());
     } else if ctx.view.is_primary() && ctx.view.running_job().is_none() {

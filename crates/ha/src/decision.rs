@@ -7,6 +7,7 @@ use core::fmt;
 use pgherd_model::{Lsn, MemberName, Op, Span, StopMode, Time, Timeline, Upstream};
 use serde::{Deserialize, Serialize};
 
+use crate::failsafe::Wish;
 use crate::memory::Memory;
 
 /// The whole answer of one look.
@@ -20,6 +21,8 @@ pub struct Decision {
     pub why: Why,
     /// The renewal task is to keep the leader lease alive.
     pub keep_lease: bool,
+    /// Whom to ask when renewals stay away, so that this node stays in office.
+    pub failsafe: Option<Wish>,
     /// The lock service need not be asked by itself while its watch has news at least this often; `None`: it is asked
     /// all the time.
     pub rest: Option<Span>,

@@ -14,7 +14,7 @@ use crate::memory::Memory;
 
 /// What is wrong with the lock of somebody else, and what to do.
 pub(crate) fn trouble(ctx: &Ctx<'_>, memory: &Memory) -> Option<(Severity, String)> {
-    let leader = ctx.other_leader()?;
+    let leader = ctx.other_leader().filter(|_| !ctx.promised)?;
     let member = ctx.cluster()?.member(&leader.name).is_some();
     if leader.lease == 0 {
         // A member that lives puts its lock under its lease at once.

@@ -66,6 +66,17 @@ impl Deadlines {
             expires: self.expires.min(other.expires),
         }
     }
+
+    /// What is due later by one of the two.
+    pub fn later(self, other: Deadlines) -> Deadlines {
+        Deadlines {
+            demote_fast: self.demote_fast.max(other.demote_fast),
+            demote_immediate: self.demote_immediate.max(other.demote_immediate),
+            guard: self.guard.max(other.guard),
+            gone: self.gone.max(other.gone),
+            expires: self.expires.max(other.expires),
+        }
+    }
 }
 
 impl Lease {
@@ -102,20 +113,6 @@ impl Lease {
     /// How long one try may take before the next endpoint is asked: L/5.
     pub fn try_budget(&self) -> Span {
         self.life / 5
-    }
-
-    /// The lease with a failsafe round taken into account: every listed member answered
-    /// `Accepted`, and `oldest_sent` is when the first `POST /failsafe` of that round was SENT.
-    ///
-    /// A round counts like a renewal sent then. So the guard fires at `oldest_sent + L - margin`
-    /// with a margin of L/4, never later; those who accepted keep off the lock for `ttl` (at
-    /// least L) after their answer (Safety 3 and 5).
-    #[must_use]
-    pub fn with_failsafe(self, oldest_sent: Time) -> Lease {
-        Lease {
-            sent: self.sent.max(oldest_sent),
-            ..self
-        }
     }
 
     /// `sent` plus this many hundredths of L.
@@ -376,15 +373,6 @@ mod tests {
         let lease = lease(1000, 5);
         assert!(lease.is_leader(Time::from_millis(5999)));
         assert!(!lease.is_leader(Time::from_millis(6000)));
-    }
-
-    #[test]
-    fn failsafe_moves_deadlines_to_its_oldest_question_and_never_back() {
-        let renewed = lease(10_000, 20);
-        let later = renewed.with_failsafe(Time::from_millis(21_000));
-        assert_eq!(later.deadlines().guard, Time::from_millis(36_000));
-        assert_eq!(later.deadlines().expires, Time::from_millis(41_000));
-        assert_eq!(renewed.with_failsafe(Time::from_millis(9_000)), renewed);
     }
 
     /// `now 100.0 sent 99.0 [proved T] [try T] tick T probe T|- since T [start|recovery|pause|job T]`, in

@@ -13,6 +13,7 @@ mod ctx;
 mod decide;
 mod decision;
 pub mod election;
+pub mod failsafe;
 pub mod fence;
 mod fork;
 mod holder;

@@ -7,6 +7,7 @@ use pgherd_model::{Lsn, MemberName, Span, Sync, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::beat::Beat;
+use crate::failsafe::Standing;
 use crate::view::LeaseFact;
 
 /// Kept between two looks; lost with the agent, so nothing here may be needed for safety after
@@ -108,6 +109,15 @@ pub struct Memory {
     /// The lease that the lock lived under when this node last held it for certain. Until the lock
     /// is seen under another one its deadlines count, also when nothing renews it any more.
     pub held: Option<LeaseFact>,
+    /// What this node knows of `/failsafe` as the leader that writes it.
+    #[serde(default)]
+    pub failsafe: Option<Standing>,
+    /// Since when members that `/failsafe` names have had no key.
+    #[serde(default)]
+    pub failsafe_absent: BTreeMap<String, Time>,
+    /// Since when a free lock has been known to be free of every lease, while `/failsafe` does not name this node.
+    #[serde(default)]
+    pub unnamed_since: Option<Time>,
     /// When each of several waits in rules began: since when the lock has been seen free.
     pub free_since: Option<Time>,
     /// The checkpoint after the promotion to this timeline was asked for then.

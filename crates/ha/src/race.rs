@@ -10,6 +10,7 @@ use pgherd_model::{
 
 use crate::ctx::Ctx;
 use crate::decision::Ask;
+use crate::failsafe;
 use crate::memory::{Former, Memory};
 use crate::schedule;
 use crate::view::Dcs;
@@ -53,6 +54,10 @@ pub(crate) fn remember_former(ctx: &Ctx<'_>, memory: &mut Memory) {
     forget_after_gap(ctx, memory);
     forget_unseen(ctx, memory);
     memory.first_fresh.get_or_insert(now);
+    if ctx.promised {
+        forget_sights(now, cluster.leader.is_none(), memory);
+        return;
+    }
     match ctx.other_leader() {
         Some(leader) => {
             let known = memory
@@ -102,6 +107,18 @@ pub(crate) fn remember_former(ctx: &Ctx<'_>, memory: &mut Memory) {
     let of_before = |sight: &LeaseSight| former.raised && sight.granted < former.lease_ttl;
     if let Some(sight) = ctx.view.sight.filter(|sight| !of_before(sight)) {
         note_sight(former, &sight);
+    }
+}
+
+/// A leader is kept in office without the lock. It may renew its lease again, unseen: what was known of that tells nothing
+/// any more.
+fn forget_sights(now: Time, free: bool, memory: &mut Memory) {
+    if free {
+        memory.free_since.get_or_insert(now);
+    }
+    if let Some(former) = &mut memory.former {
+        former.vanished = Some(now);
+        (former.renewed_before, former.looked) = (None, None);
     }
 }
 
@@ -199,8 +216,10 @@ fn known_former(ctx: &Ctx<'_>, former: &Former) -> Safety {
     // At that look its guard had fired; a renewal unseen since then brings nothing back to life,
     // because whoever was overdue gives the lock up. At 0.9 L everything is gone.
     let share = |percent: u32| former.length * percent / 100;
+    // With a round of the failsafe mode in between it may have lived on; whoever was asked then knows.
     if let (Some(before), Some(looked)) = (former.renewed_before, former.looked)
         && before + share(75) <= looked
+        && !failsafe::is_unnamed(ctx)
     {
         let gone = before + share(90);
         if gone <= ctx.now() {
@@ -281,11 +300,12 @@ fn answered_not_writable(ctx: &Ctx<'_>, name: &MemberName, since: Time) -> bool 
 /// the guard outlive an agent, and the lock may have been deleted by hand.
 fn unknown_former(ctx: &Ctx<'_>, memory: &Memory) -> Safety {
     let since = memory.free_since.unwrap_or(ctx.now());
-    let present = ctx.others().map(|member| &member.name);
+    let present = ctx.others().map(|member| member.name.clone());
     let former = memory.former.as_ref().map(|former| &former.name);
     let gone = memory.met.iter().chain(former);
     let open = present
-        .chain(gone.filter(|name| !ctx.is_member(name)))
+        .chain(gone.filter(|name| !ctx.is_member(name)).cloned())
+        .chain(failsafe::strangers(ctx).map(|(name, _)| name))
         .find(|name| !answered_not_writable(ctx, name, since));
     let Some(open) = open else {
         return Safety::Safe(String::from("no other member is writable"));
@@ -307,27 +327,34 @@ fn unknown_former(ctx: &Ctx<'_>, memory: &Memory) -> Safety {
 
 /// Whom to ask before a race: everybody else; what is known well enough is not asked again.
 pub(crate) fn questions(ctx: &Ctx<'_>, memory: &Memory, since: Time) -> Vec<Ask> {
-    ctx.others()
-        .filter(|member| !member.api_url.is_empty())
-        .filter(|member| !known_well(ctx, memory, member, since))
-        .map(|member| ask(ctx, memory, member))
+    let members = ctx
+        .others()
+        .map(|member| (member.name.clone(), &member.api_url));
+    members
+        .chain(failsafe::strangers(ctx))
+        .filter(|(name, url)| !url.is_empty() && !known_well(ctx, memory, name, since))
+        .map(|(name, url)| ask_at(ctx, memory, name, url))
         .collect()
 }
 
 pub(crate) fn ask(ctx: &Ctx<'_>, memory: &Memory, member: &Member) -> Ask {
+    ask_at(ctx, memory, member.name.clone(), &member.api_url)
+}
+
+fn ask_at(ctx: &Ctx<'_>, memory: &Memory, name: MemberName, url: &str) -> Ask {
     let is_former = memory
         .former
         .as_ref()
-        .is_some_and(|former| former.name == member.name);
+        .is_some_and(|former| former.name == name);
     // Once more only to make sure: it may be back.
-    let timeout = if is_former || silent(ctx, &member.name) {
+    let timeout = if is_former || silent(ctx, &name) {
         FORMER_TIMEOUT
     } else {
         PEER_TIMEOUT
     };
     Ask {
-        member: member.name.clone(),
-        url: member.api_url.clone(),
+        member: name,
+        url: url.into(),
         timeout,
     }
 }
@@ -340,8 +367,8 @@ pub(crate) fn silent(ctx: &Ctx<'_>, name: &MemberName) -> bool {
         .is_some_and(|fact| fact.answer.is_none() && ctx.now().since(fact.asked) < SILENCE_AGE)
 }
 
-fn known_well(ctx: &Ctx<'_>, memory: &Memory, member: &Member, since: Time) -> bool {
-    let Some(fact) = ctx.view.peers.get(&member.name) else {
+fn known_well(ctx: &Ctx<'_>, memory: &Memory, name: &MemberName, since: Time) -> bool {
+    let Some(fact) = ctx.view.peers.get(name) else {
         return false;
     };
     let age = ctx.now().since(fact.asked);
@@ -351,7 +378,7 @@ fn known_well(ctx: &Ctx<'_>, memory: &Memory, member: &Member, since: Time) -> b
             // Of the former leader silence that was noticed while it already seemed to be gone counts for the race.
             // Whoever else is back by now may have more WAL.
             let former = memory.former.as_ref().map(|former| &former.name);
-            let suspect = suspect_since(memory).filter(|_| former == Some(&member.name));
+            let suspect = suspect_since(memory).filter(|_| former == Some(name));
             let from = suspect.map_or(since, |suspect| suspect.min(since));
             fact.asked >= from && age < SILENCE_AGE
         }
@@ -438,9 +465,17 @@ pub(crate) fn rival<'a>(ctx: &Ctx<'a>, memory: &Memory, own: Timeline) -> Rival<
 /// Who keeps this node from being the healthiest, if anybody.
 pub(crate) fn better_placed(ctx: &Ctx<'_>, memory: &Memory, own: Lsn) -> Option<String> {
     let former = memory.former.as_ref().map(|former| &former.name);
-    ctx.others().find_map(|member| {
+    let found = ctx.others().find_map(|member| {
         let second = former == Some(&member.name);
         goes_before(ctx, memory, own, (member, second))
+    });
+    // The leader of before whose key is gone.
+    found.or_else(|| {
+        failsafe::strangers(ctx).find_map(|(name, _)| {
+            let answer = ctx.view.peers.get(&name)?.answer.as_ref()?;
+            let alive = answer.reachable && answer.writable_at.is_some();
+            alive.then(|| format!("Primary ({name}) is still alive"))
+        })
     })
 }
 

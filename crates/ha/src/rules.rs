@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod detached;
+mod failsafe;
 mod fence;
 mod follow;
 mod given_up;
@@ -35,6 +36,7 @@ pub(crate) const LADDER: &[(&str, Rule)] = &[
     ("starting", starting::rule),
     ("bootstrap", bootstrap::rule),
     ("identity", identity::rule),
+    ("failsafe", failsafe::rule),
     ("hang", hang::rule),
     ("unguarded", unguarded::rule),
     ("switchover", switchover::rule),

@@ -171,6 +171,7 @@ mod tests {
                 reason: String::new(),
             },
             keep_lease: false,
+            failsafe: None,
             rest: None,
             wake_at: None,
             ladder: Vec::new(),

@@ -6,6 +6,7 @@
 
 mod beats;
 mod duties;
+mod failsafe;
 mod leader;
 mod lock;
 mod orders;
@@ -169,6 +170,7 @@ fn parse(text: &str) -> (View, Memory) {
             sent: now - Span::from_secs(ago),
             length: Span::from_secs(20),
         }),
+        failsafe: failsafe::fact(now, me),
         sight: None,
         local: local(now, me, &nodes),
         peers: peers(now, &nodes),
@@ -189,6 +191,7 @@ fn parse(text: &str) -> (View, Memory) {
         memory.attached_term = view.lease.map(|_| 5);
         memory.held = view.lease.map(|lease| LeaseFact { lease: 7, ..lease });
         memory.was_primary = me.state == "primary" || me.has("was_primary");
+        memory.failsafe = failsafe::standing(view.cluster(), me);
     }
     (view, memory)
 }
@@ -259,6 +262,7 @@ fn settings(has: &impl Fn(&str) -> bool) -> Settings {
         use_pg_rewind: has("rewind"),
         remove_data_directory_on_diverged_timelines: has("remove"),
         pause: has("pause"),
+        failsafe_mode: has("failsafe_mode"),
         guard: if has("guard_required") {
             GuardMode::Required
         } else {
@@ -347,6 +351,7 @@ fn cluster(facts: &[&str], nodes: &[Said]) -> Cluster {
         failover: value("failover").and_then(failover),
         status: status(&value),
         history: value("history").and_then(history),
+        failsafe: value("named").and_then(failsafe::named),
         ..Cluster::default()
     };
     if let (Some(request), Some(at)) = (&mut cluster.failover, value("at")) {
@@ -490,6 +495,7 @@ fn peers(now: Time, nodes: &[Said]) -> BTreeMap<MemberName, PeerFact> {
                 watchdog_failed: node.has("nodog"),
                 unlocked: node.has("unlocked"),
                 promoting: node.has("promoting"),
+                failsafe: node.has("active"),
                 tags: tags(node),
             };
             let answer = (!node.has("mute")).then_some(answer);

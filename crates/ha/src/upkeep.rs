@@ -2,6 +2,7 @@
 
 mod checkpoint;
 pub(crate) mod config;
+mod failsafe;
 pub(crate) mod guard;
 mod history;
 pub(crate) mod member;
@@ -10,7 +11,7 @@ mod positions;
 pub(crate) mod request;
 mod sight;
 mod slots;
-mod status;
+pub(crate) mod status;
 mod sync;
 
 pub use positions::small_step;
@@ -41,6 +42,7 @@ pub(crate) const DUTIES: &[(&str, Ask)] = &[
     ("history", history::duty),
     ("config", config::duty),
     ("checkpoint", checkpoint::duty),
+    ("failsafe", failsafe::duty),
     ("status", status::duty),
 ];
 

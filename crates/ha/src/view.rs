@@ -11,6 +11,7 @@ use pgherd_model::{
 use serde::{Deserialize, Serialize};
 
 use crate::decision::JobKind;
+use crate::failsafe::FailsafeFact;
 use crate::lease::{Deadlines, Lease};
 use crate::memory::Memory;
 
@@ -33,6 +34,9 @@ pub struct View {
     pub tenure: Tenure,
     /// Own leader lease, as last confirmed, or proved to live on.
     pub lease: Option<LeaseFact>,
+    /// Rounds and promises of the failsafe mode.
+    #[serde(default)]
+    pub failsafe: FailsafeFact,
     /// The lease of somebody else's lock, as last looked at.
     pub sight: Option<LeaseSight>,
     /// The local PostgreSQL.

@@ -32,6 +32,10 @@ pub struct PeerStatus {
     /// It is being promoted: what is in recovery now may acknowledge a write in a moment. Agents of
     /// genuine Patroni do not say so.
     pub promoting: bool,
+    /// `failsafe_mode_is_active`: a leader that cannot reach the lock service stays in office by its word, or
+    /// that leader is it.
+    #[serde(default)]
+    pub failsafe: bool,
     /// `tags`.
     pub tags: Tags,
 }

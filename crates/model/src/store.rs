@@ -106,6 +106,8 @@ pub enum Op {
     PutFailsafe {
         /// API addresses by member.
         members: BTreeMap<String, String>,
+        /// Revision seen.
+        expected: Option<u64>,
         /// Term that is held.
         term: u64,
     },

@@ -15,6 +15,7 @@ impl World {
             Some(Bug::ActInPause) => view.settings.pause = false,
             Some(Bug::IgnoreNofailover) => view.identity.tags.nofailover = false,
             Some(Bug::IgnoreHang) => view.local.probed = Some(view.now),
+            Some(Bug::AcceptAndRace) => view.failsafe.promise = None,
             Some(Bug::ActOnStaleView) => call_current(&mut view),
             Some(Bug::OldPositions) => read_published(&mut view),
             Some(Bug::HandToLeftBehind) => take_for_own(&mut view, &memory),

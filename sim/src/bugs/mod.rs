@@ -50,11 +50,13 @@ pub enum Bug {
     JobWithoutEnd,
     /// The lock is renewed also for a PostgreSQL that answers nothing.
     IgnoreHang,
+    /// Whoever lets a leader stay in office takes the lock from it all the same.
+    AcceptAndRace,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 20] = [
+    pub const ALL: [Bug; 21] = [
         Bug::PromoteWithoutLock,
         Bug::RenewAfterDeadline,
         Bug::DeadlineFromAnswer,
@@ -75,6 +77,7 @@ impl Bug {
         Bug::HandToLeftBehind,
         Bug::JobWithoutEnd,
         Bug::IgnoreHang,
+        Bug::AcceptAndRace,
     ];
 
     /// The one of this name, as it is written above.

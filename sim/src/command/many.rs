@@ -44,9 +44,10 @@ pub(crate) fn run(many: &Many, bug: Option<Bug>) -> ExitCode {
     let commit = commit();
     let run = Run {
         base: many.base.unwrap_or_else(fresh),
-        kind: match many.rough {
-            true => Kind::Rough,
-            false => Kind::Plain,
+        kind: match (many.rough, many.failsafe) {
+            (true, _) => Kind::Rough,
+            (false, true) => Kind::Failsafe,
+            (false, false) => Kind::Plain,
         },
         most: many.seeds.unwrap_or(u64::MAX),
         ends: begun + length(many),

@@ -1,4 +1,5 @@
-//! When etcd deletes a lock because its lease is over, whoever held it can acknowledge nothing any more.
+//! When etcd deletes a lock because its lease is over, whoever held it can acknowledge nothing any more, unless
+//! everybody whom `/failsafe` names keeps it in office.
 
 use crate::world::World;
 
@@ -12,7 +13,8 @@ impl World {
         let Some(node) = self.node_of(&leader.name) else {
             return;
         };
-        if self.nodes[node].pg.can_write(self.now) && !self.oracle.hands_off[node] {
+        let kept = self.now < self.oracle.kept_until[node];
+        if self.nodes[node].pg.can_write(self.now) && !self.oracle.hands_off[node] && !kept {
             self.fail(format!(
                 "lock outlived: {node} is writable, and the lease of its lock is over"
             ));

@@ -4,6 +4,7 @@ mod acknowledged_rows;
 mod bounded_jobs;
 mod convergence;
 mod diverged_copy;
+mod failsafe;
 mod hands_off;
 mod healthiest;
 mod hung;
@@ -80,6 +81,8 @@ pub(crate) struct Oracle {
     pub(crate) hung: Option<(usize, Time)>,
     /// Whoever last took the lock had been named for a failover.
     pub(crate) named: Option<usize>,
+    /// Until then this node may write by the word of the others, whatever becomes of its agent.
+    pub(crate) kept_until: [Time; NODES],
     /// When this node's agent last could not reach etcd, or did not run.
     pub(crate) apart: [Time; NODES],
     pub(crate) growth: [healthiest::Growth; NODES],
@@ -127,6 +130,7 @@ impl World {
         self.check_copies();
         self.check_jobs();
         self.check_lease_clocks();
+        self.check_promises();
         self.check_hung();
         self.note_reach();
         self.note_growth();

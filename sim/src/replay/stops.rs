@@ -49,10 +49,11 @@ pub const ACTIONS: [&str; 41] = [
 ];
 
 /// Invariants by the words that a failure begins with.
-pub const INVARIANTS: [&str; 24] = [
+pub const INVARIANTS: [&str; 25] = [
     "config",
     "convergence",
     "diverged copy",
+    "failsafe",
     "fence",
     "guard",
     "healthiest",

@@ -5,7 +5,7 @@ use pgherd_tests::{
     Etcd, EtcdOptions, Network, Node, TestCluster, Watcher, Writer, clock, json, net, watcher,
 };
 
-async fn nobody_writes(cluster: &TestCluster, deadline: std::time::Duration) {
+pub(crate) async fn nobody_writes(cluster: &TestCluster, deadline: std::time::Duration) {
     cluster
         .wait_for("nobody writes", deadline, async || {
             let names = cluster.writable().await;
@@ -19,7 +19,7 @@ async fn nobody_writes(cluster: &TestCluster, deadline: std::time::Duration) {
 }
 
 /// Nothing was acknowledged later than a lease after `lost`, however slow the machine is.
-fn ended_within_the_lease(watcher: &Watcher, lost: std::time::Duration) {
+pub(crate) fn ended_within_the_lease(watcher: &Watcher, lost: std::time::Duration) {
     let last = watcher.acks().last().map(|a| a.acked.saturating_sub(lost));
     assert!(
         stand_in() || last.is_some_and(|after| after < secs(5)),
@@ -28,7 +28,7 @@ fn ended_within_the_lease(watcher: &Watcher, lost: std::time::Duration) {
 }
 
 /// Switches over to another member and waits until the cluster is whole: proof that all is well.
-async fn switch(cluster: &TestCluster) {
+pub(crate) async fn switch(cluster: &TestCluster) {
     let old = cluster.wait_whole(secs(40)).await;
     let request = body(Some(old.name()), None);
     let answer = old.request("POST", "/switchover", &request).await.unwrap();
@@ -37,7 +37,7 @@ async fn switch(cluster: &TestCluster) {
 }
 
 /// The same member stays the only primary, without a restart, for `span`.
-async fn undisturbed(cluster: &TestCluster, primary: &Node, span: std::time::Duration) {
+pub(crate) async fn undisturbed(cluster: &TestCluster, primary: &Node, span: std::time::Duration) {
     let before = start_time(primary).await;
     stays("the primary", span, async || {
         if start_time(primary).await != before {

@@ -15,6 +15,7 @@ mod contract;
 mod crash;
 mod ctl;
 mod etcd_loss;
+mod failsafe;
 mod forming;
 mod full_socket;
 mod generate;

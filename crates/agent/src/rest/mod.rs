@@ -9,6 +9,7 @@ mod ciphers;
 mod config;
 mod document;
 mod failover;
+mod failsafe;
 mod health;
 mod journal;
 mod listen;
@@ -198,6 +199,7 @@ impl App {
         Snapshot {
             look,
             looked: (self.clock)(),
+            failsafe_active: self.hooks.failsafe.is_active((self.clock)()),
             pending_restart,
             ..last
         }
@@ -262,7 +264,7 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
         ("GET", "cluster") => cluster(app).await,
         ("GET", "history") => history(app),
         ("GET", "config") => config::get(app).await,
-        ("GET", "failsafe") => failsafe(app).await,
+        ("GET", "failsafe") => failsafe::get(app),
         ("GET", "metrics") => metrics(app).await,
         // Only these two are pgherd's own: all around them is a health check, as in Patroni.
         ("GET", "pgherd") if path.trim_matches('/') == "pgherd/explain" => explain(app),
@@ -297,13 +299,7 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
             Ok(()) => restart::delete(app).await,
             Err(answer) => *answer,
         },
-        // Without the failsafe mode nobody is asked to vouch for a leader.
-        ("POST", "failsafe") => {
-            match admit_by(app, &request.into_parts().0, Members::Ignored).await {
-                Ok(()) => answer::page(502),
-                Err(answer) => *answer,
-            }
-        }
+        ("POST", "failsafe") => failsafe::post(app, request).await,
         ("POST", "citus") => guarded(app, request, |_, body| ready(event(&body))).await,
         ("POST", "mpp") => mpp(request).await,
         ("POST", "reinitialize") => optional(app, request, restart::reinitialize).await,
@@ -438,25 +434,6 @@ fn history(app: &App) -> Answer {
         200,
         python_json(&pgherd_wire::patroni::dcs::history_value(lines)),
     )
-}
-
-/// Who keeps the leader in office when the lock service is away.
-async fn failsafe(app: &App) -> Answer {
-    let snapshot = app.last();
-    match snapshot
-        .cluster
-        .as_ref()
-        .and_then(|cluster| cluster.failsafe.as_ref())
-    {
-        Some(members) => {
-            let members = members
-                .value
-                .iter()
-                .map(|(name, url)| (name.clone(), Value::from(url.as_str())));
-            answer::json(200, python_json(&Value::Object(members.collect())))
-        }
-        None => answer::page(502),
-    }
 }
 
 /// `POST /reload`: the configuration is read again, soon; what comes of it is in the log.

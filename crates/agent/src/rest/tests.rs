@@ -10,6 +10,7 @@ mod restart;
 
 use super::{App, Front, router};
 use crate::asked::{ReinitializeRequest, RestartEnd};
+use crate::failsafe::Failsafe;
 use crate::looks::looks;
 use crate::snapshot::{Hooks, Order, Snapshot};
 use axum::body::{Body, to_bytes};
@@ -35,6 +36,20 @@ pub(super) const NOW: Time = Time::from_millis(100_000);
 
 pub(super) fn clock() -> Time {
     NOW
+}
+
+/// Nothing is promised.
+pub(super) fn failsafe() -> Arc<Failsafe> {
+    let place = std::env::temp_dir().join(format!("pgherd-failsafe-{}", std::process::id()));
+    failsafe_at(place)
+}
+
+fn fewer(left: usize) -> Option<usize> {
+    left.checked_sub(1)
+}
+
+fn failsafe_at(place: std::path::PathBuf) -> Arc<Failsafe> {
+    Arc::new(Failsafe::new(place, &Settings::default()))
 }
 
 pub(super) fn peers() -> Peers {
@@ -216,6 +231,8 @@ pub(super) struct Node {
     pub(super) away: Arc<AtomicBool>,
     /// How many writes of `failover` somebody else is just ahead of.
     pub(super) crossed: Arc<AtomicUsize>,
+    /// Its promises.
+    pub(super) failsafe: Arc<Failsafe>,
     /// Holds the file `journal`.
     pub(super) dir: tempfile::TempDir,
     router: axum::Router,
@@ -270,7 +287,6 @@ impl Node {
         let (looks, asked) = looks();
         let (look, left) = (snapshot.look.clone(), stand_in.silent.clone());
         tokio::spawn(asked.serve(move || {
-            let fewer = |left: usize| left.checked_sub(1);
             let silent = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer);
             ready(look.clone().filter(|_| silent.is_err()))
         }));
@@ -292,7 +308,9 @@ impl Node {
             ..
         } = stand_in;
         let dir = tempfile::tempdir().unwrap();
+        let failsafe = failsafe_at(dir.path().join("failsafe"));
         let hooks = Hooks {
+            failsafe: failsafe.clone(),
             snapshot,
             attention: Arc::default(),
             orders,
@@ -303,17 +321,17 @@ impl Node {
         let front = Front::new(api, &hooks.last().version, peers())
             .await
             .unwrap();
-        let app = App::new(front, clock, hooks);
         Node {
             cluster: store,
             picture,
-            router: router(app),
+            router: router(App::new(front, clock, hooks)),
             reloads,
             silent,
             reinitialized,
             refusal,
             away,
             crossed,
+            failsafe,
             dir,
         }
     }

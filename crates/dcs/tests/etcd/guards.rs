@@ -155,6 +155,7 @@ async fn what_the_leader_writes_needs_its_term() {
         },
         &|term| Op::PutFailsafe {
             members: BTreeMap::from([("a".to_owned(), "http://a".to_owned())]),
+            expected: None,
             term,
         },
         &|term| Op::PutHistory {

@@ -7,6 +7,7 @@ use pgherd_model::{Cluster, Failover, Look, Lsn, Span};
 
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, JobKind};
+use crate::failsafe::{self, Excluded};
 use crate::memory::Memory;
 use crate::race::{self, Rival, Safety};
 use crate::rules::hang;
@@ -126,8 +127,10 @@ fn race(ctx: &Ctx<'_>, memory: &mut Memory, cluster: &Cluster, look: &Look) -> V
     let named = matches!(wish, Wish::Me);
     let own = look.wal.position();
     let votes = race::needs_votes(ctx) && !race::has_everything(ctx, own);
+    let votes = votes || failsafe::is_unnamed(ctx);
     if votes || !(named && matches!(safety, Safety::Safe(_))) {
         let since = memory.free_since.unwrap_or(ctx.now());
+        let since = since.max(memory.unnamed_since.unwrap_or(since));
         let questions = race::questions(ctx, memory, since);
         if ctx.view.asking {
             return Verdict::stay("the lock is free: waiting for the others' answers");
@@ -145,6 +148,9 @@ fn race(ctx: &Ctx<'_>, memory: &mut Memory, cluster: &Cluster, look: &Look) -> V
             return Verdict::stay(reason).wake(at.min(ctx.now() + AGAIN));
         }
     };
+    if let Some(verdict) = unnamed(ctx, memory) {
+        return verdict;
+    }
     if let Some(verdict) = unfit(ctx, memory, cluster, &wish, own) {
         return verdict;
     }
@@ -169,6 +175,21 @@ fn race(ctx: &Ctx<'_>, memory: &mut Memory, cluster: &Cluster, look: &Look) -> V
     // In one go: a look in between would only delay the promotion.
     actions.extend(guard::arm(ctx));
     Verdict::only(actions, reason)
+}
+
+/// `/failsafe` does not name this node: whoever was the leader did not have to ask it, and may live on by the word of
+/// the others. Each of these knows; those that answer are asked once no lease can be what keeps him.
+fn unnamed(ctx: &Ctx<'_>, memory: &mut Memory) -> Option<Verdict> {
+    if !failsafe::is_unnamed(ctx) {
+        memory.unnamed_since = None;
+        return None;
+    }
+    let since = *memory.unnamed_since.get_or_insert(ctx.now());
+    let verdict = match failsafe::excludes(ctx, since)? {
+        Excluded::Kept(reason) => Verdict::stay(reason),
+        Excluded::Unknown(reason) => Verdict::stay(reason).error(),
+    };
+    Some(verdict.wake(ctx.now() + AGAIN))
 }
 
 /// A switchover names this node, whose data will not do. Whoever hands over in order has made sure of more; one that was

@@ -60,7 +60,13 @@ pub(crate) fn shorten(ctx: &Ctx<'_>) -> Option<Action> {
         .zip(ctx.view.lease)
         .is_some_and(|(old, new)| new.length < old.length);
     guard.armed_for?;
-    arm_until(ctx, ctx.lease.map(|before| before.deadlines().guard)).filter(|_| shorter)
+    arm_until(ctx, before_lease(ctx)).filter(|_| shorter)
+}
+
+/// When it has to fire by the lease of before, or by the round of the failsafe mode that goes beyond that.
+fn before_lease(ctx: &Ctx<'_>) -> Option<Time> {
+    let lease = ctx.lease.map(|before| before.deadlines().guard);
+    lease.max(ctx.extension.map(|it| it.deadlines().guard))
 }
 
 /// Arms the guard for the postmaster that runs, unless it is armed, unwanted or known not to work.

@@ -25,7 +25,8 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
         return NOTHING;
     };
     let (looked, length, lease) = (former.looked, former.length, former.lease);
-    if ctx.view.fresh().is_none() || lease == 0 || ctx.view.identity.tags.nofailover {
+    if ctx.view.fresh().is_none() || lease == 0 || ctx.promised || ctx.view.identity.tags.nofailover
+    {
         return NOTHING;
     }
     let pause = match ctx.lock {

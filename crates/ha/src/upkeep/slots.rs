@@ -12,9 +12,12 @@ use crate::memory::Memory;
 use crate::upkeep::{Duty, NOTHING};
 
 pub(crate) fn duty(ctx: &Ctx<'_>, _memory: &mut Memory) -> Duty {
-    let (Some(look), Some(_)) = (&ctx.view.local.look, ctx.view.fresh()) else {
+    let Some(look) = &ctx.view.local.look else {
         return NOTHING;
     };
+    if ctx.view.fresh().is_none() || ctx.promised {
+        return (advanced(ctx, look), None);
+    }
     // A free lock is no time for house-keeping, and says nothing about who belongs here.
     if matches!(ctx.lock, Lock::Free | Lock::Unknown) {
         return NOTHING;
@@ -39,6 +42,26 @@ pub(crate) fn duty(ctx: &Ctx<'_>, _memory: &mut Memory) -> Duty {
         }
     }
     (actions, None)
+}
+
+/// A leader that is kept in office by this node's word tells where its slots stand; those here that nobody uses follow, so
+/// that they keep no WAL for the length of an outage.
+fn advanced(ctx: &Ctx<'_>, look: &Look) -> Vec<Action> {
+    let promise = ctx.view.failsafe.promise.as_ref();
+    let Some(promise) = promise.filter(|_| ctx.promised && look.in_recovery) else {
+        return Vec::new();
+    };
+    let idle = look
+        .slots
+        .iter()
+        .filter(|slot| !slot.active && !slot.lost && slot.kind == SlotKind::Physical);
+    idle.filter_map(|slot| {
+        let target = promise.slots.get(&slot.name).copied()?;
+        let behind = slot.restart.is_some_and(|at| at < target);
+        (behind && target <= look.wal.replayed)
+            .then(|| Action::AdvanceSlot(slot.name.clone(), target))
+    })
+    .collect()
 }
 
 /// Slots that must exist here. None without `use_slots`: one that nobody moves any more would keep

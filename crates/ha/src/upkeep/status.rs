@@ -74,7 +74,7 @@ fn waits(ctx: &Ctx<'_>, memory: &Memory, stored: &Status, status: &Status) -> bo
 
 /// Position of every slot, and the leader's own, so that replicas can keep one for it. Slots of
 /// members are kept nowhere else without `member_slots_ttl`.
-fn slots(ctx: &Ctx<'_>, look: &Look) -> BTreeMap<String, Lsn> {
+pub(crate) fn slots(ctx: &Ctx<'_>, look: &Look) -> BTreeMap<String, Lsn> {
     let mut slots: BTreeMap<String, Lsn> = look
         .slots
         .iter()

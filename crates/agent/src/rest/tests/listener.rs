@@ -246,6 +246,7 @@ async fn serve(bound: Bound) -> Server {
     let (orders, _) = mpsc::channel(1);
     let (_, picture) = watch::channel(Picture::default());
     let hooks = Hooks {
+        failsafe: super::failsafe(),
         snapshot,
         attention: Arc::default(),
         orders,

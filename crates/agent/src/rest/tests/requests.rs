@@ -459,3 +459,28 @@ async fn a_reload_is_asked_for_by_those_who_may() {
     }
     assert_eq!(node.reloads.load(Ordering::SeqCst), 1);
 }
+
+/// As Patroni answers it, but for who is known to lead.
+#[tokio::test]
+async fn a_leader_that_cannot_reach_the_lock_service_is_let_stay() {
+    let mut snapshot = replica();
+    let body = r#"{"name": "n0", "conn_url": "", "api_url": "", "slots": null}"#;
+    let off = Node::of(snapshot.clone(), false).await;
+    assert_eq!(off.call("POST", "/failsafe", body).await.status, 502);
+    snapshot.settings.failsafe_mode = true;
+    let node = Node::of(snapshot, false).await;
+    let leads = node.call("POST", "/failsafe", body).await;
+    assert_eq!(
+        (leads.status, leads.body.as_str()),
+        (500, "Running as a leader")
+    );
+    node.failsafe.follows();
+    assert_eq!(node.call("POST", "/failsafe", "[]").await.status, 400);
+    assert_eq!(node.call("POST", "/failsafe", "{}").await.status, 400);
+    let accepted = node.call("POST", "/failsafe", body).await;
+    assert_eq!((accepted.status, accepted.body.as_str()), (200, "Accepted"));
+    assert_eq!(accepted.header("lsn"), Some("4000"));
+    let status = node.get("/patroni").await.json();
+    assert_eq!(status["failsafe_mode_is_active"], json!(true));
+    assert!(node.dir.path().join("failsafe").exists());
+}

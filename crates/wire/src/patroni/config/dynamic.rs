@@ -83,10 +83,6 @@ impl Dynamic<'_> {
             "standby_cluster has no effect yet: this cluster has a writable primary of its own",
         );
         tell(
-            self.flag("failsafe_mode"),
-            "failsafe_mode has no effect yet",
-        );
-        tell(
             self.timeout("stop_timeout", 0) > Span::ZERO,
             "primary_stop_timeout has no effect yet",
         );

@@ -32,6 +32,7 @@ pub fn peer_status(body: &[u8], asked: Time) -> Option<PeerStatus> {
         promoting: document.get("promoting").is_some_and(truthy),
         watchdog_failed: document.get("watchdog_failed").is_some_and(truthy),
         unlocked: document.get("cluster_unlocked").is_some_and(truthy),
+        failsafe: document.get("failsafe_mode_is_active").is_some_and(truthy),
         tags: document
             .get("tags")
             .map(tags_from_value)

@@ -486,14 +486,13 @@ fn what_is_not_acted_on_is_told() {
 
     let node = read(SAMPLE).unwrap().node;
     let dynamic = json!({
-        "standby_cluster": {"host": "x"}, "failsafe_mode": true, "ignore_slots": [{}, 5],
+        "standby_cluster": {"host": "x"}, "ignore_slots": [{}, 5],
         "slots": {"a": {"type": "physical", "cluster_type": "primary"}},
         "postgresql": {"pg_ctl_timeout": 7, "create_replica_methods": ["wal_e"]},
     });
     let told = effective(&node, Some(&dynamic)).warnings;
     for key in [
         "standby_cluster",
-        "failsafe_mode",
         "ignore_slots",
         "slots.a.cluster_type",
         "postgresql.pg_ctl_timeout",
