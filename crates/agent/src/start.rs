@@ -155,7 +155,7 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
     let serving = orders::serve(ordered, store.clone(), events.clone(), reload);
     tokio::spawn(serving);
     let attention = Arc::new(Attention::default());
-    let failsafe = failsafe(&node, &first.settings);
+    let failsafe = failsafe(&node, &first);
     let (looks, asked) = looks::looks();
     let hooks = Hooks {
         snapshot,
@@ -535,10 +535,13 @@ fn blank(node: &NodeConfig, settings: &Settings) -> Snapshot {
 }
 
 /// What the agent before has promised, which it keeps beside the data, and whom others are told of.
-fn failsafe(node: &NodeConfig, first: &Settings) -> Arc<Failsafe> {
-    let mut path = node.postgresql.data_dir.as_os_str().to_owned();
+fn failsafe(node: &NodeConfig, first: &Effective) -> Arc<Failsafe> {
+    // Without a slash at its end: beside it, not in it.
+    let data_dir: std::path::PathBuf = node.postgresql.data_dir.components().collect();
+    let mut path = data_dir.into_os_string();
     path.push(".pgherd-failsafe");
-    let failsafe = Arc::new(Failsafe::new(path.into(), first));
-    failsafe.identity(&node.name, &settings::identity(node));
+    let failsafe = Arc::new(Failsafe::new(path.into(), &first.settings));
+    let identity = settings::identity(node, &first.postgresql);
+    failsafe.identity(&node.name, &identity);
     failsafe
 }

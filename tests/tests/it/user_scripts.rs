@@ -279,21 +279,14 @@ async fn methods_to_make_a_replica_are_tried_in_order() {
         told(&cluster, replica, &["replica method absent failed"]).await;
     }
 
-    let answer = replica
-        .request("POST", "/reinitialize", "{}")
-        .await
-        .unwrap();
-    assert_eq!(answer.status, 200, "{answer:?}");
-    cluster
-        .wait_for(
-            "the first method has made a copy",
-            secs(60),
-            async || match place.told("delta").len() {
-                2 => Ok(()),
-                calls => Err(format!("{calls} calls")),
-            },
-        )
-        .await;
+    let answer = replica.request("POST", "/reinitialize", "{}").await;
+    assert_eq!(answer.unwrap().status, 200);
+    let copied = async || match place.told("delta").len() {
+        2 => Ok(()),
+        calls => Err(format!("{calls} calls")),
+    };
+    let what = "the first method has made a copy";
+    cluster.wait_for(what, secs(60), copied).await;
     cluster.wait_whole(secs(60)).await;
     assert_eq!(place.told("delta").len(), 2);
 }

@@ -116,30 +116,8 @@ fn mend(
             .warning()
             .wake(at);
     }
-    let clean = |state| {
-        matches!(
-            state,
-            ControlState::ShutDown | ControlState::ShutDownInRecovery
-        )
-    };
-    if !control.is_some_and(|control| clean(control.state)) && !ctx.view.local.backup_label {
-        // A standby that was killed: pg_rewind wants data that were shut down. Recovery in single-user mode would write
-        // to a timeline that is another node's; so it is started as what it was, from nobody, to be stopped again.
-        let start = StartAs::Standby {
-            upstream: None,
-            follow: None,
-        };
-        // From an archive PostgreSQL may know of the leader's timeline, and refuses to start.
-        let failed = last_failure(ctx, |kind| {
-            matches!(kind, JobKind::Start(_) | JobKind::CrashRecovery)
-        });
-        if failed.is_some() || memory.recovery.failures > 0 {
-            return recover(ctx, memory, leader);
-        }
-        return Verdict::act(
-            vec![Action::StartJob(JobKind::Start(start))],
-            format!("{reason}: starting as a standby first, to be shut down for pg_rewind"),
-        );
+    if let Some(verdict) = shut_down_first(ctx, memory, leader, reason) {
+        return verdict;
     }
     if leader.checkpoint_after_promote == Some(false) {
         let reason = format!(
@@ -157,6 +135,38 @@ fn mend(
     };
     let reason = format!("{reason}: running pg_rewind from {}", leader.name);
     Verdict::act(vec![Action::StartJob(job)], reason)
+}
+
+/// A standby that was killed: pg_rewind wants data that were shut down. Recovery in single-user mode would write to a timeline
+/// that is another node's; so it is started as what it was, from nobody, to be stopped again.
+fn shut_down_first(
+    ctx: &Ctx<'_>,
+    memory: &mut Memory,
+    leader: &Member,
+    reason: &str,
+) -> Option<Verdict> {
+    let state = ctx.view.local.control.map(|control| control.state);
+    let clean = matches!(
+        state,
+        Some(ControlState::ShutDown | ControlState::ShutDownInRecovery)
+    );
+    if clean || ctx.view.local.backup_label {
+        return None;
+    }
+    let start = StartAs::Standby {
+        upstream: None,
+        follow: None,
+    };
+    // From an archive PostgreSQL may know of the leader's timeline, and refuses to start.
+    let failed = last_failure(ctx, |kind| {
+        matches!(kind, JobKind::Start(_) | JobKind::CrashRecovery)
+    });
+    if failed.is_some() || memory.recovery.failures > 0 {
+        return Some(recover(ctx, memory, leader));
+    }
+    let start = vec![Action::StartJob(JobKind::Start(start))];
+    let reason = format!("{reason}: starting as a standby first, to be shut down for pg_rewind");
+    Some(Verdict::act(start, reason))
 }
 
 /// When the last job was of this kind and failed: its end.

@@ -172,16 +172,6 @@ fn data_that_went_another_way_are_never_started() {
         lock b fork b:1@45 rewind | a* crashed interrupted lsn 44 | b primary tl2
         => StartStandby, because follow: starting as a secondary
 
-        # Recovery in single-user mode would write to a timeline that is another node's.
-        lock b fork b:1@45 rewind | a* crashed interrupted lsn 45 | b primary tl2
-        => StartStandby, because rewind: local WAL goes to 0/2E on timeline 1, but timeline 2 forked off at 0/2D: starting as a standby first, to be shut down for pg_rewind
-
-        lock b fork b:1@45 rewind | a* crashed interrupted standby lsn 46 | b primary tl2
-        => StartStandby, because rewind: local WAL goes to 0/2F on timeline 1, but timeline 2 forked off at 0/2D: starting as a standby first, to be shut down for pg_rewind
-
-        lock b fork b:1@45 rewind | a* crashed interrupted standby lsn 46 failed start_standby | b primary tl2
-        => CrashRecovery, because rewind: crash recovery first, to know where the local WAL ends
-
         lock b fork b:1@45 remove | a* crashed interrupted standby lsn 46 | b primary tl2
         => RemoveData, because rewind: local WAL goes to 0/2F on timeline 1, but timeline 2 forked off at 0/2D: copying b anew
 
@@ -211,6 +201,23 @@ fn failures_on_the_way_are_forgotten_once_it_streams() {
         let memory = crate::decide(&view, &memory).memory;
         assert_eq!(memory.copy.failures, failures, "{text}");
     }
+}
+
+/// `rewind`: recovery in single-user mode would write to a timeline that is another node's.
+#[test]
+fn a_killed_standby_is_shut_down_in_order_before_it_is_rewound() {
+    check_all(
+        "
+        lock b fork b:1@45 rewind | a* crashed interrupted lsn 45 | b primary tl2
+        => StartStandby, because rewind: local WAL goes to 0/2E on timeline 1, but timeline 2 forked off at 0/2D: starting as a standby first, to be shut down for pg_rewind
+
+        lock b fork b:1@45 rewind | a* crashed interrupted standby lsn 46 | b primary tl2
+        => StartStandby, because rewind: local WAL goes to 0/2F on timeline 1, but timeline 2 forked off at 0/2D: starting as a standby first, to be shut down for pg_rewind
+
+        lock b fork b:1@45 rewind | a* crashed interrupted standby lsn 46 failed start_standby | b primary tl2
+        => CrashRecovery, because rewind: crash recovery first, to know where the local WAL ends
+        ",
+    );
 }
 
 /// Two timelines of one number: a node was promoted and lost before anybody knew that, and the next one
