@@ -139,6 +139,11 @@ fn asked(ctx: &Ctx<'_>) -> Option<Verdict> {
 /// A primary takes a free lock, unless somebody else was promoted since: then it is left to that one.
 fn without_lock(ctx: &Ctx<'_>, memory: &Memory) -> Verdict {
     let own = ctx.view.local.look.as_ref().map(|look| look.timeline);
+    if race::cluster_timeline(ctx) > own {
+        let own = own.unwrap_or_default();
+        let reason = format!("PAUSE: running as primary on the old timeline {own}, without lock");
+        return Verdict::stay(reason).warning();
+    }
     match race::rival(ctx, memory, own.unwrap_or_default()) {
         Rival::Ask(questions, until) => Verdict::act(
             vec![Action::AskPeers(questions)],
