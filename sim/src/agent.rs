@@ -102,6 +102,8 @@ pub(crate) struct Agent {
     pub(crate) leader_ended: Option<u64>,
     /// Term of the last lock by the order of events; `None`: it is gone, or not known which was the last.
     pub(crate) holder: Option<u64>,
+    /// Term of the last lock whose end the watch told of after a read had shown that it is gone.
+    pub(crate) passed_over: Option<u64>,
     /// Up to there the watch has told everything.
     pub(crate) told: u64,
     /// The keeper's read showed what the watch had not told, with the picture at this revision.

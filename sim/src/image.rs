@@ -29,6 +29,7 @@ impl Agent {
         let same = deleted.is_some() && deleted == self.leader_deleted;
         self.leader_deleted = deleted;
         self.leader_ended = self.leader_ended.filter(|_| same);
+        self.passed_over = None;
         if gap || first {
             let leader = picture.leader.as_ref();
             self.holder = leader.map(|leader| leader.create_revision);
@@ -51,6 +52,10 @@ impl Agent {
         }
         self.told = self.told.max(picture.revision);
         let news = picture.revision > old.revision;
+        if news && self.leader_deleted.is_some() {
+            // What came after that read tells that no other lock ended before it.
+            self.leader_ended = self.leader_ended.or(self.passed_over.take());
+        }
         if news {
             self.picture = Some(picture.clone());
         }
@@ -61,6 +66,7 @@ impl Agent {
     fn note_turn(&mut self, turn: Turn, missed: bool) {
         let Some(term) = turn.term else {
             let ended = self.holder.take();
+            self.passed_over = ended.filter(|_| missed);
             if !missed {
                 self.leader_deleted = Some(turn.revision);
                 self.leader_ended = ended;
@@ -73,6 +79,7 @@ impl Agent {
             return;
         };
         self.holder = Some(term);
+        self.passed_over = None;
         if !missed {
             (self.leader_deleted, self.leader_ended) = (None, None);
         }

@@ -79,6 +79,9 @@ pub(crate) struct Image {
     holder: Option<u64>,
     /// Create revision of the key whose deletion `leader_deleted` tells.
     leader_ended: Option<u64>,
+    /// That of the last one whose deletion the watch has told of after a read had shown that it is gone. What comes after
+    /// that read tells that it was the last.
+    passed_over: Option<u64>,
 }
 
 impl Image {
@@ -129,6 +132,7 @@ impl Image {
             leader_deleted,
             holder,
             leader_ended,
+            passed_over: None,
         };
         changed || vacancy != self.vacancy()
     }
@@ -152,6 +156,9 @@ impl Image {
             if missed {
                 continue;
             }
+            if change.path != LEADER && self.leader_deleted.is_some() {
+                self.leader_ended = self.leader_ended.or(self.passed_over.take());
+            }
             news = true;
             self.revision = self.revision.max(change.revision);
             match change.raw {
@@ -166,6 +173,7 @@ impl Image {
     fn note_leader(&mut self, change: &Change, missed: bool) {
         let Some(raw) = &change.raw else {
             let ended = self.holder.take();
+            self.passed_over = ended.filter(|_| missed);
             if !missed {
                 self.leader_deleted = Some(change.revision);
                 self.leader_ended = ended;
@@ -179,6 +187,7 @@ impl Image {
             return;
         };
         self.holder = Some(raw.create_revision);
+        self.passed_over = None;
         if !missed {
             (self.leader_deleted, self.leader_ended) = (None, None);
         }
@@ -343,6 +352,9 @@ mod tests {
         assert_eq!(ended(&read), None, "a read does not tell");
         read.apply(vec![gone("leader", 14)]);
         assert_eq!(ended(&read), None, "more may come");
+        let mut passed = read.clone();
+        passed.apply(vec![put("status", "17", 17)]);
+        assert_eq!(ended(&passed), Some(3), "no more came");
         read.apply(vec![put("leader", "c", 17), gone("leader", 18)]);
         assert_eq!(ended(&read), Some(17));
 

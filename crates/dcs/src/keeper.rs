@@ -11,6 +11,7 @@ use pgherd_model::{Span, Time};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -29,6 +30,8 @@ pub(crate) struct Board {
     image: Mutex<Image>,
     picture: watch::Sender<Picture>,
     revision: watch::Sender<u64>,
+    /// A watch tells of every change.
+    watching: AtomicBool,
 }
 
 impl Board {
@@ -38,6 +41,7 @@ impl Board {
             image: Mutex::default(),
             picture,
             revision: watch::channel(0).0,
+            watching: AtomicBool::new(false),
         };
         (board, receiver)
     }
@@ -85,8 +89,9 @@ impl Board {
         })
     }
 
-    /// Takes over a complete read; `gap`: no watch told of the changes before it.
+    /// Takes over a complete read; `gap`: no watch told of the changes before it, as also where there is none.
     pub(crate) fn read(&self, reply: Reply<BTreeMap<String, Raw>>, gap: bool) {
+        let gap = gap || !self.watching.load(Ordering::Acquire);
         self.update(Some(reply.sent), None, |image| {
             (
                 image.replace(reply.epoch, reply.header, reply.value, gap),
@@ -190,6 +195,22 @@ pub(crate) struct Keeper {
     pub(crate) discovery: Arc<Due>,
     /// While the watch tells something at least this often, nothing is asked; `None`: it need not.
     pub(crate) rest: watch::Receiver<Option<Span>>,
+}
+
+/// While it lives the watch tells of every change.
+struct Watching<'a>(&'a AtomicBool);
+
+impl<'a> Watching<'a> {
+    fn new(watching: &'a AtomicBool) -> Watching<'a> {
+        watching.store(true, Ordering::Release);
+        Watching(watching)
+    }
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 /// When one session with an endpoint last heard what.
@@ -301,8 +322,11 @@ impl Keeper {
         let reply = self.caller.once(endpoint, self.limit, &request).await?;
         let epoch = reply.epoch;
         let had_problem = self.board.picture.borrow().problem.is_some();
+        // From there: what somebody else reads meanwhile may have passed over something.
+        let from = reply.header.revision + 1;
         self.board.read(reply, true);
-        let mut stream = self.watch(endpoint).await?;
+        let mut stream = self.watch(endpoint, from).await?;
+        let _watching = Watching::new(&self.board.watching);
         *worked = true;
         if had_problem {
             tracing::info!(endpoint, "etcd answers again");
@@ -348,9 +372,9 @@ impl Keeper {
         }
     }
 
-    async fn watch(&self, endpoint: &str) -> Result<WatchStream, Fault> {
+    async fn watch(&self, endpoint: &str, from: u64) -> Result<WatchStream, Fault> {
         let client = self.caller.pool.client(endpoint).await?;
-        let from = i64::try_from(self.board.revision() + 1).unwrap_or(i64::MAX);
+        let from = i64::try_from(from).unwrap_or(i64::MAX);
         let options = WatchOptions::new().with_prefix().with_start_revision(from);
         let mut watcher = client.watch_client();
         match timeout(
