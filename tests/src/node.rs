@@ -247,9 +247,9 @@ impl Node {
 
     /// Process ids of all guards of this member: after a change of agents there are two for a while.
     pub fn guards(&self) -> Vec<i32> {
-        let dir = self.data_dir().to_string_lossy().into_owned();
-        // The whole of it, which is never nothing: another node's may begin alike.
-        let of_dir = |p: &Process| p.cmdline.split(' ').any(|it| !it.is_empty() && it == dir);
+        // The whole argument: another node's may begin alike, and a configuration may name no directory at all.
+        let dir = format!("--data-dir={}", self.data_dir().display());
+        let of_dir = |p: &Process| p.cmdline.split(' ').any(|it| it == dir);
         let guard = |p: &Process| p.state != 'Z' && p.cmdline.contains(" guard ") && of_dir(p);
         let all = process::all().into_iter().filter(guard);
         all.map(|p| p.pid).collect()

@@ -58,6 +58,9 @@ struct Kept {
     length: Span,
 }
 
+/// The longest life of a leader's lease that is believed, in milliseconds: a day.
+const LONGEST: u64 = 86_400_000;
+
 /// A question to this node.
 pub(crate) struct Question {
     leader: MemberName,
@@ -71,6 +74,10 @@ impl Question {
         let document: Value = serde_json::from_slice(body).ok()?;
         let leader = document.get("name")?.as_str()?;
         let life = document.pointer("/pgherd/life_ms").and_then(Value::as_u64);
+        // No lease lives longer; a promise must end.
+        if life.is_some_and(|millis| millis > LONGEST) {
+            return None;
+        }
         let slots = document.get("slots").and_then(Value::as_object);
         let slot = |(name, at): (&String, &Value)| Some((name.clone(), Lsn(at.as_u64()?)));
         Some(Question {
@@ -272,7 +279,10 @@ impl Failsafe {
         }
         match &wanted {
             Some(kept) => write(&self.path, kept)?,
-            None => std::fs::remove_file(&self.path)?,
+            None => match std::fs::remove_file(&self.path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            },
         }
         *file = wanted;
         Ok(())

@@ -9,7 +9,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
-use pgherd_model::{Cluster, Leader, Lsn, MemberName, Postmaster, Settings, Span, Time};
+use pgherd_model::{Cluster, Leader, Lsn, MemberName, Postmaster, Role, Settings, Span, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::{Ctx, Lock};
@@ -269,7 +269,22 @@ pub(crate) fn promise<'a>(view: &'a View, memory: &Memory) -> Option<&'a Promise
         .filter(|fact| fact.asked >= promise.at)
         .and_then(|fact| fact.answer.as_ref());
     let stepped_down = answer.is_some_and(|it| it.not_writable() && !it.failsafe);
-    (in_time && !stepped_down).then_some(promise)
+    let over = stepped_down || has_released(view, &promise.leader.name);
+    (in_time && !over).then_some(promise)
+}
+
+/// Its last words: it gave up the lock that is gone, and writes no more under it.
+fn has_released(view: &View, leader: &MemberName) -> bool {
+    view.fresh().is_some_and(|cluster| {
+        let stored = cluster.members.get(leader);
+        let last = stored.filter(|it| cluster.leader_deleted.is_some_and(|at| it.revision >= at));
+        let role = last.and_then(|it| it.value.role);
+        cluster.leader.is_none()
+            && matches!(
+                role,
+                Some(Role::Demoted | Role::Replica | Role::Uninitialized)
+            )
+    })
 }
 
 /// `/failsafe` names somebody, and not this node.

@@ -610,15 +610,19 @@ pub(crate) fn needs_votes(ctx: &Ctx<'_>) -> bool {
 
 /// A leader in quorum mode waited for some of the voters in `/sync` only: this node has every acknowledged row if so many
 /// of them that answer have no more than it has (contract: patroni-ha-rules, section 3).
-pub(crate) fn outvoted(ctx: &Ctx<'_>, own: Lsn) -> Option<String> {
+pub(crate) fn outvoted(ctx: &Ctx<'_>, memory: &Memory, own: Lsn) -> Option<String> {
     let voters = sync_standbys(ctx)?;
     let sync = &ctx.cluster()?.sync.as_ref()?.value;
     if sync.leader.as_ref() == Some(ctx.me()) || has_everything(ctx, own) {
         return None;
     }
     let quorum = sync.quorum;
+    // Nobody votes by what it had while the lock was held: it may have received more since.
+    let since = memory.free_since.unwrap_or(ctx.now());
+    let counts =
+        |fact: &&PeerFact| fact.asked >= since && ctx.now().since(fact.answered) < ANSWER_AGE;
     let mine = |name: &&&MemberName| {
-        let fact = ctx.view.peers.get(**name);
+        let fact = ctx.view.peers.get(**name).filter(counts);
         let answer = fact.and_then(|fact| fact.answer.as_ref());
         answer.is_some_and(|it| it.reachable && it.position() > Lsn(0) && it.position() <= own)
     };

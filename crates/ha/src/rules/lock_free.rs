@@ -233,7 +233,7 @@ fn kept_back(
             "not in /sync: a synchronous standby takes over",
         ));
     }
-    if !obeyed && let Some(reason) = race::outvoted(ctx, own) {
+    if !obeyed && let Some(reason) = race::outvoted(ctx, memory, own) {
         return Some(reason);
     }
     match wish {

@@ -141,7 +141,11 @@ fn without_lock(ctx: &Ctx<'_>, memory: &Memory) -> Verdict {
     let own = ctx.view.local.look.as_ref().map(|look| look.timeline);
     if race::cluster_timeline(ctx) > own {
         let own = own.unwrap_or_default();
-        let reason = format!("PAUSE: running as primary on the old timeline {own}, without lock");
+        let reason = format!(
+            "PAUSE: running as primary on the old timeline {own}, which the cluster has left: the lock is not taken; \
+             to let it lead all the same remove the key {}history",
+            ctx.view.identity.leader_key.trim_end_matches("leader")
+        );
         return Verdict::stay(reason).warning();
     }
     match race::rival(ctx, memory, own.unwrap_or_default()) {

@@ -174,6 +174,9 @@ fn whoever_has_promised_follows_and_does_not_race() {
         # It says itself that it is over.
         lock - former a failsafe_mode named a,b | a replica | b* replica promised a:5
         => AcquireLeader, because lock_free: a answers that it is not writable; healthiest of 2
+        # Or it released the lock in order, and answers no more.
+        lock - former a deleted 80 failsafe_mode named a,b | a down words mute | b* replica promised a:5
+        => AcquireLeader, because lock_free: a released the lock; healthiest of 2
         lock - former a failsafe_mode named a,b | a replica active | b* replica from a promised a:5
         => nothing, because follow: waiting for a to run as primary
         ",

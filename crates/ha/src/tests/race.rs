@@ -474,6 +474,23 @@ fn votes_are_needed_unless_the_leader_said_where_it_ended() {
     assert!(takes.starts_with("c released the lock"), "{takes}");
 }
 
+/// What a voter said while the lock was held is no vote: it may have received more since, also where its key has gone.
+#[test]
+fn an_old_answer_is_no_vote() {
+    let text = "lock - former c deleted 90 quorum_mode sync c:a,b/1 | a* replica lsn 50 | b replica lsn 40 | c down words";
+    let (mut view, memory) = parse(text);
+    let takes = decide(&view, &memory).why.reason;
+    assert!(takes.starts_with("c released the lock"), "{takes}");
+    let fact = view.peers.get_mut(&"b".into()).unwrap();
+    fact.asked = view.now - Span::from_secs(3);
+    let crate::Dcs::Fresh(cluster) = &mut view.dcs else {
+        panic!("{:?}", view.dcs)
+    };
+    cluster.members.remove(&"b".into());
+    let waits = decide(&view, &memory).why.reason;
+    assert!(waits.contains("0 of the voters"), "{waits}");
+}
+
 /// Silence from before the lock was free: who is back by now may have more.
 #[test]
 fn who_was_silent_before_is_asked_once_more() {
@@ -510,7 +527,7 @@ fn a_primary_without_lock_asks_whether_somebody_was_promoted() {
         lock - | a* primary tl3 lsn 50 | b primary tl3 mute
         => AcquireLeader, because lock_free: acquired session lock as a leader
         lock - pause history 2 | a* primary tl2 lsn 50 | b replica tl3
-        => nothing, because paused: PAUSE: running as primary on the old timeline 2, without lock
+        => nothing, because paused: PAUSE: running as primary on the old timeline 2, which the cluster has left: the lock is not taken; to let it lead all the same remove the key /service/demo/history
         lock - pause | a* primary tl2 lsn 50 | b primary tl3
         => nothing, because paused: PAUSE: the lock is left to b, which is primary on timeline 3
         ",

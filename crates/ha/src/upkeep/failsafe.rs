@@ -33,7 +33,9 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     };
     let untouched = standing.revision == standing.first;
     let stored = &standing.members;
-    if *stored == members && !(on && untouched) {
+    // A change that may have been made, or not, is settled by a write, whatever is wished by now.
+    let settled = standing.ordered.is_none();
+    if *stored == members && settled && !(on && untouched) {
         return (vec![], again);
     }
     let ordered = standing.ordered.get_or_insert_with(|| Ordered {
