@@ -28,7 +28,7 @@ pub(crate) fn ended_within_the_lease(watcher: &Watcher, lost: std::time::Duratio
 }
 
 /// Switches over to another member and waits until the cluster is whole: proof that all is well.
-pub(crate) async fn switch(cluster: &TestCluster) {
+async fn switch(cluster: &TestCluster) {
     let old = cluster.wait_whole(secs(40)).await;
     let request = body(Some(old.name()), None);
     let answer = old.request("POST", "/switchover", &request).await.unwrap();
