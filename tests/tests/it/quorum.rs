@@ -100,8 +100,9 @@ async fn whoever_takes_over_has_every_acknowledged_row() {
     let writer = Writer::start(cluster.targets()).await;
     writer.wait_acks(200, secs(30)).await;
     primary.kill_node();
-    pgherd_tests::process::signal(receiver, Signal::CONT);
+    // What has been sent waits in its socket: it does not receive that before somebody else leads.
     let now = cluster.wait_new_primary(primary.name(), secs(90)).await;
+    pgherd_tests::process::signal(receiver, Signal::CONT);
     assert_ne!(now.name(), behind.name(), "it lacks rows");
     writer.wait_acks(20, secs(60)).await;
     let report = writer.stop();
