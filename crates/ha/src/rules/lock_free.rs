@@ -236,6 +236,10 @@ fn kept_back(
     if !obeyed && let Some(reason) = race::outvoted(ctx, memory, own) {
         return Some(reason);
     }
+    // Nobody is waited for any longer: it may be cut off from the lock service.
+    let waits = memory
+        .free_since
+        .is_none_or(|since| ctx.now().since(since) < ctx.view.settings.lease_ttl);
     match wish {
         Wish::Me => return None,
         Wish::Other(member) => {
@@ -243,19 +247,13 @@ fn kept_back(
             let possible = race::candidates(ctx, least, manual)
                 .iter()
                 .any(|(name, _)| name == member);
-            // In a pause people decide who leads. Otherwise it may be cut off from the lock service.
-            let waits = memory
-                .free_since
-                .is_none_or(|since| ctx.now().since(since) < ctx.view.settings.lease_ttl);
+            // In a pause people decide who leads.
             if (possible && waits) || ctx.view.settings.pause {
                 return Some(format!("{member} was named to take over"));
             }
         }
         Wish::NotMe => {
             // Only for those who do not wait for this node's longer WAL in turn.
-            let waits = memory
-                .free_since
-                .is_none_or(|since| ctx.now().since(since) < ctx.view.settings.lease_ttl);
             if waits && !race::candidates(ctx, own, false).is_empty() {
                 return Some(String::from("this node gave up the lock for another one"));
             }

@@ -18,6 +18,16 @@ fn archiving(lab: &Lab, name: &str) -> Instance {
     Instance::new(lab.options(name), config).unwrap()
 }
 
+/// Some WAL files, each of which is complete.
+async fn write_segments(client: &tokio_postgres::Client) {
+    let sql = "CREATE TABLE t (i int)";
+    client.batch_execute(sql).await.unwrap();
+    for _ in 0..3 {
+        let sql = "INSERT INTO t VALUES (1); SELECT pg_switch_wal()";
+        client.batch_execute(sql).await.unwrap();
+    }
+}
+
 fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).unwrap().flatten();
     let mut names: Vec<String> = entries
@@ -41,14 +51,7 @@ fn no_hole_is_left_by_a_failover_and_a_rewind() {
         b.basebackup(&source(&a), SOON).await.unwrap();
         follow(&b, &a).await;
         let a_client = client(&a).await;
-        a_client
-            .batch_execute("CREATE TABLE t (i int)")
-            .await
-            .unwrap();
-        for _ in 0..3 {
-            let sql = "INSERT INTO t VALUES (1); SELECT pg_switch_wal()";
-            a_client.batch_execute(sql).await.unwrap();
-        }
+        write_segments(&a_client).await;
         streams_from(&b, &a).await;
         let status = a.path().join("pg_wal/archive_status");
         let ready = |name: &String| name.ends_with(".ready");
@@ -102,14 +105,7 @@ fn what_a_rewind_misses_comes_from_the_archive() {
         let b = lab.replica("b", &a).await;
         stop(&b).await;
         let a_client = client(&a).await;
-        a_client
-            .batch_execute("CREATE TABLE t (i int)")
-            .await
-            .unwrap();
-        for _ in 0..3 {
-            let sql = "INSERT INTO t VALUES (1); SELECT pg_switch_wal()";
-            a_client.batch_execute(sql).await.unwrap();
-        }
+        write_segments(&a_client).await;
         drop(a_client);
         let last = value(&a, "SELECT pg_walfile_name(pg_current_wal_lsn())").await;
         stop(&a).await;
