@@ -100,7 +100,8 @@ pub(crate) async fn system_id(node: &Node) -> String {
 
 /// When PostgreSQL was started; a restart changes it.
 pub(crate) async fn start_time(node: &Node) -> String {
-    node.sql("select pg_postmaster_start_time()::text")
+    // A cast to text would leave out the microseconds' last zeros, which the REST API writes.
+    node.sql("select to_char(pg_postmaster_start_time(), 'YYYY-MM-DD HH24:MI:SS.USTZH:TZM')")
         .await
         .unwrap()
 }
