@@ -45,8 +45,9 @@ RestartSec=500ms
 # The agent says that it lives. One that hangs is killed and started again; PostgreSQL runs on, as above.
 WatchdogSec=60
 TimeoutStartSec=60
-# PostgreSQL's last checkpoint takes its time. After this only the agent is killed, and the guard does the rest.
-TimeoutStopSec=600
+# A checkpoint before (300 s at most), before_stop (300 s) and PostgreSQL's last checkpoint (600 s) take their time.
+# After this only the agent is killed, and the guard does the rest.
+TimeoutStopSec=1260
 
 # The agent and the postmaster are the last that the kernel kills, and PostgreSQL's backends are ordinary again.
 OOMScoreAdjust=-900

@@ -6,7 +6,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
-use pgherd_model::{Failover, Op};
+use pgherd_model::{Failover, Op, Timeline};
 
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::Action;
@@ -62,16 +62,16 @@ fn ordered(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     let local = &ctx.view.local;
     let primary = local
         .control
-        .is_some_and(|it| restart::was_primary(ctx, memory, &it));
-    if ctx.view.is_down() && primary && !local.standby_signal && memory.restart.is_some() {
+        .filter(|it| restart::was_primary(ctx, memory, it) && !local.standby_signal);
+    if let Some(control) = primary.filter(|_| ctx.view.is_down() && memory.restart.is_some()) {
         match ctx.lock {
             Lock::Unknown => {
                 let reason = "PAUSE: the restart of a primary waits for the lock service";
                 return Verdict::stay(reason).warning();
             }
             Lock::Free => {
-                let take = vec![upkeep::take_lock(ctx)];
-                return Verdict::only(take, "PAUSE: taking the lock back before the restart");
+                let taken = "PAUSE: taking the lock back before the restart";
+                return take_lock(ctx, memory, control.timeline, taken);
             }
             _ => {}
         }
@@ -148,10 +148,16 @@ fn without_lock(ctx: &Ctx<'_>, memory: &Memory) -> Verdict {
         );
         return Verdict::stay(reason).warning();
     }
-    match race::rival(ctx, memory, own.unwrap_or_default()) {
+    let taken = "PAUSE: acquired session lock as a leader";
+    take_lock(ctx, memory, own.unwrap_or_default(), taken)
+}
+
+/// Unless somebody who answers is primary on a newer timeline than this one.
+fn take_lock(ctx: &Ctx<'_>, memory: &Memory, own: Timeline, taken: &str) -> Verdict {
+    match race::rival(ctx, memory, own) {
         Rival::Ask(questions, until) => Verdict::act(
             vec![Action::AskPeers(questions)],
-            "PAUSE: running as primary without the lock: asking the others",
+            "PAUSE: primary without the lock: asking the others",
         )
         .wake(until),
         Rival::Awaited(until) => {
@@ -161,10 +167,7 @@ fn without_lock(ctx: &Ctx<'_>, memory: &Memory) -> Verdict {
             "PAUSE: the lock is left to {name}, which is primary on timeline {theirs}"
         ))
         .warning(),
-        Rival::None => Verdict::only(
-            vec![upkeep::take_lock(ctx)],
-            "PAUSE: acquired session lock as a leader",
-        ),
+        Rival::None => Verdict::only(vec![upkeep::take_lock(ctx)], taken),
     }
 }
 

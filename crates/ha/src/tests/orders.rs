@@ -327,6 +327,14 @@ fn in_a_pause_a_primary_comes_back_as_one() {
         false,
     );
     assert_eq!(names(&gone), ["AcquireLeader"], "{}", gone.why);
+    // The others are asked first, and who was promoted meanwhile keeps it.
+    let unasked = "lock - pause | a* down asked 1 | b replica unasked";
+    let asking = with_job(unasked, &begun.memory, false);
+    assert_eq!(names(&asking), ["AskPeers"], "{}", asking.why);
+    let promoted = "lock - pause | a* down asked 1 | b primary tl2";
+    let left = with_job(promoted, &begun.memory, false);
+    assert_eq!(names(&left), Vec::<&str>::new(), "{}", left.why);
+    assert!(left.why.reason.contains("left to b"), "{}", left.why);
 }
 
 /// `restart_order`: the best candidate does not go away in the middle of a race.
