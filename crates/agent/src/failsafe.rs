@@ -49,6 +49,8 @@ struct State {
     myself: (String, String, String),
     /// Who does not accept, and why, as the log tells it.
     told: BTreeMap<String, String>,
+    /// The mode is on, and whether promises can be kept was looked at since it is.
+    tried: bool,
 }
 
 /// A promise as it is on disk.
@@ -173,6 +175,8 @@ impl Failsafe {
         let overtaken = takes && at(state.promise.as_ref()) > at(view.failsafe.promise.as_ref());
         let primary = is_primary(view, &decision.memory);
         state.leads = (decision.keep_lease && !overtaken) || primary;
+        let on = view.settings.failsafe_mode;
+        let untried = !std::mem::replace(&mut state.tried, on) && on;
         let begins = state.wish.is_none() && decision.failsafe.is_some();
         state.wish.clone_from(&decision.failsafe);
         state.renewed = decision.memory.held.map(|held| held.sent);
@@ -185,7 +189,21 @@ impl Failsafe {
         if over {
             self.put_away();
         }
+        if untried {
+            self.try_place();
+        }
         !overtaken
+    }
+
+    /// Says before it is needed that no promise can be kept.
+    fn try_place(&self) {
+        if let Err(error) = may_write_beside(&self.path) {
+            tracing::warn!(
+                "failsafe mode is of no use as long as {} cannot be written ({error}): this member will let no \
+                 leader stay in office while etcd is away; allow this user to write there",
+                self.path.display()
+            );
+        }
     }
 
     /// The last round, if it goes beyond what the lease was renewed for.
@@ -312,6 +330,18 @@ fn read(path: &Path) -> Option<Kept> {
     })
 }
 
+fn may_write_beside(path: &Path) -> std::io::Result<()> {
+    use rustix::fs::{Access, access};
+    Ok(access(parent(path), Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
 fn write(path: &Path, kept: &Kept) -> std::io::Result<()> {
     use std::io::Write;
     let length = u64::try_from(kept.length.as_millis()).unwrap_or(u64::MAX);
@@ -323,10 +353,7 @@ fn write(path: &Path, kept: &Kept) -> std::io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&new, path)?;
-    match path.parent() {
-        Some(parent) => std::fs::File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
+    std::fs::File::open(parent(path))?.sync_all()
 }
 
 /// Asks, beside the renewals.
@@ -467,6 +494,15 @@ mod tests {
         next.write().unwrap();
         assert!(!path.exists());
         assert_eq!(Failsafe::new(path, &settings).state().promise, None);
+    }
+
+    #[test]
+    fn where_no_promise_can_be_kept_is_seen_before() {
+        let (directory, path) = place();
+        may_write_beside(&path).unwrap();
+        may_write_beside(Path::new("data.pgherd-failsafe")).unwrap();
+        let missing = directory.path().join("missing/data.pgherd-failsafe");
+        may_write_beside(&missing).unwrap_err();
     }
 
     #[test]

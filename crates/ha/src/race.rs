@@ -551,6 +551,31 @@ pub(crate) fn candidates_by<'a>(
     asynchronous: bool,
     will_do: impl Fn(&PeerFact) -> bool,
 ) -> Vec<(&'a MemberName, Lsn)> {
+    let sees = |fact: &PeerFact| will_do(fact) && !is_blind(ctx, fact);
+    able(ctx, at_least, asynchronous, sees)
+}
+
+/// Members that could take over now if only they saw this node's lock.
+pub(crate) fn blind<'a>(ctx: &Ctx<'a>, at_least: Lsn, asynchronous: bool) -> Vec<&'a MemberName> {
+    let fresh = |fact: &PeerFact| ctx.now().since(fact.answered) < ANSWER_AGE;
+    let blind = able(ctx, at_least, asynchronous, |fact| {
+        fresh(fact) && is_blind(ctx, fact)
+    });
+    blind.into_iter().map(|(name, _)| name).collect()
+}
+
+/// Whoever does not see this node's lock is cut off from the lock service and could not take it, or has not yet read
+/// what is there.
+fn is_blind(ctx: &Ctx<'_>, fact: &PeerFact) -> bool {
+    ctx.holding().is_some() && fact.answer.as_ref().is_some_and(|it| it.unlocked)
+}
+
+fn able<'a>(
+    ctx: &Ctx<'a>,
+    at_least: Lsn,
+    asynchronous: bool,
+    will_do: impl Fn(&PeerFact) -> bool,
+) -> Vec<(&'a MemberName, Lsn)> {
     let sync = sync_standbys(ctx).filter(|_| !asynchronous);
     // A leader hands over to nobody on an older timeline: positions there say nothing about its WAL.
     let check_timeline = ctx.view.settings.check_timeline || ctx.holding().is_some();
@@ -569,8 +594,6 @@ pub(crate) fn candidates_by<'a>(
                 && answer.writable_at.is_none()
                 && !answer.tags.nofailover
                 && !answer.watchdog_failed
-                // Whoever does not see this node's lock is cut off from the lock service and could not take it.
-                && !(answer.unlocked && ctx.holding().is_some())
                 && answer.position() >= at_least
                 && !went_another_way(ctx, answer)
                 && (!check_timeline || answer.timeline >= own_timeline);

@@ -145,11 +145,22 @@ fn begin(ctx: &Ctx<'_>, memory: &mut Memory, request: &Failover, revision: u64) 
     let good = possible(ctx, request, hang::tolerable(ctx));
     let word = word(request);
     if good.is_none() {
-        // Much may have been written while somebody else was waited for.
-        let questions = outdated(ctx, memory, request.member.as_ref(), seen);
-        if !questions.is_empty() {
-            let reason = format!("{word}: asking once more who was waited with");
-            return Verdict::act(vec![Action::AskPeers(questions)], reason);
+        let blind = blind(ctx, request);
+        let patience = match blind {
+            Some(_) => PATIENCE.max(ctx.view.settings.loop_wait),
+            None => PATIENCE,
+        };
+        if ctx.now().since(seen) < patience {
+            // Much may have been written while somebody else was waited for.
+            let questions = outdated(ctx, memory, request.member.as_ref());
+            if !questions.is_empty() {
+                let reason = format!("{word}: asking once more who was waited with");
+                return Verdict::act(vec![Action::AskPeers(questions)], reason);
+            }
+            if let Some(name) = blind {
+                let reason = format!("{word}: {name} does not see the leader's lock yet");
+                return Verdict::stay(reason).wake(ctx.now() + QUICK);
+            }
         }
         let reason = format!("{word}: no healthy members found, the request is dropped");
         return Verdict::act(vec![clean(revision)], reason);
@@ -195,13 +206,18 @@ fn questions(ctx: &Ctx<'_>, memory: &Memory, named: Option<&MemberName>, seen: T
         .collect()
 }
 
-/// Members that answered at once, and by now may have what they lacked then. Not for longer than a candidate may take
-/// anyway.
-fn outdated(ctx: &Ctx<'_>, memory: &Memory, named: Option<&MemberName>, seen: Time) -> Vec<Ask> {
+/// Who could take over if only it saw the lock. A Patroni reads the keys once in its `loop_wait`, and says until then
+/// what it has read before.
+fn blind<'a>(ctx: &Ctx<'a>, request: &Failover) -> Option<&'a MemberName> {
+    let asynchronous = request.leader.is_none() && request.member.is_some();
+    let names = race::blind(ctx, hang::tolerable(ctx), asynchronous);
+    let wanted = |name: &MemberName| request.member.as_ref().is_none_or(|named| named == name);
+    names.into_iter().find(|name| wanted(name))
+}
+
+/// Members that answered at once, and by now may have what they lacked then.
+fn outdated(ctx: &Ctx<'_>, memory: &Memory, named: Option<&MemberName>) -> Vec<Ask> {
     let quick = |fact: &PeerFact| fact.answer.is_some() && fact.answered.since(fact.asked) < QUICK;
-    if ctx.now().since(seen) >= PATIENCE {
-        return Vec::new();
-    }
     let outdated = |name: &MemberName| {
         let fact = ctx.view.peers.get(name);
         fact.is_some_and(|fact| quick(fact) && ctx.now().since(fact.answered) >= QUICK)

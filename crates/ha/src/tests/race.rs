@@ -341,7 +341,9 @@ fn who_does_not_see_the_lock_service_takes_no_lock() {
     check_all(
         "
         lock a failover a>b | a* primary armed | b replica lsn 50 unlocked
-        => PutFailover, because switchover: switchover: no healthy members found, the request is dropped
+        => nothing, because switchover: switchover: b does not see the leader's lock yet
+        lock a failover a>b | a* primary armed | b replica lsn 50
+        => StopFast, because switchover: switchover: demoting myself
         lock - former c deleted 80 free 3 failover c>b | a* replica lsn 50 | b replica lsn 50 | c down words
         => nothing, because lock_free: following a different leader because i am not the healthiest node: b was named to take over
         lock - former c deleted 80 free 20 failover c>b | a* replica lsn 50 | b replica lsn 50 | c down words

@@ -13,6 +13,27 @@ fn then(text: &str, memory: &Memory) -> Decision {
     decide(&parse(text).0, memory)
 }
 
+/// A Patroni may not have read who leads; whoever does not say so within a loop_wait is cut off.
+#[test]
+fn a_switchover_waits_a_while_for_a_candidate_to_see_the_lock() {
+    let (mut view, memory) =
+        parse("lock a failover a>b | a* primary armed | b replica lsn 50 unlocked");
+    let waiting = decide(&view, &memory);
+    assert_eq!(names(&waiting), Vec::<&str>::new(), "{}", waiting.why);
+    let (revision, _) = waiting.memory.request_seen.unwrap();
+    let bound = view.settings.loop_wait;
+    let mut memory = waiting.memory;
+    let shortly_before = Span::from_millis(bound.as_millis() as u64 - 1);
+    for (waited, expected) in [(shortly_before, "AskPeers"), (bound, "PutFailover")] {
+        memory.request_seen = Some((revision, view.now - waited));
+        let fact = view.peers.get_mut(&"b".into()).unwrap();
+        fact.asked = view.now - Span::from_millis(201);
+        fact.answered = fact.asked;
+        let decision = decide(&view, &memory);
+        assert_eq!(names(&decision), [expected], "{}", decision.why);
+    }
+}
+
 /// Whom it asks.
 fn asked(decision: &Decision) -> Vec<&str> {
     let asks = decision.actions.iter().find_map(|action| match action {
