@@ -37,6 +37,10 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
         if args.all {
             command.args(["--", "--include-ignored"]);
         }
+        // As `.config/nextest.toml`: bounds of time hold beside one other cluster, not beside one a core.
+        if std::env::var_os("RUST_TEST_THREADS").is_none() {
+            command.env("RUST_TEST_THREADS", "2");
+        }
         command
     };
     command.env(BINARY_VARIABLE, binary);

@@ -258,6 +258,7 @@ fn settings(has: &impl Fn(&str) -> bool) -> Settings {
             (true, false) => SynchronousMode::On,
             (false, false) => SynchronousMode::Off,
         },
+        synchronous_mode_strict: has("strict"),
         check_timeline: has("check_timeline"),
         use_pg_rewind: has("rewind"),
         remove_data_directory_on_diverged_timelines: has("remove"),

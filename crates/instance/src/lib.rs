@@ -40,6 +40,7 @@ mod stop;
 mod survey;
 mod tls;
 mod units;
+mod user_conf;
 mod wal;
 
 pub use conf::StartAs;

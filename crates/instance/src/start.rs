@@ -2,9 +2,12 @@
 //! that lives on when the agent dies.
 
 use crate::conf::{self, Paths, StartAs};
-use crate::files::{self, blocking, read_text};
+use crate::files::{self, blocking};
 use crate::process::{self, PostmasterHandle, Readiness};
-use crate::{Error, Instance, Result, control, history, locks, look, parameters, port, program};
+use crate::{
+    Error, Instance, Result, apply, control, history, locks, look, parameters, port, program,
+    user_conf,
+};
 use pgherd_model::{DataDir, Postmaster};
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -94,18 +97,15 @@ pub(crate) async fn sync_by_file_system(instance: &Instance, paths: &Paths) -> R
     if conf::effective(instance).values.contains_key(NAME) {
         return Ok(false);
     }
+    // Where the user has a file of his own it stands for the one that was there first (`conf::render`).
+    let own = apply::server(instance).custom_conf;
+    let directory = paths.conf.parent().unwrap_or(Path::new(""));
     let files = [
-        paths.base.clone(),
+        own.map_or_else(|| paths.base.clone(), |own| directory.join(own)),
         paths.data_dir.join("postgresql.auto.conf"),
     ];
     blocking("reading the configuration", move || {
-        for file in files {
-            let text = read_text(&file)?.unwrap_or_default();
-            if text.lines().any(|line| line.trim_start().starts_with(NAME)) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Ok(!files.iter().any(|file| user_conf::sets(file, NAME)))
     })
     .await
 }

@@ -103,6 +103,37 @@ async fn a_data_directory_of_another_cluster_is_refused() {
     );
 }
 
+/// An agent that is pointed at a running primary of another cluster, while its own has a leader, ends and leaves that
+/// primary running.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_primary_of_another_cluster_is_left_running() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let cluster = TestCluster::formed(&etcd, &one()).await;
+    let mut foreign = TestCluster::formed(&etcd, &one()).await;
+    let node = foreign.node("n1");
+    let before = crate::common::start_time(node).await;
+    let pause = json!({"pause": true}).to_string();
+    node.request("PATCH", "/config", &pause).await.unwrap();
+    says(&foreign, node, &["PAUSE: no action"]).await;
+    node.stop().await;
+    let wrong = json!({"scope": cluster.scope(), "name": "n9"});
+    foreign.node_mut("n1").change_config(&wrong);
+    let node = foreign.node("n1");
+    let skip = node.log().len();
+    node.start();
+    let status = node.agent_exit(secs(30)).await;
+    let log = node.log().split_off(skip);
+    assert_eq!(status.code(), Some(1), "{log}");
+    let expected = "system ID mismatch, node n9 belongs to a different cluster";
+    assert!(log.contains(expected), "{log}");
+    assert_eq!(crate::common::start_time(node).await, before);
+    assert!(node.writable().await, "it is primary still");
+    note(cluster.primary().await.unwrap(), "went on").await;
+}
+
 /// Every file below a directory.
 fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();

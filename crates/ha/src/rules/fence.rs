@@ -8,11 +8,17 @@ use pgherd_model::{Postmaster, StopMode};
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, JobKind};
 use crate::memory::Memory;
+use crate::rules::identity;
 use crate::view::Dcs;
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if !may_write(ctx, memory) {
         return Verdict::pass("PostgreSQL cannot acknowledge a write");
+    }
+    if identity::is_foreign(ctx, memory) {
+        return Verdict::pass(
+            "the data are another cluster's: what is written there is none of this one's business",
+        );
     }
     match ctx.lock {
         Lock::Mine { .. } => Verdict::pass("the lock is held and renewed in time"),

@@ -85,6 +85,12 @@ pub(crate) fn repair(ctx: &Ctx<'_>) -> Option<Action> {
     }))
 }
 
+/// Somebody pointed this agent at data of another cluster: whatever runs there is left alone. An agent that has led
+/// with these data minds its own primary, whatever `initialize` says by now.
+pub(crate) fn is_foreign(ctx: &Ctx<'_>, memory: &Memory) -> bool {
+    memory.attached_term.is_none() && mismatch(ctx).is_some()
+}
+
 /// What to say if the data are those of another cluster. An identifier never changes: an old
 /// picture is as good as a new one.
 pub(crate) fn mismatch(ctx: &Ctx<'_>) -> Option<String> {

@@ -11,8 +11,8 @@ use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, JobKind};
 use crate::memory::{Memory, SyncClaim};
 use crate::race;
-use crate::upkeep::guard;
 use crate::upkeep::request::clean;
+use crate::upkeep::{self, guard};
 use crate::view::Outcome;
 
 /// How long the others go first after a failed promotion.
@@ -84,6 +84,7 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
     // In one list, which ends with the first failure: without the numbers there is no promotion,
     // and no claim in /sync, which would keep everybody else from one.
     let mut actions = Vec::from_iter(used_numbers(ctx));
+    actions.extend(upkeep::wait_for_somebody(ctx));
     match claim_sync(ctx, term) {
         Claim::Made => {}
         Claim::Blind => {

@@ -10,7 +10,7 @@ use crate::ctx::{Ctx, Verdict};
 use crate::decision::{Action, JobKind};
 use crate::memory::Memory;
 use crate::race;
-use crate::rules::{hang, restart_order, switchover};
+use crate::rules::{hang, identity, restart_order, switchover};
 use crate::view::Job;
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
@@ -18,6 +18,9 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         return busy(ctx, memory, job);
     }
     let local = &ctx.view.local;
+    if identity::is_foreign(ctx, memory) {
+        return Verdict::pass("the data are another cluster's");
+    }
     match local.postmaster {
         Postmaster::Down => Verdict::pass("no job runs and PostgreSQL is down"),
         Postmaster::Leftovers(count) => {

@@ -158,6 +158,16 @@ fn whoever_holds_the_lock_becomes_primary() {
         lock a sync_mode sync a: | a* replica armed | b replica
         => Promote, because lock_held: the lock is held: promoting PostgreSQL
 
+        # It is to acknowledge nothing on its own from the first moment.
+        lock a sync_mode strict sync b:c | a* replica armed | b replica
+        => SetSynchronousStandbys + PutSync, because lock_held: naming itself alone in /sync before the promotion
+
+        lock a sync_mode strict sync a: | a* replica armed | b replica
+        => SetSynchronousStandbys + Promote, because lock_held: the lock is held: promoting PostgreSQL
+
+        lock a sync_mode strict sync a: | a* replica armed waits * | b replica
+        => Promote, because lock_held: the lock is held: promoting PostgreSQL
+
         lock a | a* primary reborn | b replica
         => ReattachLeader, because detached: taking the lock over from the agent before
 

@@ -96,6 +96,27 @@ fn data_and_cluster_belong_together() {
     );
 }
 
+/// `fence` and `starting` leave alone what runs on another cluster's data, `identity` ends the agent.
+#[test]
+fn a_primary_of_another_cluster_is_left_running() {
+    for state in ["primary", "silent", "leftovers", "down"] {
+        for lock in ["b", "-"] {
+            let text = format!("lock {lock} initialize other | a* {state} | b primary");
+            let (view, mut memory) = parse(&text);
+            let decision = decide(&view, &memory);
+            assert_eq!(decision.why.rule, "identity", "{text}: {}", decision.why);
+            let names: Vec<_> = decision.actions.iter().map(crate::Action::name).collect();
+            assert_eq!(names, ["Exit"], "{text}: {}", decision.why);
+            // Its own primary is not foreign because somebody has changed `initialize`.
+            memory.attached_term = Some(1);
+            let led = decide(&view, &memory);
+            if (state, lock) == ("primary", "b") {
+                assert_eq!(led.why.rule, "fence", "{}", led.why);
+            }
+        }
+    }
+}
+
 /// `follow`.
 #[test]
 fn a_standby_follows() {

@@ -88,6 +88,20 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     }
 }
 
+/// In strict mode whoever is about to be promoted waits for somebody, before it could acknowledge anything (contract:
+/// section 3, step 4). What is left there from before may be for nobody.
+pub(crate) fn wait_for_somebody(ctx: &Ctx<'_>) -> Option<Action> {
+    let settings = &ctx.view.settings;
+    let text = match settings.synchronous_mode {
+        SynchronousMode::On => guc(ctx, &[]),
+        SynchronousMode::Quorum => any(ctx, &[], 0),
+        SynchronousMode::Off => return None,
+    };
+    let look = ctx.view.local.look.as_ref()?;
+    let differs = settings.synchronous_mode_strict && look.synchronous_standby_names != text;
+    differs.then_some(Action::SetSynchronousStandbys(text))
+}
+
 /// The next step towards what is wished; each keeps `/sync` within what PostgreSQL waits for.
 enum Step {
     /// Write `/sync`: names and quorum.
