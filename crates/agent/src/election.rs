@@ -43,10 +43,11 @@ impl Watch {
         self.states.learn();
     }
 
-    /// Runs beside a try to renew until that ends. Before it is sure that the try is not answered at
-    /// once, nobody is asked.
+    /// Runs beside a try to renew, which began then, until that ends. Before it is sure that the try is not answered
+    /// at once, nobody is asked.
     pub(crate) async fn unanswered(
         &mut self,
+        began: Time,
         publish: &watch::Sender<Option<LeaseFact>>,
         extend: impl Fn(&LeaseFact),
     ) -> Infallible {
@@ -54,7 +55,6 @@ impl Watch {
             return std::future::pending().await;
         };
         if self.since.is_none() {
-            let began = clock::now();
             clock::sleep_until(began + length / 50).await;
             self.since = Some(began);
         }

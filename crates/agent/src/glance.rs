@@ -84,12 +84,11 @@ impl Agent {
         if !is_calm(view, decision) || !self.journal.is_settled() {
             return None;
         }
-        let wish = decision.wake_at.map(|(at, _)| at);
-        let wishes = wish.into_iter().chain(self.notes.next(loop_wait));
+        let due = until.min(decision.due);
         Some(Calm {
             guard: view.local.guard,
             excused: lease::excuse(view, &decision.memory).is_some(),
-            due: wishes.fold(until, Time::min),
+            due: self.notes.next(loop_wait).into_iter().fold(due, Time::min),
             confirmed,
         })
     }

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pgherd_dcs::{LeaderLease, RaftStates, RenewError};
+use pgherd_dcs::{LeaderLease, RaftStates, RenewError, Renewed};
 use pgherd_guard::Guard;
 use pgherd_ha::LeaseFact;
 use pgherd_ha::lease::{self, Excuse, Lease, Licence, Renewal as Next};
@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     guard: Mutex<Option<Arc<Guard>>>,
     /// When the last confirmed renewal was sent.
     confirmed: AtomicU64,
+    /// The deadline that the guard was told last; 0: none, or it is another guard.
+    told: AtomicU64,
     /// For rounds of the failsafe mode, over connections of this thread.
     peers: Mutex<Option<Peers>>,
     wake: Notify,
@@ -61,6 +63,7 @@ impl Renewal {
             settings: Mutex::new(settings),
             guard: Mutex::new(None),
             confirmed: AtomicU64::new(0),
+            told: AtomicU64::new(0),
             peers: Mutex::new(None),
             wake: Notify::new(),
         });
@@ -76,6 +79,7 @@ impl Renewal {
             last_try: None,
             confirmed: Time::ZERO,
             watch: Watch::new(states),
+            alarm: Alarm::new(),
             failing: false,
         };
         let rounder = Rounder {
@@ -166,7 +170,9 @@ impl Renewal {
 
     /// The guard whose deadline moves with each confirmation.
     pub(crate) fn guard(&self, guard: Option<Arc<Guard>>) {
-        *lock(&self.shared.guard) = guard;
+        let mut present = lock(&self.shared.guard);
+        self.shared.told.store(0, Ordering::Relaxed);
+        *present = guard;
     }
 
     /// Renews (or grants) now: before the lock is taken.
@@ -192,6 +198,8 @@ struct Worker {
     /// When the last confirmed renewal was sent; what is published may count from later on.
     confirmed: Time,
     watch: Watch,
+    /// One for all waits of this thread: each of tokio's own timers wakes it once more.
+    alarm: Alarm,
     failing: bool,
 }
 
@@ -200,7 +208,6 @@ type Request = oneshot::Sender<Result<LeaseFact, String>>;
 impl Worker {
     async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
         let mut revoked = false;
-        let mut alarm = Alarm::new();
         loop {
             while let Ok(answer) = requests.try_recv() {
                 self.answer(answer).await;
@@ -231,7 +238,7 @@ impl Worker {
                     Some(answer) => self.answer(answer).await,
                 },
                 () = shared.wake.notified() => {}
-                () = alarm.at(until) => {}
+                () = self.alarm.at(until) => {}
             }
         }
     }
@@ -286,13 +293,7 @@ impl Worker {
     }
 
     async fn renew(&mut self, budget: Span) -> Result<LeaseFact, String> {
-        self.last_try = Some(clock::now());
-        let (shared, publish) = (&self.shared, &self.publish);
-        let outcome = tokio::select! {
-            biased;
-            outcome = self.lease.renew(budget) => outcome,
-            never = self.watch.unanswered(publish, |fact| shared.extend_guard(fact)) => match never {},
-        };
+        let outcome = self.ask(budget).await;
         match outcome {
             Ok(renewed) => {
                 if std::mem::take(&mut self.failing) {
@@ -319,6 +320,32 @@ impl Worker {
         }
     }
 
+    /// Whoever answered last is asked alone for a moment, then everybody, and how far an election is.
+    async fn ask(&mut self, budget: Span) -> Result<Renewed, RenewError> {
+        let began = clock::now();
+        self.last_try = Some(began);
+        let present = *self.publish.borrow();
+        let soon = present.map_or(Span::ZERO, |fact| fact.length / 50);
+        let kept = tokio::select! {
+            biased;
+            kept = self.lease.renew_kept() => kept,
+            () = self.alarm.at(began + soon.min(budget)) => None,
+        };
+        if let Some(outcome) = kept {
+            return outcome;
+        }
+        let (shared, publish) = (&self.shared, &self.publish);
+        if let Some(fact) = present {
+            shared.extend_guard(&fact);
+        }
+        let budget = budget.saturating_sub(clock::now().since(began));
+        tokio::select! {
+            biased;
+            outcome = self.lease.renew(budget) => outcome,
+            never = self.watch.unanswered(began, publish, |fact| shared.extend_guard(fact)) => match never {},
+        }
+    }
+
     /// Publishes a confirmed renewal; what is in force then, which never counts from an earlier moment
     /// than before.
     fn publish_confirmed(&mut self, mut fact: LeaseFact) -> LeaseFact {
@@ -328,7 +355,7 @@ impl Worker {
         if let Some(before) = before {
             fact.sent = fact.sent.max(before.sent);
         }
-        self.shared.extend_guard(&fact);
+        self.shared.keep_guard(&fact);
         self.publish.send_if_modified(|slot| {
             *slot = Some(fact);
             before.is_none()
@@ -374,8 +401,18 @@ impl Shared {
         }
     }
 
+    /// Likewise with a renewal that was answered at once. Where they come often the guard need not hear of each: when
+    /// one is not answered it is told what it has not heard ([`Worker::ask`]).
+    fn keep_guard(&self, fact: &LeaseFact) {
+        let told = Time(self.told.load(Ordering::Relaxed));
+        if fact.deadlines().guard.since(told) >= fact.length * 3 / 20 {
+            self.extend_guard(fact);
+        }
+    }
+
     pub(crate) fn extend_guard_to(&self, deadline: Time) {
         if let Some(guard) = lock(&self.guard).as_ref() {
+            self.told.store(deadline.0, Ordering::Relaxed);
             // One that cannot be reached is dead now, which the loop notices by its pidfd; one that does
             // not answer is noticed by its silence.
             guard.extend(deadline).ok();

@@ -178,20 +178,26 @@ struct Kept {
 }
 
 impl Kept {
-    /// One keepalive more; `None`: it was not answered within `limit`. The stream is of no use then, since its next
+    /// One keepalive more; `None`: the stream broke. If this is given up the stream is of no use, since its next
     /// message might be the answer to this one.
-    async fn again(&mut self, limit: Span) -> Option<Life> {
+    async fn again(&mut self) -> Option<Life> {
         let (keeper, answers) = &mut self.stream;
-        let asked = async {
-            keeper.keep_alive().await.ok()?;
-            answers.message().await.ok().flatten()
-        };
-        let answer = timeout(limit, asked).await.ok().flatten()?;
+        keeper.keep_alive().await.ok()?;
+        let answer = answers.message().await.ok().flatten()?;
         Some(if answer.ttl() > 0 {
             Life::Kept
         } else {
             Life::Gone
         })
+    }
+}
+
+fn renewed(lease: Granted, sent: Time) -> Renewed {
+    Renewed {
+        sent,
+        lease: lease.id,
+        granted: lease.granted,
+        ttl: lease.asked,
     }
 }
 
@@ -207,6 +213,8 @@ pub struct LeaderLease {
     caller: Caller,
     slot: Arc<LeaseSlot>,
     kept: Option<Kept>,
+    /// Who was asked on the stream and has not answered.
+    silent: Option<String>,
 }
 
 impl LeaderLease {
@@ -222,7 +230,32 @@ impl LeaderLease {
             },
             slot,
             kept: None,
+            silent: None,
         }
+    }
+
+    /// Renews by the stream of the last renewal; `None`: there is none, or none any more. For as long as it takes:
+    /// whoever does not wait any longer drops this and calls [`LeaderLease::renew`], which asks the other endpoints.
+    ///
+    /// # Errors
+    /// [`RenewError::Lost`] as there.
+    pub async fn renew_kept(&mut self) -> Option<Result<Renewed, RenewError>> {
+        let lease = self.slot.fitting()?;
+        let mut kept = self.kept.take()?;
+        if kept.lease != lease.id || kept.version != self.caller.pool.endpoints().version() {
+            return None;
+        }
+        let sent = self.caller.now();
+        self.silent = Some(kept.endpoint.clone());
+        let life = kept.again().await?;
+        self.silent = None;
+        Some(match life {
+            Life::Kept => {
+                self.kept = Some(kept);
+                Ok(renewed(lease, sent))
+            }
+            Life::Gone => Err(self.lost(kept.endpoint, lease)),
+        })
     }
 
     /// Renews the lease, or grants one if there is none (or one of another life than is wanted
@@ -238,12 +271,13 @@ impl LeaderLease {
             per_try: Some(self.slot.ttl() / 5),
             read_only: true,
         };
-        let renewed = |lease: Granted, sent| Renewed {
-            sent,
-            lease: lease.id,
-            granted: lease.granted,
-            ttl: lease.asked,
-        };
+        let limit = stagger(limits).min(budget);
+        if let Ok(Some(kept)) = timeout(limit, self.renew_kept()).await {
+            return kept;
+        }
+        if let Some(endpoint) = self.silent.take() {
+            self.caller.pool.demote(&endpoint);
+        }
         let Some(lease) = self.slot.fitting() else {
             return match self.slot.ensure(&self.caller, limits).await {
                 Ok((lease, Some(sent))) => Ok(renewed(lease, sent)),
@@ -260,9 +294,6 @@ impl LeaderLease {
     }
 
     async fn keep(&mut self, lease: Granted, limits: Limits) -> Result<Time, RenewError> {
-        if let Some(kept) = self.keep_by_stream(lease, limits).await {
-            return kept;
-        }
         match keep_alive(&self.caller, limits, lease.id).await {
             Ok(reply) => {
                 self.kept = Some(Kept {
@@ -277,32 +308,6 @@ impl LeaderLease {
                 Err(self.lost(failure.last.endpoint, lease))
             }
             Err(failure) => Err(self.no_answer(failure)),
-        }
-    }
-
-    /// By the stream of the last renewal; `None`: there is none, or none any more. Where it does not answer at once the
-    /// next endpoints are asked, as always.
-    async fn keep_by_stream(
-        &mut self,
-        lease: Granted,
-        limits: Limits,
-    ) -> Option<Result<Time, RenewError>> {
-        let mut kept = self.kept.take()?;
-        if kept.lease != lease.id || kept.version != self.caller.pool.endpoints().version() {
-            return None;
-        }
-        let sent = self.caller.now();
-        let limit = stagger(limits).min(limits.deadline.since(sent));
-        match kept.again(limit).await {
-            Some(Life::Kept) => {
-                self.kept = Some(kept);
-                Some(Ok(sent))
-            }
-            Some(Life::Gone) => Some(Err(self.lost(kept.endpoint, lease))),
-            None => {
-                self.caller.pool.demote(&kept.endpoint);
-                None
-            }
         }
     }
 

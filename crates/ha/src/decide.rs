@@ -48,6 +48,7 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
     if let Some(promise) = view.failsafe.promise.as_ref().filter(|_| ctx.promised) {
         sooner(&mut wake_at, promise.until, "failsafe");
     }
+    let due = wake_at.map_or(view.now, |(at, _)| at);
     if let Some(at) = next_deadline(&ctx, &memory) {
         sooner(&mut wake_at, at, "lease");
     }
@@ -71,6 +72,7 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
         failsafe,
         rest,
         wake_at,
+        due,
         ladder,
     }
 }

@@ -29,6 +29,8 @@ pub struct Decision {
     /// Look again no later than then; with who asked for it. Whatever time alone makes due is due then at
     /// the earliest, so that nobody has to decide again before who sees nothing new ([`goes_on`](crate::goes_on)).
     pub wake_at: Option<(Time, &'static str)>,
+    /// The same but for the deadline of the own lease, which moves with each renewal: [`goes_on`](crate::goes_on) minds it.
+    pub due: Time,
     /// Rules that were asked before one answered, and what they said.
     pub ladder: Vec<Rung>,
 }

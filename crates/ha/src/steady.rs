@@ -174,6 +174,7 @@ mod tests {
             failsafe: None,
             rest: None,
             wake_at: None,
+            due: Time::ZERO,
             ladder: Vec::new(),
         }
     }

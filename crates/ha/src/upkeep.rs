@@ -19,7 +19,8 @@ pub use positions::small_step;
 use alloc::vec::Vec;
 use pgherd_model::{Op, Time};
 #[cfg(test)]
-pub(crate) use sync::{strict_enough, wait_for_somebody};
+pub(crate) use sync::strict_enough;
+pub(crate) use sync::wait_for_somebody;
 
 use crate::ctx::Ctx;
 use crate::decision::Action;

@@ -96,7 +96,9 @@ fn the_lease_that_the_lock_lives_under_is_remembered() {
     let before = decide(&cut, &held);
     assert_eq!(before.memory.held, view.lease);
     assert_ne!(before.why.rule, "fence");
-    assert_eq!(before.wake_at.map(|(_, who)| who), Some("lease"));
+    let deadline = before.wake_at.unwrap();
+    assert_eq!(deadline.1, "lease");
+    assert!(deadline.0 < before.due, "it moves with each renewal");
     cut.now = view.now + Span::from_secs(9);
     assert_eq!(why(&cut, &held), (vec!["StopFast"], "fence"));
     // Nor does it help that the lock is found gone, or the lease lost.

@@ -1,7 +1,7 @@
 //! How a node comes into the cluster, and back into it: `bootstrap`, `identity`, `rewind`,
 //! `follow`.
 
-use super::check_all;
+use super::*;
 
 /// `bootstrap`.
 #[test]
