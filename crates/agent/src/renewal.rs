@@ -79,7 +79,6 @@ impl Renewal {
             last_try: None,
             confirmed: Time::ZERO,
             watch: Watch::new(states),
-            alarm: Alarm::new(),
             failing: false,
         };
         let rounder = Rounder {
@@ -198,8 +197,6 @@ struct Worker {
     /// When the last confirmed renewal was sent; what is published may count from later on.
     confirmed: Time,
     watch: Watch,
-    /// One for all waits of this thread: each of tokio's own timers wakes it once more.
-    alarm: Alarm,
     failing: bool,
 }
 
@@ -208,15 +205,17 @@ type Request = oneshot::Sender<Result<LeaseFact, String>>;
 impl Worker {
     async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
         let mut revoked = false;
+        // One for all waits of this thread, on its own runtime: each of tokio's timers wakes it once more.
+        let mut alarm = Alarm::new();
         loop {
             while let Ok(answer) = requests.try_recv() {
-                self.answer(answer).await;
+                self.answer(answer, &mut alarm).await;
             }
             let next = self.next();
             match next {
                 Next::Renew { until } => {
                     revoked = false;
-                    self.renew(until.since(clock::now())).await.ok();
+                    self.renew(until.since(clock::now()), &mut alarm).await.ok();
                     continue;
                 }
                 Next::LicenceOver(ref why) if !revoked => {
@@ -235,21 +234,23 @@ impl Worker {
                 request = requests.recv() => match request {
                     // The loop has ended.
                     None => return,
-                    Some(answer) => self.answer(answer).await,
+                    Some(answer) => {
+                        self.answer(answer, &mut alarm).await;
+                    }
                 },
                 () = shared.wake.notified() => {}
-                () = self.alarm.at(until) => {}
+                () = alarm.at(until) => {}
             }
         }
     }
 
-    async fn answer(&mut self, answer: Request) {
+    async fn answer(&mut self, answer: Request, alarm: &mut Alarm) {
         if answer.is_closed() {
             // Nobody waits for it any more.
             return;
         }
         let budget = lock(&self.shared.settings).lease_ttl / 2;
-        answer.send(self.renew(budget).await).ok();
+        answer.send(self.renew(budget, alarm).await).ok();
     }
 
     fn next(&self) -> Next {
@@ -292,8 +293,8 @@ impl Worker {
         }
     }
 
-    async fn renew(&mut self, budget: Span) -> Result<LeaseFact, String> {
-        let outcome = self.ask(budget).await;
+    async fn renew(&mut self, budget: Span, alarm: &mut Alarm) -> Result<LeaseFact, String> {
+        let outcome = self.ask(budget, alarm).await;
         match outcome {
             Ok(renewed) => {
                 if std::mem::take(&mut self.failing) {
@@ -321,7 +322,7 @@ impl Worker {
     }
 
     /// Whoever answered last is asked alone for a moment, then everybody, and how far an election is.
-    async fn ask(&mut self, budget: Span) -> Result<Renewed, RenewError> {
+    async fn ask(&mut self, budget: Span, alarm: &mut Alarm) -> Result<Renewed, RenewError> {
         let began = clock::now();
         self.last_try = Some(began);
         let present = *self.publish.borrow();
@@ -329,7 +330,7 @@ impl Worker {
         let kept = tokio::select! {
             biased;
             kept = self.lease.renew_kept() => kept,
-            () = self.alarm.at(began + soon.min(budget)) => None,
+            () = alarm.at(began + soon.min(budget)) => None,
         };
         if let Some(outcome) = kept {
             return outcome;
