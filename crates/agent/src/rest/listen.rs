@@ -21,6 +21,9 @@ use tokio::task::JoinHandle;
 /// connection may be idle.
 const HEADER_TIMEOUT: Span = Span::from_secs(15);
 
+/// How long a client may take nothing of its answers while they wait to be sent.
+const WRITE_TIMEOUT: Span = Span::from_secs(30);
+
 /// How long requests may go on at an address that was given up.
 const LAST_REQUESTS: Span = Span::from_secs(30);
 
@@ -76,7 +79,16 @@ pub struct Bound {
     clock: fn() -> Time,
     sockets: Vec<TcpListener>,
     tls: Option<Arc<ServerConfig>>,
-    patience: Span,
+    patience: Patience,
+}
+
+/// How long is waited for a client.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// Who says nothing.
+    silent: Span,
+    /// Who does not read.
+    deaf: Span,
 }
 
 /// Opens the port and reads the certificate.
@@ -90,7 +102,10 @@ pub async fn bind(api: &RestApi, clock: fn() -> Time) -> Result<Bound, RestError
         clock,
         sockets: open(api).await?,
         tls,
-        patience: HEADER_TIMEOUT,
+        patience: Patience {
+            silent: HEADER_TIMEOUT,
+            deaf: WRITE_TIMEOUT,
+        },
     })
 }
 
@@ -116,8 +131,16 @@ async fn open(api: &RestApi) -> Result<Vec<TcpListener>, RestError> {
 impl Bound {
     /// Another limit than [`HEADER_TIMEOUT`].
     #[cfg(test)]
-    pub(super) fn with_patience(self, patience: Span) -> Bound {
-        Bound { patience, ..self }
+    pub(super) fn with_silence(mut self, silent: Span) -> Bound {
+        self.patience.silent = silent;
+        self
+    }
+
+    /// Another limit than [`WRITE_TIMEOUT`].
+    #[cfg(test)]
+    pub(super) fn with_deafness(mut self, deaf: Span) -> Bound {
+        self.patience.deaf = deaf;
+        self
     }
 
     /// Serves from now on, on a thread of its own.
@@ -151,8 +174,7 @@ pub struct Server {
     sockets: Vec<TcpListener>,
     /// The certificate in use; None: plain HTTP.
     tls: Option<RustlsConfig>,
-    /// How long a client may say nothing.
-    patience: Span,
+    patience: Patience,
     /// Of the connections that were accepted by the present settings.
     handle: Handle<SocketAddr>,
     /// Those who accept them, one per socket.
@@ -266,18 +288,18 @@ impl Server {
             let mut server = axum_server::from_tcp(socket)
                 .map_err(RestError::Ended)?
                 .handle(self.handle.clone());
-            limits(server.http_builder(), self.patience);
-            let entrance = self.entrance.clone();
+            limits(server.http_builder(), self.patience.silent);
+            let (entrance, deaf) = (self.entrance.clone(), self.patience.deaf);
             // HTTP/1 alone: where two versions are possible, the first bytes are waited for without any
             // limit. Said last, since another acceptor forgets it.
             let accepting = match self.tls.clone() {
                 None => {
-                    let acceptor = Bounded::new(DefaultAcceptor::new(), entrance);
+                    let acceptor = Bounded::new(DefaultAcceptor::new(), entrance, deaf);
                     let server = server.acceptor(acceptor).http1_only();
                     runtime.spawn(watched(server.serve(service)))
                 }
                 Some(tls) => {
-                    let acceptor = Bounded::new(Acceptor::new(tls), entrance);
+                    let acceptor = Bounded::new(Acceptor::new(tls), entrance, deaf);
                     let server = server.acceptor(acceptor).http1_only();
                     runtime.spawn(watched(server.serve(service)))
                 }
@@ -366,7 +388,8 @@ fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     Ok(TcpListener::from(socket))
 }
 
-/// Patroni's default of 5 is for a server that closes each connection; be no smaller than 128.
+/// Patroni's default of 5 is for a server that closes each connection. One that finds the queue full tries again
+/// after 1 s, then 3 s: no crowd that comes at once may do that to a health check.
 fn queue(backlog: u32) -> i32 {
-    i32::try_from(backlog.clamp(128, 4096)).unwrap_or(128)
+    i32::try_from(backlog.clamp(1024, 4096)).unwrap_or(1024)
 }

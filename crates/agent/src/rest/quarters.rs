@@ -4,14 +4,17 @@
 use axum::Extension;
 use axum::middleware::AddExtension;
 use axum_server::accept::Accept;
+use pgherd_model::Span;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::io::AsyncWrite;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_io_timeout::TimeoutWriter;
 use tower::Layer;
 
 /// How many files the agent wants to be able to open, where the system allows that many.
@@ -98,27 +101,38 @@ fn files() -> u64 {
     limit.current.unwrap_or(FILES)
 }
 
-/// A listener's acceptor behind the entrance: a connection keeps its place until it ends.
+/// A listener's acceptor behind the entrance: a connection keeps its place until it ends, which it does when
+/// the client takes nothing of its answers any more.
 #[derive(Clone, Debug)]
 pub(super) struct Bounded<A> {
     inner: A,
     entrance: Entrance,
+    patience: Span,
 }
 
 impl<A> Bounded<A> {
-    pub(super) fn new(inner: A, entrance: Entrance) -> Bounded<A> {
-        Bounded { inner, entrance }
+    /// `patience`: how long a write may make no progress.
+    pub(super) fn new(inner: A, entrance: Entrance, patience: Span) -> Bounded<A> {
+        Bounded {
+            inner,
+            entrance,
+            patience,
+        }
     }
 }
 
 type Place = Arc<OwnedSemaphorePermit>;
 
+/// A connection on which a write ends that makes no progress.
+pub(super) type Moving<I> = Pin<Box<TimeoutWriter<I>>>;
+
 impl<A, I, S> Accept<I, S> for Bounded<A>
 where
-    A: Accept<I, S>,
+    A: Accept<Moving<I>, S>,
     A::Future: Send + 'static,
     A::Service: Send + 'static,
     A::Stream: Send + 'static,
+    I: AsyncWrite,
 {
     type Stream = A::Stream;
     type Service = AddExtension<A::Service, Place>;
@@ -129,7 +143,10 @@ where
             Ok(place) => place,
             Err(error) => return Box::pin(std::future::ready(Err(error))),
         };
-        let accepted = self.inner.accept(stream, service);
+        // Below TLS, so that its own messages count, too.
+        let mut stream = TimeoutWriter::new(stream);
+        stream.set_timeout(Some(self.patience));
+        let accepted = self.inner.accept(Box::pin(stream), service);
         Box::pin(async move {
             let (stream, service) = accepted.await?;
             Ok((stream, Extension(place).layer(service)))

@@ -71,7 +71,7 @@ async fn who_says_nothing_is_not_waited_for() {
     let short = Span::from_secs(1);
     let mut settings = api(false);
     let bound = bind(&settings, clock).await.unwrap();
-    let server = serve(bound.with_patience(short)).await;
+    let server = serve(bound.with_silence(short)).await;
     let silent = TcpStream::connect(("127.0.0.1", port(&server)));
     closed(silent.await.unwrap()).await;
     let mut idle = TcpStream::connect(("127.0.0.1", port(&server)))
@@ -86,7 +86,7 @@ async fn who_says_nothing_is_not_waited_for() {
     settings.certfile = Some(at.join("cert.pem"));
     settings.keyfile = Some(at.join("key.pem"));
     let bound = bind(&settings, clock).await.unwrap();
-    let server = serve(bound.with_patience(short)).await;
+    let server = serve(bound.with_silence(short)).await;
     let stream = TcpStream::connect(("127.0.0.1", port(&server)));
     let connector = tokio_rustls::TlsConnector::from(trusting(&at.join("ca.pem")));
     let name = ServerName::try_from("127.0.0.1").unwrap();
@@ -95,7 +95,7 @@ async fn who_says_nothing_is_not_waited_for() {
 }
 
 /// A TLS client that knows this authority.
-fn trusting(ca: &std::path::Path) -> Arc<rustls::ClientConfig> {
+pub(super) fn trusting(ca: &std::path::Path) -> Arc<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca).unwrap() {
         roots.add(certificate.unwrap()).unwrap();
@@ -185,7 +185,7 @@ async fn a_lost_loop_is_an_error_page_and_no_hang() {
 }
 
 /// Makes a certificate authority, and a certificate and key that it signed for 127.0.0.1.
-fn certificates(directory: &std::path::Path) {
+pub(super) fn certificates(directory: &std::path::Path) {
     let openssl = |arguments: &str| {
         let mut command = std::process::Command::new("openssl");
         let done = command
@@ -233,7 +233,7 @@ async fn serving_tls(
     )
 }
 
-fn port(server: &Server) -> u16 {
+pub(super) fn port(server: &Server) -> u16 {
     server.port().unwrap()
 }
 
@@ -242,6 +242,10 @@ async fn served(settings: &RestApi) -> Server {
 }
 
 async fn serve(bound: Bound) -> Server {
+    serve_with(bound, None).await
+}
+
+pub(super) async fn serve_with(bound: Bound, journal: Option<std::path::PathBuf>) -> Server {
     let (_, snapshot) = watch::channel(Arc::new(primary()));
     let (orders, _) = mpsc::channel(1);
     let (_, picture) = watch::channel(Picture::default());
@@ -252,12 +256,12 @@ async fn serve(bound: Bound) -> Server {
         orders,
         looks: looks().0,
         picture,
-        journal: None,
+        journal,
     };
     bound.serve(hooks, peers()).await.unwrap()
 }
 
-const LIMIT: Span = Span::from_secs(10);
+pub(super) const LIMIT: Span = Span::from_secs(10);
 
 /// A client that trusts `ca`, with the node's certificate or without.
 fn client(directory: &std::path::Path, ca: Option<&str>, cert: bool, insecure: bool) -> Peers {
