@@ -25,7 +25,7 @@ pub(crate) fn json(status: u16, document: impl Into<Body>) -> Answer {
 }
 
 /// JSON documents, one a line.
-pub(crate) fn lines(status: u16, lines: String) -> Answer {
+pub(crate) fn lines(status: u16, lines: impl Into<Body>) -> Answer {
     build(status, "application/x-ndjson", lines)
 }
 
@@ -91,7 +91,11 @@ fn page_with(status: u16, message: &str) -> Answer {
 </html>
 "#
     );
-    let mut answer = build(status, "text/html;charset=utf-8", body);
+    closing(build(status, "text/html;charset=utf-8", body))
+}
+
+/// The connection ends with this answer: what the client goes on sending is not read.
+pub(crate) fn closing(mut answer: Answer) -> Answer {
     answer
         .headers_mut()
         .insert(CONNECTION, HeaderValue::from_static("close"));

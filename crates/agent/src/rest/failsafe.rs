@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::access::Members;
 use super::answer::{self, Answer};
-use super::{App, admit_by, read_body};
+use super::bodies::Kind;
+use super::{App, admit_by};
 use crate::failsafe::{Answered, Question};
 use crate::snapshot::Order;
 
@@ -44,7 +45,7 @@ pub(super) async fn post(app: &Arc<App>, request: Request) -> Answer {
     if !snapshot.settings.failsafe_mode {
         return answer::page(502);
     }
-    let body = match read_body(&parts.headers, body).await {
+    let body = match app.bodies.read(&parts.headers, body, Kind::Wish).await {
         Ok(body) => body,
         Err(answer) => return *answer,
     };

@@ -5,6 +5,7 @@
 
 mod access;
 mod answer;
+mod bodies;
 mod ciphers;
 mod config;
 mod document;
@@ -32,11 +33,12 @@ use crate::snapshot::{Hooks, Order, Snapshot};
 use access::{Door, Members};
 use answer::Answer;
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_LENGTH, SERVER};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use axum::http::{HeaderName, HeaderValue, Method, Uri};
+use bodies::{Bodies, Kind};
 use health::Health;
 use pgherd_model::{Cluster, Look, PostgresState, Span, Time};
 use pgherd_peer::Peers;
@@ -49,12 +51,6 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
-
-/// Largest body that is read; the largest sensible one is a configuration.
-const BODY_LIMIT: usize = 1024 * 1024;
-
-/// How long a client may take to send its body.
-const BODY_TIMEOUT: Span = Span::from_secs(10);
 
 /// How long PostgreSQL may take to say its position, before it is shown as silent.
 const LOOK_TIMEOUT: Span = Span::from_secs(1);
@@ -69,8 +65,9 @@ pub(crate) struct App {
     /// Tells this program from one that took its place in the same process.
     started: Time,
     front: RwLock<Arc<Front>>,
-    /// One journal is read at a time: an answer may take 2 MB.
-    reading: Arc<Semaphore>,
+    bodies: Bodies,
+    /// Of journals that are read or sent: an answer may take 2 MB.
+    journals: Arc<Semaphore>,
     /// Body of the last health check.
     shown: document::Shown,
 }
@@ -131,7 +128,8 @@ impl App {
             started: clock(),
             clock,
             front: RwLock::new(Arc::new(front)),
-            reading: Arc::new(Semaphore::new(1)),
+            bodies: Bodies::default(),
+            journals: Arc::new(Semaphore::new(journal::AT_A_TIME)),
             shown: document::Shown::default(),
         })
     }
@@ -272,16 +270,16 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
             own_journal(app, request, &query).await
         }
         ("GET", _) => health_check(app, &path, &query),
-        ("PATCH", "config") => guarded(app, request, config::patch).await,
-        ("PUT", "config") => guarded(app, request, config::put).await,
+        ("PATCH", "config") => guarded(app, request, Kind::Config, config::patch).await,
+        ("PUT", "config") => guarded(app, request, Kind::Config, config::put).await,
         ("POST", "switchover") => {
-            guarded(app, request, |app, body| {
+            guarded(app, request, Kind::Wish, |app, body| {
                 failover::post(app, Action::Switchover, body)
             })
             .await
         }
         ("POST", "failover") => {
-            guarded(app, request, |app, body| {
+            guarded(app, request, Kind::Wish, |app, body| {
                 failover::post(app, Action::Failover, body)
             })
             .await
@@ -300,8 +298,8 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
             Err(answer) => *answer,
         },
         ("POST", "failsafe") => failsafe::post(app, request).await,
-        ("POST", "citus") => guarded(app, request, |_, body| ready(event(&body))).await,
-        ("POST", "mpp") => mpp(request).await,
+        ("POST", "citus") => guarded(app, request, Kind::Wish, |_, body| ready(event(&body))).await,
+        ("POST", "mpp") => mpp(app, request).await,
         ("POST", "reinitialize") => optional(app, request, restart::reinitialize).await,
         // As Patroni where no signal has to be faked: it is taken, and nothing happens.
         ("POST", "pgherd") if path.trim_matches('/') == "pgherd/upgrade" => {
@@ -341,7 +339,7 @@ async fn admit_by(app: &App, parts: &Parts, members: Members) -> Result<(), Box<
 }
 
 /// Checks access, reads the body, and lets the handler do its work.
-async fn guarded<F, R>(app: &Arc<App>, request: Request, handler: F) -> Answer
+async fn guarded<F, R>(app: &Arc<App>, request: Request, kind: Kind, handler: F) -> Answer
 where
     F: FnOnce(Arc<App>, Bytes) -> R,
     R: Future<Output = Answer>,
@@ -350,7 +348,7 @@ where
     if let Err(answer) = admit(app, &parts).await {
         return *answer;
     }
-    match read_body(&parts.headers, body).await {
+    match app.bodies.read(&parts.headers, body, kind).await {
         Ok(body) => handler(app.clone(), body).await,
         Err(answer) => *answer,
     }
@@ -363,23 +361,11 @@ where
     R: Future<Output = Answer>,
 {
     match request.headers().contains_key(CONTENT_LENGTH) {
-        true => guarded(app, request, handler).await,
+        true => guarded(app, request, Kind::Wish, handler).await,
         false => match admit(app, &request.into_parts().0).await {
             Ok(()) => handler(app.clone(), Bytes::new()).await,
             Err(answer) => *answer,
         },
-    }
-}
-
-async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Box<Answer>> {
-    if !headers.contains_key(CONTENT_LENGTH) {
-        return Err(Box::new(answer::page(411)));
-    }
-    let reading = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, BODY_LIMIT));
-    match reading.await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) => Err(Box::new(answer::page(413))),
-        Err(_) => Err(Box::new(answer::page(408))),
     }
 }
 
@@ -445,9 +431,9 @@ async fn reload(app: &App) -> Answer {
 }
 
 /// `POST /mpp`: Patroni checks no access here.
-async fn mpp(request: Request) -> Answer {
+async fn mpp(app: &App, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
-    match read_body(&parts.headers, body).await {
+    match app.bodies.read(&parts.headers, body, Kind::Stranger).await {
         Ok(body) => event(&body),
         Err(answer) => *answer,
     }
