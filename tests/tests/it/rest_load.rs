@@ -1,10 +1,12 @@
 //! Clients that mean harm, or do not know better: thousands of connections, slow ones, malformed and
-//! oversized requests, many who want to know what PostgreSQL says. Neither the loop nor the lease notices.
+//! oversized requests, many who want to know what PostgreSQL says, or who stand still. Neither the loop nor
+//! the lease notices.
 
 use crate::common::{secs, stand_in, start_time, three};
 use pgherd_tests::{Etcd, Node, TestCluster, Value, Writer, json, watcher};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -129,6 +131,126 @@ async fn neither_loop_nor_lease_notices_a_siege() {
         "{}",
         leader.log_tail(20)
     );
+}
+
+/// Clients that ask again and again and read no answer.
+const DEAF: usize = 64;
+/// Clients that send the largest body there may be, but for its last byte, again and again.
+const STALLED: usize = 256;
+/// What the agent may need more than at rest, in MB. These bodies alone have 256.
+const MORE_MB: u64 = 64;
+/// By when who does not read is let go: 30 s after nothing goes to him any more.
+const LET_GO: Duration = Duration::from_secs(90);
+
+/// Asks until the server ends it.
+async fn ask_on(mut stream: TcpStream) {
+    let questions = b"GET /pgherd/explain HTTP/1.1\r\nhost: somewhere\r\n\r\n".repeat(16);
+    while stream.write_all(&questions).await.is_ok() {}
+}
+
+/// First lines of answers, and how often each came.
+type Answers = Arc<Mutex<BTreeMap<String, usize>>>;
+
+async fn stall(address: (String, u16), answers: Answers) {
+    const LENGTH: usize = 1024 * 1024;
+    static BODY: [u8; LENGTH - 1] = [b' '; LENGTH - 1];
+    let head = format!("PATCH /config HTTP/1.1\r\nhost: x\r\ncontent-length: {LENGTH}\r\n\r\n");
+    loop {
+        let mut stream = TcpStream::connect((address.0.as_str(), address.1))
+            .await
+            .unwrap();
+        let (mut from, mut to) = stream.split();
+        let sending = async {
+            to.write_all(head.as_bytes()).await?;
+            to.write_all(&BODY).await
+        };
+        let mut answer = Vec::new();
+        // How it ends is up to the server: where it does not read on, the answer may be lost with the rest.
+        let _ = tokio::join!(sending, from.read_to_end(&mut answer));
+        let answer = String::from_utf8_lossy(&answer);
+        let line = answer.lines().next().unwrap_or_default().to_owned();
+        *answers.lock().unwrap().entry(line).or_default() += 1;
+    }
+}
+
+/// What a process needs of the machine's memory, in MB.
+fn memory_mb(node: &Node) -> u64 {
+    let file = format!("/proc/{}/smaps_rollup", node.agent_pid().unwrap());
+    let text = std::fs::read_to_string(file).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kb = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kb.unwrap() / 1024
+}
+
+/// Until all who do not read are let go: most memory, oldest last look (ms) and slowest health check.
+async fn watch(leader: &Node, deaf: &mut JoinSet<()>) -> (u64, u64, Duration) {
+    let end = Instant::now() + LET_GO;
+    let (mut most, mut oldest, mut slowest) = (0, 0, Duration::ZERO);
+    loop {
+        while deaf.try_join_next().is_some() {}
+        if deaf.is_empty() {
+            return (most, oldest, slowest);
+        }
+        let left = deaf.len();
+        assert!(
+            Instant::now() < end,
+            "{left} who do not read keep their place"
+        );
+        let asked = Instant::now();
+        assert_eq!(leader.get("/primary").await.unwrap().status, 200);
+        slowest = slowest.max(asked.elapsed());
+        // What is short is in nobody's way.
+        let event = leader.request("POST", "/citus", r#"{"type": "x"}"#).await;
+        assert_eq!(event.unwrap().body, "OK");
+        oldest = oldest.max(age(leader).await.unwrap());
+        most = most.max(memory_mb(leader));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_memory_nor_health_checks_notice_clients_that_stand_still() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    // Large answers fill the system's buffers soon.
+    let large = json!({"restapi": {"http_extra_headers": {"X-Large": "x".repeat(16 * 1024)}}});
+    let options = three()
+        .dcs(json!({"pgherd": {"lease_ttl": 5}}))
+        .config(large);
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let leader = cluster.primary().await.unwrap();
+    let lock = etcd.revisions(&cluster.key("leader")).await;
+    let started = start_time(leader).await;
+    let rest = memory_mb(leader);
+    let mut deaf = JoinSet::new();
+    for _ in 0..DEAF {
+        deaf.spawn(ask_on(connect(leader).await.unwrap()));
+    }
+    let mut stalled = JoinSet::new();
+    let answers = Answers::default();
+    for _ in 0..STALLED {
+        stalled.spawn(stall(leader.rest_address(), answers.clone()));
+    }
+    let (most, oldest, slowest) = watch(leader, &mut deaf).await;
+    let told = answers.lock().unwrap().clone();
+    println!("{rest} MB, then {most}; {oldest} ms; {slowest:?}; {told:?}");
+    assert!(most < rest + MORE_MB, "{most} MB, {rest} at rest");
+    assert!(oldest < 3000, "the loop's last look was {oldest} ms old");
+    // Load balancers wait 2 to 3 s; what is measured runs beside all these clients on the same processors.
+    assert!(slowest < secs(3), "a health check took {slowest:?}");
+    // Those who had room were waited for, the others were told that there is none.
+    let count = |status: &str| {
+        told.iter()
+            .filter(|(line, _)| line.contains(status))
+            .count()
+    };
+    assert_eq!((count(" 408 "), count(" 503 ")), (1, 1), "{told:?}");
+    assert!(stalled.try_join_next().is_none(), "refused a connection");
+    assert_eq!(etcd.revisions(&cluster.key("leader")).await, lock);
+    assert_eq!(start_time(leader).await, started);
+    stalled.shutdown().await;
 }
 
 /// Clients of each member that ask what its PostgreSQL says, again and again.

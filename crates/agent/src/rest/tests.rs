@@ -7,6 +7,7 @@ mod journal;
 mod listener;
 mod requests;
 mod restart;
+mod stalled;
 
 use super::{App, Front, router};
 use crate::asked::{ReinitializeRequest, RestartEnd};

@@ -4,7 +4,7 @@ use super::{Node, primary};
 use crate::journal::read::ANSWER_BYTES;
 use pgherd_wire::journal::{Entry, Header, Stamp, read};
 
-fn line(ms: i64) -> String {
+pub(super) fn line(ms: i64) -> String {
     let entry = Entry {
         at: Stamp(ms),
         member: "n0".into(),
