@@ -42,21 +42,40 @@ pub(crate) fn advice(name: &str, old: &str, new: &str) -> &'static str {
     }
 }
 
-/// The members in the order in which they are restarted one after the other: where something only gets less the
-/// leader first; else last, also where the order does not matter: a mistake shows on a replica then.
-pub(crate) fn in_order<'a>(
-    mut members: Vec<&'a Member>,
-    leader: Option<&MemberName>,
-) -> Vec<&'a Member> {
-    let reasons = members
-        .iter()
-        .flat_map(|member| &member.pending_restart_reason);
-    let changes: Vec<Change> = reasons
-        .filter_map(|(name, old, new)| change(name, old, new))
-        .collect();
-    let only_less = !changes.is_empty() && !changes.contains(&Change::Up);
-    members.sort_by_key(|member| (leader == Some(&member.name)) != only_less);
-    members
+/// Members that are restarted one after the other.
+pub(crate) struct Turns<'a> {
+    /// In their order: where something only gets less the leader first; else last, also where the order does not
+    /// matter: a mistake shows on a replica then.
+    pub(crate) members: Vec<&'a Member>,
+    leader: Option<&'a MemberName>,
+    /// Such a parameter changes.
+    matters: bool,
+}
+
+impl<'a> Turns<'a> {
+    /// Whose turn comes when.
+    pub(crate) fn of(mut members: Vec<&'a Member>, leader: Option<&'a MemberName>) -> Turns<'a> {
+        let reasons = members
+            .iter()
+            .flat_map(|member| &member.pending_restart_reason);
+        let changes: Vec<Change> = reasons
+            .filter_map(|(name, old, new)| change(name, old, new))
+            .collect();
+        let matters = !changes.is_empty();
+        let only_less = matters && !changes.contains(&Change::Up);
+        members.sort_by_key(|member| (leader == Some(&member.name)) != only_less);
+        Turns {
+            members,
+            leader,
+            matters,
+        }
+    }
+
+    /// Whether `later` must not be restarted before `earlier` was. Standbys do not wait for each other.
+    pub(crate) fn waits(&self, later: &Member, earlier: &Member) -> bool {
+        let leads = |member: &Member| self.leader == Some(&member.name);
+        self.matters && leads(later) != leads(earlier)
+    }
 }
 
 #[cfg(test)]
@@ -65,14 +84,28 @@ mod tests {
     use crate::members::names;
     use pgherd_wire::patroni::dcs;
 
-    /// `n1`, `n2` that leads, and `n3`, all with this reason.
-    fn order(reasons: &str) -> String {
+    /// `n1`, `n2` that leads, and `n3`, all with this reason: their order, and who is left alone after the first one
+    /// has failed.
+    fn turns(reasons: &str) -> (String, String) {
         let text = format!("{{\"pending_restart_reason\": {{{reasons}}}}}");
         let members: Vec<Member> = ["n1", "n2", "n3"]
             .into_iter()
             .map(|name| dcs::member_from_json(name.into(), &text, 1))
             .collect();
-        names(&in_order(members.iter().collect(), Some(&"n2".into())))
+        let leader = "n2".into();
+        let turns = Turns::of(members.iter().collect(), Some(&leader));
+        let (first, rest) = turns.members.split_first().unwrap();
+        let mut left = rest.to_vec();
+        left.retain(|member| turns.waits(member, first));
+        (names(&turns.members), names(&left))
+    }
+
+    fn order(reasons: &str) -> String {
+        turns(reasons).0
+    }
+
+    fn left(reasons: &str) -> String {
+        turns(reasons).1
     }
 
     #[test]
@@ -89,6 +122,11 @@ mod tests {
         assert_eq!(order(&format!("{less}, {more}")), "n1, n3, n2");
         assert_eq!(order(&other), "n1, n3, n2");
         assert_eq!(order(""), "n1, n3, n2");
+        assert_eq!(left(&more), "n2", "n3 is a standby as n1 is");
+        assert_eq!(left(&less), "n1, n3");
+        assert_eq!(left(&format!("{less}, {more}")), "n2");
+        assert_eq!(left(&other), "");
+        assert_eq!(left(""), "");
     }
 
     #[test]

@@ -5,10 +5,11 @@ use crate::args::RestartArgs;
 use crate::error::CtlError;
 use crate::failover::{an_hour_from_now, schedule};
 use crate::members::{Ending, agreed, ask, meant, names};
-use crate::not_lower::in_order;
+use crate::not_lower::Turns;
 use crate::prompt;
 use crate::session::Session;
 use pgherd_model::{Member, Schedule, Span};
+use pgherd_peer::Peers;
 use serde_json::{Map, Value};
 
 /// How long a restart may take: a shutdown checkpoint and recovery are a matter of minutes.
@@ -42,23 +43,74 @@ pub(crate) async fn run(session: &Session, args: &RestartArgs) -> Result<(), Ctl
         return Err(CtlError::told(text));
     }
     let body = body(args, &version, at.as_ref());
-    let limit = if at.is_some() { NOTE_LIMIT } else { LIMIT };
-    let peers = session.peers()?;
-    let mut ending = Ending::default();
-    // Those that only note something all begin at the same time.
-    let members = match at {
-        Some(_) => members,
-        None => in_order(members, seen.cluster.leader_name()),
+    let asked = Asked {
+        peers: &session.peers()?,
+        body: &body,
+        // What is scheduled already stands in the way.
+        flush: args.force && at.is_some(),
+        limit: if at.is_some() { NOTE_LIMIT } else { LIMIT },
     };
-    for member in members {
-        if args.force && at.is_some() && member.scheduled_restart.is_some() {
-            // What is scheduled stands in the way.
-            let gone = ask(&peers, member, ("DELETE", "restart"), None, NOTE_LIMIT).await;
+    let mut ending = Ending::default();
+    match at {
+        // Those that only note something all begin at the same time.
+        Some(_) => {
+            for member in members {
+                asked.ask(member, &mut ending).await?;
+            }
+        }
+        None => {
+            let turns = Turns::of(members, seen.cluster.leader_name());
+            one_after_the_other(&turns, &asked, &mut ending).await?;
+        }
+    }
+    ending.result()
+}
+
+/// Whoever must not come before one that has failed is left alone.
+async fn one_after_the_other(
+    turns: &Turns<'_>,
+    asked: &Asked<'_>,
+    ending: &mut Ending,
+) -> Result<(), CtlError> {
+    let (mut failed, mut left): (Vec<&Member>, Vec<&Member>) = (Vec::new(), Vec::new());
+    for member in turns.members.iter().copied() {
+        if failed.iter().any(|earlier| turns.waits(member, earlier)) {
+            left.push(member);
+        } else if !asked.ask(member, ending).await? {
+            failed.push(member);
+        }
+    }
+    if !left.is_empty() {
+        eprintln!(
+            "Left as they are: {} (a standby must not have less than its primary: {} first)",
+            names(&left),
+            names(&failed)
+        );
+    }
+    Ok(())
+}
+
+/// What every member is asked.
+struct Asked<'a> {
+    peers: &'a Peers,
+    body: &'a str,
+    /// A restart that is scheduled is taken back before.
+    flush: bool,
+    limit: Span,
+}
+
+impl Asked<'_> {
+    /// Asks one, and prints what it said; `false`: it is not restarted.
+    async fn ask(&self, member: &Member, ending: &mut Ending) -> Result<bool, CtlError> {
+        if self.flush && member.scheduled_restart.is_some() {
+            let gone = ask(self.peers, member, ("DELETE", "restart"), None, NOTE_LIMIT).await;
             if !gone.as_ref().is_ok_and(|answer| answer.status < 400) {
                 ending.tell(member, "flush scheduled restart", gone, |_, _| None)?;
             }
         }
-        let answer = ask(&peers, member, ("POST", "restart"), Some(&body), limit).await;
+        let request = ("POST", "restart");
+        let answer = ask(self.peers, member, request, Some(self.body), self.limit).await;
+        let taken = answer.as_ref().is_ok_and(|answer| answer.status < 400);
         ending.tell(member, "restart", answer, |status, name| match status {
             200 => Some(format!("Success: restart on member {name}")),
             202 => Some(format!("Success: restart scheduled on member {name}")),
@@ -67,8 +119,8 @@ pub(crate) async fn run(session: &Session, args: &RestartArgs) -> Result<(), Ctl
             )),
             _ => None,
         })?;
+        Ok(taken)
     }
-    ending.result()
 }
 
 /// Those of `members` that are asked, and asked about. At a time each member judges for itself whether a restart

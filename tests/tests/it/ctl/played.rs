@@ -344,6 +344,74 @@ async fn a_pending_restart_is_judged_when_it_is_due() {
     assert_eq!(played.asked("POST /restart"), 1, "{}", text(&later));
 }
 
+/// Restarts one after the other: where a standby would have less than its primary, whoever must come later is left alone
+/// after a failure. Where the order does not matter, it goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_that_failed_stops_those_that_must_come_later() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let play = |status: u16| Played::start(move |_| (status, "restart failed".to_owned()));
+    let (good, bad) = (play(200), play(503));
+    // Nobody is there.
+    let gone = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let (good_at, bad_at) = (good.address, bad.address);
+    let more = ("max_connections", "90", "100");
+    let less = ("max_connections", "100", "90");
+    let other = ("shared_buffers", "128MB", "256MB");
+    let first = |who: &str| format!("(a standby must not have less than its primary: {who} first)");
+    for (reason, at, refused, left) in [
+        (
+            more,
+            [good_at, bad_at, good_at],
+            (1, 0, 1),
+            Some(("n1", "n2")),
+        ),
+        (
+            more,
+            [good_at, gone, good_at],
+            (1, 1, 1),
+            Some(("n1", "n2")),
+        ),
+        (
+            less,
+            [bad_at, good_at, good_at],
+            (1, 0, 0),
+            Some(("n2, n3", "n1")),
+        ),
+        (other, [good_at, bad_at, good_at], (1, 0, 2), None),
+    ] {
+        let (name, old, new) = reason;
+        let reason = json!({"pending_restart": true, "pending_restart_reason":
+            {name: {"old_value": old, "new_value": new}}});
+        let members: Vec<_> = ["n1", "n2", "n3"]
+            .into_iter()
+            .zip(at)
+            .map(|(name, at)| (name, at, reason.clone()))
+            .collect();
+        let cluster = keys(&etcd, &members).await;
+        let (ours, theirs, restarted) = refused;
+        for (program, code) in [("pgherd", ours), ("patronictl", theirs)] {
+            let before = good.asked("POST /restart");
+            let done = run(&cluster, program, "", &["restart", "{scope}", "--force"]);
+            let said = text(&done);
+            assert_eq!(done.status.code(), Some(code), "{said}");
+            assert_eq!(good.asked("POST /restart") - before, restarted, "{said}");
+            let told = String::from_utf8_lossy(&done.stderr);
+            let told = told
+                .lines()
+                .find(|line| line.starts_with("Left as they are: "));
+            let wanted =
+                left.map(|(left, failed)| format!("Left as they are: {left} {}", first(failed)));
+            assert_eq!(told.map(str::to_owned), wanted, "{said}");
+        }
+    }
+}
+
 /// `edit-config` with this script as editor; its output and what the temporary directory holds then.
 fn edited(cluster: &TestCluster, script: &str) -> (Output, Vec<std::path::PathBuf>) {
     let node = &cluster.nodes()[0];
