@@ -5,6 +5,7 @@ mod act;
 mod agent;
 pub mod asked;
 mod callbacks;
+mod called;
 mod clock;
 mod election;
 mod event;

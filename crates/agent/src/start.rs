@@ -30,7 +30,7 @@ use crate::rest;
 use crate::service::Service;
 use crate::snapshot::{Attention, Hooks, Order, Snapshot};
 use crate::upgrade::{self, Handover};
-use crate::{clock, jobs, logging, looks, orders, reload, settings};
+use crate::{called, clock, jobs, logging, looks, orders, reload, settings};
 
 /// Patroni says this every five seconds until etcd can be read.
 const WAITING: Duration = Duration::from_secs(5);
@@ -44,6 +44,8 @@ const IDLE_WORKER: Duration = Duration::from_millis(1500);
 /// Runs the agent in the foreground; `config`: the YAML file or directory, `None`: environment;
 /// `handover`: what the program said whose place this one takes.
 pub fn run(config: Option<&Path>, handover: Option<&str>) -> ExitCode {
+    // While it leads to this program: an upgrade executes what is there then.
+    called::path();
     let handover = handover.map(Handover::read);
     if handover.is_some() {
         upgrade::adopt_children();
@@ -154,8 +156,7 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
     let (publish, snapshot) = watch::channel(Arc::new(blank(&node, &first.settings)));
     let serving = orders::serve(ordered, store.clone(), events.clone(), reload);
     tokio::spawn(serving);
-    let attention = Arc::new(Attention::default());
-    let failsafe = failsafe(&node, &first);
+    let (attention, failsafe) = (Arc::new(Attention::default()), failsafe(&node, &first));
     let (looks, asked) = looks::looks();
     let hooks = Hooks {
         snapshot,

@@ -17,6 +17,8 @@ use nix::sys::signal::{SigSet, Signal};
 use pgherd_dcs::{Held, Leases};
 use pgherd_model::{Span, Time};
 
+use crate::called;
+
 /// The option by which the successor is told.
 const OPTION: &str = "--handover=";
 /// The option by which it is tried.
@@ -73,8 +75,12 @@ impl Handover {
     }
 }
 
-/// The file of the program: the one that has replaced the running one, if that was replaced.
+/// The file of the program: the one to which the path leads now by which this one was called, or that has
+/// replaced the running one, if that was replaced. The successor is called by the same name, and so finds the same path.
 fn program() -> Result<PathBuf> {
+    if let Some(path) = called::path() {
+        return Ok(path.to_owned());
+    }
     let running = std::env::current_exe().context("the running program cannot be found")?;
     let name = running.as_os_str().as_bytes();
     Ok(match name.strip_suffix(b" (deleted)") {

@@ -2,7 +2,7 @@
 //! notice, and there is a guard all the time.
 
 use crate::common::{secs, stand_in, start_time, text, three, wait_health, with_own_program};
-use pgherd_tests::{Etcd, Node, Signal, TestCluster, Writer, json, process, watcher};
+use pgherd_tests::{Etcd, Kind, Node, Signal, TestCluster, Writer, json, process, watcher};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -190,6 +190,65 @@ async fn a_broken_program_does_not_take_over() {
     );
     assert_eq!(start_time(node).await, started);
     wait_health(&cluster, node, "/primary", 200).await;
+}
+
+/// As an operator switches versions: a link leads to another directory; the old file stays, or goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_link_that_the_agent_was_called_by_says_what_takes_over() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let mut options = three();
+    options.nodes.truncate(1);
+    let (mut cluster, first) = with_own_program(&etcd, options, "n1");
+    let build = std::fs::read(&first).unwrap();
+    let link = cluster.dir().join("current");
+    // Never without one.
+    let switch = |to: &Path| {
+        let new = link.with_extension("new");
+        std::os::unix::fs::symlink(to, &new).unwrap();
+        std::fs::rename(&new, &link).unwrap();
+    };
+    switch(&first);
+    let words = vec![link.to_string_lossy().into_owned(), "agent".to_owned()];
+    cluster.node_mut("n1").set_kind(Kind::Command(words));
+    cluster.start_all();
+    let node = cluster.wait_streaming(0, secs(60)).await;
+    let (pid, started) = (node.agent_pid(), start_time(node).await);
+    let runs = || std::fs::read_link(format!("/proc/{}/exe", pid.unwrap())).unwrap();
+    assert_eq!(runs(), first);
+    let mut last = first.clone();
+    for version in 2..=4 {
+        let next = cluster.dir().join(format!("version-{version}"));
+        replace(&next, &[&build[..], &[version]].concat());
+        switch(&next);
+        if version == 3 {
+            std::fs::remove_file(&last).unwrap();
+        }
+        let before = began(node).await.unwrap();
+        if version == 2 {
+            node.signal_agent(Signal::USR2);
+            wait_taken_over(&cluster, node, &before).await;
+        } else {
+            let mut ctl = node.command(&first);
+            ctl.args(["ctl", "-c"]).arg(node.yaml());
+            ctl.args(["upgrade-agent", cluster.scope(), "--force"]);
+            let output = process::output(&mut ctl).unwrap();
+            assert!(output.status.success(), "{}", text(&output));
+        }
+        assert_eq!(runs(), next);
+        last = next;
+    }
+    wait_health(&cluster, node, "/primary", 200).await;
+    assert_eq!(node.agent_pid(), pid, "the same process");
+    assert_eq!(start_time(node).await, started, "the same PostgreSQL");
+    // Where it leads to nothing, nobody takes over: the running one would not be another one.
+    std::fs::remove_file(&link).unwrap();
+    let answer = node.request("POST", "/pgherd/upgrade", "").await.unwrap();
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.body.contains("current cannot be run"), "{answer:?}");
+    assert_eq!(runs(), last);
 }
 
 /// Signals that come one after the other end nobody, whatever the program is doing just then.

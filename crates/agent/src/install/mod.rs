@@ -6,7 +6,6 @@ mod troubles;
 mod unit;
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -18,6 +17,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::unistd::{Uid, User};
 use pgherd_wire::patroni::config::{self, Loaded, NodeConfig};
 
+use crate::called;
 use troubles::{Plan, missing};
 use unit::Unit;
 
@@ -131,11 +131,8 @@ fn loaded(config: &Path, variables: &[String]) -> Result<Loaded> {
 /// The file of the program that runs, by the name that it was called by: a link to it may lead to
 /// another version tomorrow, while the file that it leads to today is removed.
 fn program() -> Result<PathBuf> {
-    let this = Path::new("/proc/self/exe");
-    let called = std::env::args_os().next().unwrap_or_default();
-    let places = std::env::var_os("PATH").unwrap_or_default();
-    if let Some(link) = called_by(&called, &places, this) {
-        return Ok(link);
+    if let Some(link) = called::path() {
+        return Ok(link.to_owned());
     }
     let program = std::env::current_exe().context("the file of this program cannot be found")?;
     if !program.exists() {
@@ -145,28 +142,6 @@ fn program() -> Result<PathBuf> {
         );
     }
     Ok(program)
-}
-
-/// The path that a shell takes this word for, if `this` file is there.
-fn called_by(word: &OsStr, places: &OsStr, this: &Path) -> Option<PathBuf> {
-    let number = |path: &Path| {
-        fs::metadata(path)
-            .map(|about| (about.dev(), about.ino()))
-            .ok()
-    };
-    let this = number(this)?;
-    let word = Path::new(word);
-    let candidates: Vec<PathBuf> = match word.parent() {
-        Some(parent) if parent == Path::new("") => std::env::split_paths(places)
-            .map(|place| place.join(word))
-            .collect(),
-        _ => vec![word.to_owned()],
-    };
-    let candidates = candidates
-        .iter()
-        .filter_map(|path| std::path::absolute(path).ok());
-    let mut same = candidates.filter(|path| number(path) == Some(this));
-    same.next()
 }
 
 /// Who runs the agent, and why that one.

@@ -172,26 +172,6 @@ fn a_file_of_a_directory_that_the_user_may_not_read_is_named() {
     assert_eq!(troubles, [expected]);
 }
 
-/// `/usr/local/bin/pgherd` stays what it is, whatever it leads to.
-#[test]
-fn the_name_that_the_program_was_called_by_is_kept() {
-    let dir = open_dir();
-    let path = |name: &str| dir.path().join(name);
-    fs::create_dir(path("1.2")).unwrap();
-    fs::create_dir(path("bin")).unwrap();
-    fs::write(path("1.2/pgherd"), "").unwrap();
-    fs::write(path("pgherd"), "").unwrap();
-    std::os::unix::fs::symlink("../1.2/pgherd", path("bin/pgherd")).unwrap();
-    let places = std::env::join_paths([dir.path(), &path("bin")]).unwrap();
-    let called = |word: &OsStr| called_by(word, &places, &path("1.2/pgherd"));
-    let link = path("bin/pgherd");
-    assert_eq!(called("pgherd".as_ref()), Some(link.clone()));
-    assert_eq!(called(link.as_os_str()), Some(link));
-    assert_eq!(called(path("pgherd").as_os_str()), None, "another file");
-    assert_eq!(called("".as_ref()), None);
-    assert_eq!(called("none".as_ref()), None);
-}
-
 #[test]
 fn words_are_quoted_for_a_shell() {
     for (text, word) in [
