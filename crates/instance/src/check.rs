@@ -303,6 +303,7 @@ mod tests {
             ("no_such_parameter", "1"),
             ("random_page_cost", "1.1"),
             ("stats_temp_directory", "x"),
+            ("wal_keep_size", "1.5GB"),
             ("wal_writer_delay", "0x10"),
             ("work_mem", "1kB"),
             ("zero_damaged_pages", "off"),

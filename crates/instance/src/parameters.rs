@@ -75,8 +75,8 @@ const NUMBERS: [(&str, u32, u32); 6] = [
 /// Owned switches and their defaults.
 const SWITCHES: [(&str, &str); 2] = [("track_commit_timestamp", "off"), ("wal_log_hints", "on")];
 
-/// `wal_keep_size` in MB.
-const WAL_KEEP: (u64, u64) = (128, 16);
+/// `wal_keep_size`, which the server reads; that it is not too little is said by who reads the configuration.
+const WAL_KEEP: &str = "128MB";
 
 /// The parameters for postgresql.conf and what had to be replaced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -141,21 +141,6 @@ fn is_name(name: &str) -> bool {
     few && parts.all(identifier) && !DIRECTIVES.contains(&name)
 }
 
-fn wal_keep(out: &mut Effective, given: &mut BTreeMap<String, String>) {
-    let segments = given.remove("wal_keep_segments");
-    let size = given.remove("wal_keep_size");
-    let default = format!("{}MB", WAL_KEEP.0);
-    let (shown, wanted) = match (size, segments) {
-        (Some(size), _) => (size.clone(), megabytes(&size)),
-        (None, Some(n)) => (n.clone(), n.trim().parse::<u64>().ok().map(|n| n * 16)),
-        (None, None) => return out.keep("wal_keep_size", &default),
-    };
-    let good = wanted
-        .filter(|mb| *mb >= WAL_KEEP.1)
-        .map(|mb| format!("{mb}MB"));
-    out.set("wal_keep_size", &shown, good.as_deref(), &default);
-}
-
 impl Effective {
     /// The parameters whose names can stand in the file, in lower case.
     fn named(&mut self, given: &BTreeMap<String, String>, place: &str) -> BTreeMap<String, String> {
@@ -205,7 +190,9 @@ impl Effective {
                 None => self.keep(name, default),
             }
         }
-        wal_keep(self, given);
+        // A number with a unit is what the server reads it for, and that is asked; so nobody else does.
+        let size = given.remove("wal_keep_size");
+        self.keep("wal_keep_size", size.as_deref().unwrap_or(WAL_KEEP));
     }
 
     /// What the user could have got wrong: everything but what the node's own configuration says.
@@ -299,7 +286,7 @@ fn default_of(name: &str) -> Option<String> {
     match name {
         "wal_level" => Some("replica".to_owned()),
         "hot_standby" => Some("on".to_owned()),
-        "wal_keep_size" => Some(format!("{}MB", WAL_KEEP.0)),
+        "wal_keep_size" => Some(WAL_KEEP.to_owned()),
         _ => number
             .map(|(_, default, _)| default.to_string())
             .or(switch.map(|(_, default)| (*default).to_owned())),
@@ -311,23 +298,6 @@ pub(crate) fn switch(value: &str) -> Option<&'static str> {
     match value.trim().to_lowercase().as_str() {
         "on" | "true" | "yes" | "1" => Some("on"),
         "off" | "false" | "no" | "0" => Some("off"),
-        _ => None,
-    }
-}
-
-/// A size whose unit, if none is given, is MB. Rounded up.
-fn megabytes(value: &str) -> Option<u64> {
-    let value = value.trim();
-    let split = value
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(value.len());
-    let (digits, unit) = value.split_at(split);
-    let number: u64 = digits.parse().ok()?;
-    match unit.trim() {
-        "" | "MB" => Some(number),
-        "kB" => Some(number.div_ceil(1024)),
-        "GB" => number.checked_mul(1024),
-        "TB" => number.checked_mul(1024 * 1024),
         _ => None,
     }
 }
@@ -474,11 +444,20 @@ mod tests {
     }
 
     #[test]
-    fn wal_keep_in_both_words() {
-        let keep = |name, value| with(&[(name, value)]).values["wal_keep_size"].clone();
-        assert_eq!(keep("wal_keep_segments", "4"), "64MB");
-        assert_eq!(keep("wal_keep_size", "1GB"), "1024MB");
-        assert_eq!(keep("wal_keep_size", "15"), "128MB");
-        assert_eq!(keep("wal_keep_size", "17000kB"), "17MB");
+    fn kept_wal_is_the_servers_to_read() {
+        assert_eq!(with(&[]).values["wal_keep_size"], "128MB");
+        for value in ["1.5GB", "0x40", "2147483648B"] {
+            let out = with(&[("wal_keep_size", value)]);
+            assert_eq!(out.values["wal_keep_size"], value);
+            assert_eq!(out.warnings, [""; 0]);
+        }
+        let refusal = Refusal {
+            value: "1 fortnight".to_owned(),
+            reason: "no".to_owned(),
+        };
+        let refused = Refusals::from([("wal_keep_size".to_owned(), refusal)]);
+        let out = with(&[("wal_keep_size", "1 fortnight")]).without(&refused);
+        assert_eq!(out.values["wal_keep_size"], "128MB");
+        assert_eq!(out.warnings.len(), 1);
     }
 }

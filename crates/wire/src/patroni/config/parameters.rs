@@ -144,14 +144,10 @@ fn owned(
             };
             words.contains(&text.as_str()).then_some(text)
         }),
-        Rule::Megabytes(least) => {
-            let bytes = match given {
-                Value::String(text) if text.trim().parse::<i64>().is_err() => units::bytes(given),
-                _ => units::integer(given).and_then(|mb| mb.checked_mul(1 << 20)),
-            };
-            let enough = bytes.is_some_and(|bytes| bytes >= least << 20);
-            enough.then(|| plain(given)).flatten()
-        }
+        // As it was given: PostgreSQL reads it the same.
+        Rule::Megabytes(least) => units::megabytes(given)
+            .filter(|megabytes| megabytes >= least)
+            .and_then(|_| plain(given)),
     };
     accepted.unwrap_or_else(|| {
         let shown = plain(given).unwrap_or_else(|| given.to_string());
@@ -167,4 +163,26 @@ fn segments(dynamic: &Map<String, Value>) -> Value {
     let segments = dynamic.get("wal_keep_segments").and_then(units::integer);
     let megabytes = segments.and_then(|segments| segments.checked_mul(16));
     megabytes.map_or(Value::Null, |size| Value::String(format!("{size}MB")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As PostgreSQL reads it, and never less than 16 MB.
+    #[test]
+    fn sizes_of_kept_wal() {
+        let accepts = |value: &Value| accepts("wal_keep_size", value);
+        for good in ["1.5GB", "0x40", "2147483648B", "16", "0.1 TB", "1e2"] {
+            assert!(accepts(&good.into()), "{good}");
+        }
+        assert!(accepts(&64.into()));
+        for bad in ["15", "64kB", "1gb", "1.5.5GB", "many", "-1", "2048TB"] {
+            assert!(!accepts(&bad.into()), "{bad}");
+        }
+        let given = Map::from_iter([("wal_keep_size".to_owned(), Value::from("1.5GB"))]);
+        let rule = Rule::Megabytes(16);
+        let kept = owned(&given, "wal_keep_size", "128MB", &rule, &mut Vec::new());
+        assert_eq!(kept, "1.5GB");
+    }
 }

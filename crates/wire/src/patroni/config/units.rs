@@ -69,6 +69,30 @@ pub fn bytes(value: &Value) -> Option<i64> {
     Some((number * factor).round_ties_even() as i64)
 }
 
+/// Whole MB, as PostgreSQL reads a parameter with that unit: a plain number is MB, fractions are rounded, more than it
+/// can hold is `None`.
+pub(super) fn megabytes(value: &Value) -> Option<i64> {
+    let megabytes = match value {
+        Value::String(text) => {
+            let (number, unit) = split_number(text.trim())?;
+            // What is given in a unit is rounded to the next smaller one first.
+            let rounded = |by: f64| (number * by).round_ties_even() / by;
+            match unit {
+                "" => number,
+                "B" => number / 1_048_576.0,
+                "kB" => rounded(1024.0) / 1024.0,
+                "MB" => rounded(1024.0),
+                "GB" => rounded(1024.0) * 1024.0,
+                "TB" => rounded(1024.0) * 1_048_576.0,
+                _ => return None,
+            }
+        }
+        number => number.as_f64()?,
+    };
+    let megabytes = megabytes.round_ties_even() as i64;
+    i32::try_from(megabytes).is_ok().then_some(megabytes)
+}
+
 /// A time: a plain number of seconds, or with unit `us ms s min h d`. Negative ones are `None`.
 pub(crate) fn seconds(value: &Value) -> Option<Span> {
     let seconds = match value {
@@ -105,16 +129,29 @@ fn split_number(text: &str) -> Option<(f64, &str)> {
         let number = u64::from_str_radix(digits, 16).ok()?;
         return Some((sign * number as f64, unit.trim_start()));
     }
-    let end = rest
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(rest.len());
+    let end = decimal(rest);
     let (digits, unit) = rest.split_at(end);
-    let octal = digits.len() > 1 && digits.starts_with('0') && !digits.contains('.');
+    let whole = digits.bytes().all(|c| c.is_ascii_digit());
+    let octal = whole && digits.len() > 1 && digits.starts_with('0');
     let number = match octal {
         true => f64::from(u32::from_str_radix(digits, 8).ok()?),
         false => digits.parse().ok()?,
     };
     Some((sign * number, unit.trim_start()))
+}
+
+/// Where a decimal number ends: `1.5`, `1e3`.
+fn decimal(text: &str) -> usize {
+    let none = |text: &str, of: fn(char) -> bool| text.find(|c| !of(c)).unwrap_or(text.len());
+    let end = none(text, |c| c.is_ascii_digit() || c == '.');
+    let Some(exponent) = text[end..].strip_prefix(['e', 'E']) else {
+        return end;
+    };
+    let sign = usize::from(exponent.starts_with(['+', '-']));
+    match none(&exponent[sign..], |c| c.is_ascii_digit()) {
+        0 => end,
+        digits => end + 1 + sign + digits,
+    }
 }
 
 #[cfg(test)]
@@ -129,6 +166,20 @@ mod tests {
         assert_eq!(bytes(&json!(7)), Some(7));
         assert_eq!(bytes(&json!("0x10")), Some(16));
         assert_eq!(bytes(&json!("1mb")), None);
+        assert_eq!(megabytes(&json!("1.5GB")), Some(1536));
+        assert_eq!(megabytes(&json!("0x40")), Some(64));
+        assert_eq!(megabytes(&json!("0100 MB")), Some(64));
+        assert_eq!(megabytes(&json!("2147483648B")), Some(2048));
+        assert_eq!(megabytes(&json!("1e3")), Some(1000));
+        assert_eq!(megabytes(&json!("16896kB")), Some(16));
+        assert_eq!(megabytes(&json!("15.49999MB")), Some(16));
+        assert_eq!(megabytes(&json!("15.49999")), Some(15));
+        assert_eq!(megabytes(&json!("0.0005TB")), Some(1024));
+        assert_eq!(megabytes(&json!(64.5)), Some(64));
+        assert_eq!(megabytes(&json!("2048TB")), None);
+        assert_eq!(megabytes(&json!("1gb")), None);
+        assert_eq!(megabytes(&json!("")), None);
+        assert_eq!(megabytes(&json!(true)), None);
         assert_eq!(seconds(&json!("30min")), Some(Span::from_secs(1800)));
         assert_eq!(seconds(&json!("250ms")), Some(Span::from_millis(250)));
         assert_eq!(seconds(&json!(-1)), None);
