@@ -9,6 +9,7 @@ use crate::asked::{ReinitializeRequest, RestartEnd, RestartRequest};
 use crate::failsafe::Failsafe;
 use crate::looks::Looks;
 use pgherd_dcs::Picture;
+use pgherd_instance::Instance;
 use pgherd_model::{
     Answer, Cluster, Look, MemberName, Op, PostgresState, Role, Settings, Span, SystemId, Tags,
     Time,
@@ -217,6 +218,8 @@ pub struct Hooks {
     pub orders: mpsc::Sender<Order>,
     /// What PostgreSQL says at this moment.
     pub looks: Looks,
+    /// Who knows which parameters the installed PostgreSQL does not take; `None`: nobody.
+    pub instance: Option<Instance>,
     /// Promises of the failsafe mode.
     pub failsafe: Arc<Failsafe>,
     /// File of the journal; `None`: none is kept.

@@ -164,6 +164,7 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
         picture: store.picture(),
         orders: order,
         looks,
+        instance: Some(instance.clone()),
         failsafe: failsafe.clone(),
         journal: node.journal_path(),
     };

@@ -1,16 +1,17 @@
 //! `explain-config`: where the settings of a node come from, what they override, and why a restart is
 //! pending. Judges the node's own file and environment as this program sees them, the dynamic
-//! configuration in etcd, and what the member says of itself; does not ask PostgreSQL.
+//! configuration in etcd, and what the member says of itself and its PostgreSQL; does not ask PostgreSQL itself.
 
 use crate::args::{ExplainConfigArgs, ExplainConfigFormat};
 use crate::error::CtlError;
+use crate::explain;
 use crate::members::ask;
-use crate::origin::{Origins, Pending, Story};
+use crate::origin::{Origins, Pending, Refused, Story};
 use crate::output::say;
 use crate::session::{Seen, Session};
 use crate::table::{Column, draw};
-use pgherd_model::{Member, MemberName, Span};
-use pgherd_wire::patroni::config::{givens, load, load_environment};
+use pgherd_model::{Member, Span};
+use pgherd_wire::patroni::config::{givens, load, load_environment, owned_default};
 use pgherd_wire::patroni::keys::{Key, prefix};
 use pgherd_wire::patroni::rest::python_json;
 use serde_json::{Value, json};
@@ -32,7 +33,7 @@ pub(crate) async fn run(session: &Session, args: &ExplainConfigArgs) -> Result<(
     };
     let node = loaded.node;
     let seen = session.see(&session.scope(Some(&node.scope))?).await?;
-    let origins = Origins {
+    let mut origins = Origins {
         givens: givens(file, &session.env).map_err(CtlError::told)?,
         dynamic: seen.dynamic.clone(),
         etcd: format!(
@@ -40,9 +41,11 @@ pub(crate) async fn run(session: &Session, args: &ExplainConfigArgs) -> Result<(
             prefix(&node.namespace, &node.scope),
             Key::Config.path()
         ),
-        pending: pending(session, &seen, &node.name).await?,
+        pending: Vec::new(),
+        refused: Vec::new(),
         node,
     };
+    ask_member(session, &seen, &mut origins).await?;
     let stories = match &args.parameter {
         Some(name) => vec![origins.story(name)],
         None => origins.all(),
@@ -59,26 +62,54 @@ pub(crate) async fn run(session: &Session, args: &ExplainConfigArgs) -> Result<(
     }
 }
 
-/// What the member says about a pending restart, else what its key says.
-async fn pending(
-    session: &Session,
-    seen: &Seen,
-    name: &MemberName,
-) -> Result<Vec<Pending>, CtlError> {
+/// What the member says about a pending restart, else what its key says; and what its PostgreSQL refused.
+async fn ask_member(session: &Session, seen: &Seen, origins: &mut Origins) -> Result<(), CtlError> {
+    let name = &origins.node.name;
     let Some(member) = seen.cluster.member(name) else {
         eprintln!("{name} is not in the cluster at present: what its PostgreSQL has is not known");
-        return Ok(Vec::new());
+        return Ok(());
     };
-    match ask(&session.peers()?, member, ("GET", "patroni"), None, LIMIT).await {
+    let peers = session.peers()?;
+    match ask(&peers, member, ("GET", "patroni"), None, LIMIT).await {
         Ok(answer) => {
             let status = serde_json::from_str(&answer.text).unwrap_or(Value::Null);
-            Ok(reasons(&status))
+            origins.pending = reasons(&status);
         }
         Err(cause) => {
-            eprintln!("{cause}: its key in etcd tells about pending restarts");
-            Ok(of_key(member))
+            eprintln!(
+                "{cause}: its key in etcd tells about pending restarts, and what its PostgreSQL refused is not known"
+            );
+            origins.pending = of_key(member);
+            return Ok(());
         }
     }
+    // After the status: for that PostgreSQL was asked what is in force.
+    let unknown = match explain::ask(&peers, member).await {
+        Ok(document) if document["refused"].is_array() => {
+            origins.refused = refused(&document);
+            return Ok(());
+        }
+        Ok(_) => "has no answer to that".to_owned(),
+        Err(cause) => cause,
+    };
+    eprintln!("{name}: {unknown}: what its PostgreSQL refused is not known");
+    Ok(())
+}
+
+fn refused(document: &Value) -> Vec<Refused> {
+    let list = document["refused"].as_array().into_iter().flatten();
+    let one = |refused: &Value| {
+        let text = |key: &str| Some(refused[key].as_str()?.to_owned());
+        let name = text("name")?;
+        let default = owned_default(&name).map(str::to_owned);
+        Some(Refused {
+            value: text("value")?,
+            why: text("reason")?,
+            in_force: text("in_force").or(default),
+            name,
+        })
+    };
+    list.filter_map(one).collect()
 }
 
 fn reasons(status: &Value) -> Vec<Pending> {
@@ -119,10 +150,14 @@ fn overview(origins: &Origins, stories: &[Story]) -> String {
         .iter()
         .map(|story| {
             let overrides: Vec<String> = story.overrides.iter().map(|layer| layer.told()).collect();
+            let source = match &story.refused {
+                Some(refused) => format!("refused: {} ({})", story.source, short(&refused.value)),
+                None => story.source.clone(),
+            };
             vec![
                 story.name.clone(),
                 short(&story.in_force()),
-                story.source.clone(),
+                source,
                 short(&overrides.join(", ")),
                 story
                     .pending
@@ -150,7 +185,13 @@ fn short(text: &str) -> String {
 fn in_full(story: &Story) -> String {
     let mut out = format!("{} = {}\n", story.name, story.in_force());
     let mut push = |key: &str, text: &str| out.push_str(&format!("  {key}: {text}\n"));
-    push("from", &story.source);
+    match &story.refused {
+        Some(refused) => {
+            push("from", &format!("{} ({})", story.source, refused.value));
+            push("refused", &refused.told());
+        }
+        None => push("from", &story.source),
+    }
     for layer in &story.overrides {
         push("overrides", &layer.told());
     }
@@ -178,6 +219,10 @@ fn to_json(story: &Story) -> Value {
         .pending
         .as_ref()
         .map(|pending| json!({"old_value": pending.old, "new_value": pending.new}));
+    let refused = story
+        .refused
+        .as_ref()
+        .map(|refused| json!({"value": refused.value, "why": refused.why}));
     json!({
         "name": story.name,
         "in_force": story.in_force_value(),
@@ -186,6 +231,7 @@ fn to_json(story: &Story) -> Value {
         "overrides": story.overrides.iter().map(layer).collect::<Vec<_>>(),
         "ignored": ignored.collect::<Vec<_>>(),
         "pending_restart": pending,
+        "refused": refused,
         "notes": story.notes,
     })
 }

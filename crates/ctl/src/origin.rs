@@ -23,6 +23,29 @@ pub(crate) struct Origins {
     pub(crate) etcd: String,
     /// What waits for a restart of PostgreSQL.
     pub(crate) pending: Vec<Pending>,
+    /// What the installed PostgreSQL does not take, as the member says.
+    pub(crate) refused: Vec<Refused>,
+}
+
+/// A parameter that the agent leaves out, because PostgreSQL would not start with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// Parameter.
+    pub(crate) name: String,
+    /// The value that was not taken, as it may be shown.
+    pub(crate) value: String,
+    /// What PostgreSQL says of it.
+    pub(crate) why: String,
+    /// What PostgreSQL has instead; `None`: no such parameter, or it does not run.
+    pub(crate) in_force: Option<String>,
+}
+
+impl Refused {
+    /// `1kB is outside ...; in force: 4MB`.
+    pub(crate) fn told(&self) -> String {
+        let in_force = self.in_force.as_deref().unwrap_or(DELETED);
+        format!("{}; in force: {in_force}", self.why)
+    }
 }
 
 /// A parameter that PostgreSQL takes at its next start.
@@ -84,6 +107,8 @@ pub(crate) struct Story {
     pub(crate) ignored: Vec<(Layer, String)>,
     /// Not in force yet.
     pub(crate) pending: Option<Pending>,
+    /// Not in force, and will not be.
+    pub(crate) refused: Option<Refused>,
     /// What else is to be known.
     pub(crate) notes: Vec<String>,
 }
@@ -91,17 +116,15 @@ pub(crate) struct Story {
 impl Story {
     /// What holds at this moment.
     pub(crate) fn in_force(&self) -> String {
-        match &self.pending {
-            Some(pending) => pending.old.clone(),
-            None => text(&self.value),
-        }
+        text(&self.in_force_value())
     }
 
     /// As [`Story::in_force`], for programs.
     pub(crate) fn in_force_value(&self) -> Value {
-        match &self.pending {
-            Some(pending) => pending.old.as_str().into(),
-            None => self.value.clone(),
+        match (&self.refused, &self.pending) {
+            (Some(refused), _) => refused.in_force.as_deref().map_or(Value::Null, Value::from),
+            (None, Some(pending)) => pending.old.as_str().into(),
+            (None, None) => self.value.clone(),
         }
     }
 }
@@ -243,6 +266,12 @@ impl Origins {
         let mentions = |line: &&String| has_word(line, name);
         story.notes = notes(holds.warnings.iter().filter(mentions));
         story.value = hide(name, value.map_or(Value::Null, Value::from));
+        // Of another value it was said before this one was given.
+        let refused = self
+            .refused
+            .iter()
+            .find(|refused| refused.name == name && story.value.as_str() == Some(&refused.value));
+        story.refused = refused.cloned();
         let pending = self.pending.iter().find(|pending| pending.name == name);
         story.pending = pending.map(Pending::hidden);
         if let Some(pending) = pending {
@@ -497,6 +526,7 @@ impl Telling {
             overrides: self.overrides,
             ignored: self.ignored,
             pending: None,
+            refused: None,
             notes: Vec::new(),
         }
     }

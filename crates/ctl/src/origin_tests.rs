@@ -56,6 +56,7 @@ fn origins() -> Origins {
     Origins {
         givens: found,
         node: load(&path, &env).unwrap().node,
+        refused: Vec::new(),
         dynamic: json!({"ttl": 5, "postgresql": {"use_pg_rewind": false,
             "parameters": {"max_connections": 50, "work_mem": "4MB"}}}),
         etcd: "etcd".into(),
@@ -320,4 +321,35 @@ fn what_nobody_set_is_postgresqls() {
     let story = origins().story("Random_Page_Cost");
     assert_eq!(story.in_force(), "not set");
     assert!(story.source.starts_with("PostgreSQL"), "{}", story.source);
+}
+
+#[test]
+fn what_postgresql_refused_is_not_in_force() {
+    let mut origins = origins();
+    let refused = |name: &str, value: &str, in_force: Option<&str>| Refused {
+        name: name.into(),
+        value: value.into(),
+        why: "out of range".into(),
+        in_force: in_force.map(str::to_owned),
+    };
+    origins.dynamic["postgresql"]["parameters"]["nonsense"] = 1.into();
+    origins.refused = vec![
+        refused("work_mem", "8MB", Some("4MB")),
+        refused("nonsense", "1", None),
+    ];
+    let story = origins.story("work_mem");
+    assert_eq!(
+        (story.in_force().as_str(), &story.value),
+        ("4MB", &json!("8MB"))
+    );
+    let told = story.refused.map(|refused| refused.told());
+    assert_eq!(told.as_deref(), Some("out of range; in force: 4MB"));
+    let story = origins.story("nonsense");
+    assert_eq!(story.in_force_value(), Value::Null);
+    let told = story.refused.map(|refused| refused.told());
+    assert_eq!(told.as_deref(), Some("out of range; in force: not set"));
+    // It was said of an earlier value.
+    origins.refused = vec![refused("work_mem", "1kB", Some("4MB"))];
+    let story = origins.story("work_mem");
+    assert_eq!((story.in_force().as_str(), story.refused), ("8MB", None));
 }

@@ -11,6 +11,7 @@ use crate::parameters::{self, Refusal, Refusals};
 use crate::program::{self, Run};
 use crate::quote::conf_value;
 use crate::{Error, Instance, Result, ServerConfig};
+use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -28,6 +29,21 @@ const SCRATCH: &str = "pgsql_tmp_pgherd";
 pub(crate) struct Checked {
     last: Mutex<Verdict>,
     one_at_a_time: tokio::sync::Mutex<()>,
+    /// What the running server has instead of what was refused, by parameter, as it was last looked at.
+    in_force: Mutex<BTreeMap<String, String>>,
+}
+
+/// A parameter of the user's that the installed server does not take as it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Name, in lower case.
+    pub name: String,
+    /// What was given.
+    pub value: String,
+    /// What the server says of it. It may repeat the value.
+    pub reason: String,
+    /// What the running server has instead, with its unit; `None`: it has no such parameter, or was not looked at.
+    pub in_force: Option<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -50,6 +66,30 @@ struct Question {
 /// What the installed server does not take, as far as it was asked.
 pub(crate) fn refusals(instance: &Instance) -> Refusals {
     last(instance).refused
+}
+
+/// The same for others, with what is in force instead.
+pub(crate) fn refused(instance: &Instance) -> Vec<Refused> {
+    let in_force = match instance.inner.checked.in_force.lock() {
+        Ok(in_force) => in_force.clone(),
+        Err(poisoned) => poisoned.into_inner().clone(),
+    };
+    let refused = refusals(instance).into_iter();
+    refused
+        .map(|(name, Refusal { value, reason })| Refused {
+            in_force: in_force.get(&name).cloned(),
+            name,
+            value,
+            reason,
+        })
+        .collect()
+}
+
+/// The running server was looked at.
+pub(crate) fn found(instance: &Instance, in_force: BTreeMap<String, String>) {
+    if let Ok(mut kept) = instance.inner.checked.in_force.lock() {
+        *kept = in_force;
+    }
 }
 
 fn last(instance: &Instance) -> Verdict {
@@ -261,7 +301,6 @@ fn reason(said: &str) -> String {
 mod tests {
     use super::*;
     use crate::{Credentials, Options};
-    use std::collections::BTreeMap;
 
     fn instance(dir: &Path) -> Instance {
         let nobody = Credentials::default;

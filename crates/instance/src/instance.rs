@@ -306,6 +306,12 @@ impl Instance {
         look::look_beside(self).await
     }
 
+    /// Parameters that the installed server does not take as they were given, and what the running one has
+    /// instead, as of the last look.
+    pub fn refused(&self) -> Vec<Refused> {
+        check::refused(self)
+    }
+
     /// The licence's check: a NEW connection that is answered, within a part of the time, and a small commit that
     /// flushes WAL, on a connection that is kept. Does not wait for synchronous standbys. On a standby: only the answer
     /// and a read. Where that connection is lost and a new login is refused (password, pg_hba, too many connections),

@@ -43,6 +43,7 @@ mod units;
 mod user_conf;
 mod wal;
 
+pub use check::Refused;
 pub use conf::StartAs;
 pub use control::{parse_control_file, read_control_file};
 pub use datadir::{Marks, OnDisk};

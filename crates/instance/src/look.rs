@@ -4,8 +4,9 @@
 use crate::connection::{QUERY_TIMEOUT, Results, Slot as Kept, connect_local};
 use crate::glance::{self, Glance};
 use crate::parameters::{self, COMMAND_LINE};
-use crate::{Error, Instance, Result, conf, recovery, units, wal};
+use crate::{Error, Instance, Result, check, conf, recovery, units, wal};
 use pgherd_model::{Look, Lsn, Receiver, Slot, SlotKind, Standby, Timeline, WalPositions};
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 use tokio_postgres::SimpleQueryRow;
@@ -74,11 +75,18 @@ pub(crate) async fn look_beside(instance: &Instance) -> Result<Look> {
 /// Asks for everything that a look shows; `first`: what is asked before.
 async fn ask(instance: &Instance, kept: &Kept, first: &[&str]) -> Result<Results> {
     let owned: Vec<String> = COMMAND_LINE.iter().map(|n| crate::literal(n)).collect();
+    let refused = check::refusals(instance).into_keys();
+    let refused: Vec<String> = refused.map(|name| crate::literal(&name)).collect();
+    let refused = match refused.is_empty() {
+        true => String::new(),
+        // Some have capitals.
+        false => format!(" OR lower(s.name) IN ({})", refused.join(", ")),
+    };
     let settings = format!(
         "SELECT s.name, s.setting, s.unit, current_setting(s.name) AS shown, \
-         CASE WHEN s.pending_restart THEN coalesce((SELECT f.setting FROM pg_file_settings f \
+         s.pending_restart AS pending, CASE WHEN s.pending_restart THEN coalesce((SELECT f.setting FROM pg_file_settings f \
          WHERE f.name = s.name ORDER BY f.seqno DESC LIMIT 1), s.boot_val) END AS wanted \
-         FROM pg_settings s WHERE s.pending_restart OR s.name IN ({})",
+         FROM pg_settings s WHERE s.pending_restart OR s.name IN ({}){refused}",
         owned.join(", ")
     );
     let look: [&str; 6] = [SERVER, POSITIONS, RECEIVER, STANDBYS, SLOTS, &settings];
@@ -213,8 +221,18 @@ fn read_standby(row: &SimpleQueryRow) -> Standby {
 /// part means nothing to a primary.
 fn pending(instance: &Instance, answer: &Results, look: &mut Look) {
     let wanted = conf::effective(instance).values;
+    let refusals = check::refusals(instance);
+    let mut in_force = BTreeMap::new();
     for row in answer.get(5).into_iter().flatten() {
         let (name, now) = (owned(row, "name"), owned(row, "setting"));
+        let lower = name.to_ascii_lowercase();
+        if refusals.contains_key(&lower) {
+            in_force.insert(lower, owned(row, "shown"));
+        }
+        let waits = text(row, "pending") == Some("t");
+        if !waits && !COMMAND_LINE.contains(&name.as_str()) {
+            continue;
+        }
         if parameters::is_recovery(&name) && !look.in_recovery {
             continue;
         }
@@ -234,6 +252,7 @@ fn pending(instance: &Instance, answer: &Results, look: &mut Look) {
         }
     }
     look.pending_restart.sort();
+    check::found(instance, in_force);
 }
 
 /// For whoever waits for one fact; never behind a slow look.

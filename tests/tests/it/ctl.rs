@@ -549,6 +549,7 @@ async fn explained(cluster: &TestCluster) {
             "{part} is missing in\n{explained}"
         );
     }
+    refused(cluster).await;
     // A node that has no file.
     let node = cluster.node("n1");
     let yaml = std::fs::read_to_string(node.yaml()).unwrap();
@@ -580,6 +581,32 @@ async fn explained(cluster: &TestCluster) {
             }
         })
         .await;
+}
+
+/// The agent leaves out what PostgreSQL would not start with.
+async fn refused(cluster: &TestCluster) {
+    let edit = |value: &str| {
+        let parameter = format!("work_mem={value}");
+        let changed = cluster.ctl(&["edit-config", "-p", &parameter, "--force"]);
+        assert!(changed.status.success(), "{}", text(&changed));
+    };
+    edit("1kB");
+    cluster
+        .wait_for("work_mem is refused", secs(20), async || {
+            let told = text(&cluster.ctl(&["explain-config", "work_mem"]));
+            let begins = told.starts_with("work_mem = 4MB\n");
+            let why = told.contains("\n  refused: 1 kB is outside the valid range");
+            match begins && why && told.contains("; in force: 4MB\n") {
+                true => Ok(()),
+                false => Err(told),
+            }
+        })
+        .await;
+    let all = text(&cluster.ctl(&["explain-config"]));
+    let place = cluster.key("config");
+    let row = format!("refused: etcd key {place} (1kB)");
+    assert!(all.contains(&row), "{all}");
+    edit("null");
 }
 
 async fn given_up(etcd: &Etcd, cluster: &TestCluster) {

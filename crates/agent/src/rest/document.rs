@@ -4,11 +4,13 @@ use super::health::Health;
 use crate::logging;
 use crate::snapshot::Snapshot;
 use axum::body::Bytes;
+use pgherd_instance::Refused;
 use pgherd_model::{Cluster, Role};
+use pgherd_wire::patroni::config::{HIDDEN, text_without_secrets, without_secrets};
 use pgherd_wire::patroni::rest::{
     Mode, StatusInput, cluster_document, python_json, status_document,
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The status document: `GET /patroni` and the body of every health check.
@@ -107,6 +109,24 @@ pub(super) fn cluster(snapshot: &Snapshot, cluster: &Cluster) -> String {
     python_json(&cluster_document(cluster, &snapshot.scope, mode(cluster)))
 }
 
+/// Parameters that PostgreSQL does not take, for everybody: without secrets.
+pub(super) fn refused(parameters: &[Refused]) -> Value {
+    let one = |refused: &Refused| {
+        let value = |value: &str| without_secrets(&refused.name, value.into());
+        let mut reason = refused.reason.clone();
+        if value(&refused.value) != refused.value.as_str() && !refused.value.is_empty() {
+            reason = reason.replace(&refused.value, HIDDEN);
+        }
+        json!({
+            "name": refused.name,
+            "value": value(&refused.value),
+            "reason": text_without_secrets(&reason),
+            "in_force": refused.in_force.as_deref().map(value),
+        })
+    };
+    parameters.iter().map(one).collect()
+}
+
 /// What the configuration in the same picture says about the cluster as a whole: the loop may not
 /// have noticed a pause yet. Not yet that it is a standby cluster: until agents act on that, it is shown
 /// as what it is.
@@ -116,5 +136,32 @@ pub(super) fn mode(cluster: &Cluster) -> Mode {
     Mode {
         standby_cluster: false,
         ..Mode::of(&dynamic.unwrap_or(Value::Null))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_is_told_without_secrets() {
+        let one = |name: &str, value: &str| Refused {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            reason: format!("invalid value for parameter \"{name}\": \"{value}\""),
+            in_force: None,
+        };
+        let work_mem = Refused {
+            in_force: Some("4MB".to_owned()),
+            ..one("work_mem", "1kB")
+        };
+        let told = refused(&[work_mem, one("app.token", "abc")]);
+        let expected = json!([
+            {"name": "work_mem", "value": "1kB", "in_force": "4MB",
+             "reason": "invalid value for parameter \"work_mem\": \"1kB\""},
+            {"name": "app.token", "value": HIDDEN, "in_force": null,
+             "reason": format!("invalid value for parameter \"app.token\": \"{HIDDEN}\"")},
+        ]);
+        assert_eq!(told, expected);
     }
 }

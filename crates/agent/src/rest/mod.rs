@@ -466,7 +466,8 @@ pub(crate) fn this_process() -> &'static str {
     &ID
 }
 
-/// `GET /pgherd/explain`: what the last decision was, and which rules were asked.
+/// `GET /pgherd/explain`: what the last decision was, and which rules were asked; which parameters the installed
+/// PostgreSQL does not take.
 fn explain(app: &App) -> Answer {
     let snapshot = app.last();
     let now = (app.clock)();
@@ -483,6 +484,9 @@ fn explain(app: &App) -> Answer {
     );
     if let Value::Object(last) = &snapshot.explain {
         object.extend(last.clone());
+    }
+    if let Some(instance) = &app.hooks.instance {
+        object.insert("refused".into(), document::refused(&instance.refused()));
     }
     answer::json(200, python_json(&Value::Object(object)))
 }

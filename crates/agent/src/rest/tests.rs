@@ -316,12 +316,12 @@ impl Node {
             attention: Arc::default(),
             orders,
             looks,
+            instance: None,
             picture: picture_seen,
             journal: Some(dir.path().join("journal")),
         };
-        let front = Front::new(api, &hooks.last().version, peers())
-            .await
-            .unwrap();
+        let version = hooks.last().version.clone();
+        let front = Front::new(api, &version, peers()).await.unwrap();
         Node {
             cluster: store,
             picture,

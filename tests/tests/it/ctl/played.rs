@@ -412,6 +412,34 @@ async fn a_restart_that_failed_stops_those_that_must_come_later() {
     }
 }
 
+/// What PostgreSQL refused is only known by a member of ours that answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_tell_what_was_refused_is_named() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let gone = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let patroni = Played::start(|_| {
+        let status = json!({"state": "running", "patroni": {"version": "4.1.5"}});
+        (200, status.to_string())
+    });
+    for (at, why) in [
+        (gone, "its key in etcd tells about pending restarts, and"),
+        (patroni.address, "n1: runs Patroni 4.1.5, not pgherd:"),
+    ] {
+        let cluster = keys(&etcd, &[("n1", at, json!({}))]).await;
+        let told = run(&cluster, "pgherd", "", &["explain-config", "work_mem"]);
+        assert_eq!(told.status.code(), Some(0), "{}", text(&told));
+        let line = format!("{why} what its PostgreSQL refused is not known\n");
+        let said = String::from_utf8_lossy(&told.stderr);
+        assert!(said.ends_with(&line), "{said}");
+    }
+}
+
 /// `edit-config` with this script as editor; its output and what the temporary directory holds then.
 fn edited(cluster: &TestCluster, script: &str) -> (Output, Vec<std::path::PathBuf>) {
     let node = &cluster.nodes()[0];

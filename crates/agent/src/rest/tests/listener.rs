@@ -255,6 +255,7 @@ pub(super) async fn serve_with(bound: Bound, journal: Option<std::path::PathBuf>
         attention: Arc::default(),
         orders,
         looks: looks().0,
+        instance: None,
         picture,
         journal,
     };
