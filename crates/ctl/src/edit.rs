@@ -6,7 +6,8 @@ use crate::args::{ClusterArgs, EditConfigArgs};
 use crate::diff::unified;
 use crate::editor::Draft;
 use crate::error::CtlError;
-use crate::output::{line, say};
+use crate::output::line;
+use crate::pager::page;
 use crate::prompt::confirm;
 use crate::session::{Seen, Session};
 use crate::setting::Setting;
@@ -67,7 +68,7 @@ async fn put(
         };
     }
     if !args.quiet {
-        say(&unified(before_text, &after_text))?;
+        page(&unified(before_text, &after_text))?;
     }
     let from_stdin = [&args.apply, &args.replace]
         .iter()

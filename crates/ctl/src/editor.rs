@@ -77,11 +77,11 @@ fn editor() -> Result<String, CtlError> {
 }
 
 /// Signals from the keyboard do nothing here while this is there. They are caught and not ignored: what is
-/// ignored stays so in the editor.
-struct Deaf(Vec<(Signal, SigAction)>);
+/// ignored stays so in the editor or pager.
+pub(crate) struct Deaf(Vec<(Signal, SigAction)>);
 
 impl Deaf {
-    fn new() -> std::io::Result<Deaf> {
+    pub(crate) fn new() -> std::io::Result<Deaf> {
         let mut before = Deaf(Vec::new());
         let handler = SigHandler::Handler(nothing);
         let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());

@@ -21,6 +21,7 @@ mod members;
 mod not_lower;
 mod origin;
 mod output;
+mod pager;
 mod passfile;
 mod pause;
 mod prompt;
