@@ -90,16 +90,14 @@ fn mend(
         let actions = vec![Action::StartJob(JobKind::RemoveData)];
         Verdict::act(actions, format!("{why}: copying {} anew", leader.name))
     };
-    let control = ctx.view.local.control;
-    if !(tellable && settings.use_pg_rewind && control.is_some_and(|control| control.rewindable)) {
+    if let Some(why) = not_by_rewind(ctx, tellable) {
         if settings.remove_data_directory_on_diverged_timelines {
             return copy_anew(reason);
         }
         let data_dir = &ctx.view.identity.data_dir;
         return Verdict::stay(format!(
-            "{reason}; pg_rewind is not possible (it needs use_pg_rewind and data checksums or \
-             wal_log_hints) and remove_data_directory_on_diverged_timelines is off: these data stay \
-             as they are; for a copy of {} stop the agent, empty {data_dir} and start it, or set \
+            "{reason}; pg_rewind is not possible ({why}) and \
+             remove_data_directory_on_diverged_timelines is off: these data stay as they are; for a copy of {} stop the agent, empty {data_dir} and start it, or set \
              postgresql.remove_data_directory_on_diverged_timelines",
             leader.name
         ))
@@ -135,6 +133,26 @@ fn mend(
     };
     let reason = format!("{reason}: running pg_rewind from {}", leader.name);
     Verdict::act(vec![Action::StartJob(job)], reason)
+}
+
+/// Why pg_rewind is out of the question; `None`: it is not. `tellable`: it can see where the two parted.
+fn not_by_rewind(ctx: &Ctx<'_>, tellable: bool) -> Option<&'static str> {
+    let rewindable = match ctx.view.local.control {
+        Some(control) => control.rewindable,
+        None => return Some("pg_control of these data cannot be read"),
+    };
+    match (tellable, ctx.view.settings.use_pg_rewind, rewindable) {
+        (true, true, true) => None,
+        // Whatever is set: it finds the fork by the numbers of timelines.
+        (false, ..) => {
+            Some("by the numbers of their timelines it cannot tell where the two parted")
+        }
+        (true, false, true) => Some("use_pg_rewind is off"),
+        (true, false, false) => Some(
+            "use_pg_rewind is off, and these data have neither data checksums nor wal_log_hints",
+        ),
+        (true, true, false) => Some("these data have neither data checksums nor wal_log_hints"),
+    }
 }
 
 /// A standby that was killed: pg_rewind wants data that were shut down. Recovery in single-user mode would write to a timeline

@@ -123,7 +123,7 @@ fn a_standby_follows() {
     check_all(
         r"
         lock b | a* down lsn 40 | b primary tl1
-        => nothing, because rewind: timeline 1 was made here and, another one of that number, by b; pg_rewind is not possible (it needs use_pg_rewind and data checksums or wal_log_hints) and remove_data_directory_on_diverged_timelines is off: these data stay as they are; for a copy of b stop the agent, empty /data and start it, or set postgresql.remove_data_directory_on_diverged_timelines
+        => nothing, because rewind: timeline 1 was made here and, another one of that number, by b; pg_rewind is not possible (by the numbers of their timelines it cannot tell where the two parted) and remove_data_directory_on_diverged_timelines is off: these data stay as they are; for a copy of b stop the agent, empty /data and start it, or set postgresql.remove_data_directory_on_diverged_timelines
 
         lock b fork b:1@45 | a* down lsn 40 | b primary tl2
         => StartStandby, because follow: starting as a secondary
@@ -148,6 +148,23 @@ fn a_standby_follows() {
 
 /// `rewind`.
 #[test]
+fn the_true_cause_is_told_where_pg_rewind_is_not_possible() {
+    check_all(
+        r"
+        lock b fork b:1@45 rewind | a* down lsn 45 plain | b primary tl2
+        => nothing, because rewind: local WAL goes to 0/2E on timeline 1, but timeline 2 forked off at 0/2D; pg_rewind is not possible (these data have neither data checksums nor wal_log_hints) and remove_data_directory_on_diverged_timelines is off: these data stay as they are; for a copy of b stop the agent, empty /data and start it, or set postgresql.remove_data_directory_on_diverged_timelines
+
+        lock b fork b:1@45 | a* down lsn 45 plain | b primary tl2
+        => nothing, because rewind: local WAL goes to 0/2E on timeline 1, but timeline 2 forked off at 0/2D; pg_rewind is not possible (use_pg_rewind is off, and these data have neither data checksums nor wal_log_hints) and remove_data_directory_on_diverged_timelines is off: these data stay as they are; for a copy of b stop the agent, empty /data and start it, or set postgresql.remove_data_directory_on_diverged_timelines
+
+        lock b rewind | a* down lsn 40 | b primary tl1
+        => nothing, because rewind: timeline 1 was made here and, another one of that number, by b; pg_rewind is not possible (by the numbers of their timelines it cannot tell where the two parted) and remove_data_directory_on_diverged_timelines is off: these data stay as they are; for a copy of b stop the agent, empty /data and start it, or set postgresql.remove_data_directory_on_diverged_timelines
+        ",
+    );
+}
+
+/// `rewind`.
+#[test]
 fn data_that_went_another_way_are_never_started() {
     check_all(
         r"
@@ -155,7 +172,7 @@ fn data_that_went_another_way_are_never_started() {
         => AskHistory, because rewind: reading the timeline history of b
 
         lock b fork b:1@45 | a* down lsn 45 | b primary tl2
-        => nothing, because rewind: local WAL goes to 0/2E on timeline 1, but timeline 2 forked off at 0/2D; pg_rewind is not possible (it needs use_pg_rewind and data checksums or wal_log_hints) and remove_data_directory_on_diverged_timelines is off: these data stay as they are; for a copy of b stop the agent, empty /data and start it, or set postgresql.remove_data_directory_on_diverged_timelines
+        => nothing, because rewind: local WAL goes to 0/2E on timeline 1, but timeline 2 forked off at 0/2D; pg_rewind is not possible (use_pg_rewind is off) and remove_data_directory_on_diverged_timelines is off: these data stay as they are; for a copy of b stop the agent, empty /data and start it, or set postgresql.remove_data_directory_on_diverged_timelines
 
         lock b fork b:1@45 rewind | a* down lsn 45 | b primary tl2
         => Rewind, because rewind: local WAL goes to 0/2E on timeline 1, but timeline 2 forked off at 0/2D: running pg_rewind from b
