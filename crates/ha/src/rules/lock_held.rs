@@ -70,10 +70,7 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
     if let Some(arm) = guard::arm(ctx) {
         return Verdict::only(vec![arm], "arming the guard before the promotion");
     }
-    let fact = &ctx.view.local.guard;
-    let protected = matches!(ctx.view.local.postmaster, Postmaster::Alive { pid }
-        if fact.armed_for == Some(pid) && fact.protects());
-    if ctx.view.settings.guard == GuardMode::Required && !protected {
+    if ctx.view.settings.guard == GuardMode::Required && !is_protected(ctx) {
         let reason = String::from("the guard is required and cannot be armed");
         return give_back(ctx, memory, term, reason).error();
     }
@@ -113,6 +110,13 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
         actions.push(clean(stored.revision));
     }
     Verdict::only(actions, "the lock is held: promoting PostgreSQL")
+}
+
+/// The guard watches this postmaster.
+fn is_protected(ctx: &Ctx<'_>) -> bool {
+    let fact = &ctx.view.local.guard;
+    matches!(ctx.view.local.postmaster, Postmaster::Alive { pid }
+        if fact.armed_for == Some(pid) && fact.protects())
 }
 
 /// `pre_promote` has said no, not longer than `ttl` ago (contract: section 2).

@@ -116,6 +116,23 @@ fn whoever_goes_for_want_of_a_guard_hands_over_in_order() {
     assert_eq!(orders, ["ReleaseLeader"], "{}", released.why);
 }
 
+/// `lock_held`: in strict mode it is to acknowledge nothing on its own from the first moment.
+#[test]
+fn a_strict_primary_waits_for_somebody_before_it_is_one() {
+    check_all(
+        r"
+        lock a sync_mode strict sync b:c | a* replica armed | b replica
+        => SetSynchronousStandbys + PutSync, because lock_held: naming itself alone in /sync before the promotion
+
+        lock a sync_mode strict sync a: | a* replica armed | b replica
+        => SetSynchronousStandbys + Promote, because lock_held: the lock is held: promoting PostgreSQL
+
+        lock a sync_mode strict sync a: | a* replica armed waits * | b replica
+        => Promote, because lock_held: the lock is held: promoting PostgreSQL
+        ",
+    );
+}
+
 /// `lock_held`.
 #[test]
 fn whoever_holds_the_lock_becomes_primary() {
@@ -156,16 +173,6 @@ fn whoever_holds_the_lock_becomes_primary() {
         => PutSync, because lock_held: naming itself alone in /sync before the promotion
 
         lock a sync_mode sync a: | a* replica armed | b replica
-        => Promote, because lock_held: the lock is held: promoting PostgreSQL
-
-        # It is to acknowledge nothing on its own from the first moment.
-        lock a sync_mode strict sync b:c | a* replica armed | b replica
-        => SetSynchronousStandbys + PutSync, because lock_held: naming itself alone in /sync before the promotion
-
-        lock a sync_mode strict sync a: | a* replica armed | b replica
-        => SetSynchronousStandbys + Promote, because lock_held: the lock is held: promoting PostgreSQL
-
-        lock a sync_mode strict sync a: | a* replica armed waits * | b replica
         => Promote, because lock_held: the lock is held: promoting PostgreSQL
 
         lock a | a* primary reborn | b replica
