@@ -449,10 +449,10 @@ fn member(node: &Said) -> Member {
         address: (!node.has("addressless")).then(|| (node.name.clone(), 5432)),
         api_url: format!("http://{}", node.name),
         proxy_url: None,
-        state: Some(if running {
-            PostgresState::Running
-        } else {
-            PostgresState::Stopped
+        state: Some(match running {
+            true => PostgresState::Running,
+            false if node.has("copies") => PostgresState::CreatingReplica,
+            false => PostgresState::Stopped,
         }),
         role: Some(match node.state.as_str() {
             "primary" => Role::Primary,

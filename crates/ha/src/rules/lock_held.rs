@@ -5,7 +5,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use pgherd_model::{GuardMode, Op, Postmaster, Span, StopMode, Sync, SynchronousMode};
+use pgherd_model::{
+    GuardMode, MemberName, Op, PostgresState, Postmaster, Span, StopMode, Sync, SynchronousMode,
+};
 
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, JobKind};
@@ -203,7 +205,8 @@ fn note_use(memory: &mut Memory) {
     }
 }
 
-/// `/sync` as it was before this node claimed it, so that those may take over who had everything. `Err`: not seen now.
+/// `/sync` as it was before this node claimed it, so that those may take over who had everything; but for members that
+/// make their data anew by now, which lets nobody take over who could not before. `Err`: not seen now.
 fn unclaim(ctx: &Ctx<'_>, memory: &Memory, term: u64) -> Result<Option<Op>, ()> {
     let unused = |claim: &&SyncClaim| claim.term == term && !claim.used;
     let Some(claim) = memory.sync_claim.as_ref().filter(unused) else {
@@ -214,12 +217,20 @@ fn unclaim(ctx: &Ctx<'_>, memory: &Memory, term: u64) -> Result<Option<Op>, ()> 
         return Ok(None);
     };
     let expected = stored.revision;
+    let copies = |name: &MemberName| {
+        let state = cluster.member(name).and_then(|member| member.state);
+        state == Some(PostgresState::CreatingReplica)
+    };
     Ok(Some(match &claim.before {
-        Some(sync) => Op::PutSync {
-            sync: sync.clone(),
-            expected: Some(expected),
-            term,
-        },
+        Some(before) => {
+            let mut sync = before.clone();
+            sync.standbys.retain(|name| !copies(name));
+            Op::PutSync {
+                sync,
+                expected: Some(expected),
+                term,
+            }
+        }
         None => Op::DeleteSync { expected, term },
     }))
 }

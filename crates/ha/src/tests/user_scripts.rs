@@ -116,6 +116,13 @@ fn a_claim_on_sync_goes_back_with_the_lock() {
         quorum: 0,
     };
     assert_eq!(sync, &before);
+    // Whose data are made anew meanwhile has nothing of what was acknowledged.
+    let copied = refused.replace("c replica", "c empty copies");
+    let (back, _) = writes(&copied, &memory);
+    assert!(
+        matches!(back.as_slice(), [Op::PutSync { sync, .. }, _] if sync.standbys == ["a".into()]),
+        "{back:?}"
+    );
     // It went back, the lock did not.
     let (back, _) = writes(&refused.replace("sync a:", "sync b:a,c"), &memory);
     assert!(
