@@ -10,7 +10,7 @@ use pgherd_model::{
 use crate::agent::Agent;
 use crate::clock;
 use crate::event::Event;
-use crate::jobs::{Commands, Sources, source};
+use crate::jobs::{Commands, Limits, Sources, source};
 use crate::journal::{Done, REFUSED};
 
 /// A receiver that does not go away by then is looked at again.
@@ -319,8 +319,9 @@ impl Agent {
             _ => Effect::Changed,
         };
         let commands = self.commands();
-        self.jobs
-            .start(kind, sources, commands, &self.effective.settings);
+        let pg_ctl_timeout = self.effective.postgresql.pg_ctl_timeout;
+        let limits = Limits::of(&self.effective.settings, pg_ctl_timeout);
+        self.jobs.start(kind, sources, commands, limits);
         effect
     }
 

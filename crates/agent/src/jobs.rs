@@ -6,7 +6,8 @@ use anyhow::{Context, Result, bail};
 use pgherd_ha::{Job, JobKind, Outcome, Reinitializing, StartAs};
 use pgherd_instance::{self as instance, BootstrapMethod, Error, Instance, Source};
 use pgherd_model::{
-    ControlState, DataDir, MemberName, Settings, Span, StopMode, SystemId, Timeline,
+    ControlState, DataDir, MemberName, Settings, Span, StopMode, SynchronousMode, SystemId,
+    Timeline,
 };
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
@@ -17,16 +18,16 @@ use crate::event::Event;
 /// Longest time of a job that copies or repairs data. What it takes goes with their size, and to begin anew
 /// takes longer than to wait.
 const COPY: Duration = Duration::from_secs(24 * 3600);
-/// Longest promotion.
-const PROMOTE: Duration = Duration::from_secs(60);
 /// Longest checkpoint before a planned stop: afterwards the stop itself does the work.
 const CHECKPOINT: Duration = Duration::from_secs(300);
 /// Longest `pre_promote` where `primary_start_timeout` is 0.
 const PRE_PROMOTE: Duration = Duration::from_secs(60);
 /// Longest `before_stop`: afterwards PostgreSQL is stopped all the same.
 const BEFORE_STOP: Duration = Duration::from_secs(300);
-/// Longest ordered stop; a planned demotion that takes longer ends by killing.
-const STOP: Duration = Duration::from_secs(60);
+/// What is asked of PostgreSQL's programs takes no longer, where `pg_ctl_timeout` is 0.
+const PROGRAM: Duration = Duration::from_secs(60);
+/// How long PostgreSQL may take to stop by SIGQUIT: it kills its own processes after five seconds.
+const QUIT: Duration = Duration::from_secs(6);
 /// Longest shutdown checkpoint: killed in the middle of it, all of it would be to be recovered.
 const LAST_CHECKPOINT: Duration = Duration::from_secs(600);
 /// Budget of killing; each round goes on where the last one ended.
@@ -55,6 +56,34 @@ pub(crate) struct Commands {
     pub(crate) before_stop: Option<String>,
 }
 
+/// How long what PostgreSQL is told may take, as it is configured now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// `primary_start_timeout`; zero: as long as `program`.
+    start: Duration,
+    /// `pg_ctl_timeout`: a postmaster that begins, a promotion, an ordered stop. A planned demotion that takes longer
+    /// ends by killing.
+    program: Duration,
+    /// `primary_stop_timeout`, in synchronous mode alone: then PostgreSQL is stopped by force.
+    stop: Option<Duration>,
+}
+
+impl Limits {
+    /// What these settings say.
+    pub(crate) fn of(settings: &Settings, pg_ctl_timeout: Span) -> Limits {
+        let forced = settings.synchronous_mode != SynchronousMode::Off;
+        let stop = Some(settings.primary_stop_timeout);
+        Limits {
+            start: settings.primary_start_timeout,
+            program: match pg_ctl_timeout.is_zero() {
+                true => PROGRAM,
+                false => pg_ctl_timeout,
+            },
+            stop: stop.filter(|limit| forced && !limit.is_zero()),
+        }
+    }
+}
+
 impl Jobs {
     pub(crate) fn new(instance: Instance, events: UnboundedSender<Event>) -> Jobs {
         Jobs {
@@ -74,7 +103,7 @@ impl Jobs {
         kind: JobKind,
         sources: Sources,
         commands: Commands,
-        settings: &Settings,
+        limits: Limits,
     ) {
         if let Some(running) = self.running.take() {
             running.abort();
@@ -85,7 +114,10 @@ impl Jobs {
             sources,
             instance: self.instance.clone(),
             events: self.events.clone(),
-            start_timeout: self.start_timeout.unwrap_or(settings.primary_start_timeout),
+            limits: Limits {
+                start: self.start_timeout.unwrap_or(limits.start),
+                ..limits
+            },
             made_anew: self.made_anew,
             commands,
         };
@@ -144,7 +176,7 @@ struct Work {
     commands: Commands,
     instance: Instance,
     events: UnboundedSender<Event>,
-    start_timeout: Duration,
+    limits: Limits,
     made_anew: Option<Reinitializing>,
 }
 
@@ -192,7 +224,7 @@ impl Work {
             }
             JobKind::Promote => {
                 self.pre_promote().await?;
-                let timeline = instance.promote(PROMOTE).await?;
+                let timeline = instance.promote(self.limits.program).await?;
                 tracing::info!(
                     "promoted self to leader by acquiring session lock, timeline {timeline}"
                 );
@@ -210,9 +242,9 @@ impl Work {
         let Some(command) = &self.commands.pre_promote else {
             return Ok(());
         };
-        let timeout = match self.start_timeout.is_zero() {
+        let timeout = match self.limits.start.is_zero() {
             true => PRE_PROMOTE,
-            false => self.start_timeout,
+            false => self.limits.start,
         };
         let asked = self.instance.run_command("pre_promote", command, timeout);
         asked.await.map_err(Refusal)?;
@@ -237,11 +269,14 @@ impl Work {
         }
     }
 
-    /// In order; the limit does not count what is written at the end.
+    /// In order; the limit does not count what is written at the end, unless somebody has set one that does.
     async fn stop(&self, mode: StopMode) -> Result<()> {
+        if let Some(limit) = self.limits.stop {
+            return self.stop_by_force(mode, limit).await;
+        }
         let longest = tokio::time::Instant::now() + LAST_CHECKPOINT;
         loop {
-            let stopped = self.instance.stop(mode, STOP).await;
+            let stopped = self.instance.stop(mode, self.limits.program).await;
             let late = matches!(stopped, Err(Error::Timeout { .. }));
             let time_left = tokio::time::Instant::now() < longest;
             if !(late && time_left && self.writes_its_last().await) {
@@ -249,6 +284,20 @@ impl Work {
             }
             tracing::warn!("PostgreSQL has been writing its shutdown checkpoint for a minute");
         }
+    }
+
+    /// `primary_stop_timeout`: in order for so long, then by SIGQUIT, then nothing is left alive (contract:
+    /// patroni-ha-rules, section 4). A synchronous standby has everything that was acknowledged.
+    async fn stop_by_force(&self, mode: StopMode, limit: Duration) -> Result<()> {
+        for (mode, limit) in [(mode, limit), (StopMode::Immediate, QUIT)] {
+            match self.instance.stop(mode, limit).await {
+                Err(error @ Error::Timeout { .. }) => {
+                    tracing::warn!("{error}; it is stopped by force (primary_stop_timeout)");
+                }
+                stopped => return Ok(stopped?),
+            }
+        }
+        kill(self.instance.clone()).await
     }
 
     /// The shutdown checkpoint is under way: pg_control says so from its beginning to its end.
@@ -263,7 +312,8 @@ impl Work {
         match self.create().await {
             Ok(()) => Ok(()),
             Err(error) => {
-                self.instance.stop(StopMode::Immediate, STOP).await.ok();
+                let limit = self.limits.program;
+                self.instance.stop(StopMode::Immediate, limit).await.ok();
                 if self.instance.data_dir().await == DataDir::Empty {
                     return Err(error);
                 }
@@ -285,8 +335,8 @@ impl Work {
             None => {
                 let id = self.instance.initdb(COPY).await.context("initdb")?;
                 let primary = instance::StartAs::Primary;
-                self.instance.start(&primary, STOP).await?;
-                self.instance.wait_ready(STOP).await?;
+                self.instance.start(&primary, self.limits.program).await?;
+                self.instance.wait_ready(self.limits.program).await?;
                 id
             }
         };
@@ -299,7 +349,7 @@ impl Work {
             tracing::info!("PostgreSQL is started anew, with its own settings");
             self.stop(StopMode::Fast).await?;
             let primary = instance::StartAs::Primary;
-            self.instance.start(&primary, STOP).await?;
+            self.instance.start(&primary, self.limits.program).await?;
             self.instance.wait_ready(COPY).await?;
         }
         self.instance.end_bootstrap().await?;
@@ -313,7 +363,7 @@ impl Work {
         let id = self.instance.bootstrap_by(method, COPY).await;
         let id = id.with_context(name)?;
         let restored = instance::StartAs::Restored(method.recovery.clone());
-        self.instance.start(&restored, STOP).await?;
+        self.instance.start(&restored, self.limits.program).await?;
         tracing::info!("waiting for end of recovery after bootstrap");
         let recovered = self.instance.wait_recovered(COPY).await;
         recovered.with_context(name)?;
@@ -331,12 +381,12 @@ impl Work {
     }
 
     async fn start(&self, role: &instance::StartAs) -> Result<()> {
-        self.instance.start(role, STOP).await?;
+        self.instance.start(role, self.limits.program).await?;
         self.events.send(Event::WakeUp).ok();
-        let timeout = if self.start_timeout.is_zero() {
-            STOP
+        let timeout = if self.limits.start.is_zero() {
+            self.limits.program
         } else {
-            self.start_timeout
+            self.limits.start
         };
         match self.instance.wait_ready(timeout).await {
             Ok(_) => Ok(()),

@@ -229,7 +229,7 @@ async fn keys_without_effect_are_named() {
     let etcd = Etcd::start(1).await;
     let options = one().config(json!({
         "surplus_key": 1,
-        "postgresql": {"inner_surplus": [1], "pg_ctl_timeout": 90},
+        "postgresql": {"inner_surplus": [1]},
         "bootstrap": {"dcs": {"surplus": 1, "pgherd": {"gard": 1}, "postgresql": {"deep": 1}}},
         "watchdog": {"mode": "required"},
     }));
@@ -238,7 +238,6 @@ async fn keys_without_effect_are_named() {
     for words in [
         ": surplus_key: unknown key, ignored",
         ": postgresql.inner_surplus: unknown key, ignored",
-        ": postgresql.pg_ctl_timeout: has no effect yet",
         ": bootstrap.dcs.surplus: unknown key, ignored",
         ": bootstrap.dcs.pgherd.gard: unknown key, ignored",
         ": bootstrap.dcs.postgresql.deep: unknown key, ignored",

@@ -3,7 +3,7 @@
 
 use crate::common::{oracle, other, secs, stand_in, start_time, status, stored, text, three};
 use jiff::{SignedDuration, Timestamp};
-use pgherd_tests::{Etcd, Node, TestCluster, Writer, json, watcher};
+use pgherd_tests::{Etcd, Node, Signal, TestCluster, Writer, json, process, watcher};
 
 const DONE: (u16, &str) = (200, "restarted successfully");
 const UNMET: (u16, &str) = (503, "restart conditions are not satisfied");
@@ -288,6 +288,33 @@ async fn ctl_restarts_flushes_and_copies_anew() {
     ]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("status code=503"), "{said}");
+    assert_eq!(cluster.wait_whole(secs(60)).await.name(), leader.name());
+}
+
+/// In synchronous mode `primary_stop_timeout` bounds a stop that PostgreSQL cannot end in order: one of its backends
+/// takes no signal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_in_synchronous_mode_has_a_limit() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let dcs = json!({"synchronous_mode": true, "primary_stop_timeout": 2});
+    let cluster = TestCluster::formed(&etcd, &three().dcs(dcs)).await;
+    let leader = cluster.primary().await.unwrap();
+    let target = leader.target();
+    let session = pgherd_tests::sql::connect(&target, secs(5)).await.unwrap();
+    let row = session
+        .query_one("select pg_backend_pid()", &[])
+        .await
+        .unwrap();
+    assert!(process::signal(row.get(0), Signal::STOP));
+    let (started, skip) = (start_time(leader).await, leader.log().len());
+    is(&post(leader, "/restart", "{}").await, DONE);
+    assert_ne!(start_time(leader).await, started);
+    let log = leader.log().split_off(skip);
+    let forced = "it is stopped by force (primary_stop_timeout)";
+    assert!(log.contains(forced), "{log}");
     assert_eq!(cluster.wait_whole(secs(60)).await.name(), leader.name());
 }
 

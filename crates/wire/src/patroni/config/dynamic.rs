@@ -60,9 +60,6 @@ impl<'w> Dynamic<'w> {
     }
 }
 
-/// Keys of `postgresql` that are right, but that this version does not act on.
-pub(super) const UNUSED_OF_POSTGRESQL: &[&str] = &["pg_ctl_timeout"];
-
 impl Dynamic<'_> {
     /// Warns of what is right, but not acted on: a node that was run by Patroni until now must not
     /// lose a feature silently.
@@ -82,14 +79,8 @@ impl Dynamic<'_> {
             filled(value("standby_cluster")),
             "standby_cluster has no effect yet: this cluster has a writable primary of its own",
         );
-        tell(
-            self.timeout("stop_timeout", 0) > Span::ZERO,
-            "primary_stop_timeout has no effect yet",
-        );
         let postgresql = self.section("postgresql").into_iter().flatten();
         for (key, value) in postgresql {
-            let line = format!("postgresql.{key} has no effect yet");
-            tell(UNUSED_OF_POSTGRESQL.contains(&key.as_str()), &line);
             // The same in the file was told when that was read, with its line.
             let in_file = node.bootstrap.dcs.get("postgresql");
             let known = in_file.and_then(|section| section.get(key)) == Some(value);

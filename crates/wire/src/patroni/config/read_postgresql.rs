@@ -1,7 +1,6 @@
 //! Section `postgresql` of a node.
 
 use super::ConfigError;
-use super::dynamic::UNUSED_OF_POSTGRESQL;
 use super::effective::is_owned;
 use super::node::*;
 use super::read::{address, connect_address};
@@ -61,7 +60,6 @@ pub(super) fn postgresql(section: &Section<'_>) -> Result<Postgresql> {
         krbsrvname: section.text("krbsrvname")?,
         shared: shared(section)?,
     };
-    section.without_effect(UNUSED_OF_POSTGRESQL);
     if section.node("use_slots").is_some() {
         let what = "ignored, it is only taken from the dynamic configuration";
         section.warn_at("use_slots", what);

@@ -676,7 +676,6 @@ fn the_other_settings() {
         told,
         [
             "synchronous_node_count=0 failed validation (expected an integer of 1 or more), ignored",
-            "primary_stop_timeout has no effect yet",
             "slots: \"Bad-Name\" is no name for a slot, ignored",
             "slots.l: only physical slots are made yet, ignored",
         ]
