@@ -264,6 +264,8 @@ impl Agent {
 
     fn handover(&self) -> Handover {
         let deadline = self.held.and(self.renewal.fact());
+        // The successor has until then to take over.
+        self.renewal.tell_guard();
         Handover {
             leases: self.store.leases(),
             stop_at: deadline.map(|fact| fact.deadlines().demote_immediate),

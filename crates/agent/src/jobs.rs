@@ -282,7 +282,7 @@ impl Work {
             if !(late && time_left && self.writes_its_last().await) {
                 return Ok(stopped?);
             }
-            tracing::warn!("PostgreSQL has been writing its shutdown checkpoint for a minute");
+            tracing::warn!("PostgreSQL is still writing its shutdown checkpoint");
         }
     }
 

@@ -167,6 +167,13 @@ impl Renewal {
             .filter(|fact| self.shared.is_attached(fact.lease))
     }
 
+    /// Tells the guard of the last renewal, if it has not heard of it: nobody will tell it of another for a while.
+    pub(crate) fn tell_guard(&self) {
+        if let Some(fact) = self.fact() {
+            self.shared.extend_guard(&fact);
+        }
+    }
+
     /// The guard whose deadline moves with each confirmation.
     pub(crate) fn guard(&self, guard: Option<Arc<Guard>>) {
         let mut present = lock(&self.shared.guard);
@@ -221,6 +228,9 @@ impl Worker {
                 Next::LicenceOver(ref why) if !revoked => {
                     revoked = true;
                     tracing::error!("the lock is not renewed any more: {why}");
+                    if let Some(fact) = *self.publish.borrow() {
+                        self.shared.extend_guard(&fact);
+                    }
                     self.publish.send_modify(|_| {});
                 }
                 _ => {}

@@ -86,9 +86,11 @@ pub(crate) fn repair(ctx: &Ctx<'_>) -> Option<Action> {
 }
 
 /// Somebody pointed this agent at data of another cluster: whatever runs there is left alone. An agent that has led
-/// with these data minds its own primary, whatever `initialize` says by now.
+/// with these data, or made them, minds its own primary, whatever `initialize` says by now.
 pub(crate) fn is_foreign(ctx: &Ctx<'_>, memory: &Memory) -> bool {
-    memory.attached_term.is_none() && mismatch(ctx).is_some()
+    let orders = &ctx.view.orders;
+    let made_here = orders.bootstrap_claim.is_some() || orders.bootstrapped.is_some();
+    memory.attached_term.is_none() && !made_here && mismatch(ctx).is_some()
 }
 
 /// What to say if the data are those of another cluster. An identifier never changes: an old

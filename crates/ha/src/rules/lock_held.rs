@@ -77,7 +77,7 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
         return give_back(ctx, memory, term, reason).error();
     }
     if memory.not_begun >= TRIES {
-        let reason = "released the lock: the numbers of earlier timelines cannot be reserved";
+        let reason = "released the lock: what comes before a promotion failed again and again";
         return give_back(ctx, memory, term, reason.into()).error();
     }
     // In one list, which ends with the first failure: without the numbers there is no promotion,

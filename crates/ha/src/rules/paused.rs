@@ -137,23 +137,15 @@ fn asked(ctx: &Ctx<'_>) -> Option<Verdict> {
 }
 
 /// A primary takes a free lock, unless somebody else was promoted since: then it is left to that one.
-fn without_lock(ctx: &Ctx<'_>, memory: &Memory) -> Verdict {
-    let own = ctx.view.local.look.as_ref().map(|look| look.timeline);
-    if race::cluster_timeline(ctx) > own {
-        let own = own.unwrap_or_default();
+fn take_lock(ctx: &Ctx<'_>, memory: &Memory, own: Timeline, taken: &str) -> Verdict {
+    if race::cluster_timeline(ctx) > Some(own) {
         let reason = format!(
-            "PAUSE: running as primary on the old timeline {own}, which the cluster has left: the lock is not taken; \
+            "PAUSE: primary on the old timeline {own}, which the cluster has left: the lock is not taken; \
              to let it lead all the same remove the key {}history",
             ctx.view.identity.leader_key.trim_end_matches("leader")
         );
         return Verdict::stay(reason).warning();
     }
-    let taken = "PAUSE: acquired session lock as a leader";
-    take_lock(ctx, memory, own.unwrap_or_default(), taken)
-}
-
-/// Unless somebody who answers is primary on a newer timeline than this one.
-fn take_lock(ctx: &Ctx<'_>, memory: &Memory, own: Timeline, taken: &str) -> Verdict {
     match race::rival(ctx, memory, own) {
         Rival::Ask(questions, until) => Verdict::act(
             vec![Action::AskPeers(questions)],
@@ -195,7 +187,11 @@ fn hands_off(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             )
             .warning()
         }
-        Lock::Free if ctx.view.is_primary() => without_lock(ctx, memory),
+        Lock::Free if ctx.view.is_primary() => {
+            let own = ctx.view.local.look.as_ref().map(|look| look.timeline);
+            let taken = "PAUSE: acquired session lock as a leader";
+            take_lock(ctx, memory, own.unwrap_or_default(), taken)
+        }
         // A standby follows whoever leads; that neither starts nor stops anything.
         Lock::Other(_) if ctx.view.is_standby() => match follow::rule(ctx, memory) {
             Verdict::Do(mut order) => {

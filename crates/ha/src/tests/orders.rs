@@ -335,6 +335,10 @@ fn in_a_pause_a_primary_comes_back_as_one() {
     let left = with_job(promoted, &begun.memory, false);
     assert_eq!(names(&left), Vec::<&str>::new(), "{}", left.why);
     assert!(left.why.reason.contains("left to b"), "{}", left.why);
+    let outrun = "lock - pause history 2 | a* down asked 1 | b replica tl3";
+    let left = with_job(outrun, &begun.memory, false);
+    assert_eq!(names(&left), Vec::<&str>::new(), "{}", left.why);
+    assert!(left.why.reason.contains("old timeline"), "{}", left.why);
 }
 
 /// `restart_order`: the best candidate does not go away in the middle of a race.

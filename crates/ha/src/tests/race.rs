@@ -529,7 +529,7 @@ fn a_primary_without_lock_asks_whether_somebody_was_promoted() {
         lock - | a* primary tl3 lsn 50 | b primary tl3 mute
         => AcquireLeader, because lock_free: acquired session lock as a leader
         lock - pause history 2 | a* primary tl2 lsn 50 | b replica tl3
-        => nothing, because paused: PAUSE: running as primary on the old timeline 2, which the cluster has left: the lock is not taken; to let it lead all the same remove the key /service/demo/history
+        => nothing, because paused: PAUSE: primary on the old timeline 2, which the cluster has left: the lock is not taken; to let it lead all the same remove the key /service/demo/history
         lock - pause | a* primary tl2 lsn 50 | b primary tl3
         => nothing, because paused: PAUSE: the lock is left to b, which is primary on timeline 3
         ",

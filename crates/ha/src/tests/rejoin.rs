@@ -107,6 +107,13 @@ fn a_primary_of_another_cluster_is_left_running() {
             assert_eq!(decision.why.rule, "identity", "{text}: {}", decision.why);
             let names: Vec<_> = decision.actions.iter().map(crate::Action::name).collect();
             assert_eq!(names, ["Exit"], "{text}: {}", decision.why);
+            if (state, lock) == ("primary", "b") {
+                // What it has made itself beside the cluster of others must not run.
+                let mut making = view.clone();
+                making.orders.bootstrap_claim = Some(1);
+                let made = decide(&making, &memory);
+                assert_eq!(made.why.rule, "fence", "{}", made.why);
+            }
             // Its own primary is not foreign because somebody has changed `initialize`.
             memory.attached_term = Some(1);
             let led = decide(&view, &memory);
