@@ -279,8 +279,14 @@ async fn methods_to_make_a_replica_are_tried_in_order() {
         told(&cluster, replica, &["replica method absent failed"]).await;
     }
 
-    let answer = replica.request("POST", "/reinitialize", "{}").await;
-    assert_eq!(answer.unwrap().status, 200);
+    // It streams a moment before its agent has seen that the start is over.
+    let asked = async || match replica.request("POST", "/reinitialize", "{}").await? {
+        answer if answer.status == 200 => Ok(()),
+        answer => Err(answer.body),
+    };
+    cluster
+        .wait_for("a new copy is asked for", secs(30), asked)
+        .await;
     let copied = async || match place.told("delta").len() {
         2 => Ok(()),
         calls => Err(format!("{calls} calls")),
