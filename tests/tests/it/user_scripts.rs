@@ -279,14 +279,7 @@ async fn methods_to_make_a_replica_are_tried_in_order() {
         told(&cluster, replica, &["replica method absent failed"]).await;
     }
 
-    // It streams a moment before its agent has seen that the start is over.
-    let asked = async || match replica.request("POST", "/reinitialize", "{}").await? {
-        answer if answer.status == 200 => Ok(()),
-        answer => Err(answer.body),
-    };
-    cluster
-        .wait_for("a new copy is asked for", secs(30), asked)
-        .await;
+    ask_for_a_copy(&cluster, replica).await;
     let copied = async || match place.told("delta").len() {
         2 => Ok(()),
         calls => Err(format!("{calls} calls")),
@@ -295,6 +288,17 @@ async fn methods_to_make_a_replica_are_tried_in_order() {
     cluster.wait_for(what, secs(60), copied).await;
     cluster.wait_whole(secs(60)).await;
     assert_eq!(place.told("delta").len(), 2);
+}
+
+/// A member streams a moment before its agent has seen that the start is over.
+async fn ask_for_a_copy(cluster: &TestCluster, replica: &Node) {
+    let asked = async || match replica.request("POST", "/reinitialize", "{}").await? {
+        answer if answer.status == 200 => Ok(()),
+        answer => Err(answer.body),
+    };
+    cluster
+        .wait_for("a new copy is asked for", secs(30), asked)
+        .await;
 }
 
 /// `no_leader`: from a backup where nobody leads, and by no other method.
