@@ -35,8 +35,8 @@ use crate::reload::Reloaded;
 use crate::renewal::Renewal;
 use crate::service::Service;
 use crate::snapshot::{Attention, Order, Snapshot};
-use crate::upgrade::Handover;
-use crate::{clock, settings};
+use crate::upgrade::{Handover, Wish};
+use crate::{clock, orders, settings};
 
 /// Looks in a row without rest.
 const ROUNDS: usize = 8;
@@ -98,7 +98,7 @@ pub(crate) struct Agent {
     pub(crate) shutdown: bool,
     pub(crate) asked: Asked,
     /// Another program is to take over as soon as nothing long runs.
-    pub(crate) upgrade: bool,
+    pub(crate) upgrade: Option<Wish>,
     pub(crate) exit: Option<u8>,
     pub(crate) notes: Notes,
     pub(crate) callbacks: Callbacks,
@@ -183,7 +183,7 @@ impl Agent {
             member_care: MemberCare::default(),
             shutdown: false,
             asked: Asked::default(),
-            upgrade: false,
+            upgrade: None,
             exit: None,
             notes: Notes::default(),
             callbacks: Callbacks::new(node.scope.clone()),
@@ -222,7 +222,7 @@ impl Agent {
                 self.callbacks.all_begun().await;
                 return End::Exit(code);
             }
-            if self.upgrade && !self.is_busy(&memory) && self.is_safe() {
+            if self.is_to_be_replaced(&memory) {
                 return End::Upgrade(self.handover());
             }
             let rested = self.rest(wake_at, &mut memory, &mut events, &mut lease);
@@ -230,6 +230,37 @@ impl Agent {
                 return End::Exit(1);
             }
         }
+    }
+
+    /// Whether another program takes over now.
+    fn is_to_be_replaced(&mut self, memory: &Memory) -> bool {
+        let Some(wish) = self.upgrade else {
+            return false;
+        };
+        let now = clock::now();
+        let waits_for = if self.is_busy(memory) {
+            Some("something runs here that would be lost with this program")
+        } else if !self.is_safe() {
+            Some("etcd does not answer, or the lock has not just been renewed")
+        } else {
+            None
+        };
+        if wish.is_over(now) {
+            let why = waits_for.unwrap_or("the new program took too long to try");
+            tracing::warn!(
+                "no other program has taken over, and none will until it is asked for again: {why}"
+            );
+            self.upgrade = None;
+            return false;
+        }
+        if waits_for.is_none() && !wish.is_tried(now) {
+            // The file may be another one by now.
+            self.upgrade = None;
+            let events = self.events.clone();
+            tokio::spawn(async move { orders::try_program(wish.asked, &events).await.ok() });
+            return false;
+        }
+        waits_for.is_none()
     }
 
     /// Something runs that would be lost with this program.
@@ -245,7 +276,8 @@ impl Agent {
         let moving = memory.detached_since.is_some();
         let planned = planned || given_up || moving || self.shutdown;
         let writing = self.writing.as_ref().is_some_and(|it| !it.is_finished());
-        planned || writing || job.is_some_and(|job| job.outcome.is_none())
+        let waited_for = self.asked.is_waited_for();
+        planned || writing || waited_for || job.is_some_and(|job| job.outcome.is_none())
     }
 
     /// The lock service answers, so that the successor need not wait for it, and a lease that is held
@@ -269,6 +301,7 @@ impl Agent {
         Handover {
             leases: self.store.leases(),
             stop_at: deadline.map(|fact| fact.deadlines().demote_immediate),
+            sockets: Vec::new(),
         }
     }
 
@@ -515,7 +548,8 @@ impl Agent {
     async fn look_after(&mut self, view: &View, decision: &Decision) {
         self.renewal.keep(decision.keep_lease);
         // Who waits for the lock service to answer asks.
-        self.store.rest(decision.rest.filter(|_| !self.upgrade));
+        self.store
+            .rest(decision.rest.filter(|_| self.upgrade.is_none()));
         self.held = decision.memory.held;
         let leader = view.cluster().and_then(|cluster| cluster.leader.as_ref());
         let own = leader.filter(|leader| leader.name == view.me);
@@ -645,7 +679,7 @@ impl Agent {
             }
             Event::Asked(order) => self.asked(*order),
             Event::Reloaded(reloaded) => self.reloaded(*reloaded),
-            Event::Upgrade => self.upgrade = true,
+            Event::Upgrade(wish) => self.upgrade = Some(wish),
             Event::Shutdown => {
                 self.journal.noticed("shutdown", "");
                 self.shutdown = true;

@@ -5,6 +5,7 @@ use pgherd_model::{MemberName, SystemId, Time};
 
 use crate::reload::Reloaded;
 use crate::snapshot::Order;
+use crate::upgrade::Wish;
 
 /// Something that a task beside the loop has to tell.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ pub(crate) enum Event {
     /// Somebody asks for a restart or a new copy.
     Asked(Box<Order>),
     /// Another program is to take over, and was found to run.
-    Upgrade,
+    Upgrade(Wish),
     /// SIGTERM or SIGINT.
     Shutdown,
 }
@@ -70,7 +71,7 @@ impl Event {
             | Event::ProbeFailed(_)
             | Event::Reloaded(_)
             | Event::Asked(_)
-            | Event::Upgrade
+            | Event::Upgrade(_)
             | Event::Shutdown => true,
         }
     }

@@ -221,7 +221,10 @@ impl Agent {
 
     /// Something waits for the loop to turn again, or is under way beside it.
     fn has_more_to_do(&self) -> bool {
-        let told = self.shutdown || self.upgrade || self.exit.is_some() || self.is_to_configure();
+        let told = self.shutdown
+            || self.upgrade.is_some()
+            || self.exit.is_some()
+            || self.is_to_configure();
         let asks = self.asking > 0 || self.asking_history || self.asked.is_waited_for();
         let writing = self.writing.as_ref().is_some_and(|it| !it.is_finished());
         let writes = self.reloaded

@@ -1,13 +1,14 @@
 //! Serves what the REST server asks for, beside the loop, so that neither waits for the other.
 
 use pgherd_dcs::{Picture, Store};
-use pgherd_model::{Cluster, Op, Span};
+use pgherd_model::{Cluster, Op, Span, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::event::Event;
 use crate::looks::looks;
 use crate::snapshot::Order;
-use crate::{clock, reload, upgrade};
+use crate::upgrade::{self, Wish};
+use crate::{clock, reload};
 
 /// Longest request of an operator to the lock service.
 const STORE: Span = Span::from_secs(5);
@@ -35,7 +36,7 @@ pub(crate) async fn serve(
                     events.send(Event::WakeUp).ok();
                 }
                 Order::Reload => {
-                    reload.send(()).ok();
+                    reload.send(reload::Request::Reload).ok();
                 }
                 Order::FreshCluster { answer } => clusters.ask(answer),
                 // These concern the loop: it tells the brain of them at its next look.
@@ -72,15 +73,27 @@ async fn upgrade(
     answer: oneshot::Sender<Result<String, String>>,
     events: &mpsc::UnboundedSender<Event>,
 ) {
-    match upgrade::check().await {
+    let asked = clock::now();
+    let tried = try_program(asked, events).await;
+    answer.send(tried).ok();
+}
+
+/// Its version; the loop is told if it would start, for somebody who asked then.
+pub(crate) async fn try_program(
+    asked: Time,
+    events: &mpsc::UnboundedSender<Event>,
+) -> Result<String, String> {
+    let tried = upgrade::check().await;
+    match tried {
         Ok(version) => {
-            answer.send(Ok(version)).ok();
-            events.send(Event::Upgrade).ok();
+            let wish = Wish::new(asked, clock::now());
+            events.send(Event::Upgrade(wish)).ok();
+            Ok(version)
         }
         Err(error) => {
             let reason = format!("{error:#}");
             tracing::error!("this agent goes on: {reason}");
-            answer.send(Err(reason)).ok();
+            Err(reason)
         }
     }
 }

@@ -2,6 +2,7 @@
 //! the lock, and what cannot is told. A configuration with an error changes nothing.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use pgherd_dcs::{Leases, Store};
 use pgherd_model::Settings;
 use pgherd_peer::Peers;
 use pgherd_wire::patroni::config::{self, ConfigError, Journal, Loaded, NodeConfig};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::event::Event;
 use crate::service::Service;
@@ -19,8 +20,16 @@ use crate::{logging, rest, settings};
 /// Longest read of the files, and longest opening of the log's: they may lie on a disk that hangs.
 const READ: Duration = Duration::from_secs(10);
 
-/// Where a reload is asked for.
-pub(crate) type Requests = mpsc::UnboundedSender<()>;
+/// What is asked of the [`Reloader`].
+pub(crate) enum Request {
+    /// To read the configuration again.
+    Reload,
+    /// To serve nobody any more: another program does, at these sockets.
+    GiveUp(oneshot::Sender<Vec<TcpListener>>),
+}
+
+/// Where it is asked.
+pub(crate) type Requests = mpsc::UnboundedSender<Request>;
 
 /// Where the configuration comes from.
 #[derive(Clone)]
@@ -64,11 +73,17 @@ pub(crate) struct Reloader {
 }
 
 impl Reloader {
-    /// Until nobody can ask any more.
-    pub(crate) async fn run(mut self, mut requests: mpsc::UnboundedReceiver<()>) {
-        while requests.recv().await.is_some() {
+    /// Until nobody can ask any more, or another program serves.
+    pub(crate) async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
+        while let Some(first) = requests.recv().await {
             // Several at once are one.
-            while requests.try_recv().is_ok() {}
+            let others = std::iter::from_fn(|| requests.try_recv().ok());
+            for request in std::iter::once(first).chain(others) {
+                if let Request::GiveUp(answer) = request {
+                    answer.send(self.server.give_up().await).ok();
+                    return;
+                }
+            }
             self.service.reloading();
             let reloaded = self.reload().await;
             self.service.ready();

@@ -95,21 +95,26 @@ impl Service {
         let Some(limit) = sd_notify::watchdog_enabled().filter(|_| self.thread.is_some()) else {
             return;
         };
-        let service = self.clone();
-        tokio::spawn(async move {
-            loop {
-                if service.is_alive(limit) {
-                    service.tell(Message::Alive);
-                }
-                tokio::time::sleep(limit / 3).await;
+        tokio::spawn(self.clone().feed(limit));
+    }
+
+    /// A loop that has looked since a third of the limit lives: one that hangs is found after the limit and a third of
+    /// it at most, not after twice the limit.
+    async fn feed(self, limit: Duration) {
+        let third = limit / 3;
+        loop {
+            if self.has_looked_since(third) {
+                self.tell(Message::Alive);
             }
-        });
+            // Twice per third, so that what was not fed for a busy moment is fed soon after it.
+            tokio::time::sleep(third / 2).await;
+        }
     }
 
     /// Before the loop begins nothing can be said against it.
-    fn is_alive(&self, limit: Duration) -> bool {
+    fn has_looked_since(&self, before: Duration) -> bool {
         let looked = self.looked.load(Ordering::Relaxed);
-        looked == NOT_YET || clock::now().since(pgherd_model::Time(looked)) <= limit
+        looked == NOT_YET || clock::now().since(pgherd_model::Time(looked)) <= before
     }
 
     fn tell(&self, message: Message) {
@@ -137,21 +142,47 @@ fn send(message: &Message) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc::Receiver;
+    use std::time::Instant;
 
-    #[test]
-    fn a_loop_that_does_not_look_is_not_alive() {
+    /// Until nothing has been told for `limit`.
+    async fn silence(messages: &Receiver<Message>, limit: Duration) {
+        let end = Instant::now() + Duration::from_secs(10);
+        let mut last = Instant::now();
+        while last.elapsed() < limit {
+            assert!(Instant::now() < end, "fed for ever");
+            if messages.try_recv().is_ok() {
+                last = Instant::now();
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_watchdog_is_fed_while_the_loop_looks_and_not_longer() {
+        let (thread, messages) = sync_channel(WAITING);
         let service = Service {
-            thread: None,
+            thread: Some(thread),
             looked: Arc::new(AtomicU64::new(NOT_YET)),
         };
-        let limit = Duration::from_millis(50);
-        assert!(service.is_alive(limit), "it has not begun");
-        service.looks();
-        assert!(service.is_alive(limit));
-        let end = clock::now() + Duration::from_secs(10);
-        while service.is_alive(limit) {
-            assert!(clock::now() < end, "still alive");
-            std::thread::sleep(Duration::from_millis(5));
+        let limit = Duration::from_millis(600);
+        let feeding = tokio::spawn(service.clone().feed(limit));
+        let fed = async |times: usize| {
+            let end = Instant::now() + Duration::from_secs(10);
+            let mut told = 0;
+            while told < times {
+                assert!(Instant::now() < end, "fed {told} times only");
+                told += usize::from(matches!(messages.try_recv(), Ok(Message::Alive)));
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        // It has not begun.
+        fed(3).await;
+        for _ in 0..2 {
+            service.looks();
+            fed(1).await;
+            silence(&messages, limit).await;
         }
+        feeding.abort();
     }
 }

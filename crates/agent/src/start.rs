@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use pgherd_dcs::{Picture, Store};
 use pgherd_instance::Instance;
-use pgherd_model::{ControlState, Member, PostgresState, Role, Settings};
+use pgherd_model::{ControlState, Member, PostgresState, Postmaster, Role, Settings, Span, Time};
 use pgherd_peer::{Peers, endpoint};
 use pgherd_wire::patroni::config::{Effective, Loaded, NodeConfig};
 use pgherd_wire::patroni::rest::Mode;
@@ -29,11 +30,15 @@ use crate::renewal::Renewal;
 use crate::rest;
 use crate::service::Service;
 use crate::snapshot::{Attention, Hooks, Order, Snapshot};
-use crate::upgrade::{self, Handover};
+use crate::upgrade::{self, Handover, ToldToEnd};
 use crate::{called, clock, jobs, logging, looks, orders, reload, settings};
 
 /// Patroni says this every five seconds until etcd can be read.
 const WAITING: Duration = Duration::from_secs(5);
+/// How long an agent that is told to end goes on to try to read the cluster, which says how PostgreSQL is to be left.
+const ENDS: Span = Span::from_secs(3);
+/// How long the last requests of clients and a reload under way may hold up the program that takes over.
+const GIVE_UP: Duration = Duration::from_secs(1);
 /// How long an agent may take to say who it is.
 const EXPLAIN: Duration = Duration::from_secs(3);
 /// How long a thread that waits for disks rests before it ends. A node where nothing happens needs none but
@@ -69,12 +74,13 @@ pub fn run(config: Option<&Path>, handover: Option<&str>) -> ExitCode {
         .enable_all()
         .thread_keep_alive(IDLE_WORKER)
         .build();
+    let told = ToldToEnd::default();
     let result = runtime
         .context("cannot start the runtime")
         .and_then(|runtime| {
             // A task, since whatever wakes the future that a runtime itself waits for costs two system calls more.
             let result = runtime.block_on(async {
-                let body = tokio::spawn(body(source, loaded, handover));
+                let body = tokio::spawn(body(source, loaded, handover, told.clone()));
                 body.await.context("the agent has ended unexpectedly")?
             });
             // What still runs beside the loop must not hold up the end.
@@ -82,11 +88,11 @@ pub fn run(config: Option<&Path>, handover: Option<&str>) -> ExitCode {
             result
         });
     let code = match result {
-        Ok(End::Exit(code)) => ExitCode::from(code),
-        Ok(End::Upgrade(handover)) => {
+        Ok((End::Exit(code), _)) => ExitCode::from(code),
+        Ok((End::Upgrade(handover), sockets)) => {
             tracing::info!("the program that has replaced this one takes over");
             logging::finish();
-            drop(upgrade::exec(&handover));
+            drop(upgrade::exec(handover, sockets, &told));
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -136,12 +142,20 @@ pub(crate) fn source(config: Option<&Path>) -> Source {
     }
 }
 
-async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Result<End> {
+/// How the agent ends, and the REST API's sockets where another program takes over.
+async fn body(
+    source: Source,
+    loaded: Loaded,
+    handover: Option<Handover>,
+    told: ToldToEnd,
+) -> Result<(End, Vec<TcpListener>)> {
     let (events, mut received) = mpsc::unbounded_channel();
     let (reload, reloads) = mpsc::unbounded_channel();
     let (order, ordered) = mpsc::channel(64);
     let service = Service::start();
     watch_signals(&events, &reload, &service, order.clone())?;
+    told.watch().context(CANNOT_WATCH)?;
+    upgrade::listens().context(CANNOT_WATCH)?;
     let node = loaded.node;
     let config = settings::kept_config(&node);
     let first = settings::effective(&node, &config);
@@ -149,12 +163,14 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
     let instance = postgres(&node, &first).await?;
     let peers = settings::peers(&node)?;
     // The port is taken before anything else, so that two agents of one file cannot both go on.
-    let bound = rest::bind(&node.restapi, clock::now).await?;
-    let leases = handover.unwrap_or_default().leases;
+    let handed = handover.clone().unwrap_or_default();
+    let inherited = upgrade::adopt_sockets(&handed.sockets);
+    let bound = rest::bind(&node.restapi, clock::now, inherited).await?;
+    let leases = handed.leases;
     let store = Store::start(settings::store(&node, &first.settings, leases))?;
     let mut picture = store.picture();
     let (publish, snapshot) = watch::channel(Arc::new(blank(&node, &first.settings)));
-    let serving = orders::serve(ordered, store.clone(), events.clone(), reload);
+    let serving = orders::serve(ordered, store.clone(), events.clone(), reload.clone());
     tokio::spawn(serving);
     let (attention, failsafe) = (Arc::new(Attention::default()), failsafe(&node, &first));
     let (looks, asked) = looks::looks();
@@ -183,11 +199,14 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
     tokio::spawn(reloader.run(reloads));
     service.is_up();
     let waiting = wait_for_store(&mut picture, &mut received, &events);
-    if !stopped_in_time(waiting, handover, &instance).await {
-        return Ok(End::Exit(0));
+    if !stopped_in_time(waiting, handed.stop_at, &instance).await {
+        say_what_is_left(&instance).await;
+        return Ok((End::Exit(0), Vec::new()));
     }
-    if is_not_to_begin(&node, &peers, &picture, &instance).await {
-        return Ok(End::Exit(1));
+    // Whoever was here before is this one.
+    let new = handover.is_none();
+    if is_not_to_begin(new, &node, &peers, &picture, &instance).await {
+        return Ok((End::Exit(1), Vec::new()));
     }
     let renewal = renewal(&store, &node, (&first.settings, failsafe.clone()), handover).await?;
     let agent = Agent::new(Parts {
@@ -204,7 +223,32 @@ async fn body(source: Source, loaded: Loaded, handover: Option<Handover>) -> Res
         events,
         service,
     });
-    Ok(agent.run(received, publish).await)
+    let end = agent.run(received, publish).await;
+    let sockets = match end {
+        End::Upgrade(_) => given_up(&reload).await,
+        End::Exit(_) => Vec::new(),
+    };
+    Ok((end, sockets))
+}
+
+/// The REST API's sockets, once its last requests have been answered; none where that takes too long.
+async fn given_up(reload: &reload::Requests) -> Vec<TcpListener> {
+    let (answer, sockets) = oneshot::channel();
+    reload.send(reload::Request::GiveUp(answer)).ok();
+    let sockets = tokio::time::timeout(GIVE_UP, sockets).await;
+    sockets.ok().and_then(Result::ok).unwrap_or_default()
+}
+
+/// Whoever has never reached etcd knows neither whose data these are nor whether the cluster is paused, and so stops
+/// nothing. Patroni does the same.
+async fn say_what_is_left(instance: &Instance) {
+    if let Postmaster::Alive { .. } = instance.postmaster().await {
+        tracing::warn!(
+            "told to end before etcd could be read: PostgreSQL in {} runs on without an agent; to stop it: pg_ctl stop -D {}",
+            instance.path().display(),
+            instance.path().display()
+        );
+    }
 }
 
 /// The REST API, and `looks` on its thread, which drives the connections of both: the loop has others.
@@ -247,11 +291,11 @@ async fn renewal(
 /// could not be read before.
 async fn stopped_in_time(
     waiting: impl Future<Output = bool>,
-    handover: Option<Handover>,
+    stop_at: Option<Time>,
     instance: &Instance,
 ) -> bool {
     let mut waiting = std::pin::pin!(waiting);
-    let Some(at) = handover.and_then(|handover| handover.stop_at) else {
+    let Some(at) = stop_at else {
         return waiting.await;
     };
     tokio::select! {
@@ -359,11 +403,10 @@ fn watch_signals(
     let reload = reload.clone();
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
-            reload.send(()).ok();
+            reload.send(reload::Request::Reload).ok();
         }
     });
     watch_upgrades(orders)?;
-    upgrade::listens().context(cannot)?;
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let mut signals = signal(kind).context(cannot)?;
         let (events, service) = (events.clone(), service.clone());
@@ -377,31 +420,38 @@ fn watch_signals(
     Ok(())
 }
 
-/// Until the cluster could be read once; false: the agent was told to end.
+/// Until the cluster could be read once; false: the agent was told to end, and it could not be read for a moment more.
 async fn wait_for_store(
     picture: &mut watch::Receiver<Picture>,
     events: &mut mpsc::UnboundedReceiver<Event>,
     again: &mpsc::UnboundedSender<Event>,
 ) -> bool {
     let mut reloaded = None;
-    let mut upgrade = false;
+    let mut upgrade = None;
+    let mut ends = None;
     loop {
         if picture.borrow_and_update().cluster.is_some() {
             // For the loop, which begins with the configuration of the start.
             if let Some(event) = reloaded {
                 again.send(event).ok();
             }
-            if upgrade {
-                again.send(Event::Upgrade).ok();
+            if let Some(wish) = upgrade {
+                again.send(Event::Upgrade(wish)).ok();
+            }
+            if ends.is_some() {
+                again.send(Event::Shutdown).ok();
             }
             return true;
         }
+        let told = ends.map(|at: Time| at + ENDS);
         tokio::select! {
+            () = clock::sleep_until(told.unwrap_or(Time::ZERO)), if told.is_some() => return false,
             _ = picture.changed() => {}
             event = events.recv() => match event {
-                Some(Event::Shutdown) | None => return false,
+                None => return false,
+                Some(Event::Shutdown) => ends = ends.or(Some(clock::now())),
                 Some(event @ Event::Reloaded(_)) => reloaded = Some(event),
-                Some(Event::Upgrade) => upgrade = true,
+                Some(Event::Upgrade(wish)) => upgrade = Some(wish),
                 Some(_) => {}
             },
             () = tokio::time::sleep(WAITING) => {
@@ -418,12 +468,14 @@ async fn wait_for_store(
 
 /// It would be in another one's way, or is not for this version.
 async fn is_not_to_begin(
+    new: bool,
     node: &NodeConfig,
     peers: &Peers,
     picture: &watch::Receiver<Picture>,
     instance: &Instance,
 ) -> bool {
-    is_namesake(node, peers, picture).await || is_standby_cluster(node, picture, instance).await
+    new && is_namesake(node, peers, picture).await
+        || is_standby_cluster(node, picture, instance).await
 }
 
 /// Whether a second node of the same name runs; said at once.

@@ -1,15 +1,20 @@
 //! Another program takes this one's place, in the same process: PostgreSQL, the lock and the guard's
 //! deadline do not notice (SIGUSR2, `POST /pgherd/upgrade`, `pgherd ctl upgrade-agent`).
 //!
-//! What the successor cannot find out by itself is handed over on its command line: the leases, and when
-//! PostgreSQL must be stopped should etcd be away just then. The guard of before keeps watch until its
-//! own is armed.
+//! What the successor cannot find out by itself is handed over on its command line: the leases, when
+//! PostgreSQL must be stopped should etcd be away just then, and the open sockets of the REST API, at which clients
+//! wait meanwhile. The guard of before keeps watch until its own is armed.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{IntoRawFd as _, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -26,12 +31,44 @@ const TRY: &str = "--would-start";
 /// How long that may take.
 const CHECK: Duration = Duration::from_secs(15);
 
+/// How long somebody waits for another program to take over, where it cannot at once.
+const WISH: Span = Span::from_secs(60);
+/// How long a program is what it was when it was tried.
+const TRIED: Span = Span::from_secs(5);
+
+/// Somebody wants another program to take over, and it has been tried.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish {
+    /// When that was asked.
+    pub(crate) asked: Time,
+    tried: Time,
+}
+
+impl Wish {
+    /// Asked then, and tried then with success.
+    pub(crate) fn new(asked: Time, tried: Time) -> Wish {
+        Wish { asked, tried }
+    }
+
+    /// Nobody waits any more.
+    pub(crate) fn is_over(self, now: Time) -> bool {
+        now.since(self.asked) > WISH
+    }
+
+    /// The program need not be tried again.
+    pub(crate) fn is_tried(self, now: Time) -> bool {
+        now.since(self.tried) <= TRIED
+    }
+}
+
 /// What is handed over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Handover {
     pub(crate) leases: Leases,
     /// PostgreSQL is a primary, and is killed then unless etcd can be read before.
     pub(crate) stop_at: Option<Time>,
+    /// Numbers of the files that are the REST API's sockets.
+    pub(crate) sockets: Vec<RawFd>,
 }
 
 impl fmt::Display for Handover {
@@ -45,7 +82,8 @@ impl fmt::Display for Handover {
             lease("member", self.leases.member),
             stop,
         ];
-        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        let sockets = self.sockets.iter().map(|number| format!("socket:{number}"));
+        let parts: Vec<String> = parts.into_iter().flatten().chain(sockets).collect();
         f.write_str(&parts.join(","))
     }
 }
@@ -68,11 +106,37 @@ impl Handover {
                 ["leader", id, life] => handover.leases.leader = held(id, life),
                 ["member", id, life] => handover.leases.member = held(id, life),
                 ["stop", at] => handover.stop_at = at.parse().ok().map(Time),
+                ["socket", number] => handover.sockets.extend(number.parse::<RawFd>()),
                 _ => {}
             }
         }
         handover
     }
+}
+
+/// The sockets with these numbers, which the program of before has left open for this one. What is none of them any
+/// more, or cannot be taken, is left out: the port is opened anew then.
+pub(crate) fn adopt_sockets(numbers: &[RawFd]) -> Vec<TcpListener> {
+    let adopt = |number: &RawFd| match adopt_socket(*number) {
+        Ok(socket) => Some(socket),
+        Err(error) => {
+            tracing::warn!("the REST API's socket {number} was not taken over: {error}");
+            None
+        }
+    };
+    numbers.iter().filter_map(adopt).collect()
+}
+
+fn adopt_socket(number: RawFd) -> io::Result<TcpListener> {
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+    // A copy that a later `exec` closes, of a number that nothing in this program vouches for.
+    let this = pidfd_open(getpid(), PidfdFlags::empty())?;
+    let socket = pidfd_getfd(&this, number, PidfdGetfdFlags::empty())?;
+    if !rustix::net::sockopt::socket_acceptconn(&socket)? {
+        return Err(io::Error::other("it does not listen"));
+    }
+    nix::unistd::close(number)?;
+    Ok(TcpListener::from(socket))
 }
 
 /// The file of the program: the one to which the path leads now by which this one was called, or that has
@@ -116,17 +180,46 @@ pub(crate) async fn check() -> Result<String> {
     Ok(text)
 }
 
+/// Whether this program was told to end, by SIGTERM or SIGINT, also when nobody listens any more.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ToldToEnd(Arc<AtomicBool>);
+
+impl ToldToEnd {
+    /// Notes it from now on. Whoever calls this must be sure that somebody else listens to these signals too.
+    pub(crate) fn watch(&self) -> io::Result<()> {
+        for signal in [Signal::SIGTERM, Signal::SIGINT] {
+            signal_hook::flag::register(signal as i32, self.0.clone())?;
+        }
+        Ok(())
+    }
+}
+
 /// Puts the program in this one's place; comes back only if neither it nor the running one can be
-/// started again.
-pub(crate) fn exec(handover: &Handover) -> std::io::Error {
-    let arguments = with_option(std::env::args_os(), format!("{OPTION}{handover}").into());
+/// started again. `sockets`: at which clients may wait.
+pub(crate) fn exec(
+    mut handover: Handover,
+    sockets: Vec<TcpListener>,
+    told: &ToldToEnd,
+) -> io::Error {
     // They would end the successor before it listens; it takes them up then.
     if let Err(error) = early_signals().thread_block() {
         return error.into();
     }
+    // One that came while nobody listened here any more is the successor's business.
+    if told.0.load(Ordering::Relaxed)
+        && let Err(error) = nix::sys::signal::raise(Signal::SIGTERM)
+    {
+        return error.into();
+    }
+    // Copies that `exec` does not close. Nothing is started any more that would get them as well.
+    let copies = sockets
+        .iter()
+        .filter_map(|socket| rustix::io::dup(socket).ok());
+    handover.sockets = copies.map(|copy| copy.into_raw_fd()).collect();
+    let arguments = with_option(std::env::args_os(), format!("{OPTION}{handover}").into());
     let running = PathBuf::from("/proc/self/exe");
     let programs = [program().unwrap_or_else(|_| running.clone()), running];
-    let mut last = std::io::Error::other("no program");
+    let mut last = io::Error::other("no program");
     for program in programs {
         last = replace(&program, &arguments);
         tracing::error!("{} cannot take over: {last}", program.display());
@@ -134,21 +227,27 @@ pub(crate) fn exec(handover: &Handover) -> std::io::Error {
     last
 }
 
-/// Signals that somebody may send at any time and that an agent lives through.
+/// Signals that somebody may send at any time, and to which an agent does what its program says.
 fn early_signals() -> SigSet {
     let mut signals = SigSet::empty();
-    signals.add(Signal::SIGUSR2);
-    signals.add(Signal::SIGHUP);
+    for signal in [
+        Signal::SIGUSR2,
+        Signal::SIGHUP,
+        Signal::SIGTERM,
+        Signal::SIGINT,
+    ] {
+        signals.add(signal);
+    }
     signals
 }
 
 /// Signals are listened to: those that came since the program of before ended arrive now.
-pub(crate) fn listens() -> std::io::Result<()> {
+pub(crate) fn listens() -> io::Result<()> {
     Ok(early_signals().thread_unblock()?)
 }
 
 /// As `exec` of the standard library, which would let the signals through.
-fn replace(program: &Path, arguments: &[OsString]) -> std::io::Error {
+fn replace(program: &Path, arguments: &[OsString]) -> io::Error {
     let text = |word: &OsStr| CString::new(word.as_bytes());
     let words: Result<Vec<CString>, _> = arguments.iter().map(|word| text(word)).collect();
     match (text(program.as_os_str()), words) {
@@ -227,22 +326,40 @@ mod tests {
                 member: held(-3, 30),
             },
             stop_at: Some(Time(4711)),
+            sockets: vec![9, 12],
         };
         let text = handover.to_string();
         assert_eq!(
             text,
-            "leader:7587869116538823428:5000,member:-3:30000,stop:4711"
+            "leader:7587869116538823428:5000,member:-3:30000,stop:4711,socket:9,socket:12"
         );
         assert_eq!(Handover::read(&text), handover);
         let nothing = Handover::default();
         assert_eq!(Handover::read(&nothing.to_string()), nothing);
         // Of another version, or by hand.
-        let odd = "leader:x:5000,member:7,socket:4,stop:-1,,stop:5";
+        let odd = "leader:x:5000,member:7,socket:x,socket:,stop:-1,,stop:5";
         let five = Handover {
             stop_at: Some(Time(5)),
             ..nothing
         };
         assert_eq!(Handover::read(odd), five);
+    }
+
+    #[test]
+    fn a_socket_is_taken_over_and_nothing_else_is_touched() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let other = std::fs::File::open("/dev/null").unwrap();
+        let other_number = other.into_raw_fd();
+        let numbers = [socket.into_raw_fd(), other_number, 1_000_000];
+        let taken = adopt_sockets(&numbers);
+        let addresses: Vec<_> = taken.iter().map(|it| it.local_addr().unwrap()).collect();
+        assert_eq!(addresses, [address]);
+        let still = std::fs::read_link(format!("/proc/self/fd/{other_number}"));
+        assert_eq!(still.unwrap(), Path::new("/dev/null"));
+        // The number of before holds the port no longer.
+        drop(taken);
+        TcpListener::bind(address).unwrap();
     }
 
     #[test]

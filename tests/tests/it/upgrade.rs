@@ -2,10 +2,12 @@
 //! notice, and there is a guard all the time.
 
 use crate::common::{secs, stand_in, start_time, text, three, wait_health, with_own_program};
-use pgherd_tests::{Etcd, Kind, Node, Signal, TestCluster, Writer, json, process, watcher};
+use pgherd_tests::{Etcd, Kind, Node, Signal, TestCluster, Writer, json, process, rest, watcher};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// As a package manager does it: another file under the same name.
 fn replace(program: &Path, content: &[u8]) {
@@ -36,6 +38,49 @@ async fn wait_taken_over(cluster: &TestCluster, node: &Node, before: &str) {
         .await;
 }
 
+/// A load balancer that asks without pause, on a connection each, and remembers every answer but 200.
+struct Balancer {
+    end: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+    asking: tokio::task::JoinHandle<Vec<String>>,
+}
+
+impl Balancer {
+    fn start(url: String) -> Balancer {
+        let (end, asked) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let (ends, counts) = (end.clone(), asked.clone());
+        let asking = tokio::spawn(async move {
+            let mut others = Vec::new();
+            while !ends.load(Ordering::Relaxed) {
+                match rest::request("GET", &url, None, None).await {
+                    Ok(answer) if answer.status == 200 => {}
+                    Ok(answer) => others.push(format!("{answer:?}")),
+                    Err(error) => others.push(error),
+                }
+                counts.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+            others
+        });
+        Balancer { end, asked, asking }
+    }
+
+    /// After an answer to a question that is asked from now on.
+    async fn stop(self, cluster: &TestCluster) -> Vec<String> {
+        let before = self.asked.load(Ordering::Relaxed);
+        cluster
+            .wait_for("answers", secs(20), async || {
+                match self.asked.load(Ordering::Relaxed) {
+                    more if more > before + 1 => Ok(()),
+                    same => Err(same.to_string()),
+                }
+            })
+            .await;
+        self.end.store(true, Ordering::Relaxed);
+        self.asking.await.unwrap()
+    }
+}
+
 /// Of the leader, by the file that replaced its program; then once more by a signal.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_notices_that_the_leaders_agent_is_another_program() {
@@ -54,6 +99,7 @@ async fn nobody_notices_that_the_leaders_agent_is_another_program() {
     let (pid, started) = (node.agent_pid(), start_time(node).await);
     let lock = etcd.revisions(&cluster.key("leader")).await;
     let lease = etcd.lease_of(&cluster.key("leader")).await;
+    let balancer = Balancer::start(node.url("/primary"));
     for round in 0..2 {
         let (before, guard) = (began(node).await.unwrap(), node.guards());
         if round == 0 {
@@ -79,6 +125,8 @@ async fn nobody_notices_that_the_leaders_agent_is_another_program() {
             )
             .await;
     }
+    let others = balancer.stop(&cluster).await;
+    assert_eq!(others, Vec::<String>::new(), "no client is turned away");
     writer.wait_acks(500, secs(30)).await;
     assert_eq!(node.agent_pid(), pid, "the same process");
     assert_eq!(start_time(node).await, started, "the same PostgreSQL");
@@ -278,6 +326,74 @@ async fn signals_in_quick_succession_end_nobody() {
     wait_health(&cluster, node, "/primary", 200).await;
     assert_eq!(node.agent_pid(), pid);
     assert_eq!(start_time(node).await, started);
+}
+
+/// Told to end while it hands over, an agent ends as always: whichever of the two programs hears of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_is_not_lost_between_two_programs() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let mut options = three();
+    options.nodes.truncate(1);
+    let cluster = TestCluster::formed(&etcd, &options).await;
+    let node = cluster.node("n1");
+    for round in 0..10 {
+        let before = began(node).await.unwrap();
+        node.signal_agent(Signal::USR2);
+        // Through all moments of the change, which takes some hundredths of a second.
+        tokio::time::sleep(std::time::Duration::from_millis(round * 12)).await;
+        node.stop().await;
+        assert_eq!(node.postmaster_pid(), None, "round {round}");
+        node.start();
+        wait_taken_over(&cluster, node, &before).await;
+        wait_health(&cluster, node, "/primary", 200).await;
+    }
+    // In order each time: no crash recovery.
+    let log = node.log();
+    assert!(!log.contains("was not properly shut down"), "{log}");
+}
+
+/// What was found good when it was asked for may be another file when its turn comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_had_to_wait_is_tried_again() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let mut options = three();
+    options.nodes.truncate(1);
+    let (cluster, program) = with_own_program(&etcd, options, "n1");
+    cluster.start_all();
+    let node = cluster.wait_streaming(0, secs(60)).await;
+    let (before, pid) = (began(node).await.unwrap(), node.agent_pid());
+    etcd.kill(0);
+    let says = async |words: &str| {
+        let told = async || match node.log().contains(words) {
+            true => Ok(()),
+            false => Err(node.log_tail(2)),
+        };
+        cluster.wait_for(words, secs(90), told).await;
+    };
+    says("no etcd endpoint works").await;
+    let answer = node.request("POST", "/pgherd/upgrade", "").await.unwrap();
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let asked = std::time::Instant::now();
+    replace(&program, b"#!/bin/false\n");
+    cluster
+        .wait_for("what was found is old", secs(20), async || {
+            match asked.elapsed() > secs(6) {
+                true => Ok(()),
+                false => Err("not yet".into()),
+            }
+        })
+        .await;
+    etcd.restart(0);
+    says("this agent goes on").await;
+    wait_health(&cluster, node, "/primary", 200).await;
+    assert_eq!(began(node).await.unwrap(), before);
+    assert_eq!(node.agent_pid(), pid);
 }
 
 /// A program that would not start with the configuration as it is now takes over from nobody; while etcd is

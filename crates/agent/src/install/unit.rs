@@ -32,7 +32,7 @@ ExecReload=/bin/kill -HUP $MAINPID
 
 # PostgreSQL and the guard live in this unit's control group, but not at its mercy. Signals go to the agent
 # alone (process). `stop`, and the end of the machine, are SIGTERM: the agent itself then stops PostgreSQL in
-# order and gives the lock away. `restart` is SIGKILL: PostgreSQL and the guard run on, the lock stays where it
+# order and gives the lock away (one that has never reached etcd leaves PostgreSQL as it is). `restart` is SIGKILL: PostgreSQL and the guard run on, the lock stays where it
 # is, and the new agent takes all of them over. Were it to come too late, the guard ends PostgreSQL in time.
 KillMode=process
 KillSignal=SIGTERM
@@ -42,8 +42,10 @@ OOMPolicy=continue
 
 Restart=on-failure
 RestartSec=500ms
-# The agent says that it lives. One that hangs is killed and started again; PostgreSQL runs on, as above.
-WatchdogSec=60
+# The agent says that its loop turns. One that hangs is killed and started again half a minute later, before the lock may
+# no longer be renewed for it; PostgreSQL runs on, as above. (Where the whole agent stands still nothing renews the
+# lock, and the guard has ended its primary long before.)
+WatchdogSec=24
 TimeoutStartSec=60
 # A checkpoint before (300 s at most), before_stop (300 s) and PostgreSQL's last checkpoint (600 s) take their time.
 # After this only the agent is killed, and the guard does the rest.

@@ -27,6 +27,15 @@ const WRITE_TIMEOUT: Span = Span::from_secs(30);
 /// How long requests may go on at an address that was given up.
 const LAST_REQUESTS: Span = Span::from_secs(30);
 
+/// How long requests may go on where another program is about to take over: the port is as good as closed meanwhile.
+const BEFORE_ANOTHER: Span = Span::from_millis(500);
+
+/// How long a client that was let in last may take for its request before that.
+const JUST_LET_IN: Span = Span::from_millis(50);
+
+/// How long clients wait at sockets that were taken over until there is something to answer.
+const FIRST_LOOK: Span = Span::from_secs(2);
+
 /// How long it may take until a socket is closed.
 const CLOSING: Span = Span::from_secs(2);
 
@@ -78,6 +87,8 @@ pub struct Bound {
     api: RestApi,
     clock: fn() -> Time,
     sockets: Vec<TcpListener>,
+    /// Clients wait at them for an answer that is no worse than the one of before.
+    taken_over: bool,
     tls: Option<Arc<ServerConfig>>,
     patience: Patience,
 }
@@ -91,16 +102,21 @@ struct Patience {
     deaf: Span,
 }
 
-/// Opens the port and reads the certificate.
+/// Opens the port and reads the certificate. Of `inherited` those are used that are at its addresses.
 ///
 /// # Errors
 /// See [`RestError`].
-pub async fn bind(api: &RestApi, clock: fn() -> Time) -> Result<Bound, RestError> {
+pub async fn bind(
+    api: &RestApi,
+    clock: fn() -> Time,
+    inherited: Vec<TcpListener>,
+) -> Result<Bound, RestError> {
     let tls = tls::config(api)?;
     Ok(Bound {
         api: api.clone(),
         clock,
-        sockets: open(api).await?,
+        taken_over: !inherited.is_empty(),
+        sockets: open(api, inherited).await?,
         tls,
         patience: Patience {
             silent: HEADER_TIMEOUT,
@@ -109,10 +125,22 @@ pub async fn bind(api: &RestApi, clock: fn() -> Time) -> Result<Bound, RestError
     })
 }
 
-/// All sockets of `restapi.listen`.
-async fn open(api: &RestApi) -> Result<Vec<TcpListener>, RestError> {
+/// All sockets of `restapi.listen`. What there is of them already is used, the rest of that is closed.
+async fn open(api: &RestApi, mut present: Vec<TcpListener>) -> Result<Vec<TcpListener>, RestError> {
     let mut sockets = Vec::new();
-    for address in addresses(&api.listen).await? {
+    let addresses = addresses(&api.listen).await?;
+    present.retain(|socket| {
+        let address = socket.local_addr();
+        address.is_ok_and(|address| addresses.contains(&address))
+    });
+    for address in addresses {
+        let same = |socket: &TcpListener| socket.local_addr().is_ok_and(|at| at == address);
+        if let Some(at) = present.iter().position(same) {
+            let socket = present.swap_remove(at);
+            rustix::net::listen(&socket, queue(api.request_queue_size)).ok();
+            sockets.push(socket);
+            continue;
+        }
         match listen(address, api.request_queue_size) {
             Ok(socket) => sockets.push(socket),
             // A machine without IPv6: `*` means what there is.
@@ -155,6 +183,7 @@ impl Bound {
             app: App::new(front, self.clock, hooks),
             api: self.api,
             sockets: self.sockets,
+            taken_over: self.taken_over,
             tls: None,
             patience: self.patience,
             handle: Handle::new(),
@@ -172,6 +201,8 @@ pub struct Server {
     app: Arc<App>,
     api: RestApi,
     sockets: Vec<TcpListener>,
+    /// As there, until they are served.
+    taken_over: bool,
     /// The certificate in use; None: plain HTTP.
     tls: Option<RustlsConfig>,
     patience: Patience,
@@ -207,7 +238,8 @@ impl Server {
     pub async fn reload(&mut self, api: &RestApi, peers: Peers) -> Result<(), RestError> {
         let tls = tls::config(api)?;
         let front = Front::new(api, &self.app.last().version, peers).await?;
-        if api.listen != self.api.listen {
+        // Without a socket it was lost on a way that led nowhere.
+        if api.listen != self.api.listen || self.sockets.is_empty() {
             self.move_to(api, tls).await?;
         } else {
             match (&self.tls, tls) {
@@ -236,7 +268,7 @@ impl Server {
         tls: Option<Arc<ServerConfig>>,
     ) -> Result<(), RestError> {
         let present = self.tls.as_ref().map(RustlsConfig::get_inner);
-        let sockets = match open(api).await {
+        let sockets = match open(api, Vec::new()).await {
             Ok(sockets) => sockets,
             Err(RestError::Bind { cause, .. })
                 if cause.kind() == io::ErrorKind::AddrInUse
@@ -260,13 +292,9 @@ impl Server {
         self.serve(tls)
     }
 
-    /// No new connections by the old settings; requests that run may end. Who accepts is gone when this
-    /// returns: the sockets may be shared with a successor, which must not lose a client to it.
+    /// No new connections by the old settings; requests that run may end.
     async fn stop(&mut self) {
-        for accepting in self.accepting.drain(..) {
-            accepting.abort();
-            accepting.await.ok();
-        }
+        self.accept_no_more().await;
         let handle = std::mem::take(&mut self.handle);
         handle.graceful_shutdown(None);
         self.quarters.runtime.spawn(async move {
@@ -275,11 +303,38 @@ impl Server {
         });
     }
 
+    /// No new connections, and no requests that go on for long: another program takes over, at these sockets.
+    pub(crate) async fn give_up(&mut self) -> Vec<TcpListener> {
+        let last = self.handle.clone();
+        let answered = async |limit: Span| {
+            let end = tokio::time::Instant::now() + limit;
+            while last.connection_count() > 0 && tokio::time::Instant::now() < end {
+                tokio::time::sleep(Span::from_millis(2)).await;
+            }
+        };
+        self.accept_no_more().await;
+        // Whoever has just been let in and not asked yet would be closed as if it had nothing to ask.
+        answered(JUST_LET_IN).await;
+        self.stop().await;
+        answered(BEFORE_ANOTHER).await;
+        std::mem::take(&mut self.sockets)
+    }
+
+    /// Who accepts is gone when this returns: the sockets may be shared with a successor, which must not lose
+    /// a client to it.
+    async fn accept_no_more(&mut self) {
+        for accepting in self.accepting.drain(..) {
+            accepting.abort();
+            accepting.await.ok();
+        }
+    }
+
     fn serve(&mut self, tls: Option<Arc<ServerConfig>>) -> Result<(), RestError> {
         self.tls = tls.map(RustlsConfig::from_config);
         let router = super::router(self.app.clone());
         let runtime = &self.quarters.runtime;
         let _there = runtime.enter();
+        let taken_over = std::mem::take(&mut self.taken_over);
         for socket in &self.sockets {
             let socket = socket.try_clone().map_err(RestError::Ended)?;
             let service = router
@@ -290,18 +345,19 @@ impl Server {
                 .handle(self.handle.clone());
             limits(server.http_builder(), self.patience.silent);
             let (entrance, deaf) = (self.entrance.clone(), self.patience.deaf);
+            let looked = self.app.looked(taken_over.then_some(FIRST_LOOK));
             // HTTP/1 alone: where two versions are possible, the first bytes are waited for without any
             // limit. Said last, since another acceptor forgets it.
             let accepting = match self.tls.clone() {
                 None => {
                     let acceptor = Bounded::new(DefaultAcceptor::new(), entrance, deaf);
                     let server = server.acceptor(acceptor).http1_only();
-                    runtime.spawn(watched(server.serve(service)))
+                    runtime.spawn(watched(looked, server.serve(service)))
                 }
                 Some(tls) => {
                     let acceptor = Bounded::new(Acceptor::new(tls), entrance, deaf);
                     let server = server.acceptor(acceptor).http1_only();
-                    runtime.spawn(watched(server.serve(service)))
+                    runtime.spawn(watched(looked, server.serve(service)))
                 }
             };
             self.accepting.push(accepting);
@@ -311,7 +367,8 @@ impl Server {
 }
 
 /// A listener that breaks is worth a line; one that was told to end is not.
-async fn watched(serving: impl Future<Output = io::Result<()>>) {
+async fn watched(first: impl Future<Output = ()>, serving: impl Future<Output = io::Result<()>>) {
+    first.await;
     if let Err(error) = serving.await {
         tracing::error!("the REST API has ended: {error}");
     }
@@ -321,7 +378,7 @@ async fn watched(serving: impl Future<Output = io::Result<()>>) {
 async fn patiently(api: &RestApi) -> Result<Vec<TcpListener>, RestError> {
     let end = tokio::time::Instant::now() + CLOSING;
     loop {
-        match open(api).await {
+        match open(api, Vec::new()).await {
             Err(RestError::Bind { .. }) if tokio::time::Instant::now() < end => {}
             other => return other,
         }

@@ -149,6 +149,16 @@ impl App {
         self.hooks.asked((self.clock)())
     }
 
+    /// Until the loop has shown something new, but not longer than this; `None`: not at all.
+    fn looked(&self, limit: Option<Span>) -> impl Future<Output = ()> + Send + 'static {
+        let mut snapshot = self.hooks.snapshot.clone();
+        async move {
+            if let Some(limit) = limit {
+                tokio::time::timeout(limit, snapshot.changed()).await.ok();
+            }
+        }
+    }
+
     /// Sends an order that is answered; `None`: the loop is gone or does not want to.
     async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Option<T> {
         let (sender, receiver) = oneshot::channel();

@@ -70,7 +70,7 @@ async fn who_says_nothing_is_not_waited_for() {
     certificates(at);
     let short = Span::from_secs(1);
     let mut settings = api(false);
-    let bound = bind(&settings, clock).await.unwrap();
+    let bound = bind(&settings, clock, Vec::new()).await.unwrap();
     let server = serve(bound.with_silence(short)).await;
     let silent = TcpStream::connect(("127.0.0.1", port(&server)));
     closed(silent.await.unwrap()).await;
@@ -85,7 +85,7 @@ async fn who_says_nothing_is_not_waited_for() {
 
     settings.certfile = Some(at.join("cert.pem"));
     settings.keyfile = Some(at.join("key.pem"));
-    let bound = bind(&settings, clock).await.unwrap();
+    let bound = bind(&settings, clock, Vec::new()).await.unwrap();
     let server = serve(bound.with_silence(short)).await;
     let stream = TcpStream::connect(("127.0.0.1", port(&server)));
     let connector = tokio_rustls::TlsConnector::from(trusting(&at.join("ca.pem")));
@@ -115,7 +115,7 @@ async fn an_occupied_port_names_address_and_remedy() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut settings = api(false);
     settings.listen.port = taken.local_addr().unwrap().port();
-    let error = bind(&settings, clock).await.unwrap_err();
+    let error = bind(&settings, clock, Vec::new()).await.unwrap_err();
     assert!(matches!(error, RestError::Bind { .. }));
     let text = error.to_string();
     assert!(
@@ -146,7 +146,10 @@ async fn every_address_means_both_families() {
 async fn a_host_nobody_knows_is_told() {
     let mut settings = api(false);
     settings.listen.host = "no-such-host.invalid".into();
-    let text = bind(&settings, clock).await.unwrap_err().to_string();
+    let text = bind(&settings, clock, Vec::new())
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(
         text.contains("no-such-host.invalid") && text.contains("restapi.listen"),
         "{text}"
@@ -238,7 +241,7 @@ pub(super) fn port(server: &Server) -> u16 {
 }
 
 async fn served(settings: &RestApi) -> Server {
-    serve(bind(settings, clock).await.unwrap()).await
+    serve(bind(settings, clock, Vec::new()).await.unwrap()).await
 }
 
 async fn serve(bound: Bound) -> Server {
@@ -342,7 +345,10 @@ async fn what_a_client_checks_follows_patroni() {
 async fn unusable_certificates_are_named() {
     let mut settings = api(false);
     settings.certfile = Some("/nonexistent/cert.pem".into());
-    let text = bind(&settings, clock).await.unwrap_err().to_string();
+    let text = bind(&settings, clock, Vec::new())
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(
         text.contains("/nonexistent/cert.pem (restapi.certfile)"),
         "{text}"

@@ -32,7 +32,7 @@ impl Site {
             settings.certfile = Some(at.join("cert.pem"));
             settings.keyfile = Some(at.join("key.pem"));
         }
-        let bound = bind(&settings, clock).await.unwrap();
+        let bound = bind(&settings, clock, Vec::new()).await.unwrap();
         let server = serve_with(bound.with_deafness(deaf), Some(Self::journal(at))).await;
         Site {
             server,
