@@ -307,9 +307,12 @@ fn identity(me: &Said) -> Identity {
 fn tags(node: &Said) -> Tags {
     Tags {
         nofailover: node.has("nofailover"),
+        clonefrom: node.has("clonefrom"),
+        nosync: node.has("nosync"),
         nostream: node.has("nostream"),
         replicatefrom: node.value("cascades").map(MemberName::from),
         failover_priority: node.value("prio").map_or(1, |it| it.parse().unwrap()),
+        sync_priority: node.value("sync_prio").map_or(1, |it| it.parse().unwrap()),
         ..Tags::default()
     }
 }

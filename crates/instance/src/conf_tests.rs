@@ -358,3 +358,42 @@ async fn a_start_that_was_given_up_leaves_a_standby_a_standby() {
     assert!(signal.exists());
     assert_eq!(role(&instance).await.unwrap(), StartAs::Standby(None));
 }
+
+/// `custom_conf` takes the place of the original file; what libpq is told of the upstream is Patroni's.
+#[test]
+fn a_file_of_the_users_own_is_included_and_options_of_libpq_are_passed_on() {
+    let mut options = options(Path::new("/tmp/gold"));
+    options.krbsrvname = Some("pg".to_owned());
+    let settings = [("sslmode", "verify-full"), ("sslrootcert", "/ca")];
+    options.replication.settings = settings
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+    let server = ServerConfig {
+        custom_conf: Some("/etc/own's.conf".to_owned()),
+        ..server()
+    };
+    let effective = parameters::effective(&options, &server);
+    let role = StartAs::Standby(Some(upstream()));
+    let text = render(&options, &server, &effective, &role, "");
+    assert!(
+        text.starts_with(&format!("{HEADER}include '/etc/own''s.conf'\n")),
+        "{text}"
+    );
+    let conninfo = "dbname=postgres user=repl passfile=/tmp/gold/pgpass1 host=127.0.0.1 port=18443 sslmode=verify-full \
+                    application_name=n-1 gssencmode=prefer channel_binding=prefer sslrootcert=/ca krbsrvname=pg";
+    assert!(
+        text.contains(&format!("primary_conninfo = '{conninfo}'\n")),
+        "{text}"
+    );
+    // And without one the original file, by the name that it has here.
+    options.config_base_name = "pg".to_owned();
+    options.config_dir = Some("/etc/pg".into());
+    let text = render(&options, &self::server(), &effective, &StartAs::Primary, "");
+    for line in [
+        "include 'pg.base.conf'\n",
+        "hba_file = '/etc/pg/pg_hba.conf'\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    assert_eq!(Paths::of(&options).conf, Path::new("/etc/pg/pg.conf"));
+}

@@ -460,4 +460,44 @@ mod tests {
         assert_eq!(out.values["wal_keep_size"], "128MB");
         assert_eq!(out.warnings.len(), 1);
     }
+
+    /// A standby that had less would not start; what it was to have is a pending restart.
+    #[test]
+    fn a_standby_has_no_less_than_its_primary_had() {
+        let control = "\
+Database cluster state: in archive recovery
+Database system identifier: 7
+Latest checkpoint's TimeLineID: 1
+Latest checkpoint location: 0/1
+Minimum recovery ending location: 0/1
+Min recovery ending loc's timeline: 1
+Data page checksum version: 0
+max_connections setting: 200
+max_worker_processes setting: 4
+max_wal_senders setting: 20
+max_prepared_xacts setting: 5
+max_locks_per_xact setting: 128
+WAL block size: 8192
+Bytes per WAL segment: 16777216
+";
+        let control = crate::control::parse_text(control).unwrap();
+        let values = with(&[("max_replication_slots", "7")]).values;
+        for (standby_of, most) in [
+            (None, [100, 10, 0, 64, 8]),
+            (Some(&control), [200, 20, 5, 128, 8]),
+        ] {
+            let line = command_line(&values, standby_of);
+            let names = [
+                "max_connections",
+                "max_wal_senders",
+                "max_prepared_transactions",
+                "max_locks_per_transaction",
+                "max_worker_processes",
+            ];
+            for (name, value) in names.iter().zip(most) {
+                assert!(line.contains(&format!("--{name}={value}")), "{line:?}");
+            }
+            assert!(line.contains(&"--max_replication_slots=7".to_owned()));
+        }
+    }
 }

@@ -33,6 +33,51 @@ pub(super) fn check(files: &[File]) -> Vec<String> {
         }
     }
     broken.extend(check_decisions(files));
+    broken.extend(check_compatibility(files));
+    broken
+}
+
+/// What of Patroni holds, and the tests that show it.
+const COMPATIBILITY: &str = "docs/compatibility.md";
+
+/// The third column of its tables names tests, which exist, or nothing: `—`.
+fn check_compatibility(files: &[File]) -> Vec<String> {
+    let Some(page) = files.iter().find(|file| file.path == COMPATIBILITY) else {
+        return Vec::new();
+    };
+    let exists = |name: &str| match name.ends_with(".scn") {
+        true => files
+            .iter()
+            .any(|file| file.path == format!("tests/scenarios/{name}")),
+        false => {
+            let head = format!("fn {name}()");
+            files
+                .iter()
+                .any(|file| file.is_rust() && file.text.contains(&head))
+        }
+    };
+    let mut broken = Vec::new();
+    for (number, line) in page.text.lines().enumerate() {
+        let cells: Vec<&str> = line.split('|').collect();
+        let [_, _, state, tests, _, _] = cells.as_slice() else {
+            continue;
+        };
+        let names = tests.split('`').skip(1).step_by(2);
+        let names: Vec<&str> = names.collect();
+        let told = matches!(state.trim(), "yes" | "partly" | "no");
+        if told && names.is_empty() && tests.trim() != "—" {
+            broken.push(format!(
+                "{COMPATIBILITY}:{}: name a test, or `—`",
+                number + 1
+            ));
+        }
+        for name in names.into_iter().filter(|name| !exists(name)) {
+            broken.push(format!(
+                "{COMPATIBILITY}:{}: there is no test {name}",
+                number + 1
+            ));
+        }
+    }
     broken
 }
 
@@ -110,6 +155,23 @@ mod tests {
             file("docs/decisions/x.md", ""),
         ];
         assert_eq!(check_decisions(&bad).len(), 3);
+    }
+
+    #[test]
+    fn tests_that_a_page_names_exist() {
+        let page = |row: &str| {
+            let files = [
+                file(COMPATIBILITY, row),
+                file("a.rs", "#[test]\nfn it_holds() {}\n"),
+                file("tests/scenarios/a-b.scn", ""),
+            ];
+            check_compatibility(&files).len()
+        };
+        assert_eq!(page("| `x` | yes | `it_holds` `a-b.scn` | |\n"), 0);
+        assert_eq!(page("| `x` | no | — | `not_looked_at` |\n"), 0);
+        assert_eq!(page("| `x` | | | |\n| `y` | `z` |\n"), 0);
+        assert_eq!(page("| `x` | yes | `it_hold` `b.scn` | |\n"), 2);
+        assert_eq!(page("| `x` | partly | | |\n"), 1);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod listener;
 mod requests;
 mod restart;
 mod stalled;
+mod words;
 
 use super::{App, Front, router};
 use crate::asked::{ReinitializeRequest, RestartEnd};
@@ -230,7 +231,7 @@ pub(super) struct Node {
     pub(super) refusal: Arc<Mutex<String>>,
     /// The lock service does not answer.
     pub(super) away: Arc<AtomicBool>,
-    /// How many writes of `failover` somebody else is just ahead of.
+    /// How many writes of `failover` or `config` somebody else is just ahead of.
     pub(super) crossed: Arc<AtomicUsize>,
     /// Its promises.
     pub(super) failsafe: Arc<Failsafe>,
@@ -433,6 +434,7 @@ impl StandIn {
                         keys.revision += 1;
                         let revision = keys.revision;
                         keys.failover.as_mut().unwrap().revision = revision;
+                        keys.config.as_mut().unwrap().revision = revision;
                     }
                     let outcome = apply(&mut keys, *op);
                     let cluster = Some(Arc::new(keys.clone()));

@@ -213,8 +213,46 @@ fn the_synchronous_standby_is_one_that_postgresql_waits_for() {
                 "lock a sync a:b | a* primary armed waits b | b replica attached synced",
                 r#"DeleteSync + SetSynchronousStandbys("")"#,
             ),
+            // By tags: whoever is not to be, and whoever is wanted most.
+            (
+                "lock a sync_mode sync a: | a* primary armed | b replica attached nosync | c replica attached",
+                r#"SetSynchronousStandbys("c")"#,
+            ),
+            (
+                "lock a sync_mode sync a: | a* primary armed | b replica attached | c replica attached sync_prio 2",
+                r#"SetSynchronousStandbys("c")"#,
+            ),
         ],
     );
+}
+
+/// `bootstrap`: members tagged `clonefrom`, each in its turn, else the leader; nobody while that does not run as primary.
+#[test]
+fn a_copy_is_made_of_whom_the_tags_name() {
+    for (text, expected) in [
+        ("lock b | a* empty | b primary | c replica", ["b", "b"]),
+        (
+            "lock b | a* empty | b primary | c replica clonefrom | d replica clonefrom",
+            ["c", "d"],
+        ),
+        (
+            "lock b | a* empty | b replica | c replica clonefrom",
+            ["", ""],
+        ),
+    ] {
+        let (mut view, memory) = parse(text);
+        let mut found = [0, 1].map(|millis| {
+            view.now = view.now + pgherd_model::Span::from_millis(millis);
+            let actions = crate::decide(&view, &memory).actions;
+            let from = actions.into_iter().find_map(|action| match action {
+                crate::Action::StartJob(crate::JobKind::Clone { from }) => from,
+                _ => None,
+            });
+            from.map_or(String::new(), |from| from.name.to_string())
+        });
+        found.sort();
+        assert_eq!(found, expected, "{text}");
+    }
 }
 
 /// `maximum_lag_on_syncnode`: measured by what a commit waits for, from the foremost standby.
@@ -263,6 +301,49 @@ fn a_new_timeline_is_published() {
             ("lock a | a* primary tl1 armed | b replica", "nothing"),
         ],
     );
+}
+
+/// `history`: who was promoted is kept of lines that are there, and no more lines than `max_timelines_history`.
+#[test]
+fn the_history_is_completed_and_cut() {
+    let (mut view, memory) = parse("lock a | a* primary tl4 armed | b replica");
+    let line = |timeline: u32| pgherd_model::HistoryLine {
+        timeline: pgherd_model::Timeline(timeline),
+        end: pgherd_model::Lsn(u64::from(timeline) * 10),
+        reason: "no recovery target specified".into(),
+        timestamp: Some("2026-11-21T00:23:34.338580+00:00".into()),
+        leader: None,
+    };
+    let known = pgherd_model::HistoryLine {
+        leader: Some("b".into()),
+        ..line(2)
+    };
+    view.local.own_history = [1, 2, 3].map(line).into();
+    if let crate::Dcs::Fresh(cluster) = &mut view.dcs {
+        cluster.history = Some(pgherd_model::Stored {
+            value: alloc::vec![known.clone()],
+            revision: 3,
+        });
+    }
+    let own = pgherd_model::HistoryLine {
+        leader: Some("a".into()),
+        ..line(3)
+    };
+    let (_, ask) = DUTIES.iter().find(|(name, _)| *name == "history").unwrap();
+    for (most, expected) in [
+        (0, alloc::vec![line(1), known.clone(), own.clone()]),
+        (2, alloc::vec![known, own.clone()]),
+        (1, alloc::vec![own]),
+    ] {
+        view.settings.max_timelines_history = most;
+        let actions = ask(&Ctx::new(&view, &memory), &mut memory.clone()).0;
+        let [crate::Action::Store(pgherd_model::Op::PutHistory { history, .. })] =
+            actions.as_slice()
+        else {
+            panic!("{actions:?}");
+        };
+        assert_eq!(*history, expected, "{most}");
+    }
 }
 
 /// `config`.

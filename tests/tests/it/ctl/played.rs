@@ -497,3 +497,144 @@ async fn work_in_an_editor_is_not_lost() {
     assert!(kept.ends_with("loop_wait: [\n"), "{kept}");
     assert_eq!(etcd.get(&cluster.key("config")).await.unwrap(), stored);
 }
+
+/// Of a time when there was one endpoint for both.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_knows_no_switchover_is_asked_for_a_failover() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let old = Played::start(|what| match what {
+        "POST /failover" => (200, "Successfully failed over to \"n2\"".to_owned()),
+        _ => (
+            501,
+            "501 - Server does not support this operation.".to_owned(),
+        ),
+    });
+    let members = [
+        ("n1", old.address, json!({})),
+        ("n2", old.address, json!({})),
+    ];
+    let cluster = keys(&etcd, &members).await;
+    let args = ["switchover", "--candidate", "n2", "--force"];
+    let done = run(&cluster, "pgherd", "", &args);
+    let said = text(&done);
+    assert_eq!(done.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains(" Successfully failed over to \"n2\"\n"),
+        "{said}"
+    );
+    assert_eq!(old.asked("POST /switchover"), 1, "{said}");
+    assert_eq!(old.asked("POST /failover"), 1, "{said}");
+}
+
+/// Rows may be lost by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_to_an_asynchronous_member_is_asked_about() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let played = Played::start(|_| (200, "Successfully failed over to \"n3\"".to_owned()));
+    let members = ["n1", "n2", "n3"].map(|name| (name, played.address, json!({})));
+    let cluster = keys(&etcd, &members).await;
+    let config = json!({"loop_wait": 1, "synchronous_mode": true});
+    etcd.put(&cluster.key("config"), &config.to_string()).await;
+    let sync = json!({"leader": "n1", "quorum": 0, "sync_standby": "n2"});
+    etcd.put(&cluster.key("sync"), &sync.to_string()).await;
+    let question = "Are you sure you want to failover to the asynchronous node n3?";
+    let failover = |candidate: &str, typed: &str| {
+        let args = ["failover", "--candidate", candidate];
+        let done = run(&cluster, "patronictl", typed, &args);
+        (done.status.code(), text(&done))
+    };
+    let (code, said) = failover("n3", "n\n");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains(question), "{said}");
+    assert!(said.ends_with("Error: Aborting failover\n"), "{said}");
+    assert_eq!(played.asked("POST /failover"), 0);
+    let (code, said) = failover("n3", "y\ny\n");
+    assert_eq!(
+        (code, played.asked("POST /failover")),
+        (Some(0), 1),
+        "{said}"
+    );
+    let (code, said) = failover("n2", "y\n");
+    assert_eq!(
+        (code, played.asked("POST /failover")),
+        (Some(0), 2),
+        "{said}"
+    );
+    assert!(!said.contains("asynchronous"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_needs_a_member_that_can_be_reached() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = listener.local_addr().unwrap();
+    drop(listener);
+    let played = Played::start(|_| (200, "{}".to_owned()));
+    let members = [("n1", nobody, json!({})), ("n2", nobody, json!({}))];
+    let cluster = keys(&etcd, &members).await;
+    let done = run(&cluster, "patronictl", "", &["pause"]);
+    let said = text(&done);
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    let end = "Error: Can not find accessible cluster member\n";
+    assert!(said.ends_with(end), "{said}");
+    // Any of them will do; the leader is asked first.
+    let members = [("n1", nobody, json!({})), ("n2", played.address, json!({}))];
+    let cluster = keys(&etcd, &members).await;
+    let done = run(&cluster, "patronictl", "", &["pause"]);
+    let said = text(&done);
+    assert_eq!(done.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("Success: cluster management is paused\n"),
+        "{said}"
+    );
+    assert_eq!(played.asked("PATCH /config"), 1);
+}
+
+/// Where the configuration and the lock service are: on the command line, else in the environment.
+#[tokio::test(flavor = "multi_thread")]
+async fn file_and_lock_service_are_named_by_variables_too() {
+    if stand_in() {
+        return;
+    }
+    let etcd = Etcd::start(1).await;
+    let address = "127.0.0.1:1".parse().unwrap();
+    let cluster = keys(&etcd, &[("n1", address, json!({}))]).await;
+    let node = &cluster.nodes()[0];
+    let ctl = |variables: &[(&str, String)], args: &[&str]| {
+        let mut command = node.command(&called(&cluster, "patronictl"));
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        command.args(args);
+        let done = finish(command, "");
+        (done.status.code(), text(&done))
+    };
+    let file = node.yaml().display().to_string();
+    let there = (Some(0), "host=127.0.0.1 port=5432\n".to_owned());
+    let named = [("PATRONICTL_CONFIG_FILE", file.clone())];
+    assert_eq!(ctl(&named, &["dsn", "-m", "n1"]), there);
+    let args = ["dsn", cluster.scope(), "-m", "n1"];
+    let namespace = cluster
+        .key("")
+        .replace(&format!("/{}/", cluster.scope()), "");
+    let url = format!("etcd3://{}{namespace}", etcd.hosts()[0]);
+    assert_eq!(ctl(&[("DCS_URL", url.clone())], &args), there);
+    // The command line wins.
+    let elsewhere = [("DCS_URL", "etcd3://127.0.0.1:1/x".to_owned())];
+    assert_eq!(
+        ctl(
+            &elsewhere,
+            &["-d", &url, "dsn", cluster.scope(), "-m", "n1"]
+        ),
+        there
+    );
+    let nothing = [("PATRONICTL_CONFIG_FILE", "/nonexistent".to_owned())];
+    assert_eq!(ctl(&nothing, &["-c", &file, "dsn", "-m", "n1"]), there);
+}

@@ -282,6 +282,67 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    /// Of each word of the first list with each of the second. Patroni's names; `PATRONI_CONFIGURATION` is read elsewhere.
+    const NAMES: [(&str, &str); 12] = [
+        (
+            "",
+            "NAME NAMESPACE SCOPE THREAD_POOL_SIZE THREAD_STACK_SIZE",
+        ),
+        (
+            "LOG_",
+            "TYPE LEVEL TRACEBACK_LEVEL FORMAT DATEFORMAT STATIC_FIELDS MAX_QUEUE_SIZE DIR MODE FILE_SIZE FILE_NUM \
+             LOGGERS DEDUPLICATE_HEARTBEAT_LOGS",
+        ),
+        ("", "LOGLEVEL LOGFORMAT LOG_DATEFMT"),
+        (
+            "RESTAPI_",
+            "LISTEN CONNECT_ADDRESS USERNAME PASSWORD CERTFILE KEYFILE KEYFILE_PASSWORD CAFILE CIPHERS VERIFY_CLIENT \
+             HTTP_EXTRA_HEADERS HTTPS_EXTRA_HEADERS ALLOWLIST ALLOWLIST_INCLUDE_MEMBERS REQUEST_QUEUE_SIZE \
+             SERVER_TOKENS",
+        ),
+        (
+            "CTL_",
+            "USERNAME PASSWORD INSECURE CACERT CERTFILE KEYFILE KEYFILE_PASSWORD",
+        ),
+        (
+            "POSTGRESQL_",
+            "LISTEN CONNECT_ADDRESS PROXY_ADDRESS CONFIG_DIR DATA_DIR PGPASS BIN_DIR",
+        ),
+        (
+            "POSTGRESQL_BIN_",
+            "PG_CTL INITDB PG_CONTROLDATA PG_BASEBACKUP POSTGRES PG_ISREADY PG_REWIND",
+        ),
+        ("SUPERUSER_", ROLE),
+        ("REPLICATION_", ROLE),
+        ("REWIND_", ROLE),
+        (
+            "ETCD3_",
+            "HOST HOSTS USE_PROXIES PROTOCOL SRV SRV_SUFFIX URL PROXY CACERT CERT KEY USERNAME PASSWORD",
+        ),
+        ("CITUS_", "GROUP DATABASE"),
+    ];
+
+    const ROLE: &str = "USERNAME PASSWORD SSLMODE SSLCERT SSLKEY SSLPASSWORD SSLROOTCERT SSLCRL SSLCRLDIR GSSENCMODE \
+                        CHANNEL_BINDING SSLNEGOTIATION";
+
+    #[test]
+    fn every_variable_of_patroni_has_its_key() {
+        for (prefix, names) in NAMES {
+            for name in names.split_whitespace() {
+                let name = format!("PATRONI_{prefix}{name}");
+                let env = BTreeMap::from([(name.clone(), "x: 1".to_owned())]);
+                let mut warnings = Vec::new();
+                let node = document(&env, &mut warnings).unwrap();
+                assert_eq!(warnings, [] as [String; 0], "{name}");
+                assert_ne!(node.to_json(), json!({}), "{name}");
+                // Nothing is said by one that is empty.
+                let env = BTreeMap::from([(name.clone(), String::new())]);
+                let node = document(&env, &mut warnings).unwrap();
+                assert_eq!(node.to_json(), json!({}), "{name}");
+            }
+        }
+    }
+
     #[test]
     fn lists_and_mappings_in_all_their_forms() {
         for (name, value, expected) in [

@@ -2,6 +2,7 @@
 
 mod logs;
 mod mistakes;
+mod shapes;
 
 use super::*;
 use pgherd_model::{CommitsWait, CrashHandover, GuardMode, Settings, Span, SynchronousMode};
@@ -392,7 +393,7 @@ fn the_environment_overrides_files_of_a_directory() {
     dir.write("10-base.yml", SAMPLE);
     dir.write(
         "20-more.yaml",
-        "scope: robin\ntags: {noloadbalance: true}\nrestapi:\n  colour: red\n",
+        "scope: robin\ntags: {noloadbalance: true}\nrestapi:\n  colour: red\nbootstrap: {post_init: null}\n",
     );
     dir.write("30-not-yaml.txt", "scope: [");
     let loaded = load(
@@ -403,6 +404,7 @@ fn the_environment_overrides_files_of_a_directory() {
     assert_eq!(loaded.node.scope, "robin");
     assert_eq!(loaded.node.name.as_str(), "other");
     assert!(loaded.node.tags.noloadbalance);
+    assert_eq!(loaded.node.bootstrap.post_bootstrap, None, "null deletes");
     let more = dir.0.join("20-more.yaml");
     assert_eq!(
         loaded.warnings,

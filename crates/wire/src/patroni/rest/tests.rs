@@ -682,7 +682,16 @@ fn metrics_have_every_name_of_the_contract() {
     ];
     let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
     assert_eq!(found.into_iter().collect::<Vec<_>>(), expected);
-    assert!(page.contains("# TYPE patroni_xlog_location counter\n"));
+    let counters = [
+        "xlog_location",
+        "xlog_received_location",
+        "xlog_replayed_location",
+    ];
+    for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').unwrap();
+        let counts = counters.contains(&name.trim_start_matches("patroni_"));
+        assert_eq!(kind, if counts { "counter" } else { "gauge" }, "{name}");
+    }
     assert!(page.contains("# Values: 0=initdb, 1=initdb_failed, "));
     let silent = samples(&metrics(&input(None, &tags)));
     assert_eq!(silent["postgres_state"], "-1");
