@@ -442,8 +442,13 @@ mod tests {
     #[test]
     fn a_new_cluster_gets_the_short_lease() {
         let text = generate(&Found::default(), &env(&[]), false).unwrap();
-        let (before, _) = text.split_once("    pgherd:\n      lease_ttl: 5\n").unwrap();
-        assert!(before.ends_with("a leader of its own keeps to ttl.\n"), "{text}");
+        let (before, _) = text
+            .split_once("    pgherd:\n      lease_ttl: 5\n")
+            .unwrap();
+        assert!(
+            before.ends_with("a leader of its own keeps to ttl.\n"),
+            "{text}"
+        );
     }
 
     #[test]
