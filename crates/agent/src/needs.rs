@@ -169,6 +169,8 @@ impl Needs<'_> {
         }
         let dir = file.parent().unwrap_or(file);
         let at = match self.look(dir, WRITE | EXECUTE).err()? {
+            // It comes with the data, as far as they may be made.
+            Closed::Missing(_) if dir.starts_with(&self.node.postgresql.data_dir) => return None,
             Closed::Missing(_) => format!("{} is not there", dir.display()),
             // Not theirs to be given: it may be somebody's home.
             Closed::Itself => format!("{} is closed to them", dir.display()),

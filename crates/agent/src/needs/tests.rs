@@ -69,6 +69,8 @@ fn what_can_be_used_is_not_told_of() {
                 ssl_cert_file: server.pem}\nlog: {dir: @/room}\n";
     let none: [&str; 0] = [];
     assert_eq!(world.troubles(&nobody, "@/room/pg/data", more), none);
+    let within = "  pgpass: @/room/pg/data/pgpass\n";
+    assert_eq!(world.troubles(&nobody, "@/room/pg/data", within), none);
     let data = world.dir.path().join("room/pg");
     fs::create_dir(&data).unwrap();
     std::os::unix::fs::chown(&data, Some(nobody.uid.as_raw()), None).unwrap();
