@@ -7,8 +7,8 @@ use pgherd_ha::election::Elections;
 use pgherd_ha::lease::{self, Excuse};
 use pgherd_ha::{
     Dcs, GuardFact, Identity, Job, LOOK_PAUSE, LeaseFact, Local, Memory, Orders, PeerFact,
-    RemoteHistory, Sequence, Tenure, View, beat, beat::MemberCare, is_calm, may_be_kept,
-    quiet_pause,
+    RemoteHistory, Sequence, Tenure, View, WatchdogFact, beat, beat::MemberCare, is_calm,
+    may_be_kept, quiet_pause,
 };
 use pgherd_model::{
     Cluster, ControlState, DataDir, LeaseSight, Look, Member, MemberName, Op, Postmaster, Span,
@@ -344,6 +344,7 @@ impl World {
             look,
             job: it.agent.job.clone(),
             guard,
+            watchdog: WatchdogFact::default(),
             probed: it.agent.probed,
         }
     }

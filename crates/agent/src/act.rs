@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use pgherd_ha::{Action, Ask, JobKind, LeaseFact, PeerFact, RemoteHistory, Sequence, StartAs};
 use pgherd_model::{
-    Answer, MemberName, Op, PeerStatus, PostgresState, Role, Span, Time, Timeline, Upstream,
+    Answer, GuardMode, MemberName, Op, PeerStatus, PostgresState, Role, Span, Time, Timeline,
+    Upstream,
 };
 
 use crate::agent::Agent;
@@ -82,16 +83,10 @@ impl Agent {
                 in_vain(quiet(done(name, self.instance.end_senders(&pids).await)))
             }
             Action::ArmGuard { pid, no_later } => self.arm(pid, no_later).await,
-            Action::TryGuard { pid } => match self.guarding.try_out(pid).await {
-                Ok(()) => {
-                    tracing::info!("the guard can be armed again");
-                    Effect::Changed
-                }
-                // The next look knows, and so do the others.
-                Err(error) => Effect::InVain(false, error.to_string()),
-            },
+            Action::TryGuard { pid } => self.try_guard(pid).await,
             Action::DisarmGuard => {
                 self.guarding.disarm().await;
+                self.watchdog.disarm().await;
                 Effect::Quiet
             }
             Action::ReserveTimelines { last } => {
@@ -347,12 +342,49 @@ impl Agent {
             let extended = failsafe.beyond(Some(fact)).map(|it| it.deadlines().guard);
             Some((fact, extended.unwrap_or(fact.deadlines().guard)))
         };
-        let armed = self.guarding.arm(pid, until, no_later).await;
+        let armed = if self.effective.settings.guard == GuardMode::Off {
+            Ok(())
+        } else {
+            self.guarding.arm(pid, until, no_later).await
+        };
         self.renewal.guard(self.guarding.guard());
+        let watched = self.arm_watchdog(no_later.is_some()).await;
         // Failed or not: the next look knows, and what follows depends on the settings.
-        match armed {
+        match armed.and(watched) {
             Ok(()) => Effect::Changed,
             Err(error) => Effect::InVain(true, error.to_string()),
+        }
+    }
+
+    /// `shortens`: the lock lives under the lease before as yet, which the watchdog must not outlast either.
+    async fn arm_watchdog(&mut self, shortens: bool) -> std::io::Result<()> {
+        let Some(fact) = self.renewal.fact() else {
+            return Ok(());
+        };
+        let extension = self.failsafe.beyond(Some(fact));
+        let lease = extension.map_or_else(|| fact.lease(), |it| it.lease());
+        let before = self
+            .held
+            .filter(|held| shortens && held.lease != fact.lease);
+        let limit = before.map(|held| held.deadlines().expires);
+        self.watchdog.arm(lease, limit).await
+    }
+
+    /// What is required and failed.
+    async fn try_guard(&mut self, pid: u32) -> Effect {
+        let settings = &self.effective.settings;
+        let (required, life) = (settings.guard == GuardMode::Required, settings.lease_ttl);
+        let guard = match self.guarding.fact(life).failed {
+            Some(_) if required => self.guarding.try_out(pid).await,
+            _ => Ok(()),
+        };
+        match guard.and(self.watchdog.try_out(life).await) {
+            Ok(()) => {
+                tracing::info!("what is required for a leader can be armed again");
+                Effect::Changed
+            }
+            // The next look knows, and so do the others.
+            Err(error) => Effect::InVain(false, error.to_string()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The loop: observe, decide, act, look again.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ use crate::renewal::Renewal;
 use crate::service::Service;
 use crate::snapshot::{Attention, Order, Snapshot};
 use crate::upgrade::{Handover, Wish};
+use crate::watchdog::Watchdog;
 use crate::{clock, orders, settings};
 
 /// Looks in a row without rest.
@@ -47,8 +49,8 @@ const DURING_JOB: Span = Span::from_millis(100);
 pub(crate) enum End {
     /// The agent ends, with this status.
     Exit(u8),
-    /// Another program takes over.
-    Upgrade(Handover),
+    /// Another program takes over, and the watchdog with it.
+    Upgrade(Handover, Option<OwnedFd>),
 }
 
 /// One node: its hands, and what they have told.
@@ -69,6 +71,7 @@ pub(crate) struct Agent {
     pub(crate) instance: Instance,
     pub(crate) peers: Peers,
     pub(crate) guarding: Guarding,
+    pub(crate) watchdog: Watchdog,
     pub(crate) jobs: Jobs,
     pub(crate) observer: Observer,
     /// Where a glance is enough: what the last look found.
@@ -132,6 +135,7 @@ pub(crate) struct Parts {
     pub(crate) events: mpsc::UnboundedSender<Event>,
     pub(crate) journal: Journal,
     pub(crate) service: Service,
+    pub(crate) watchdog: Watchdog,
 }
 
 impl Agent {
@@ -150,6 +154,7 @@ impl Agent {
             events,
             journal,
             service,
+            watchdog,
         } = parts;
         Agent {
             identity: settings::identity(&node, &first.postgresql),
@@ -200,6 +205,7 @@ impl Agent {
             events,
             service,
             node,
+            watchdog,
         }
     }
 
@@ -213,17 +219,22 @@ impl Agent {
         let mut lease = self.renewal.changes();
         self.guarding.prepare(self.effective.settings.guard).await;
         self.renewal.guard(self.guarding.guard());
+        self.watchdog.prepare(self.effective.settings.lease_ttl);
+        self.renewal.watchdog(self.watchdog.feeder());
         loop {
             let wake_at = self.tick(&mut memory, &publish).await;
             if let Some(code) = self.exit {
                 if code == 0 {
                     self.guarding.disarm().await;
+                    self.watchdog.disarm().await;
                 }
+                self.watchdog.ends();
                 self.callbacks.all_begun().await;
                 return End::Exit(code);
             }
             if self.is_to_be_replaced(&memory) {
-                return End::Upgrade(self.handover());
+                let (handover, device) = self.handover().await;
+                return End::Upgrade(handover, device);
             }
             let rested = self.rest(wake_at, &mut memory, &mut events, &mut lease);
             if !rested.await {
@@ -294,15 +305,18 @@ impl Agent {
         picture.problem.is_none() && recent(picture.fresh_at, life.max(Span::from_secs(6))) && held
     }
 
-    fn handover(&self) -> Handover {
+    async fn handover(&self) -> (Handover, Option<OwnedFd>) {
+        let (device, watchdog) = self.watchdog.hand_over().await.unzip();
         let deadline = self.held.and(self.renewal.fact());
         // The successor has until then to take over.
         self.renewal.tell_guard();
-        Handover {
+        let handover = Handover {
             leases: self.store.leases(),
             stop_at: deadline.map(|fact| fact.deadlines().demote_immediate),
             sockets: Vec::new(),
-        }
+            watchdog,
+        };
+        (handover, device)
     }
 
     /// Sleeps until something is worth a look; false: a channel is broken.
@@ -413,6 +427,7 @@ impl Agent {
         }
         if std::mem::take(&mut self.reloaded) {
             self.combine();
+            self.watchdog.change(&self.node.watchdog).await;
         }
         self.write_configuration(cluster.as_deref()).await;
     }
@@ -571,6 +586,10 @@ impl Agent {
         }
         self.guarding.prepare(view.settings.guard).await;
         self.renewal.guard(self.guarding.guard());
+        self.watchdog.prepare(view.settings.lease_ttl);
+        if own.is_none() {
+            self.watchdog.rests();
+        }
         if view.fresh().is_some() {
             self.dcs_last_seen = jiff::Timestamp::now().as_second();
             self.keep_member_alive(view.now);

@@ -448,6 +448,7 @@ impl Rounder {
     fn stay(&self, state: &State) {
         if let Some(extension) = state.rounds.extension {
             self.shared.extend_guard_to(extension.deadlines().guard);
+            self.shared.feed(extension.lease());
             tracing::debug!("failsafe mode: everybody has accepted");
         }
     }

@@ -12,8 +12,8 @@
 use std::sync::Arc;
 
 use pgherd_ha::{
-    Decision, GuardFact, LOOK_PAUSE, LeaseFact, Local, Memory, Pulse, View, goes_on, is_calm,
-    lease, may_be_kept, quiet_pause, small_step,
+    Decision, GuardFact, LOOK_PAUSE, LeaseFact, Local, Memory, Pulse, View, WatchdogFact, goes_on,
+    is_calm, lease, may_be_kept, quiet_pause, small_step,
 };
 use pgherd_instance::Glance;
 use pgherd_model::{SynchronousMode, Time};
@@ -62,6 +62,7 @@ struct KeptLook {
 /// What the last decision was made on beside that, where none is needed before something changes.
 pub(crate) struct Calm {
     guard: GuardFact,
+    watchdog: WatchdogFact,
     /// PostgreSQL need not answer the licence's probe, for a reason that holds as long as all else.
     excused: bool,
     /// A decision is due then, whatever is seen before.
@@ -87,6 +88,7 @@ impl Agent {
         let due = until.min(decision.due);
         Some(Calm {
             guard: view.local.guard,
+            watchdog: view.local.watchdog,
             excused: lease::excuse(view, &decision.memory).is_some(),
             due: self.notes.next(loop_wait).into_iter().fold(due, Time::min),
             confirmed,
@@ -124,10 +126,12 @@ impl Agent {
             return None;
         }
         let guard = self.guarding.fact(self.effective.settings.lease_ttl);
+        let watchdog = self.watchdog.fact();
         let local = self.observer.kept.look.as_ref()?.local.clone();
         Some(Local {
             job: self.jobs.last.clone(),
             guard,
+            watchdog,
             probed: self.probed,
             ..local
         })
@@ -216,7 +220,8 @@ impl Agent {
 
     /// That it hangs or has fired can be heard of at the end of a glance as well as before; its end wakes the loop.
     fn guard_is_as_before(&mut self, calm: &Calm) -> bool {
-        self.guarding.fact(self.effective.settings.lease_ttl) == calm.guard
+        let guard = self.guarding.fact(self.effective.settings.lease_ttl);
+        guard == calm.guard && self.watchdog.fact() == calm.watchdog
     }
 
     /// Something waits for the loop to turn again, or is under way beside it.

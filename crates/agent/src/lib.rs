@@ -33,6 +33,7 @@ pub mod snapshot;
 mod start;
 mod upgrade;
 mod validate;
+mod watchdog;
 
 pub use clock::now;
 pub use generate::{Origin, generate};

@@ -204,6 +204,7 @@ impl Agent {
             not_ready,
             job: self.jobs.last.clone(),
             guard: self.guarding.fact(self.effective.settings.lease_ttl),
+            watchdog: self.watchdog.fact(),
             own_history,
             probed: self.probed,
         }

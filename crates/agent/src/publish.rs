@@ -21,8 +21,13 @@ impl Agent {
         let lease = decision.memory.held.filter(|_| holds);
         let kept = failsafe::leads_until(view, &decision.memory).filter(|_| !given_up);
         let leader_until = lease.map(|lease| lease.deadlines().expires).max(kept);
-        let watchdog_failed =
-            view.settings.guard == GuardMode::Required && view.local.guard.failed.is_some();
+        let (guard, watchdog) = (&view.local.guard, &view.local.watchdog);
+        let watchdog_failed = [
+            (view.settings.guard, guard.failed),
+            (watchdog.mode, watchdog.failed),
+        ]
+        .iter()
+        .any(|(mode, failed)| *mode == GuardMode::Required && failed.is_some());
         let guard_missing = view.settings.guard != GuardMode::Off
             && leader_until.is_some()
             && !view.local.guard.protects();

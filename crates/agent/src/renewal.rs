@@ -2,7 +2,7 @@
 //! nothing the loop does can delay it; and moves the guard's deadline with each confirmation.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pgherd_dcs::{LeaderLease, RaftStates, RenewError, Renewed};
 use pgherd_guard::Guard;
@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use crate::clock::{self, Alarm};
 use crate::election::Watch;
 use crate::failsafe::{Failsafe, Rounder};
+use crate::watchdog::Feeder;
 
 /// What the loop and the renewal thread share.
 pub(crate) struct Shared {
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     excuse: Mutex<Option<Excuse>>,
     settings: Mutex<Settings>,
     guard: Mutex<Option<Arc<Guard>>>,
+    watchdog: OnceLock<Feeder>,
     /// When the last confirmed renewal was sent.
     confirmed: AtomicU64,
     /// The deadline that the guard was told last; 0: none, or it is another guard.
@@ -62,6 +64,7 @@ impl Renewal {
             excuse: Mutex::new(None),
             settings: Mutex::new(settings),
             guard: Mutex::new(None),
+            watchdog: OnceLock::new(),
             confirmed: AtomicU64::new(0),
             told: AtomicU64::new(0),
             peers: Mutex::new(None),
@@ -179,6 +182,11 @@ impl Renewal {
         let mut present = lock(&self.shared.guard);
         self.shared.told.store(0, Ordering::Relaxed);
         *present = guard;
+    }
+
+    /// The watchdog that is fed with each confirmation.
+    pub(crate) fn watchdog(&self, feeder: Feeder) {
+        self.shared.watchdog.set(feeder).ok();
     }
 
     /// Renews (or grants) now: before the lock is taken.
@@ -405,10 +413,20 @@ impl Shared {
         lock(&self.peers).clone()
     }
 
-    /// Moves the guard's deadline, if the lock lives under this lease.
+    /// Moves the guard's deadline, and the watchdog's, if the lock lives under this lease.
     fn extend_guard(&self, fact: &LeaseFact) {
         if self.is_attached(fact.lease) {
             self.extend_guard_to(fact.deadlines().guard);
+            self.feed(fact.lease());
+        }
+    }
+
+    /// Not where the licence is over: whatever was confirmed is not to last longer.
+    pub(crate) fn feed(&self, lease: Lease) {
+        if let Some(watchdog) = self.watchdog.get()
+            && self.is_licensed(clock::now())
+        {
+            watchdog.feed(lease);
         }
     }
 
@@ -418,6 +436,8 @@ impl Shared {
         let told = Time(self.told.load(Ordering::Relaxed));
         if fact.deadlines().guard.since(told) >= fact.length * 3 / 20 {
             self.extend_guard(fact);
+        } else if self.is_attached(fact.lease) {
+            self.feed(fact.lease());
         }
     }
 

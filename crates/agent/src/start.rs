@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ use crate::rest;
 use crate::service::Service;
 use crate::snapshot::{Attention, Hooks, Order, Snapshot};
 use crate::upgrade::{self, Handover, ToldToEnd};
+use crate::watchdog::{self, Left, Watchdog};
 use crate::{called, clock, jobs, logging, looks, orders, reload, settings};
 
 /// Patroni says this every five seconds until etcd can be read.
@@ -52,6 +54,9 @@ pub fn run(config: Option<&Path>, handover: Option<&str>) -> ExitCode {
     // While it leads to this program: an upgrade executes what is there then.
     called::path();
     let handover = handover.map(Handover::read);
+    let left = handover.as_ref().and_then(|handover| handover.watchdog);
+    // First of all: nothing else may have got its number.
+    let device = left.and_then(|left| Some((watchdog::inherited(left.number)?, left)));
     if handover.is_some() {
         upgrade::adopt_children();
     }
@@ -80,7 +85,7 @@ pub fn run(config: Option<&Path>, handover: Option<&str>) -> ExitCode {
         .and_then(|runtime| {
             // A task, since whatever wakes the future that a runtime itself waits for costs two system calls more.
             let result = runtime.block_on(async {
-                let body = tokio::spawn(body(source, loaded, handover, told.clone()));
+                let body = tokio::spawn(body(source, loaded, (handover, device), told.clone()));
                 body.await.context("the agent has ended unexpectedly")?
             });
             // What still runs beside the loop must not hold up the end.
@@ -89,10 +94,10 @@ pub fn run(config: Option<&Path>, handover: Option<&str>) -> ExitCode {
         });
     let code = match result {
         Ok((End::Exit(code), _)) => ExitCode::from(code),
-        Ok((End::Upgrade(handover), sockets)) => {
+        Ok((End::Upgrade(handover, watchdog), sockets)) => {
             tracing::info!("the program that has replaced this one takes over");
             logging::finish();
-            drop(upgrade::exec(handover, sockets, &told));
+            drop(upgrade::exec(handover, (sockets, watchdog), &told));
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -142,11 +147,14 @@ pub(crate) fn source(config: Option<&Path>) -> Source {
     }
 }
 
+/// What the program of before has told, and the watchdog device that it had open.
+type Before = (Option<Handover>, Option<(OwnedFd, Left)>);
+
 /// How the agent ends, and the REST API's sockets where another program takes over.
 async fn body(
     source: Source,
     loaded: Loaded,
-    handover: Option<Handover>,
+    (handover, device): Before,
     told: ToldToEnd,
 ) -> Result<(End, Vec<TcpListener>)> {
     let (events, mut received) = mpsc::unbounded_channel();
@@ -157,9 +165,8 @@ async fn body(
     told.watch().context(CANNOT_WATCH)?;
     upgrade::listens().context(CANNOT_WATCH)?;
     let node = loaded.node;
-    let config = settings::kept_config(&node);
-    let first = settings::effective(&node, &config);
-    first.warnings.iter().for_each(|it| tracing::warn!("{it}"));
+    let watchdog = Watchdog::new(node.watchdog.clone(), device, events.clone());
+    let (config, first) = first(&node);
     let instance = postgres(&node, &first).await?;
     let peers = settings::peers(&node)?;
     // The port is taken before anything else, so that two agents of one file cannot both go on.
@@ -222,10 +229,11 @@ async fn body(
         attention,
         events,
         service,
+        watchdog,
     });
     let end = agent.run(received, publish).await;
     let sockets = match end {
-        End::Upgrade(_) => given_up(&reload).await,
+        End::Upgrade(..) => given_up(&reload).await,
         End::Exit(_) => Vec::new(),
     };
     Ok((end, sockets))
@@ -249,6 +257,14 @@ async fn say_what_is_left(instance: &Instance) {
             instance.path().display()
         );
     }
+}
+
+/// The dynamic configuration to begin with, and what holds by it.
+fn first(node: &NodeConfig) -> (String, Effective) {
+    let config = settings::kept_config(node);
+    let first = settings::effective(node, &config);
+    first.warnings.iter().for_each(|it| tracing::warn!("{it}"));
+    (config, first)
 }
 
 /// The REST API, and `looks` on its thread, which drives the connections of both: the loop has others.

@@ -9,7 +9,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{IntoRawFd as _, RawFd};
+use std::os::fd::{IntoRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -21,8 +21,10 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{SigSet, Signal};
 use pgherd_dcs::{Held, Leases};
 use pgherd_model::{Span, Time};
+use rustix::io::FdFlags;
 
 use crate::called;
+use crate::watchdog::Left;
 
 /// The option by which the successor is told.
 const OPTION: &str = "--handover=";
@@ -69,6 +71,8 @@ pub(crate) struct Handover {
     pub(crate) stop_at: Option<Time>,
     /// Numbers of the files that are the REST API's sockets.
     pub(crate) sockets: Vec<RawFd>,
+    /// The watchdog device, open.
+    pub(crate) watchdog: Option<Left>,
 }
 
 impl fmt::Display for Handover {
@@ -77,10 +81,15 @@ impl fmt::Display for Handover {
             held.map(|held| format!("{name}:{}:{}", held.id, held.life.as_millis()))
         };
         let stop = self.stop_at.map(|at| format!("stop:{}", at.0));
+        let watchdog = self.watchdog.map(|left| {
+            let kept = if left.kept { "kept" } else { "counts" };
+            format!("watchdog:{}:{kept}", left.number)
+        });
         let parts = [
             lease("leader", self.leases.leader),
             lease("member", self.leases.member),
             stop,
+            watchdog,
         ];
         let sockets = self.sockets.iter().map(|number| format!("socket:{number}"));
         let parts: Vec<String> = parts.into_iter().flatten().chain(sockets).collect();
@@ -105,6 +114,11 @@ impl Handover {
             match words.as_slice() {
                 ["leader", id, life] => handover.leases.leader = held(id, life),
                 ["member", id, life] => handover.leases.member = held(id, life),
+                ["watchdog", number, how] => {
+                    let kept = *how == "kept";
+                    let number = number.parse().ok();
+                    handover.watchdog = number.map(|number| Left { number, kept });
+                }
                 ["stop", at] => handover.stop_at = at.parse().ok().map(Time),
                 ["socket", number] => handover.sockets.extend(number.parse::<RawFd>()),
                 _ => {}
@@ -195,12 +209,17 @@ impl ToldToEnd {
 }
 
 /// Puts the program in this one's place; comes back only if neither it nor the running one can be
-/// started again. `sockets`: at which clients may wait.
+/// started again. `sockets`: at which clients may wait; and the watchdog device.
 pub(crate) fn exec(
     mut handover: Handover,
-    sockets: Vec<TcpListener>,
+    (sockets, watchdog): (Vec<TcpListener>, Option<OwnedFd>),
     told: &ToldToEnd,
 ) -> io::Error {
+    if let Some(device) = &watchdog
+        && let Err(error) = rustix::io::fcntl_setfd(device, FdFlags::empty())
+    {
+        tracing::error!("the watchdog cannot be handed over, and may reset this machine: {error}");
+    }
     // They would end the successor before it listens; it takes them up then.
     if let Err(error) = early_signals().thread_block() {
         return error.into();
@@ -327,17 +346,21 @@ mod tests {
             },
             stop_at: Some(Time(4711)),
             sockets: vec![9, 12],
+            watchdog: Some(Left {
+                number: 9,
+                kept: true,
+            }),
         };
         let text = handover.to_string();
         assert_eq!(
             text,
-            "leader:7587869116538823428:5000,member:-3:30000,stop:4711,socket:9,socket:12"
+            "leader:7587869116538823428:5000,member:-3:30000,stop:4711,watchdog:9:kept,socket:9,socket:12"
         );
         assert_eq!(Handover::read(&text), handover);
         let nothing = Handover::default();
         assert_eq!(Handover::read(&nothing.to_string()), nothing);
         // Of another version, or by hand.
-        let odd = "leader:x:5000,member:7,socket:x,socket:,stop:-1,,stop:5";
+        let odd = "leader:x:5000,member:7,socket:x,socket:,stop:-1,watchdog:x:kept,,stop:5";
         let five = Handover {
             stop_at: Some(Time(5)),
             ..nothing

@@ -31,11 +31,15 @@ pub struct Extension {
 impl Extension {
     /// The moments that follow from it.
     pub fn deadlines(&self) -> Deadlines {
+        self.lease().deadlines()
+    }
+
+    /// The lease that it stands for.
+    pub fn lease(&self) -> Lease {
         Lease {
             sent: self.sent,
             life: self.life,
         }
-        .deadlines()
     }
 }
 

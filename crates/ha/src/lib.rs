@@ -26,6 +26,7 @@ mod senders;
 mod steady;
 mod upkeep;
 mod view;
+pub mod watchdog;
 
 #[cfg(test)]
 mod tests;
@@ -40,5 +41,5 @@ pub use steady::{LOOK_PAUSE, Pulse, goes_on, is_calm, may_be_kept, quiet_pause};
 pub use upkeep::{describe, small_step};
 pub use view::{
     Dcs, GuardFact, Identity, Job, LeaseFact, Local, Orders, Outcome, PeerFact, RemoteHistory,
-    Tenure, View,
+    Tenure, View, WatchdogFact,
 };

@@ -31,7 +31,7 @@ use pgherd_model::*;
 use crate::decision::{JobKind, Origin, StartAs};
 use crate::{
     Dcs, Former, GuardFact, Identity, Job, LeaseFact, Local, Memory, Orders, Outcome, PeerFact,
-    RemoteHistory, Tenure, View, decide,
+    RemoteHistory, Tenure, View, WatchdogFact, decide,
 };
 
 const PID: u32 = 4711;
@@ -264,7 +264,9 @@ fn settings(has: &impl Fn(&str) -> bool) -> Settings {
         remove_data_directory_on_diverged_timelines: has("remove"),
         pause: has("pause"),
         failsafe_mode: has("failsafe_mode"),
-        guard: if has("guard_required") {
+        guard: if has("guard_off") {
+            GuardMode::Off
+        } else if has("guard_required") {
             GuardMode::Required
         } else {
             GuardMode::Automatic
@@ -579,8 +581,25 @@ fn local(now: Time, me: &Said, nodes: &[Said]) -> Local {
                 (failed, _) => u32::from(failed),
             },
         },
+        watchdog: watchdog(now, me),
         own_history: own_history(me),
         probed: (!me.has("unprobed")).then(|| me.value("probed").map_or(now, ago)),
+    }
+}
+
+/// `dog` (it is used), `dog_required`, `dogarmed`, `dogfailed 1s`.
+fn watchdog(now: Time, me: &Said) -> WatchdogFact {
+    let failed = me.value("dogfailed");
+    WatchdogFact {
+        mode: match (me.has("dog_required"), me.has("dog")) {
+            (true, _) => GuardMode::Required,
+            (_, true) => GuardMode::Automatic,
+            _ => GuardMode::Off,
+        },
+        armed: me.has("dogarmed").then_some(Span::from_secs(20)),
+        running: me.has("dogarmed"),
+        failed: failed.map(|ago| now - Span::from_secs(number(Some(ago)))),
+        failures: u32::from(failed.is_some()) + u32::from(me.has("twice")),
     }
 }
 

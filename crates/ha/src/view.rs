@@ -4,9 +4,9 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use pgherd_model::{
-    Cluster, ControlFile, ControlState, DataDir, HistoryLine, LeaseSight, Look, Lsn, MemberName,
-    PeerStatus, Postmaster, ReinitializeOrder, RestartOrder, Settings, Span, SystemId, Tags, Time,
-    Timeline, Version, WallTime,
+    Cluster, ControlFile, ControlState, DataDir, GuardMode, HistoryLine, LeaseSight, Look, Lsn,
+    MemberName, PeerStatus, Postmaster, ReinitializeOrder, RestartOrder, Settings, Span, SystemId,
+    Tags, Time, Timeline, Version, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -124,11 +124,15 @@ pub struct LeaseFact {
 impl LeaseFact {
     /// The moments that follow from it.
     pub fn deadlines(&self) -> Deadlines {
+        self.lease().deadlines()
+    }
+
+    /// The same without its id.
+    pub fn lease(&self) -> Lease {
         Lease {
             sent: self.sent,
             life: self.length,
         }
-        .deadlines()
     }
 }
 
@@ -169,6 +173,9 @@ pub struct Local {
     pub job: Option<Job>,
     /// The guard.
     pub guard: GuardFact,
+    /// The watchdog device.
+    #[serde(default)]
+    pub watchdog: WatchdogFact,
     /// History file of the timeline that PostgreSQL is on, or was when it last ran, oldest line first.
     /// Empty: there is none, or it cannot be read.
     pub own_history: Vec<HistoryLine>,
@@ -224,6 +231,34 @@ impl GuardFact {
     /// Whether it protects: it is armed, and would do what it is told.
     pub fn protects(&self) -> bool {
         self.armed_for.is_some() && !self.hangs
+    }
+}
+
+/// The watchdog device as the agent knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchdogFact {
+    /// `watchdog.mode`.
+    pub mode: GuardMode,
+    /// It runs, and is fed by renewals of a lease that lives so long.
+    pub armed: Option<Span>,
+    /// It runs, armed or not: it resets the machine unless it is fed or stopped.
+    pub running: bool,
+    /// The last try to arm it failed at this time; `None`: it worked, or there was none.
+    pub failed: Option<Time>,
+    /// Tries in a row that failed.
+    pub failures: u32,
+}
+
+impl Default for WatchdogFact {
+    /// None is used.
+    fn default() -> WatchdogFact {
+        WatchdogFact {
+            mode: GuardMode::Off,
+            armed: None,
+            running: false,
+            failed: None,
+            failures: 0,
+        }
     }
 }
 

@@ -231,7 +231,6 @@ async fn keys_without_effect_are_named() {
         "surplus_key": 1,
         "postgresql": {"inner_surplus": [1]},
         "bootstrap": {"dcs": {"surplus": 1, "pgherd": {"gard": 1}, "postgresql": {"deep": 1}}},
-        "watchdog": {"mode": "required"},
     }));
     let cluster = TestCluster::formed(&etcd, &options).await;
     let log = cluster.node("n1").log();
@@ -241,7 +240,6 @@ async fn keys_without_effect_are_named() {
         ": bootstrap.dcs.surplus: unknown key, ignored",
         ": bootstrap.dcs.pgherd.gard: unknown key, ignored",
         ": bootstrap.dcs.postgresql.deep: unknown key, ignored",
-        ": watchdog.mode: REQUIRED BUT NOT USED",
     ] {
         let line = log.lines().find(|line| line.contains(words));
         let line = line.unwrap_or_else(|| panic!("{words} is not told in\n{log}"));

@@ -45,3 +45,4 @@ mod synchronous;
 mod upgrade;
 mod user_scripts;
 mod validate;
+mod watchdog;

@@ -20,14 +20,14 @@ fn replace(program: &Path, content: &[u8]) {
 }
 
 /// When the program that answers began.
-async fn began(node: &Node) -> Result<String, String> {
+pub(crate) async fn began(node: &Node) -> Result<String, String> {
     let answer = node.get("/pgherd/explain").await?;
     let explain: pgherd_tests::Value =
         serde_json::from_str(&answer.body).map_err(|error| error.to_string())?;
     Ok(explain["agent"]["started_ms"].to_string())
 }
 
-async fn wait_taken_over(cluster: &TestCluster, node: &Node, before: &str) {
+pub(crate) async fn wait_taken_over(cluster: &TestCluster, node: &Node, before: &str) {
     cluster
         .wait_for("another program answers", secs(30), async || {
             match began(node).await? {

@@ -37,7 +37,11 @@ const PATRONIS: &[(&str, &[&str])] = &[
     ("patroni.dcs", &["pgherd_dcs"]),
     (
         "patroni.watchdog",
-        &["pgherd_guard", "pgherd_agent::guarding"],
+        &[
+            "pgherd_guard",
+            "pgherd_agent::guarding",
+            "pgherd_agent::watchdog",
+        ],
     ),
     (
         "patroni.ha",

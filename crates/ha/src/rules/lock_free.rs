@@ -32,7 +32,10 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         return Verdict::stay("following a different leader because I am not allowed to promote");
     }
     if guard::is_unusable(ctx) {
-        let reason = "the guard is required and cannot be armed: this node does not take the lock";
+        let culprit = guard::culprit(ctx);
+        let reason = format!(
+            "the {culprit} is required and cannot be armed: this node does not take the lock"
+        );
         return Verdict::stay(reason).error();
     }
     if let Some(until) = memory.forbidden_until.filter(|until| ctx.now() < *until) {

@@ -5,9 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use pgherd_model::{
-    GuardMode, MemberName, Op, PostgresState, Postmaster, Span, StopMode, Sync, SynchronousMode,
-};
+use pgherd_model::{MemberName, Op, PostgresState, Span, StopMode, Sync, SynchronousMode};
 
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, JobKind};
@@ -72,8 +70,8 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
     if let Some(arm) = guard::arm(ctx) {
         return Verdict::only(vec![arm], "arming the guard before the promotion");
     }
-    if ctx.view.settings.guard == GuardMode::Required && !is_protected(ctx) {
-        let reason = String::from("the guard is required and cannot be armed");
+    if let Some(missing) = guard::missing(ctx) {
+        let reason = format!("the {missing} is required and cannot be armed");
         return give_back(ctx, memory, term, reason).error();
     }
     if memory.not_begun >= TRIES {
@@ -112,13 +110,6 @@ fn promote(ctx: &Ctx<'_>, memory: &mut Memory, term: u64) -> Verdict {
         actions.push(clean(stored.revision));
     }
     Verdict::only(actions, "the lock is held: promoting PostgreSQL")
-}
-
-/// The guard watches this postmaster.
-fn is_protected(ctx: &Ctx<'_>) -> bool {
-    let fact = &ctx.view.local.guard;
-    matches!(ctx.view.local.postmaster, Postmaster::Alive { pid }
-        if fact.armed_for == Some(pid) && fact.protects())
 }
 
 /// `pre_promote` has said no, not longer than `ttl` ago (contract: section 2).

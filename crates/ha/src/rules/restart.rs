@@ -38,8 +38,9 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     }
     let standby = !was_primary(ctx, memory, &control) || ctx.view.local.standby_signal;
     if !standby && guard::is_unusable(ctx) && !ctx.view.settings.pause {
-        let reason = "released the lock: the guard is required and cannot be armed";
-        return hand_over(ctx, memory, term, reason.into()).error();
+        let culprit = guard::culprit(ctx);
+        let reason = format!("released the lock: the {culprit} is required and cannot be armed");
+        return hand_over(ctx, memory, term, reason).error();
     }
     let handover = memory.start.failures > 0 || (!standby && !ordered && wants_handover(ctx));
     if handover && !ctx.view.settings.pause {

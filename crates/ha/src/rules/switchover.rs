@@ -427,7 +427,8 @@ fn take_back(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, demotion: &Demotion)
     if guard::is_unusable(ctx) && !ctx.view.settings.pause {
         let word = &demotion.word;
         let reason = format!(
-            "{word}: nobody received all WAL, and no primary may run here without guard; Leader key released"
+            "{word}: nobody received all WAL, and no primary may run here without {}; Leader key released",
+            guard::culprit(ctx)
         );
         return hand_over(ctx, memory, term, None, reason).error();
     }

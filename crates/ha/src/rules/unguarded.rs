@@ -1,7 +1,7 @@
-//! A primary whose guard is required and cannot be armed any more gives up its place (architecture,
+//! A primary whose guard (or watchdog) is required and cannot be armed any more gives up its place (architecture,
 //! Safety 3), in order: the lock is renewed by an agent that lives, so there is time for a switchover.
 
-use alloc::string::String;
+use alloc::format;
 
 use crate::ctx::{Ctx, Lock, Verdict};
 use crate::memory::{Demotion, Memory};
@@ -10,10 +10,12 @@ use crate::upkeep::guard;
 
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if !guard::is_unusable(ctx) {
-        return Verdict::pass("the guard is not required, or nothing is wrong with it");
+        return Verdict::pass(
+            "neither guard nor watchdog is required, or nothing is wrong with them",
+        );
     }
     if !guard::is_given_up(ctx) {
-        return Verdict::pass("arming the guard failed once, the next try is due soon");
+        return Verdict::pass("arming failed once, the next try is due soon");
     }
     if ctx.view.settings.pause {
         return Verdict::pass("the cluster is paused");
@@ -29,10 +31,11 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         request: None,
         candidate: None,
         manual: false,
-        word: String::from("no guard"),
+        word: format!("no {}", guard::culprit(ctx)),
         down_since: None,
         taking_back: None,
     };
-    let reason = "the guard is required and cannot be armed any more: demoting myself";
-    switchover::demote(memory, demotion, reason.into()).error()
+    let culprit = guard::culprit(ctx);
+    let reason = format!("the {culprit} is required and cannot be armed any more: demoting myself");
+    switchover::demote(memory, demotion, reason).error()
 }

@@ -90,6 +90,56 @@ fn the_guard_watches_whoever_holds_the_lock() {
     );
 }
 
+/// `guard`, which looks after the watchdog device too.
+#[test]
+fn the_watchdog_is_armed_with_the_guard() {
+    let arm = "ArmGuard { pid: 4711, no_later: None }";
+    check(
+        "guard",
+        &[
+            ("lock a optime 50 | a* primary armed dog | b replica", arm),
+            (
+                "lock a | a* primary armed dog dogarmed | b replica",
+                "nothing",
+            ),
+            // Nothing to be had, nothing is missed; until the lock is another one.
+            (
+                "lock a | a* primary armed dog dogfailed 60s | b replica",
+                "nothing",
+            ),
+            (
+                "lock a | a* primary armed dog_required dogfailed 1s twice | b replica",
+                "nothing",
+            ),
+            (
+                "lock a | a* primary armed dog_required dogfailed 5s twice | b replica",
+                arm,
+            ),
+            // Without a guard too.
+            ("lock a guard_off | a* primary dog | b replica", arm),
+            ("lock a guard_off | a* primary | b replica", "nothing"),
+            (
+                "lock b | a* replica from b dog dogarmed | b primary",
+                "DisarmGuard",
+            ),
+            (
+                "lock a pause | a* primary dog dogarmed | b replica",
+                "DisarmGuard",
+            ),
+            // It may still write: the machine is better reset than that it goes on.
+            ("lock b | a* primary dog dogarmed | b primary", "nothing"),
+            (
+                "lock b | a* replica from b dog_required dogfailed 5s | b primary",
+                "TryGuard { pid: 4711 }",
+            ),
+            (
+                "lock b | a* replica from b dog_required dogfailed 1s | b primary",
+                "nothing",
+            ),
+        ],
+    );
+}
+
 /// `member`.
 #[test]
 fn the_own_key_is_written_when_the_store_can_be_read() {

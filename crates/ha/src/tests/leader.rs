@@ -133,6 +133,26 @@ fn a_strict_primary_waits_for_somebody_before_it_is_one() {
     );
 }
 
+/// `lock_held`: the watchdog device is armed with the guard.
+#[test]
+fn a_watchdog_is_armed_before_a_promotion() {
+    check_all(
+        r"
+        lock a | a* replica armed dog | b replica
+        => ArmGuard, because lock_held: arming the guard before the promotion
+
+        lock a | a* replica armed dog dogfailed 1s | b replica
+        => Promote, because lock_held: the lock is held: promoting PostgreSQL
+
+        lock a | a* replica armed dog_required dogfailed 1s | b replica
+        => ReleaseLeader, because lock_held: the watchdog is required and cannot be armed
+
+        lock a | a* replica armed dog_required dogarmed | b replica
+        => Promote, because lock_held: the lock is held: promoting PostgreSQL
+        ",
+    );
+}
+
 /// `lock_held`.
 #[test]
 fn whoever_holds_the_lock_becomes_primary() {

@@ -65,6 +65,14 @@ fn detached() {
         no_later: Some(held.guard),
     };
     assert_eq!(decide(&view, &memory).actions.first(), Some(&arm));
+    let mut watched = view.clone();
+    watched.settings.guard = GuardMode::Off;
+    watched.local.guard = GuardFact::default();
+    watched.local.watchdog.mode = GuardMode::Automatic;
+    assert_eq!(why(&watched, &memory), (vec!["ReattachLeader"], "detached"));
+    watched.local.watchdog.armed = Some(Span::from_secs(20));
+    let shortened = vec!["ArmGuard", "ReattachLeader"];
+    assert_eq!(why(&watched, &memory), (shortened, "detached"));
     lease.length = Span::from_secs(25);
     view.lease = Some(lease);
     assert_eq!(why(&view, &memory), (vec!["ReattachLeader"], "detached"));

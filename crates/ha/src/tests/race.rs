@@ -85,6 +85,9 @@ fn without_a_required_guard_nobody_races() {
         lock - former c deleted 80 guard_required | a* replica guardfailed 5s | b replica lsn 40 | c down words
         => TryGuard, because lock_free: the guard is required and cannot be armed: this node does not take the lock
 
+        lock - former c deleted 80 | a* replica dog_required dogfailed 1s | b replica lsn 40 | c down words
+        => nothing, because lock_free: the watchdog is required and cannot be armed: this node does not take the lock
+
         # Also when it is named.
         lock - former c deleted 80 guard_required failover c>a | a* replica guardfailed 1s | b replica lsn 40 | c down words
         => nothing, because lock_free: the guard is required and cannot be armed: this node does not take the lock

@@ -43,7 +43,7 @@ pub use methods::{BootstrapMethod, BootstrapRecovery, ReplicaMethod};
 pub use node::{
     Authentication, Bootstrap, Credentials, Ctl, CtlConfig, Etcd3, HostPort, InitdbOption, Journal,
     Listen, Loaded, Log, LogDir, LogLevel, Login, NodeConfig, Pgherd, Postgresql, RestApi,
-    ServerTokens, VerifyClient, Watchdog, WatchdogMode,
+    ServerTokens, VerifyClient, Watchdog, WatchdogDriver, WatchdogMode,
 };
 pub use parameters::{accepts, is_fixed, owned_default};
 pub use pgherd_model::Secret;

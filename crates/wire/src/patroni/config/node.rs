@@ -421,6 +421,15 @@ pub enum WatchdogMode {
     Required,
 }
 
+/// `watchdog.driver`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchdogDriver {
+    /// The interface of Linux.
+    Default,
+    /// What would be told to a device is written to a file or pipe, to be looked at.
+    Testing,
+}
+
 /// `watchdog`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watchdog {
@@ -428,8 +437,12 @@ pub struct Watchdog {
     pub mode: WatchdogMode,
     /// `device`.
     pub device: PathBuf,
-    /// `safety_margin`, seconds; -1: ttl / 2.
-    pub safety_margin: i64,
+    /// `safety_margin`; `None`: -1, which means half of what there is.
+    pub safety_margin: Option<Span>,
+    /// `driver`.
+    pub driver: WatchdogDriver,
+    /// The section is there: a device that is not is worth a warning.
+    pub configured: bool,
 }
 
 /// `pgherd`: our own settings, as given locally. What holds is in `model::Settings`.

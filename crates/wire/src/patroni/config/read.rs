@@ -256,9 +256,10 @@ fn tags(section: &Section<'_>) -> Result<Tags> {
     Ok(tags_from_value(&Value::Object(published_tags(&tags))))
 }
 
-/// Read for its types only: the guard takes the watchdog's place.
 fn watchdog(section: &Section<'_>) -> Result<Watchdog> {
     let mode = section.word("mode", &["off", "false", "automatic", "required"])?;
+    let driver = section.word("driver", &["default", "testing"])?;
+    let margin = section.integer("safety_margin", -1, i64::MAX)?.unwrap_or(5);
     let watchdog = Watchdog {
         mode: match mode {
             Some("off" | "false") => WatchdogMode::Off,
@@ -268,20 +269,13 @@ fn watchdog(section: &Section<'_>) -> Result<Watchdog> {
         device: section
             .path("device")?
             .unwrap_or_else(|| "/dev/watchdog".into()),
-        safety_margin: section.integer("safety_margin", -1, i64::MAX)?.unwrap_or(5),
+        safety_margin: u64::try_from(margin).ok().map(Span::from_secs),
+        driver: match driver {
+            Some("testing") => WatchdogDriver::Testing,
+            _ => WatchdogDriver::Default,
+        },
+        configured: section.present,
     };
-    section.node("driver");
-    let required = "REQUIRED BUT NOT USED: no watchdog device is opened, and nodes lead without one. \
-                    pgherd's guard takes its place: set pgherd.guard: required to allow no leader \
-                    without it";
-    match watchdog.mode {
-        WatchdogMode::Off => {}
-        WatchdogMode::Required => section.warn_at("mode", required),
-        WatchdogMode::Automatic if section.present => section.warn_here(
-            "not used: no watchdog device is opened, pgherd's guard takes its place (pgherd.guard)",
-        ),
-        WatchdogMode::Automatic => {}
-    }
     section.finish();
     Ok(watchdog)
 }

@@ -301,12 +301,6 @@ impl<'a> Section<'a> {
         self.warn(&self.place_of(key), key, what);
     }
 
-    /// Warning about this section as a whole.
-    pub(super) fn warn_here(&self, what: &str) {
-        let line = format!("{}: {}: {what}", self.place, self.path);
-        self.warnings.borrow_mut().push(line);
-    }
-
     pub(super) fn missing(&self, key: &str, what: &str) -> ConfigError {
         self.error(key, format!("expected {what}, found nothing: add this key"))
     }
