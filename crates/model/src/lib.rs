@@ -32,6 +32,8 @@ pub use names::{MemberName, PostgresState, Role, slot_name};
 pub use order::{ReinitializeOrder, RestartCondition, RestartOrder, ScheduledRestart};
 pub use peer::PeerStatus;
 pub use secret::Secret;
-pub use settings::{CommitsWait, CrashHandover, GuardMode, IgnoredSlot, Settings, SynchronousMode};
+pub use settings::{
+    CommitsWait, CrashHandover, GuardMode, IgnoredSlot, LogicalSlot, Settings, SynchronousMode,
+};
 pub use store::{Answer, LeaseSight, Op, RaftAnswer, proof_pause};
 pub use time::{Span, Time, WallTime};

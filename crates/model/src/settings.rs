@@ -69,6 +69,32 @@ impl IgnoredSlot {
     }
 }
 
+/// A permanent slot of type `logical`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogicalSlot {
+    /// Name.
+    pub name: String,
+    /// `database`.
+    pub database: String,
+    /// `plugin`.
+    pub plugin: String,
+}
+
+impl LogicalSlot {
+    /// What PostgreSQL calls it.
+    pub fn kind(&self) -> SlotKind {
+        SlotKind::Logical {
+            database: self.database.clone(),
+            plugin: self.plugin.clone(),
+        }
+    }
+
+    /// This slot of PostgreSQL's is the one that is meant: not only its name is the same.
+    pub fn fits(&self, slot: &Slot) -> bool {
+        slot.name == self.name && slot.kind == self.kind()
+    }
+}
+
 /// Effective settings of the cluster as this node sees them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
@@ -124,6 +150,9 @@ pub struct Settings {
     pub guard: GuardMode,
     /// Physical slots that are always kept (`slots` of type physical), by name.
     pub permanent_slots: Vec<String>,
+    /// Logical slots that are always kept (`slots` of type logical), in the order of their names.
+    #[serde(default)]
+    pub logical_slots: Vec<LogicalSlot>,
     /// `ignore_slots`: never dropped.
     #[serde(default)]
     pub ignored_slots: Vec<IgnoredSlot>,
@@ -170,6 +199,7 @@ impl Default for Settings {
             crash_handover: CrashHandover::Off,
             guard: GuardMode::Automatic,
             permanent_slots: Vec::new(),
+            logical_slots: Vec::new(),
             ignored_slots: Vec::new(),
         }
     }

@@ -25,13 +25,13 @@ mod scalar;
 mod secrets;
 mod section;
 mod shape;
+mod slots;
 mod units;
 mod validate;
 mod yaml;
 
 pub use effective::{
-    Basebackup, Callbacks, Effective, EffectivePostgres, PhysicalSlot, effective, is_owned,
-    merge_patch,
+    Basebackup, Callbacks, Effective, EffectivePostgres, effective, is_owned, merge_patch,
 };
 pub use emit::to_yaml;
 pub use error::ConfigError;

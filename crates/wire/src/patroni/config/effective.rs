@@ -3,8 +3,8 @@
 
 use super::dynamic::{Dynamic, settings};
 use super::read_postgresql::LOCAL_KEYS;
-use super::{NodeConfig, ReplicaMethod, methods, parameters, units};
-use pgherd_model::{CommitsWait, IgnoredSlot, Settings, Span};
+use super::{NodeConfig, ReplicaMethod, methods, parameters, slots, units};
+use pgherd_model::{CommitsWait, Settings, Span};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -85,8 +85,6 @@ pub struct EffectivePostgres {
     pub before_stop: Option<String>,
     /// `pg_ctl_timeout`, default 60 s.
     pub pg_ctl_timeout: Span,
-    /// `slots` of type physical with their `cluster_type`.
-    pub physical_slots: Vec<PhysicalSlot>,
 }
 
 /// One option of pg_basebackup.
@@ -113,15 +111,6 @@ pub struct Callbacks {
     pub on_role_change: Option<String>,
 }
 
-/// A slot of `slots` that is kept for ever.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PhysicalSlot {
-    /// Name.
-    pub name: String,
-    /// `cluster_type`: `primary` or `standby`; `None`: both.
-    pub cluster_type: Option<String>,
-}
-
 /// Joins the node's configuration with the dynamic one (`None`: none is known yet, defaults
 /// hold). Never fails: what is out of range or of a wrong type is replaced as Patroni does, with
 /// a warning.
@@ -140,12 +129,9 @@ pub fn effective(node: &NodeConfig, dynamic: Option<&Value>) -> Effective {
     dynamic.tell_unused(node);
     let shared = merged(node, &dynamic);
     let mut settings = settings(&mut dynamic, node, &shared);
-    let physical_slots = physical_slots(&mut dynamic);
-    settings.permanent_slots = physical_slots
-        .iter()
-        .map(|slot| slot.name.clone())
-        .collect();
-    settings.ignored_slots = ignored_slots(&mut dynamic);
+    let permanent = slots::permanent(&mut dynamic, slots::is_standby_cluster(document));
+    (settings.permanent_slots, settings.logical_slots) = (permanent.physical, permanent.logical);
+    settings.ignored_slots = slots::ignored(&mut dynamic);
     let section = dynamic.section("postgresql").cloned();
     let parameters = parameters::merged(node, section.as_ref(), dynamic.warnings);
     settings.commits_wait = match parameters.get("synchronous_commit").map(String::as_str) {
@@ -153,7 +139,7 @@ pub fn effective(node: &NodeConfig, dynamic: Option<&Value>) -> Effective {
         Some("remote_apply") => CommitsWait::Replayed,
         _ => CommitsWait::Flushed,
     };
-    let postgresql = postgres(&shared, parameters, physical_slots, dynamic.warnings);
+    let postgresql = postgres(&shared, parameters, dynamic.warnings);
     Effective {
         settings,
         postgresql,
@@ -183,7 +169,6 @@ fn merged(node: &NodeConfig, dynamic: &Dynamic<'_>) -> Map<String, Value> {
 fn postgres(
     shared: &Map<String, Value>,
     parameters: BTreeMap<String, String>,
-    physical_slots: Vec<PhysicalSlot>,
     warnings: &mut Vec<String>,
 ) -> EffectivePostgres {
     let text = |key: &str| {
@@ -228,7 +213,6 @@ fn postgres(
             .get("pg_ctl_timeout")
             .and_then(units::seconds)
             .unwrap_or(Span::from_secs(60)),
-        physical_slots,
     }
 }
 
@@ -277,68 +261,6 @@ fn basebackup(value: Option<&Value>, warnings: &mut Vec<String>) -> Vec<Baseback
         _ => {}
     }
     options
-}
-
-/// `slots` of type physical; names by PostgreSQL's rule.
-fn physical_slots(dynamic: &mut Dynamic<'_>) -> Vec<PhysicalSlot> {
-    let keys = ["slots", "permanent_slots", "permanent_replication_slots"];
-    let slots = keys.into_iter().find_map(|key| dynamic.section(key));
-    let (mut physical, mut told) = (Vec::new(), Vec::new());
-    for (name, value) in slots.into_iter().flatten() {
-        if !is_slot_name(name) {
-            told.push(format!("slots: {name:?} is no name for a slot, ignored"));
-            continue;
-        }
-        let text = |key: &str| value.get(key).and_then(Value::as_str);
-        let is_physical = match text("type") {
-            Some(kind) => kind == "physical",
-            None => text("database").is_none() || text("plugin").is_none(),
-        };
-        if !is_physical {
-            told.push(format!(
-                "slots.{name}: only physical slots are made yet, ignored"
-            ));
-            continue;
-        }
-        let cluster_type = text("cluster_type").map(str::to_owned);
-        if cluster_type.is_some() {
-            told.push(format!("slots.{name}.cluster_type has no effect yet"));
-        }
-        let name = name.clone();
-        physical.push(PhysicalSlot { name, cluster_type });
-    }
-    dynamic.warnings.append(&mut told);
-    physical
-}
-
-/// `ignore_slots`. As in Patroni what is empty is not asked for, but for a name: `{}` is every slot, and `name: ''` none.
-fn ignored_slots(dynamic: &mut Dynamic<'_>) -> Vec<IgnoredSlot> {
-    let (mut ignored, mut told) = (Vec::new(), Vec::new());
-    for entry in dynamic.list("ignore_slots") {
-        let text = |key: &str| {
-            let text = entry.get(key).and_then(plain);
-            text.filter(|text| !text.is_empty())
-        };
-        let slot = IgnoredSlot {
-            name: entry.get("name").and_then(plain),
-            kind: text("type"),
-            database: text("database"),
-            plugin: text("plugin"),
-        };
-        if !entry.is_object() {
-            told.push(format!("ignore_slots: {entry} is no mapping, ignored"));
-        } else {
-            ignored.push(slot);
-        }
-    }
-    dynamic.warnings.append(&mut told);
-    ignored
-}
-
-/// PostgreSQL's rule.
-pub(super) fn is_slot_name(name: &str) -> bool {
-    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    (1..=63).contains(&name.len()) && name.chars().all(legal)
 }
 
 /// A list of text, or comma separated text.

@@ -52,10 +52,6 @@ pub struct Found {
     pub exists: bool,
 }
 
-/// `pgherd.lease_ttl` of clusters to come, in seconds: the shortest life under which an election of etcd
-/// demotes nobody.
-const LEASE_TTL: u64 = 5;
-
 /// Parameters that only this node's files can say, or that follow from other keys.
 const LEFT_OUT: &[&str] = &[
     "data_directory",
@@ -176,7 +172,7 @@ fn document(found: &Found) -> Value {
     }
     let mut bootstrap = json!({"dcs": {
         "ttl": 30, "loop_wait": 10, "retry_timeout": 10, "maximum_lag_on_failover": 1_048_576,
-        "pgherd": {"lease_ttl": LEASE_TTL}, "postgresql": {"use_pg_rewind": true},
+        "postgresql": {"use_pg_rewind": true},
     }});
     if !dynamic.is_empty() {
         bootstrap["dcs"]["postgresql"]["parameters"] = dynamic.into();
@@ -261,12 +257,6 @@ const COMMENTS: &[(&str, &str)] = &[
         "bootstrap",
         "Only for the first start of a new cluster. Later `patronictl edit-config` changes the settings in `dcs`,\n\
          which all members share.",
-    ),
-    (
-        "bootstrap.dcs.pgherd",
-        "Seconds after which the lock of a leader that died is free. Without this line Patroni's times count\n\
-         (ttl - loop_wait: 20 s). Where members with genuine Patroni belong to the cluster it may stay: Patroni does not\n\
-         read it, and a leader of its own keeps to ttl.",
     ),
     (
         "bootstrap.dcs.postgresql",
@@ -390,7 +380,6 @@ mod tests {
             raw["postgresql"]["parameters"],
             json!({"archive_command": "cp %p '/a/%f'", "ssl_cert_file": "/c.pem"})
         );
-        assert_eq!(raw["bootstrap"]["dcs"]["pgherd"], json!({"lease_ttl": 5}));
         assert_eq!(raw["postgresql"]["listen"], "*:5433");
         assert_eq!(raw["postgresql"]["connect_address"], "10.0.0.1:5433");
         let roles = loaded.node.postgresql.authentication;
@@ -436,19 +425,6 @@ mod tests {
                 "{key}: {shown}"
             );
         }
-    }
-
-    /// A cluster that pgherd makes is a fast one; whoever opens the file reads why.
-    #[test]
-    fn a_new_cluster_gets_the_short_lease() {
-        let text = generate(&Found::default(), &env(&[]), false).unwrap();
-        let (before, _) = text
-            .split_once("    pgherd:\n      lease_ttl: 5\n")
-            .unwrap();
-        assert!(
-            before.ends_with("a leader of its own keeps to ttl.\n"),
-            "{text}"
-        );
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Typed reading of one mapping of the YAML: says exactly where and what is wrong, and notices
 //! keys that nobody asked for.
 
-use super::effective::is_slot_name;
 use super::read_bootstrap::options;
 use super::shape::{Shape, short};
+use super::slots;
 use super::yaml::{Data, Entry, Node, Place};
 use super::{ConfigError, Secret, units};
 use pgherd_model::Span;
@@ -210,7 +210,7 @@ impl<'a> Section<'a> {
     fn slots(&self, key: &str) -> Result<()> {
         let slots = self.child(key)?;
         for name in slots.keys() {
-            if !is_slot_name(name) {
+            if !slots::is_name(name) {
                 let problem = "expected a name of at most 63 of a-z, 0-9 and _ for this slot";
                 return Err(slots.error(name, problem.into()));
             }

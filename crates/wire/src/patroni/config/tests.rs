@@ -679,7 +679,6 @@ fn the_other_settings() {
         [
             "synchronous_node_count=0 failed validation (expected an integer of 1 or more), ignored",
             "slots: \"Bad-Name\" is no name for a slot, ignored",
-            "slots.l: only physical slots are made yet, ignored",
         ]
     );
     assert_eq!(settings.synchronous_mode, SynchronousMode::On);

@@ -472,11 +472,11 @@ fn what_is_not_acted_on_is_told() {
     let node = read(SAMPLE).unwrap().node;
     let dynamic = json!({
         "standby_cluster": {"host": "x"}, "ignore_slots": [{}, 5],
-        "slots": {"a": {"type": "physical", "cluster_type": "primary"}},
+        "slots": {"a": {"type": "logical", "database": "d"}},
         "postgresql": {"pg_ctl_timeout": 7, "create_replica_methods": ["wal_e"]},
     });
     let told = effective(&node, Some(&dynamic)).warnings;
-    for key in ["standby_cluster", "ignore_slots", "slots.a.cluster_type"] {
+    for key in ["standby_cluster", "ignore_slots", "slots.a:"] {
         assert_eq!(
             told.iter().filter(|line| line.starts_with(key)).count(),
             1,
