@@ -9,7 +9,7 @@ use crate::options::{Options, ServerConfig};
 use crate::process::Watched;
 use crate::*;
 use pgherd_model::{ControlFile, DataDir, Look, Lsn, Postmaster, StopMode, SystemId, Timeline};
-use pgherd_model::{SlotKind, Upstream};
+use pgherd_model::{LogicalSlot, SlotKind, Upstream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -607,6 +607,64 @@ impl Instance {
     /// As [`Instance::look`].
     pub async fn drop_slot(&self, name: &str) -> Result<bool> {
         slots::drop(self, name).await
+    }
+
+    /// Makes a permanent logical slot, unless there is one; transactions that are open hold it up.
+    ///
+    /// # Errors
+    /// As [`Instance::look`]; [`Error::Unexpected`] where another slot has its name: that one is left alone.
+    pub async fn create_logical_slot(&self, slot: &LogicalSlot, deadline: Duration) -> Result<()> {
+        logical::create(self, slot, deadline).await
+    }
+
+    /// Moves a logical slot of a standby forward to `lsn`, which must be replayed. One that is not there, is in use or
+    /// beyond that is left alone.
+    ///
+    /// # Errors
+    /// As [`Instance::look`].
+    pub async fn advance_logical_slot(
+        &self,
+        slot: &LogicalSlot,
+        lsn: Lsn,
+        deadline: Duration,
+    ) -> Result<()> {
+        logical::advance(self, slot, lsn, deadline).await
+    }
+
+    /// Reads those of these logical slots of the leader that could be used here.
+    ///
+    /// # Errors
+    /// The leader does not answer or does not let this node read them; [`Error::Unexpected`] where there is none.
+    pub async fn read_slots(
+        &self,
+        leader: &Source,
+        slots: &[LogicalSlot],
+    ) -> Result<Vec<SlotFile>> {
+        logical::read(self, leader, slots).await
+    }
+
+    /// Puts them into the data directory of a PostgreSQL that is down; one of the same name is replaced.
+    ///
+    /// # Errors
+    /// [`Error::StillRunning`], [`Error::File`]; [`Error::Unexpected`] where none can be used any more.
+    pub async fn place_slots(&self, slots: Vec<SlotFile>) -> Result<()> {
+        logical::place(self, slots).await
+    }
+
+    /// What the slots here hold back.
+    ///
+    /// # Errors
+    /// As [`Instance::look`].
+    pub async fn catalog_xmins(&self) -> Result<CatalogXmins> {
+        logical::catalog_xmins(self).await
+    }
+
+    /// What the slots of a primary hold back; nothing where it is none.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn remote_catalog_xmins(&self, source: &Source) -> Result<CatalogXmins> {
+        logical::remote_xmins(self, source).await
     }
 
     /// Moves an inactive physical slot forward to `lsn`. Returns false if it is missing, active,

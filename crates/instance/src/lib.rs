@@ -22,6 +22,7 @@ mod history;
 mod instance;
 mod libpq;
 mod locks;
+mod logical;
 mod look;
 mod options;
 mod parameters;
@@ -51,6 +52,7 @@ pub use error::Error;
 pub use glance::Glance;
 pub use history::{LocalHistory, TimelineHistory, TimelineSwitch};
 pub use instance::Instance;
+pub use logical::{CatalogXmins, SlotFile};
 pub use options::{
     BootstrapMethod, Credentials, Method, Options, ProgramOption, Recovery, ReplicaMethod,
     ServerConfig,

@@ -52,6 +52,20 @@ async fn row(
     what: &'static str,
     sql: &str,
 ) -> Result<SimpleQueryRow> {
+    let rows = rows(instance, source, what, sql).await?;
+    rows.into_iter().next().ok_or_else(|| Error::Unexpected {
+        what,
+        reason: format!("{}:{} gave no row", source.host, source.port),
+    })
+}
+
+/// Runs one query.
+pub(crate) async fn rows(
+    instance: &Instance,
+    source: &Source,
+    what: &'static str,
+    sql: &str,
+) -> Result<Vec<SimpleQueryRow>> {
     let options = &instance.options();
     let target = Target {
         host: &source.host,
@@ -68,14 +82,11 @@ async fn row(
             place: target.place(),
             reason: reason(&e),
         })?;
-        let row = messages.into_iter().find_map(|message| match message {
+        let rows = messages.into_iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         });
-        row.ok_or_else(|| Error::Unexpected {
-            what,
-            reason: format!("{} gave no row", target.place()),
-        })
+        Ok(rows.collect())
     };
     within(what, QUERY_TIMEOUT, work).await
 }
@@ -161,7 +172,7 @@ async fn by_sql(
     history::parse(timeline, &text.unwrap_or_default())
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     text.as_bytes()
         .chunks(2)
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
