@@ -2,7 +2,7 @@
 
 use pgherd_ha::fence::Plan;
 use pgherd_ha::{Job, JobKind, Outcome, StartAs};
-use pgherd_model::{ControlState, DataDir, Lsn, Span, StopMode, Timeline, Upstream};
+use pgherd_model::{ControlState, DataDir, LogicalSlot, Lsn, Span, StopMode, Timeline, Upstream};
 
 use crate::bugs::Bug;
 use crate::event::{Event, Killer};
@@ -126,6 +126,9 @@ impl World {
                 self.nodes[node].pg.disk = Disk::empty();
                 Ok(None)
             }
+            JobKind::CopySlots { from, slots } => {
+                self.copy_slots(node, step, from.address.1, &slots, late)
+            }
         };
         match next {
             Ok(Some(millis)) => self.after(millis, Event::Job { node, run, number }),
@@ -203,6 +206,7 @@ impl World {
         disk.standby_signal = theirs.in_recovery;
         disk.installed = None;
         disk.slots.clear();
+        disk.logical.clear();
         disk.upstream = None;
         disk.shutdown_end = None;
         disk.control.timeline = Timeline(disk.timeline);
@@ -311,6 +315,33 @@ impl World {
         }))
     }
 
+    /// What cannot be copied is found out before the stop.
+    fn copy_slots(
+        &mut self,
+        node: usize,
+        step: u32,
+        port: u16,
+        slots: &[LogicalSlot],
+        late: Span,
+    ) -> Result<Option<u64>, String> {
+        if step == 0 {
+            let from = &self.nodes[self.source(node, port)?].pg;
+            let there = |slot: &LogicalSlot| from.disk.logical.contains_key(&slot.name);
+            return match !from.in_recovery && slots.iter().all(there) {
+                true => Ok(Some(self.rng.between(5, 50))),
+                false => Err("the leader has no such slot".into()),
+            };
+        }
+        if let Some(millis) = self.stop(node, step, StopMode::Fast, false, late)? {
+            return Ok(Some(millis));
+        }
+        let disk = &mut self.nodes[node].pg.disk;
+        let at = disk.replayed;
+        let copied = slots.iter().map(|slot| (slot.name.clone(), at));
+        disk.logical.extend(copied);
+        Ok(None)
+    }
+
     /// `pre_promote` takes a while and says no: how long that lasts, then `None`.
     fn asks_first(&mut self, node: usize, step: u32) -> Option<Option<u64>> {
         if step == FORBIDDEN {
@@ -406,6 +437,7 @@ fn writes(kind: &JobKind) -> bool {
         JobKind::Bootstrap
         | JobKind::Clone { .. }
         | JobKind::CrashRecovery
+        | JobKind::CopySlots { .. }
         | JobKind::Rewind { .. } => true,
         JobKind::Start(_) | JobKind::Stop { .. } | JobKind::Promote | JobKind::RemoveData => false,
     }

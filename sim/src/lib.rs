@@ -71,7 +71,7 @@ mod faults_of {
 }
 
 /// Variants of `ha::Action`.
-pub const ACTIONS: [&str; 17] = [
+pub const ACTIONS: [&str; 19] = [
     "Store",
     "AskPeers",
     "AskHistory",
@@ -86,6 +86,8 @@ pub const ACTIONS: [&str; 17] = [
     "CreateSlot",
     "DropSlot",
     "AdvanceSlot",
+    "CreateLogicalSlot",
+    "AdvanceLogicalSlot",
     "SetSynchronousStandbys",
     "Checkpoint",
     "Exit",

@@ -61,9 +61,14 @@ impl World {
             }),
             // One that is in use stays.
             Action::DropSlot(name) if self.uses_slot(node, &name) => self.soon(node, Some(true), 2),
-            Action::DropSlot(name) => self.slot(node, name, |slots, name| {
-                slots.remove(&name);
-            }),
+            Action::DropSlot(name) => {
+                self.nodes[node].pg.disk.logical.remove(&name);
+                self.slot(node, name, |slots, name| {
+                    slots.remove(&name);
+                })
+            }
+            Action::CreateLogicalSlot(slot) => self.logical_slot(node, slot.name, None),
+            Action::AdvanceLogicalSlot(slot, lsn) => self.logical_slot(node, slot.name, Some(lsn)),
             Action::AdvanceSlot(name, lsn) => self.slot(node, name, |slots, name| {
                 slots.insert(name, Some(lsn));
             }),
@@ -146,6 +151,24 @@ impl World {
             restart.get_or_insert(end);
         }
         self.soon(node, Some(true), 2)
+    }
+
+    /// Made on a primary, advanced on a standby that has it.
+    fn logical_slot(&mut self, node: usize, name: String, advance: Option<Lsn>) -> Effect {
+        let pg = &mut self.nodes[node].pg;
+        let right = pg.accepts() && pg.in_recovery == advance.is_some();
+        let (end, known) = (pg.position(), pg.disk.logical.contains_key(&name));
+        // Beside the loop, which hears nothing of it.
+        match advance {
+            Some(lsn) if right && known => {
+                pg.disk.logical.insert(name, lsn.0.min(pg.disk.replayed));
+            }
+            None if right => {
+                pg.disk.logical.entry(name).or_insert(end);
+            }
+            _ => {}
+        }
+        Effect::Quiet
     }
 
     fn order_store(&mut self, node: usize, op: Op) -> Effect {
@@ -395,6 +418,8 @@ pub(crate) fn kind(action: &Action) -> &'static str {
         Action::CreateSlot(_) => "CreateSlot",
         Action::DropSlot(_) => "DropSlot",
         Action::AdvanceSlot(..) => "AdvanceSlot",
+        Action::CreateLogicalSlot(_) => "CreateLogicalSlot",
+        Action::AdvanceLogicalSlot(..) => "AdvanceLogicalSlot",
         Action::SetSynchronousStandbys(_) => "SetSynchronousStandbys",
         Action::Checkpoint => "Checkpoint",
         Action::Exit { .. } => "Exit",

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use pgherd_ha::fence::{Facts, Postmaster as Seen, Process};
 use pgherd_model::{
-    ControlFile, ControlState, DataDir, HistoryLine, Look, Lsn, Postmaster, Receiver, Slot,
-    SlotKind, Standby, SystemId, Time, Timeline, Upstream, WalPositions,
+    ControlFile, ControlState, DataDir, HistoryLine, LogicalSlot, Look, Lsn, Postmaster, Receiver,
+    Slot, SlotKind, Standby, SystemId, Time, Timeline, Upstream, WalPositions,
 };
 
 use crate::event::NODES;
@@ -34,10 +34,21 @@ pub(crate) struct Disk {
     pub(crate) installed: Option<(u32, Vec<(u32, u64)>)>,
     pub(crate) upstream: Option<Upstream>,
     pub(crate) slots: BTreeMap<String, Option<Lsn>>,
+    /// Logical slots of one database and plugin, and up to where they are confirmed. On a primary a consumer keeps up.
+    pub(crate) logical: BTreeMap<String, u64>,
     /// `synchronous_standby_names` as written.
     pub(crate) sync_names: String,
     /// Parameters of the last primary that its WAL tells of, or its own.
     pub(crate) required: Parameters,
+}
+
+/// A logical slot of this name.
+pub(crate) fn logical(name: &str) -> LogicalSlot {
+    LogicalSlot {
+        name: name.into(),
+        database: "app".into(),
+        plugin: "test_decoding".into(),
+    }
 }
 
 impl Disk {
@@ -64,6 +75,7 @@ impl Disk {
             installed: None,
             upstream: None,
             slots: BTreeMap::new(),
+            logical: BTreeMap::new(),
             sync_names: String::new(),
             required: Parameters::new(),
         }
@@ -489,7 +501,22 @@ impl Pg {
             lost: false,
             failover: false,
         });
-        slots.collect()
+        let confirmed = |at: u64| match self.in_recovery {
+            true => Lsn(at),
+            false => Lsn(self.position()),
+        };
+        let logical = self.disk.logical.iter().map(|(name, at)| Slot {
+            name: name.clone(),
+            kind: logical(name).kind(),
+            active: false,
+            temporary: false,
+            restart: Some(Lsn(*at)),
+            confirmed_flush: Some(confirmed(*at)),
+            holds_xmin: true,
+            lost: false,
+            failover: false,
+        });
+        slots.chain(logical).collect()
     }
 
     /// The history file of the timeline that the WAL is on: a standby knows more, of where its stream

@@ -3,6 +3,7 @@
 use pgherd_model::{CrashHandover, GuardMode, Settings, Span, SynchronousMode};
 
 use crate::faults::{CUT_OFF, ETCD_DOWN, ISOLATE, KILL_AGENT, KINDS, LATER, STOP_AGENT};
+use crate::postgres::logical;
 use crate::rng::Rng;
 
 /// One draw.
@@ -63,7 +64,7 @@ impl Swarm {
             weights[CUT_OFF] = weights[CUT_OFF].max(1);
         }
         let required = settings.guard == GuardMode::Required;
-        Swarm {
+        let mut swarm = Swarm {
             breaks_guard: required && operator.chance(400),
             mishaps: true,
             toggles: 0,
@@ -87,7 +88,12 @@ impl Swarm {
             pause_ms: rng.pick(&[1500, 5000, 15_000, 40_000]),
             faults: rng.between(1, 14),
             weights,
+        };
+        // By what is drawn already, so that no other story becomes another.
+        if swarm.quiet_ms.is_multiple_of(5) {
+            swarm.settings.logical_slots.push(logical("feed"));
         }
+        swarm
     }
 }
 

@@ -262,6 +262,12 @@ impl Real {
             JobKind::CrashRecovery => own.instance.crash_recovery(JOB).await,
             JobKind::Rewind { address, .. } => own.instance.rewind(&source(&address), JOB).await,
             JobKind::RemoveData => own.instance.remove_data_dir().await,
+            JobKind::CopySlots { from, slots } => {
+                let leader = source(&from.address);
+                let files = own.instance.read_slots(&leader, &slots).await?;
+                own.instance.stop(StopMode::Fast, JOB).await?;
+                own.instance.place_slots(files).await
+            }
         }
     }
 

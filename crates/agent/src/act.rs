@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use pgherd_ha::{Action, Ask, JobKind, LeaseFact, PeerFact, RemoteHistory, Sequence, StartAs};
 use pgherd_model::{
-    Answer, GuardMode, MemberName, Op, PeerStatus, PostgresState, Role, Span, Time, Timeline,
-    Upstream,
+    Answer, GuardMode, LogicalSlot, Lsn, MemberName, Op, PeerStatus, PostgresState, Role, Span, Time,
+    Timeline, Upstream,
 };
 
 use crate::agent::Agent;
@@ -72,13 +72,10 @@ impl Agent {
             } => self.ask_history(member, address, timeline),
             Action::StartJob(kind) => self.start_job(kind),
             Action::SetUpstream(upstream) => done(name, self.set_upstream(upstream).await),
-            Action::StopReceiving => done(
-                name,
-                self.instance
-                    .stop_receiving(STOP_RECEIVING)
-                    .await
-                    .map(|_| ()),
-            ),
+            Action::StopReceiving => {
+                let stopped = self.instance.stop_receiving(STOP_RECEIVING).await;
+                done(name, stopped.map(|_| ()))
+            }
             Action::EndSenders(pids) => {
                 in_vain(quiet(done(name, self.instance.end_senders(&pids).await)))
             }
@@ -104,6 +101,8 @@ impl Agent {
                 let advanced = self.instance.advance_slot(&slot, lsn).await;
                 in_vain(quiet(done(name, advanced.map(|_| ()))))
             }
+            Action::CreateLogicalSlot(slot) => self.logical_slot(slot, None),
+            Action::AdvanceLogicalSlot(slot, lsn) => self.logical_slot(slot, Some(lsn)),
             Action::SetSynchronousStandbys(names) => {
                 let set = self
                     .instance
@@ -121,6 +120,15 @@ impl Agent {
                 Effect::Quiet
             }
         }
+    }
+
+    /// Made, or advanced, beside the loop.
+    fn logical_slot(&self, slot: LogicalSlot, advance: Option<Lsn>) -> Effect {
+        match advance {
+            Some(lsn) => self.slots.advance(slot, lsn),
+            None => self.slots.create(slot),
+        }
+        Effect::Quiet
     }
 
     /// Unchanged files are a reminder: a reload wakes a standby that sleeps between two tries.
@@ -304,6 +312,11 @@ impl Agent {
             sources.history = cluster
                 .and_then(|cluster| cluster.member(name)?.address.clone())
                 .map(|(host, port)| (name.clone(), host, port));
+        }
+        match &kind {
+            JobKind::Promote => self.slots.promoting(),
+            JobKind::CopySlots { slots, .. } => self.slots.copied(slots),
+            _ => {}
         }
         tracing::debug!("begin: {}", kind.words());
         self.journal.job_begun(&kind);

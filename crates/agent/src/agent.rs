@@ -35,6 +35,7 @@ use crate::observe::Observer;
 use crate::reload::Reloaded;
 use crate::renewal::Renewal;
 use crate::service::Service;
+use crate::slots::SlotKeeper;
 use crate::snapshot::{Attention, Order, Snapshot};
 use crate::upgrade::{Handover, Wish};
 use crate::watchdog::Watchdog;
@@ -73,6 +74,10 @@ pub(crate) struct Agent {
     pub(crate) guarding: Guarding,
     pub(crate) watchdog: Watchdog,
     pub(crate) jobs: Jobs,
+    /// Logical slots.
+    pub(crate) slots: SlotKeeper,
+    /// `hot_standby_feedback` is on, whatever the configuration says of it.
+    feedback: bool,
     pub(crate) observer: Observer,
     /// Where a glance is enough: what the last look found.
     pub(crate) calm: Option<Calm>,
@@ -157,6 +162,7 @@ impl Agent {
             watchdog,
         } = parts;
         Agent {
+            feedback: settings::feedback(&node, &first),
             identity: settings::identity(&node, &first.postgresql),
             effective: first,
             config,
@@ -168,6 +174,7 @@ impl Agent {
             peers,
             guarding: Guarding::new(instance.clone(), events.clone()),
             jobs: Jobs::new(instance.clone(), events.clone()),
+            slots: SlotKeeper::new(instance.clone(), events.clone()),
             observer: Observer::default(),
             calm: None,
             alarm: Alarm::new(),
@@ -446,7 +453,7 @@ impl Agent {
         }
         // What was never stored is not kept beside the data.
         let stored = self.config_revision.map(|_| self.config.as_str());
-        let server = settings::server(&self.node, &effective.postgresql, stored);
+        let server = settings::server(&self.node, &effective, stored, self.feedback);
         self.unwritten = Some(server);
         self.store
             .set_lives(effective.settings.ttl, effective.settings.lease_ttl);
@@ -562,6 +569,11 @@ impl Agent {
     /// Renewal, licence, guard and probes follow the decision.
     async fn look_after(&mut self, view: &View, decision: &Decision) {
         self.renewal.keep(decision.keep_lease);
+        self.slots.seen(view);
+        if let Some(feedback) = pgherd_ha::feedback(view).filter(|it| *it != self.feedback) {
+            self.feedback = feedback;
+            self.reloaded = true;
+        }
         // Who waits for the lock service to answer asks.
         self.store
             .rest(decision.rest.filter(|_| self.upgrade.is_none()));

@@ -191,7 +191,13 @@ impl Callbacks {
         restarts: bool,
         commands: &Commands,
     ) {
-        if matches!((kind, outcome), (JobKind::Stop { .. }, Outcome::Done)) {
+        if matches!(
+            (kind, outcome),
+            (
+                JobKind::Stop { .. } | JobKind::CopySlots { .. },
+                Outcome::Done
+            )
+        ) {
             let occasion = self.story.stopped(restarts);
             self.tell(occasion, commands);
         }

@@ -234,6 +234,13 @@ impl Work {
             JobKind::Rewind { address, .. } => Ok(instance.rewind(&source(address), COPY).await?),
             JobKind::RemoveData if self.made_anew.is_some() => Ok(instance.give_data_up().await?),
             JobKind::RemoveData => Ok(instance.remove_data_dir().await?),
+            JobKind::CopySlots { from, slots } => {
+                let files = instance.read_slots(&source(&from.address), slots).await?;
+                instance.checkpoint(CHECKPOINT).await.ok();
+                self.before_stop().await;
+                self.stop(StopMode::Fast).await?;
+                Ok(instance.place_slots(files).await?)
+            }
         }
     }
 

@@ -157,14 +157,28 @@ fn credentials(from: &Credentials) -> instance::Credentials {
     }
 }
 
-/// What may change about it.
+/// Whether logical slots need the feedback of this standby, before it is known who else is there: were it off for a
+/// moment, the leader would let go what they need.
+pub(crate) fn feedback(node: &NodeConfig, effective: &Effective) -> bool {
+    let settings = &effective.settings;
+    let slots = settings.use_slots && !settings.logical_slots.is_empty();
+    slots && !node.tags.nostream
+}
+
+/// What may change about it. With `feedback` a standby tells whom it streams from what it needs, whatever is configured.
 pub(crate) fn server(
     node: &NodeConfig,
-    effective: &EffectivePostgres,
+    effective: &Effective,
     dynamic: Option<&str>,
+    feedback: bool,
 ) -> instance::ServerConfig {
+    let effective = &effective.postgresql;
+    let mut parameters = effective.parameters.clone();
+    if feedback {
+        parameters.insert("hot_standby_feedback".to_owned(), "on".to_owned());
+    }
     instance::ServerConfig {
-        parameters: effective.parameters.clone(),
+        parameters,
         pg_hba: effective.pg_hba.clone(),
         pg_ident: effective.pg_ident.clone(),
         custom_conf: node

@@ -332,7 +332,7 @@ async fn stopped_in_time(
 async fn postgres(node: &NodeConfig, first: &Effective) -> Result<Instance> {
     right_user(&node.postgresql.data_dir)?;
     warn_of_pgpass(node);
-    let server = settings::server(node, &first.postgresql, None);
+    let server = settings::server(node, first, None, settings::feedback(node, first));
     let instance = Instance::new(settings::postgres(node, &first.postgresql), server)?;
     instance
         .check_programs(first.settings.use_pg_rewind)

@@ -8,12 +8,9 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use nix::unistd::{Uid, User};
 use pgherd_dcs::{Leases, Store};
 use pgherd_wire::patroni::config::{self, Finding, Loaded, Probe, Strictness};
 
-use crate::needs::Needs;
-use crate::reload::Source;
 use crate::start::source;
 use crate::{rest, settings};
 
@@ -51,7 +48,6 @@ pub fn validate(config: Option<&Path>, options: ValidateOptions) -> ExitCode {
     let mut problems = validated.problems;
     if let Some(loaded) = &validated.loaded {
         problems.extend(certificates(loaded).into_iter().map(Finding::own));
-        problems.extend(closed(loaded, &source).into_iter().map(Finding::own));
     }
     let person = std::io::stderr().is_terminal();
     for problem in &problems {
@@ -86,21 +82,6 @@ fn certificates(loaded: &Loaded) -> Vec<String> {
             .map_err(|error| error.to_string()),
     ];
     checks.into_iter().filter_map(Result::err).collect()
-}
-
-/// Files and directories that whoever validates may not use as the agent would. Root sees what is missing, but
-/// not with the eyes of the unit's user: `pgherd install agent` does that.
-fn closed(loaded: &Loaded, source: &Source) -> Vec<String> {
-    let Ok(Some(user)) = User::from_uid(Uid::effective()) else {
-        return Vec::new();
-    };
-    let givens = config::givens(source.path.as_deref(), &source.env).unwrap_or_default();
-    let needs = Needs {
-        node: &loaded.node,
-        user: &user,
-        givens: &givens,
-    };
-    needs.troubles()
 }
 
 struct Machine;

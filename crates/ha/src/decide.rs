@@ -6,7 +6,7 @@ use crate::ctx::{Ctx, Lock, Order, Verdict};
 use crate::decision::{Action, Decision, JobKind, Rung, Severity, Why};
 use crate::memory::{Answered, Memory};
 use crate::view::{LeaseFact, View};
-use crate::{beat, failsafe, race, rules, schedule, senders, upkeep};
+use crate::{beat, failsafe, logical, race, rules, schedule, senders, upkeep};
 use pgherd_model::{ControlState, Postmaster, Time};
 
 /// What this node does now. Pure: the same view and memory give the same decision.
@@ -16,6 +16,7 @@ pub fn decide(view: &View, memory: &Memory) -> Decision {
     race::remember_former(&ctx, &mut memory);
     beat::note(&ctx, &mut memory);
     remember(&ctx, &mut memory);
+    logical::note(&ctx, &mut memory);
     failsafe::note(&ctx, &mut memory);
     let (rule, order, ladder) = climb(&ctx, &mut memory);
     let mut wake_at = Some((view.now + view.settings.loop_wait, "loop_wait"));

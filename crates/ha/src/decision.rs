@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use pgherd_model::{Lsn, MemberName, Op, Span, StopMode, Time, Timeline, Upstream};
+use pgherd_model::{LogicalSlot, Lsn, MemberName, Op, Span, StopMode, Time, Timeline, Upstream};
 use serde::{Deserialize, Serialize};
 
 use crate::failsafe::Wish;
@@ -158,6 +158,10 @@ pub enum Action {
     DropSlot(String),
     /// Advance a physical slot.
     AdvanceSlot(String, Lsn),
+    /// Create a logical slot on the leader, beside the loop: it waits for transactions that are open.
+    CreateLogicalSlot(LogicalSlot),
+    /// Advance a logical slot on a standby, beside the loop: it reads the WAL in between.
+    AdvanceLogicalSlot(LogicalSlot, Lsn),
     /// Set `synchronous_standby_names`.
     SetSynchronousStandbys(String),
     /// Ask for a checkpoint, without waiting for it.
@@ -189,6 +193,8 @@ impl Action {
             Action::CreateSlot(_) => "CreateSlot",
             Action::DropSlot(_) => "DropSlot",
             Action::AdvanceSlot(..) => "AdvanceSlot",
+            Action::CreateLogicalSlot(_) => "CreateLogicalSlot",
+            Action::AdvanceLogicalSlot(..) => "AdvanceLogicalSlot",
             Action::SetSynchronousStandbys(_) => "SetSynchronousStandbys",
             Action::Checkpoint => "Checkpoint",
             Action::Exit { .. } => "Exit",
@@ -274,6 +280,14 @@ pub enum JobKind {
     },
     /// Remove the data directory, so that it is copied anew.
     RemoveData,
+    /// Read logical slots of the leader, stop PostgreSQL in order, and put them into the data directory. What cannot be
+    /// of use is found out before the stop. PostgreSQL is down afterwards.
+    CopySlots {
+        /// The leader.
+        from: Origin,
+        /// Which.
+        slots: Vec<LogicalSlot>,
+    },
 }
 
 impl JobKind {
@@ -294,6 +308,7 @@ impl JobKind {
             JobKind::CrashRecovery => "crash recovery".into(),
             JobKind::Rewind { from, .. } => format!("pg_rewind from {from}"),
             JobKind::RemoveData => "removing the data directory".into(),
+            JobKind::CopySlots { from, .. } => format!("copying logical slots from {}", from.name),
         }
     }
 
@@ -320,6 +335,7 @@ impl JobKind {
             JobKind::CrashRecovery => "CrashRecovery",
             JobKind::Rewind { .. } => "Rewind",
             JobKind::RemoveData => "RemoveData",
+            JobKind::CopySlots { .. } => "CopySlots",
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod fence;
 mod fork;
 mod holder;
 pub mod lease;
+mod logical;
 mod memory;
 mod race;
 mod rules;
@@ -34,8 +35,10 @@ mod tests;
 pub use act::Sequence;
 pub use decide::decide;
 pub use decision::{Action, Ask, Decision, JobKind, Origin, Rung, Severity, StartAs, Why};
+pub use logical::{feedback, slot_on_leader};
 pub use memory::{
-    Answered, Backoff, Demotion, Former, Memory, Reinitializing, Restarted, Restarting, SyncClaim,
+    Answered, Backoff, Demotion, Former, Memory, Reinitializing, Restarted, Restarting, SlotCopy,
+    SyncClaim,
 };
 pub use steady::{LOOK_PAUSE, Pulse, goes_on, is_calm, may_be_kept, quiet_pause};
 pub use upkeep::{describe, small_step};

@@ -152,6 +152,9 @@ pub struct Memory {
     /// Number of the last order for a new copy that was dropped, and why.
     #[serde(default)]
     pub copy_refused: Option<(u64, String)>,
+    /// Logical slots that are to be copied from the leader.
+    #[serde(default)]
+    pub slot_copy: SlotCopy,
     /// The postmaster that has answered a look, while it lives.
     #[serde(default)]
     pub answered: Option<Answered>,
@@ -168,6 +171,17 @@ impl Memory {
         let answered = self.answered.as_ref();
         answered.map_or(&[], |it| it.pending_restart.as_slice())
     }
+}
+
+/// What is remembered of logical slots that a standby lacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotCopy {
+    /// Since when some have been missing.
+    pub missing_since: Option<Time>,
+    /// Since when this node has been about to restart PostgreSQL for them, and is not to be waited for.
+    pub leaving: Option<Time>,
+    /// Copies that were tried, whatever came of them.
+    pub tries: Backoff,
 }
 
 /// A claim on `/sync` that can be taken back, as long as nothing has made PostgreSQL a primary.

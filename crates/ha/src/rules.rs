@@ -1,6 +1,7 @@
 //! The ladder: rules in order, the first answer wins, at most one disruptive action.
 
 mod bootstrap;
+mod copy_slots;
 mod detached;
 mod failsafe;
 mod fence;

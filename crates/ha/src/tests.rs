@@ -9,6 +9,7 @@ mod duties;
 mod failsafe;
 mod leader;
 mod lock;
+mod logical;
 mod orders;
 mod pause;
 mod race;
@@ -289,6 +290,9 @@ fn settings(has: &impl Fn(&str) -> bool) -> Settings {
     }
     if has("permanent") {
         settings.permanent_slots.push("kept".into());
+    }
+    if has("logical") {
+        settings.logical_slots.push(logical::feed());
     }
     settings
 }
@@ -654,6 +658,7 @@ fn look(me: &Said, nodes: &[Said]) -> Look {
                 ..slot(name)
             })
             .into_iter()
+            .chain(logical::slot(me))
             .collect(),
         standbys: nodes
             .iter()

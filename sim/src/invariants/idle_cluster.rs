@@ -1,12 +1,16 @@
-//! A healthy idle cluster does nothing: no job, no change of the lock, few writes to etcd.
+//! A healthy idle cluster does nothing: no job, no change of the lock, few writes to etcd. Before that every standby gets the
+//! logical slots that it lacks.
 
 use pgherd_model::{Span, Time};
 
+use crate::event::NODES;
 use crate::world::World;
 
 /// How long it is watched, after clients have stopped and the last positions were published.
 const SETTLE: Span = Span::from_secs(25);
 const WATCH: Span = Span::from_secs(40);
+/// How long logical slots may take to be everywhere: after three tries the next one waits for three minutes.
+const COPIED: Span = Span::from_secs(300);
 
 /// Counters when the watch began.
 #[derive(Clone, Copy, Debug)]
@@ -34,14 +38,30 @@ impl World {
         });
     }
 
+    /// One that may be promoted and has not all of them, or has just been stopped for them.
+    fn lacks_slots(&self) -> Option<usize> {
+        let settings = self.present();
+        let wanted = || settings.logical_slots.iter();
+        let mut nodes = (0..NODES).filter(|node| Some(*node) != self.swarm.nofailover);
+        nodes.find(|node| {
+            let pg = &self.nodes[*node].pg;
+            let lacks = wanted().any(|slot| !pg.disk.logical.contains_key(&slot.name));
+            lacks || (wanted().next().is_some() && !pg.accepts())
+        })
+    }
+
     pub(crate) fn check_idle(&mut self) {
         let Some(before) = self.oracle.idle else {
             return;
         };
         let passed = self.now.since(before.since);
         if !before.counted {
-            if passed > SETTLE {
-                self.count(true);
+            match self.lacks_slots() {
+                Some(node) if passed > COPIED => {
+                    self.fail(format!("idle: node {node} never got its logical slots"));
+                }
+                None if passed > SETTLE => self.count(true),
+                _ => {}
             }
             return;
         }

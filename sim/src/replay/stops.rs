@@ -4,7 +4,7 @@ use super::Mark;
 use crate::RULES;
 
 /// Actions and long jobs by the names that logs and journals show.
-pub const ACTIONS: [&str; 41] = [
+pub const ACTIONS: [&str; 44] = [
     "AcquireLeader",
     "ReattachLeader",
     "ReleaseLeader",
@@ -33,6 +33,7 @@ pub const ACTIONS: [&str; 41] = [
     "CrashRecovery",
     "Rewind",
     "RemoveData",
+    "CopySlots",
     "SetUpstream",
     "StopReceiving",
     "EndSenders",
@@ -43,6 +44,8 @@ pub const ACTIONS: [&str; 41] = [
     "CreateSlot",
     "DropSlot",
     "AdvanceSlot",
+    "CreateLogicalSlot",
+    "AdvanceLogicalSlot",
     "SetSynchronousStandbys",
     "Checkpoint",
     "Exit",

@@ -1,6 +1,7 @@
 //! `pgherd install agent`: a systemd unit for one node, and what to type next. Starts nothing by
 //! itself, and changes nothing but that unit.
 
+mod reach;
 mod troubles;
 mod unit;
 
@@ -17,7 +18,6 @@ use nix::unistd::{Uid, User};
 use pgherd_wire::patroni::config::{self, Loaded, NodeConfig};
 
 use crate::called;
-use crate::needs::shell;
 use troubles::{Plan, missing};
 use unit::Unit;
 
@@ -271,6 +271,15 @@ fn systemd(options: &InstallOptions, name: &str) -> Result<()> {
         options.config.display()
     );
     Ok(())
+}
+
+/// A word of a shell's command line.
+fn shell(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }
 
 fn systemctl(args: &[&str]) -> Result<()> {

@@ -1,15 +1,16 @@
 //! What would keep the unit from starting as this node's agent, each with a remedy. The unit gets
 //! neither the directory nor the variables of whoever installs it, and reads files as another user.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::User;
-use pgherd_wire::patroni::config::{self, Loaded, NodeConfig};
+use pgherd_wire::patroni::config::{self, Credentials, Loaded, NodeConfig};
 
-use crate::needs::{self, Needs, shell, unreadable};
-use crate::reach;
+use super::{reach, shell};
+
+/// libpq's options that name files.
+const FILES_OF_A_ROLE: [&str; 5] = ["sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir"];
 
 /// The unit as far as it can go wrong.
 pub(super) struct Plan<'a> {
@@ -37,22 +38,10 @@ impl Plan<'_> {
             troubles.push(missing(self.variables));
         }
         troubles.extend(self.configuration());
-        troubles.extend(self.needs());
+        for (key, file) in certificates(&self.loaded.node) {
+            troubles.extend(self.unreadable(file, reach::READ, &format!(" ({key})")));
+        }
         troubles.extend(relative(&self.loaded.node));
-        troubles
-    }
-
-    /// Of files and directories that the configuration names.
-    fn needs(&self) -> Vec<String> {
-        // What has been loaded can be read again, but for an accident: then places are left out.
-        let givens = config::givens(Some(self.config), &BTreeMap::new()).unwrap_or_default();
-        let needs = Needs {
-            node: &self.loaded.node,
-            user: self.user,
-            givens: &givens,
-        };
-        let mut troubles = needs.tls();
-        troubles.extend(needs.troubles());
         troubles
     }
 
@@ -61,10 +50,10 @@ impl Plan<'_> {
         let mut troubles = Vec::new();
         if self.config.is_dir() {
             let list = reach::READ | reach::EXECUTE;
-            troubles.extend(unreadable(self.user, self.config, list));
+            troubles.extend(self.unreadable(self.config, list, ""));
         }
         for file in config::files(self.config).unwrap_or_default() {
-            troubles.extend(unreadable(self.user, &file, reach::READ));
+            troubles.extend(self.unreadable(&file, reach::READ, ""));
             if reach::by_everybody(&file) && holds_secrets(&file) {
                 troubles.push(format!(
                     "every user of this machine may read the passwords in {}: chmod 0600 {}",
@@ -74,6 +63,27 @@ impl Plan<'_> {
             }
         }
         troubles
+    }
+
+    fn unreadable(&self, file: &Path, wanted: u32, key: &str) -> Option<String> {
+        let at = reach::may(self.user, file, wanted).err()?;
+        let itself = fs::canonicalize(file).is_ok_and(|whole| whole == at);
+        let user = &self.user.name;
+        let (reason, remedy) = match (itself, file.exists()) {
+            (_, false) => (String::new(), "it is not there".to_owned()),
+            (true, true) => (
+                String::new(),
+                format!("chown {user} {}", shell(&at.to_string_lossy())),
+            ),
+            (false, true) => (
+                format!(", since {} is closed to them", at.display()),
+                "put it elsewhere, below /etc/pgherd for example".to_owned(),
+            ),
+        };
+        let file = file.display();
+        Some(format!(
+            "user {user} may not read {file}{key}{reason}: {remedy}"
+        ))
     }
 }
 
@@ -96,6 +106,27 @@ fn holds_secrets(file: &Path) -> bool {
     document.is_ok_and(|document| config::holds_secrets(&document))
 }
 
+/// Files that are there before the agent starts, by their keys.
+fn certificates(node: &NodeConfig) -> Vec<(String, &Path)> {
+    let files = [
+        ("restapi.certfile", &node.restapi.certfile),
+        ("restapi.keyfile", &node.restapi.keyfile),
+        ("restapi.cafile", &node.restapi.cafile),
+        ("ctl.cacert", &node.ctl.cacert),
+        ("ctl.certfile", &node.ctl.certfile),
+        ("ctl.keyfile", &node.ctl.keyfile),
+        ("etcd3.cacert", &node.etcd3.cacert),
+        ("etcd3.cert", &node.etcd3.cert),
+        ("etcd3.key", &node.etcd3.key),
+    ];
+    let given = files.into_iter();
+    let given = given.filter_map(|(key, file)| Some((key.to_owned(), file.as_deref()?)));
+    let mut given: Vec<_> = given.collect();
+    // ctl.cacert is restapi.cafile where nothing else is said.
+    given.dedup_by(|later, earlier| later.1 == earlier.1);
+    given
+}
+
 /// Each path that would be another one for the unit.
 fn relative(node: &NodeConfig) -> Vec<String> {
     let postgresql = &node.postgresql;
@@ -114,9 +145,17 @@ fn relative(node: &NodeConfig) -> Vec<String> {
     paths.extend(maybe("postgresql.pgpass", &postgresql.pgpass));
     let log = node.log.dir.as_ref().map(|dir| dir.path.clone());
     paths.extend(maybe("log.dir", &log));
-    let files = needs::certificates(node).into_iter();
+    let files = certificates(node).into_iter();
     paths.extend(files.map(|(key, file)| (key, file.to_owned())));
-    paths.extend(needs::files_of_roles(node));
+    let roles = &postgresql.authentication;
+    paths.extend(files_of("superuser", &roles.superuser));
+    paths.extend(files_of("replication", &roles.replication));
+    paths.extend(
+        roles
+            .rewind
+            .iter()
+            .flat_map(|role| files_of("rewind", role)),
+    );
     let relative = paths.into_iter().filter(|(_, path)| path.is_relative());
     relative
         .map(|(key, path)| {
@@ -128,4 +167,15 @@ fn relative(node: &NodeConfig) -> Vec<String> {
             )
         })
         .collect()
+}
+
+fn files_of(role: &str, credentials: &Credentials) -> Vec<(String, PathBuf)> {
+    let named = |option: &str| {
+        let path = credentials.options.get(option)?;
+        // A word of libpq's, not a file.
+        let is_file = !path.is_empty() && path != "system";
+        let key = format!("postgresql.authentication.{role}.{option}");
+        is_file.then(|| (key, PathBuf::from(path)))
+    };
+    FILES_OF_A_ROLE.into_iter().filter_map(named).collect()
 }

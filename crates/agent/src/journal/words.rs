@@ -140,7 +140,10 @@ pub(crate) fn is_routine(action: &Action) -> bool {
             op,
             Op::PutMember(_) | Op::PutStatus { .. } | Op::LookAtLease { .. } | Op::Refresh
         ),
-        Action::AdvanceSlot(..) => true,
+        // Making one takes a while: it is asked for until it is there.
+        Action::AdvanceSlot(..) | Action::CreateLogicalSlot(_) | Action::AdvanceLogicalSlot(..) => {
+            true
+        }
         Action::AskPeers(_)
         | Action::AskHistory { .. }
         | Action::StartJob(_)
@@ -180,6 +183,7 @@ pub(crate) fn detail(action: &Action) -> String {
         Action::CreateSlot(slot) | Action::DropSlot(slot) | Action::AdvanceSlot(slot, _) => {
             slot.clone()
         }
+        Action::CreateLogicalSlot(slot) | Action::AdvanceLogicalSlot(slot, _) => slot.name.clone(),
         Action::SetSynchronousStandbys(names) => names.clone(),
         Action::Exit { code, .. } => format!("exit status {code}"),
         Action::StartJob(_) | Action::StopReceiving | Action::DisarmGuard | Action::Checkpoint => {

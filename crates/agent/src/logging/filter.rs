@@ -81,7 +81,14 @@ const PATRONIS: &[(&str, &[&str])] = &[
         ],
     ),
     ("patroni.postgresql.rewind", &["pgherd_instance::archive"]),
-    ("patroni.postgresql.slots", &["pgherd_instance::slots"]),
+    (
+        "patroni.postgresql.slots",
+        &[
+            "pgherd_agent::slots",
+            "pgherd_instance::logical",
+            "pgherd_instance::slots",
+        ],
+    ),
     ("urllib3", &["reqwest", "hyper", "hyper_util"]),
 ];
 

@@ -13,6 +13,7 @@ use crate::fork::{Fork, Unread, fork};
 use crate::holder;
 use crate::memory::Memory;
 use crate::race;
+use crate::rules::copy_slots;
 use crate::view::Outcome;
 
 /// A standby that does not stream is reminded this often, since PostgreSQL itself sleeps up to
@@ -212,7 +213,8 @@ fn stream(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member) -> Verdict {
         leader.name
     );
     let Some(broken) = memory.stream_broken.filter(|_| wanted.is_some()) else {
-        return Verdict::routine(following);
+        let copy = copy_slots::ask(ctx, memory, look, leader);
+        return copy.unwrap_or_else(|| Verdict::routine(following));
     };
     if ctx.now().since(broken) > REMIND_FOR {
         return Verdict::stay(format!("{following}, but not streaming")).warning();

@@ -9,7 +9,7 @@ use alloc::vec;
 use pgherd_model::{Failover, Op, Timeline};
 
 use crate::ctx::{Ctx, Lock, Verdict};
-use crate::decision::Action;
+use crate::decision::{Action, JobKind};
 use crate::memory::Memory;
 use crate::race::{self, Rival};
 use crate::rules::{
@@ -37,6 +37,9 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if let Some(verdict) = of_another_cluster(ctx) {
         return verdict;
     }
+    if copied_slots(ctx) {
+        return Verdict::pass("PostgreSQL was stopped to place logical slots, and comes back");
+    }
     if memory.demotion.is_some() || memory.rejoins {
         return Verdict::pass("a switchover is brought to its end");
     }
@@ -44,6 +47,12 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         return verdict;
     }
     hands_off(ctx, memory)
+}
+
+/// The pause came in the middle of it.
+fn copied_slots(ctx: &Ctx<'_>) -> bool {
+    let job = ctx.view.local.job.as_ref();
+    ctx.view.is_down() && job.is_some_and(|job| matches!(job.kind, JobKind::CopySlots { .. }))
 }
 
 /// What people ask of this node is done in a pause too, once begun to its end; not what they asked for

@@ -148,7 +148,8 @@ pub(crate) fn waited_for(ctx: &Ctx<'_>) -> bool {
 
 /// This node restarts or ends soon, or is doing it, and is not to be waited for.
 pub(crate) fn leaves_sync(ctx: &Ctx<'_>, memory: &Memory) -> bool {
-    (memory.restart.is_some() || memory.stepping_out.is_some())
+    let restarts = memory.restart.is_some() || memory.slot_copy.leaving.is_some();
+    (restarts || memory.stepping_out.is_some())
         && ctx.view.settings.synchronous_mode != SynchronousMode::Off
         && ctx.other_leader().is_some()
 }

@@ -151,6 +151,9 @@ fn state(ctx: &Ctx<'_>, memory: &Memory) -> PostgresState {
                 ..
             } => return PostgresState::Crashed,
             JobKind::Stop { .. } => return PostgresState::Stopping,
+            // Most of the time it has not been stopped yet.
+            JobKind::CopySlots { .. } if local.look.is_some() => return PostgresState::Running,
+            JobKind::CopySlots { .. } => return PostgresState::Restarting,
             JobKind::CrashRecovery | JobKind::Rewind { .. } | JobKind::RemoveData => {
                 return PostgresState::Stopped;
             }

@@ -1,13 +1,14 @@
-//! Physical slots for the other members, on every node, so that a failover finds them there
-//! (contract: patroni-ha-rules, section 12).
+//! Slots for the other members and permanent ones, on every node, so that a failover finds them there
+//! (contract: patroni-ha-rules, section 12). Logical ones come to a standby by a copy, which is not made here.
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
-use pgherd_model::{Look, Lsn, Member, Slot, SlotKind, slot_name};
+use pgherd_model::{LogicalSlot, Look, Lsn, Member, Slot, SlotKind, slot_name};
 
 use crate::ctx::{Ctx, Lock};
 use crate::decision::Action;
+use crate::logical;
 use crate::memory::Memory;
 use crate::upkeep::{Duty, NOTHING};
 
@@ -30,18 +31,50 @@ pub(crate) fn duty(ctx: &Ctx<'_>, _memory: &mut Memory) -> Duty {
             Some(slot) => actions.extend(mended(ctx, look, slot)),
         }
     }
+    let logical = logical::wanted(ctx);
+    for wanted in &logical {
+        let found = look.slots.iter().find(|slot| slot.name == wanted.name);
+        actions.extend(kept(ctx, look, wanted, found));
+    }
     // Hands off in a pause: somebody may have made one for himself.
     if !ctx.view.settings.pause {
         for slot in &look.slots {
-            let ours = slot.kind == SlotKind::Physical && !slot.temporary && !slot.failover;
+            let ours = !slot.temporary && !slot.failover;
             let ignored = ctx.view.settings.ignored_slots.iter();
             let foreign = ignored.into_iter().any(|entry| entry.fits(slot));
-            if ours && !foreign && !slot.active && !wanted.contains(&slot.name) {
+            let known = wanted.contains(&slot.name)
+                || logical.iter().any(|wanted| is_kept(look, wanted, slot));
+            if ours && !foreign && !slot.active && !known {
                 actions.push(Action::DropSlot(slot.name.clone()));
             }
         }
     }
     (actions, None)
+}
+
+/// A permanent logical slot: made where it is missing on the leader, and on a standby as far as the leader's, or as far
+/// as it has replayed. Where the leader has another slot of its name whoever carries the order out says so.
+fn kept(ctx: &Ctx<'_>, look: &Look, wanted: &LogicalSlot, found: Option<&Slot>) -> Option<Action> {
+    if found.is_some_and(|slot| slot.failover) {
+        return None;
+    }
+    if !look.in_recovery {
+        let there = found.is_some_and(|slot| wanted.fits(slot));
+        let leads = matches!(ctx.lock, Lock::Mine { .. });
+        return (leads && !there).then(|| Action::CreateLogicalSlot(wanted.clone()));
+    }
+    let found = found.filter(|slot| wanted.fits(slot) && !slot.active && !slot.lost)?;
+    let status = ctx.cluster()?.status.as_ref()?;
+    let told = status.value.slots.get(&wanted.name)?;
+    let target = (*told).min(look.wal.replayed);
+    let behind = found.confirmed_flush.is_some_and(|at| at < target);
+    behind.then(|| Action::AdvanceLogicalSlot(wanted.clone(), target))
+}
+
+/// Nothing that the leader has under the name of a permanent slot is dropped: somebody's position may be lost with it. On
+/// a standby only the right one is of use.
+fn is_kept(look: &Look, wanted: &LogicalSlot, slot: &Slot) -> bool {
+    slot.name == wanted.name && (!look.in_recovery || wanted.fits(slot))
 }
 
 /// A leader that is kept in office by this node's word tells where its slots stand; those here that nobody uses follow, so
@@ -54,12 +87,24 @@ fn advanced(ctx: &Ctx<'_>, look: &Look) -> Vec<Action> {
     let idle = look
         .slots
         .iter()
-        .filter(|slot| !slot.active && !slot.lost && slot.kind == SlotKind::Physical);
+        .filter(|slot| !slot.active && !slot.lost && !slot.failover);
     idle.filter_map(|slot| {
         let target = promise.slots.get(&slot.name).copied()?;
-        let behind = slot.restart.is_some_and(|at| at < target);
-        (behind && target <= look.wal.replayed)
-            .then(|| Action::AdvanceSlot(slot.name.clone(), target))
+        let name = slot.name.clone();
+        let (at, action) = match slot.kind.clone() {
+            SlotKind::Physical => (slot.restart, Action::AdvanceSlot(name, target)),
+            SlotKind::Logical { database, plugin } => {
+                let slot_of = LogicalSlot {
+                    name,
+                    database,
+                    plugin,
+                };
+                let order = Action::AdvanceLogicalSlot(slot_of, target);
+                (slot.confirmed_flush, order)
+            }
+        };
+        let behind = at.is_some_and(|at| at < target);
+        (behind && target <= look.wal.replayed).then_some(action)
     })
     .collect()
 }

@@ -90,7 +90,8 @@ pub(crate) fn slots(ctx: &Ctx<'_>, look: &Look) -> BTreeMap<String, Lsn> {
     slots.insert(slot_name(ctx.me()), look.wal.flushed);
     let settings = &ctx.view.settings;
     if settings.member_slots_ttl.is_zero() {
-        slots.retain(|name, _| settings.permanent_slots.contains(name));
+        let logical = |name: &String| settings.logical_slots.iter().any(|it| it.name == *name);
+        slots.retain(|name, _| settings.permanent_slots.contains(name) || logical(name));
     }
     slots
 }
