@@ -23,6 +23,7 @@ mod getting_started;
 mod glance;
 mod hazards;
 mod install;
+mod logical_slots;
 mod logs;
 mod mixed;
 mod node_loss;

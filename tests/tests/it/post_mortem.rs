@@ -166,7 +166,7 @@ fn told_by_its_file(cluster: &TestCluster, old: &Node) {
     let output = cluster.ctl(&["-d", "etcd3://127.0.0.1:1", "timeline", "--file", &file]);
     assert!(output.status.success(), "{}", text(&output));
     assert!(
-        text(&output).contains("First leader: "),
+        text(&output).contains("First leader of"),
         "{}",
         text(&output)
     );

@@ -150,30 +150,6 @@ async fn certificates_are_looked_at() {
     assert_eq!(said.lines().count(), 2, "{said}");
 }
 
-/// So are directories that nobody makes, with their place in the file.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_directory_of_the_log_that_is_not_there_is_told() {
-    if stand_in() {
-        return;
-    }
-    let etcd = Etcd::start(1).await;
-    let cluster = member(&etcd, json!({"log": {"dir": "/nonexistent/log"}}));
-    let node = cluster.node("n1");
-    let output = pgherd(node, &["--validate-config"]);
-    assert_eq!(output.status.code(), Some(1));
-    let said = text(&output);
-    assert!(
-        said.starts_with(&format!("{}:", node.yaml().display())),
-        "{said}"
-    );
-    let words = "may not write into /nonexistent/log, which is not there: install -d -m 0700 -o ";
-    assert!(
-        said.contains(": log.dir: user ") && said.contains(words),
-        "{said}"
-    );
-    assert_eq!(said.lines().count(), 1, "{said}");
-}
-
 /// Broken files: both programs tell the same, letter by letter.
 #[tokio::test(flavor = "multi_thread")]
 async fn problems_read_as_patronis() {

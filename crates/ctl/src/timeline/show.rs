@@ -45,12 +45,11 @@ pub(super) fn pretty(told: &Told) -> String {
     if told.handovers.is_empty() && told.vacancy.is_none() {
         out.push_str("\nno failover or switchover in what is shown\n");
     }
-    // A table ends with an empty line of its own.
-    if !told.notes.is_empty() && !out.ends_with("\n\n") {
-        out.push('\n');
-    }
     for note in &told.notes {
-        out.push_str(&format!("Note: {note}\n"));
+        out.push_str(&format!("\nNote: {note}"));
+    }
+    if !told.notes.is_empty() {
+        out.push('\n');
     }
     out
 }
@@ -64,17 +63,15 @@ fn heading(handover: &Handover) -> String {
         .chain(kind.chars().skip(1))
         .collect();
     let who = match &handover.from {
-        Some(from) if from != to => format!(" from {from} to {to}"),
-        // Nobody's leader yet: "first leader of n3" would say so.
-        None => format!(": {to}"),
-        Some(_) => format!(" of {to}"),
+        Some(from) if from != to => format!("from {from} to {to}"),
+        _ => format!("of {to}"),
     };
     let timeline = match handover.timeline {
         Some(timeline) => format!(", timeline {timeline}"),
         None => String::new(),
     };
     let at = day_and_clock(handover.begun);
-    format!("{kind}{who}, {at} UTC, term {term}{timeline}")
+    format!("{kind} {who}, {at} UTC, term {term}{timeline}")
 }
 
 fn vacant(vacancy: &Vacancy) -> String {
