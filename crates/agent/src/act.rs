@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use pgherd_ha::{Action, Ask, JobKind, LeaseFact, PeerFact, RemoteHistory, Sequence, StartAs};
 use pgherd_model::{
-    Answer, GuardMode, LogicalSlot, Lsn, MemberName, Op, PeerStatus, PostgresState, Role, Span, Time,
-    Timeline, Upstream,
+    Answer, GuardMode, LogicalSlot, Lsn, MemberName, Op, PeerStatus, PostgresState, Role, Span,
+    Time, Timeline, Upstream,
 };
 
 use crate::agent::Agent;
