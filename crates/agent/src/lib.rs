@@ -7,6 +7,7 @@ pub mod asked;
 mod callbacks;
 mod called;
 mod clock;
+mod configured;
 mod election;
 mod event;
 mod failsafe;

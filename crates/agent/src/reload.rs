@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -13,6 +14,7 @@ use pgherd_peer::Peers;
 use pgherd_wire::patroni::config::{self, ConfigError, Journal, Loaded, NodeConfig};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::configured::Configured;
 use crate::event::Event;
 use crate::service::Service;
 use crate::{logging, rest, settings};
@@ -60,6 +62,8 @@ pub(crate) struct Reloaded {
 /// The hands that are told beside the loop.
 pub(crate) struct Reloader {
     pub(crate) source: Source,
+    /// What is told of it.
+    pub(crate) configured: Arc<Configured>,
     /// What holds now.
     pub(crate) node: NodeConfig,
     /// What was said of it.
@@ -88,6 +92,7 @@ impl Reloader {
             let reloaded = self.reload().await;
             self.service.ready();
             if let Err(error) = reloaded {
+                self.configured.refuse(&format!("{error:#}"));
                 tracing::error!(
                     "the configuration was not reloaded, the one of before holds: {error:#}"
                 );
@@ -128,6 +133,7 @@ impl Reloader {
                 names.join(", ")
             ),
         }
+        self.configured.change(&loaded.givens);
         self.warnings = loaded.warnings;
         self.node = node.clone();
         let reloaded = Box::new(Reloaded { node, peers });

@@ -6,6 +6,7 @@
 //! of its own beside it) as an [`Order`] with a place for the answer.
 
 use crate::asked::{ReinitializeRequest, RestartEnd, RestartRequest};
+use crate::configured::Configured;
 use crate::failsafe::Failsafe;
 use crate::looks::Looks;
 use pgherd_dcs::Picture;
@@ -224,6 +225,8 @@ pub struct Hooks {
     pub failsafe: Arc<Failsafe>,
     /// File of the journal; `None`: none is kept.
     pub journal: Option<PathBuf>,
+    /// The configuration that is loaded, as it may be told.
+    pub configured: Arc<Configured>,
 }
 
 impl Hooks {

@@ -23,6 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::agent::{Agent, End, Parts};
+use crate::configured::Configured;
 use crate::event::Event;
 use crate::failsafe::Failsafe;
 use crate::journal::Journal;
@@ -157,6 +158,8 @@ async fn body(
     (handover, device): Before,
     told: ToldToEnd,
 ) -> Result<(End, Vec<TcpListener>)> {
+    let configured = Configured::new(source.path.as_deref(), &loaded.givens);
+    let configured = Arc::new(configured);
     let (events, mut received) = mpsc::unbounded_channel();
     let (reload, reloads) = mpsc::unbounded_channel();
     let (order, ordered) = mpsc::channel(64);
@@ -190,11 +193,13 @@ async fn body(
         instance: Some(instance.clone()),
         failsafe: failsafe.clone(),
         journal: node.journal_path(),
+        configured: configured.clone(),
     };
     // The REST API answers from now on, also while etcd is being waited for.
     let server = serve(bound, hooks, &node, asked.serve_from(instance.clone())).await?;
     let reloader = Reloader {
         source,
+        configured,
         node: node.clone(),
         warnings: loaded.warnings,
         settings: first.settings.clone(),

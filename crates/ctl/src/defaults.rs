@@ -1,7 +1,9 @@
 //! The settings that have a default in the agent, older names of settings, and the names that a typing error may have meant.
 
 use pgherd_model::{CrashHandover, GuardMode, Settings, Span, SynchronousMode};
-use pgherd_wire::patroni::config::{owned_parameters, top_level};
+use pgherd_wire::patroni::config::{
+    EffectivePostgres, ReplicaMethod, local_settings, owned_parameters, top_level,
+};
 use serde_json::Value;
 
 /// (name of today, older ones: of two that are set the later one here counts, and the one of today before all of them)
@@ -30,7 +32,8 @@ pub(crate) fn today(name: &str) -> &str {
 /// The name that is most like one that nobody knows, if it is much like it.
 pub(crate) fn nearest(name: &str) -> Option<&'static str> {
     let settings = SETTINGS.iter().map(|(known, ..)| *known);
-    let known = settings.chain(top_level()).chain(owned_parameters());
+    let known = settings.chain(local_settings()).chain(top_level());
+    let known = known.chain(owned_parameters());
     let (changes, known) = known.map(|known| (distance(name, known), known)).min()?;
     (changes * 4 <= name.len()).then_some(known)
 }
@@ -58,68 +61,154 @@ fn seconds(span: Span) -> Value {
     }
 }
 
+fn method(method: &ReplicaMethod) -> Value {
+    match method {
+        ReplicaMethod::Basebackup => "basebackup".into(),
+        ReplicaMethod::Custom { name, .. } => name.as_str().into(),
+    }
+}
+
 /// Name, whether the node's own file counts, and what holds.
-pub(crate) type Known = (&'static str, bool, fn(&Settings) -> Value);
+pub(crate) type Known = (&'static str, bool, Of);
+
+/// Where what holds is found.
+#[derive(Clone, Copy)]
+pub(crate) enum Of {
+    /// Among what decisions depend on.
+    Settings(fn(&Settings) -> Value),
+    /// With what PostgreSQL is run.
+    Postgres(fn(&EffectivePostgres) -> Value),
+}
 
 /// Sorted.
 pub(crate) const SETTINGS: &[Known] = &[
-    ("check_timeline", false, |s| s.check_timeline.into()),
-    ("failsafe_mode", false, |s| s.failsafe_mode.into()),
-    ("loop_wait", false, |s| seconds(s.loop_wait)),
-    ("max_timelines_history", false, |s| {
-        s.max_timelines_history.into()
-    }),
-    ("maximum_lag_on_failover", false, |s| {
-        s.maximum_lag_on_failover.into()
-    }),
-    ("maximum_lag_on_syncnode", false, |s| {
-        s.maximum_lag_on_syncnode
-            .map_or_else(|| (-1).into(), Value::from)
-    }),
-    ("member_slots_ttl", false, |s| seconds(s.member_slots_ttl)),
-    ("pause", false, |s| s.pause.into()),
-    ("pgherd.crash_handover", true, |s| match s.crash_handover {
-        CrashHandover::Off => "off".into(),
-        CrashHandover::Sync => "sync".into(),
-    }),
-    ("pgherd.guard", true, |s| match s.guard {
-        GuardMode::Automatic => "automatic".into(),
-        GuardMode::Required => "required".into(),
-        GuardMode::Off => "off".into(),
-    }),
-    ("pgherd.hang_timeout", true, |s| seconds(s.hang_timeout)),
-    ("pgherd.lease_ttl", true, |s| seconds(s.lease_ttl)),
+    (
+        "check_timeline",
+        false,
+        Of::Settings(|s| s.check_timeline.into()),
+    ),
+    (
+        "failsafe_mode",
+        false,
+        Of::Settings(|s| s.failsafe_mode.into()),
+    ),
+    ("loop_wait", false, Of::Settings(|s| seconds(s.loop_wait))),
+    (
+        "max_timelines_history",
+        false,
+        Of::Settings(|s| s.max_timelines_history.into()),
+    ),
+    (
+        "maximum_lag_on_failover",
+        false,
+        Of::Settings(|s| s.maximum_lag_on_failover.into()),
+    ),
+    (
+        "maximum_lag_on_syncnode",
+        false,
+        Of::Settings(|s| {
+            s.maximum_lag_on_syncnode
+                .map_or_else(|| (-1).into(), Value::from)
+        }),
+    ),
+    (
+        "member_slots_ttl",
+        false,
+        Of::Settings(|s| seconds(s.member_slots_ttl)),
+    ),
+    ("pause", false, Of::Settings(|s| s.pause.into())),
+    (
+        "pgherd.crash_handover",
+        true,
+        Of::Settings(|s| match s.crash_handover {
+            CrashHandover::Off => "off".into(),
+            CrashHandover::Sync => "sync".into(),
+        }),
+    ),
+    (
+        "pgherd.guard",
+        true,
+        Of::Settings(|s| match s.guard {
+            GuardMode::Automatic => "automatic".into(),
+            GuardMode::Required => "required".into(),
+            GuardMode::Off => "off".into(),
+        }),
+    ),
+    (
+        "pgherd.hang_timeout",
+        true,
+        Of::Settings(|s| seconds(s.hang_timeout)),
+    ),
+    (
+        "pgherd.lease_ttl",
+        true,
+        Of::Settings(|s| seconds(s.lease_ttl)),
+    ),
+    (
+        "postgresql.create_replica_methods",
+        true,
+        Of::Postgres(|p| p.methods.iter().map(method).collect()),
+    ),
+    (
+        "postgresql.pg_ctl_timeout",
+        true,
+        Of::Postgres(|p| seconds(p.pg_ctl_timeout)),
+    ),
     (
         "postgresql.remove_data_directory_on_diverged_timelines",
         true,
-        |s| s.remove_data_directory_on_diverged_timelines.into(),
+        Of::Settings(|s| s.remove_data_directory_on_diverged_timelines.into()),
     ),
     (
         "postgresql.remove_data_directory_on_rewind_failure",
         true,
-        |s| s.remove_data_directory_on_rewind_failure.into(),
+        Of::Settings(|s| s.remove_data_directory_on_rewind_failure.into()),
     ),
-    ("postgresql.use_pg_rewind", true, |s| s.use_pg_rewind.into()),
-    ("postgresql.use_slots", false, |s| s.use_slots.into()),
-    ("primary_start_timeout", false, |s| {
-        seconds(s.primary_start_timeout)
-    }),
-    ("primary_stop_timeout", false, |s| {
-        seconds(s.primary_stop_timeout)
-    }),
-    ("retry_timeout", false, |s| seconds(s.retry_timeout)),
-    ("synchronous_mode", false, |s| match s.synchronous_mode {
-        SynchronousMode::Off => "off".into(),
-        SynchronousMode::On => "on".into(),
-        SynchronousMode::Quorum => "quorum".into(),
-    }),
-    ("synchronous_mode_strict", false, |s| {
-        s.synchronous_mode_strict.into()
-    }),
-    ("synchronous_node_count", false, |s| {
-        s.synchronous_node_count.into()
-    }),
-    ("ttl", false, |s| seconds(s.ttl)),
+    (
+        "postgresql.use_pg_rewind",
+        true,
+        Of::Settings(|s| s.use_pg_rewind.into()),
+    ),
+    (
+        "postgresql.use_slots",
+        false,
+        Of::Settings(|s| s.use_slots.into()),
+    ),
+    (
+        "primary_start_timeout",
+        false,
+        Of::Settings(|s| seconds(s.primary_start_timeout)),
+    ),
+    (
+        "primary_stop_timeout",
+        false,
+        Of::Settings(|s| seconds(s.primary_stop_timeout)),
+    ),
+    (
+        "retry_timeout",
+        false,
+        Of::Settings(|s| seconds(s.retry_timeout)),
+    ),
+    (
+        "synchronous_mode",
+        false,
+        Of::Settings(|s| match s.synchronous_mode {
+            SynchronousMode::Off => "off".into(),
+            SynchronousMode::On => "on".into(),
+            SynchronousMode::Quorum => "quorum".into(),
+        }),
+    ),
+    (
+        "synchronous_mode_strict",
+        false,
+        Of::Settings(|s| s.synchronous_mode_strict.into()),
+    ),
+    (
+        "synchronous_node_count",
+        false,
+        Of::Settings(|s| s.synchronous_node_count.into()),
+    ),
+    ("ttl", false, Of::Settings(|s| seconds(s.ttl))),
 ];
 
 #[cfg(test)]
@@ -134,7 +223,8 @@ mod tests {
             Some("primary_start_timeout")
         );
         assert_eq!(nearest("max_conections"), Some("max_connections"));
-        for other in ["random_page_cost", "work_mem", "log_level", "x"] {
+        assert_eq!(nearest("log_level"), Some("log.level"));
+        for other in ["random_page_cost", "work_mem", "log_timezone", "x"] {
             assert_eq!(nearest(other), None, "{other}");
         }
     }

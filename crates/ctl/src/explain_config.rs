@@ -1,17 +1,19 @@
 //! `explain-config`: where the settings of a node come from, what they override, and why a restart is
-//! pending. Judges the node's own file and environment as this program sees them, the dynamic
+//! pending. Judges the node's own configuration as its agent says that it has loaded it (what this program reads of
+//! file and environment is compared with that, and stands for it where the agent cannot be asked), the dynamic
 //! configuration in etcd, and what the member says of itself and its PostgreSQL; does not ask PostgreSQL itself.
 
 use crate::args::{ExplainConfigArgs, ExplainConfigFormat};
 use crate::error::CtlError;
 use crate::explain;
+use crate::loaded::{Compared, Unloaded, loaded};
 use crate::members::ask;
 use crate::origin::{Origins, Pending, Refused, Story};
 use crate::output::say;
 use crate::session::{Seen, Session};
 use crate::table::{Column, draw};
 use pgherd_model::{Member, Span};
-use pgherd_wire::patroni::config::{givens, load, load_environment, owned_default};
+use pgherd_wire::patroni::config::{Given, Loaded, load, load_environment, owned_default, rebuilt};
 use pgherd_wire::patroni::keys::{Key, prefix};
 use pgherd_wire::patroni::rest::python_json;
 use serde_json::{Value, json};
@@ -22,7 +24,7 @@ const LIMIT: Span = Span::from_secs(5);
 /// Runs the command.
 pub(crate) async fn run(session: &Session, args: &ExplainConfigArgs) -> Result<(), CtlError> {
     let file = session.file.as_deref();
-    let loaded = match file {
+    let own = match file {
         Some(file) => load(file, &session.env).map_err(CtlError::told)?,
         None => load_environment(&session.env).map_err(|error| {
             CtlError::told(format!(
@@ -31,10 +33,11 @@ pub(crate) async fn run(session: &Session, args: &ExplainConfigArgs) -> Result<(
             ))
         })?,
     };
-    let node = loaded.node;
-    let seen = session.see(&session.scope(Some(&node.scope))?).await?;
+    let seen = session.see(&session.scope(Some(&own.node.scope))?).await?;
+    let (Loaded { node, givens, .. }, compared) = of_agent(session, &seen, own).await?;
     let mut origins = Origins {
-        givens: givens(file, &session.env).map_err(CtlError::told)?,
+        givens,
+        compared,
         dynamic: seen.dynamic.clone(),
         etcd: format!(
             "etcd key {}{}",
@@ -50,23 +53,65 @@ pub(crate) async fn run(session: &Session, args: &ExplainConfigArgs) -> Result<(
         Some(name) => vec![origins.story(name)],
         None => origins.all(),
     };
+    let known = origins.compared.is_some();
     match (args.format, &args.parameter) {
         (ExplainConfigFormat::Json, _) => {
-            let stories = stories.iter().map(to_json).collect();
+            let stories = stories.iter().map(|story| to_json(story, known)).collect();
             say(&(python_json(&Value::Array(stories)) + "\n"))
         }
         (ExplainConfigFormat::Pretty, Some(_)) => {
-            say(&stories.iter().map(in_full).collect::<String>())
+            let told = stories.iter().map(|story| in_full(story, known));
+            say(&told.collect::<String>())
         }
         (ExplainConfigFormat::Pretty, None) => say(&overview(&origins, &stories)),
     }
 }
 
+/// The configuration as the agent has loaded it, beside the own one; that alone, which is told, where the agent does not
+/// say.
+async fn of_agent(
+    session: &Session,
+    seen: &Seen,
+    own: Loaded,
+) -> Result<(Loaded, Option<Compared>), CtlError> {
+    let name = &own.node.name;
+    let Some(member) = seen.cluster.member(name) else {
+        return Ok((own, None));
+    };
+    let told = match loaded(&session.peers()?, member).await {
+        Ok(told) => {
+            let givens: Vec<Given> = told.given.iter().map(|told| told.given()).collect();
+            rebuilt(&givens)
+                .map(|loaded| (loaded, told))
+                .map_err(|error| {
+                    format!("{name} has a configuration that is not known here: {error}")
+                })
+        }
+        Err(cause) => Err(cause),
+    };
+    Ok(match told {
+        Ok((loaded, told)) => {
+            let member = (seen.scope.as_str(), name.as_str());
+            let compared = Compared::new(member, told, session.file.as_deref(), &own.givens);
+            (loaded, Some(compared))
+        }
+        Err(cause) => {
+            eprintln!("{cause}: {UNKNOWN}");
+            (own, None)
+        }
+    })
+}
+
+const UNKNOWN: &str = "told is what the file and the environment of this shell say; whether the agent has loaded it is \
+                       not known";
+
 /// What the member says about a pending restart, else what its key says; and what its PostgreSQL refused.
 async fn ask_member(session: &Session, seen: &Seen, origins: &mut Origins) -> Result<(), CtlError> {
     let name = &origins.node.name;
     let Some(member) = seen.cluster.member(name) else {
-        eprintln!("{name} is not in the cluster at present: what its PostgreSQL has is not known");
+        eprintln!(
+            "{name} is not in the cluster at present, what its PostgreSQL has is not known: {UNKNOWN}"
+        );
         return Ok(());
     };
     let peers = session.peers()?;
@@ -135,40 +180,60 @@ fn of_key(member: &Member) -> Vec<Pending> {
 }
 
 fn overview(origins: &Origins, stories: &[Story]) -> String {
-    let column = |name: &str| Column {
-        name: name.to_owned(),
+    let column = |name: &&str| Column {
+        name: (*name).to_owned(),
         right: false,
     };
-    let names = [
-        "Setting",
-        "In force",
-        "From",
-        "Overrides",
-        "Restart pending",
-    ];
-    let rows: Vec<Vec<String>> = stories
-        .iter()
-        .map(|story| {
-            let overrides: Vec<String> = story.overrides.iter().map(|layer| layer.told()).collect();
-            let source = match &story.refused {
-                Some(refused) => format!("refused: {} ({})", story.source, short(&refused.value)),
-                None => story.source.clone(),
-            };
-            vec![
-                story.name.clone(),
-                short(&story.in_force()),
-                source,
-                short(&overrides.join(", ")),
-                story
-                    .pending
-                    .as_ref()
-                    .map(Pending::told)
-                    .unwrap_or_default(),
-            ]
-        })
-        .collect();
+    let holds = match &origins.compared {
+        Some(_) => "In force",
+        None => "Configured",
+    };
+    let mut names = vec!["Setting", holds, "From", "Overrides", "Restart pending"];
+    // Seldom, and then of weight.
+    let differs = stories.iter().any(|story| story.unloaded.is_some());
+    if differs {
+        names.push("Not loaded");
+    }
+    let rows = stories.iter().map(|story| {
+        let mut row = row(story);
+        if differs {
+            let unloaded = story.unloaded.as_ref();
+            row.push(unloaded.map_or_else(String::new, |told| told.layer.told()));
+        }
+        row
+    });
+    let columns: Vec<Column> = names.iter().map(column).collect();
     let title = format!(" {} of {} ", origins.node.name, origins.node.scope);
-    draw(&title, &names.map(column), &rows)
+    let mut out = draw(&title, &columns, &rows.collect::<Vec<_>>());
+    let unloaded = stories.iter().filter_map(|story| story.unloaded.as_ref());
+    for told in unloaded {
+        out += &format!("{}: {}\n", of_unloaded(told), told.told());
+    }
+    out
+}
+
+fn row(story: &Story) -> Vec<String> {
+    let overrides: Vec<String> = story.overrides.iter().map(|layer| layer.told()).collect();
+    let source = match &story.refused {
+        Some(refused) => format!("refused: {} ({})", story.source, short(&refused.value)),
+        None => story.source.clone(),
+    };
+    let pending = story.pending.as_ref().map(Pending::told);
+    vec![
+        story.name.clone(),
+        short(&story.in_force()),
+        source,
+        short(&overrides.join(", ")),
+        pending.unwrap_or_default(),
+    ]
+}
+
+/// A reload helps for one of them.
+fn of_unloaded(told: &Unloaded) -> &'static str {
+    match told.is_of_agent {
+        true => "not loaded yet",
+        false => "not loaded",
+    }
 }
 
 /// Cells stay on one line; all of a value is shown when it is asked for alone.
@@ -182,7 +247,7 @@ fn short(text: &str) -> String {
     }
 }
 
-fn in_full(story: &Story) -> String {
+fn in_full(story: &Story, known: bool) -> String {
     let mut out = format!("{} = {}\n", story.name, story.in_force());
     let mut push = |key: &str, text: &str| out.push_str(&format!("  {key}: {text}\n"));
     match &story.refused {
@@ -191,6 +256,12 @@ fn in_full(story: &Story) -> String {
             push("refused", &refused.told());
         }
         None => push("from", &story.source),
+    }
+    if let Some(told) = &story.unloaded {
+        push(of_unloaded(told), &told.told());
+    }
+    if !known {
+        push("loaded", "not known");
     }
     for layer in &story.overrides {
         push("overrides", &layer.told());
@@ -207,7 +278,7 @@ fn in_full(story: &Story) -> String {
     out
 }
 
-fn to_json(story: &Story) -> Value {
+fn to_json(story: &Story, known: bool) -> Value {
     let layer =
         |layer: &crate::origin::Layer| json!({"source": layer.source, "value": layer.value});
     let ignored = story.ignored.iter().map(|(ignored, why)| {
@@ -223,9 +294,20 @@ fn to_json(story: &Story) -> Value {
         .refused
         .as_ref()
         .map(|refused| json!({"value": refused.value, "why": refused.why}));
+    let unloaded = story.unloaded.as_ref().map(|told| {
+        json!({"source": told.layer.source, "value": told.layer.value, "agent_has": told.agent_has,
+            "why": told.told()})
+    });
+    // What PostgreSQL says is so in any case.
+    let in_force = match known || story.pending.is_some() || story.refused.is_some() {
+        true => story.in_force_value(),
+        false => Value::Null,
+    };
     json!({
         "name": story.name,
-        "in_force": story.in_force_value(),
+        "in_force": in_force,
+        "loaded": known.then_some(story.unloaded.is_none()),
+        "not_loaded": unloaded,
         "value": story.value,
         "source": story.source,
         "overrides": story.overrides.iter().map(layer).collect::<Vec<_>>(),

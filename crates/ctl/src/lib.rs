@@ -17,6 +17,7 @@ mod failover;
 mod flush;
 mod history;
 mod list;
+mod loaded;
 mod members;
 mod not_lower;
 mod origin;

@@ -1,19 +1,20 @@
 //! The rules of precedence, told for one setting: default, dynamic configuration, file, environment
 //! (contract: patroni-config, section 1). What holds is calculated by `wire`; here is only said why.
 
-use crate::defaults::{SETTINGS, nearest, older, today};
+use crate::defaults::{Of, SETTINGS, nearest, older, today};
+use crate::loaded::{Compared, Unloaded};
 use crate::not_lower::advice;
-use pgherd_model::Settings;
 use pgherd_wire::patroni::config::{
-    Given, HIDDEN, NodeConfig, Stands, accepts, effective, is_fixed, is_owned, is_taken,
-    owned_default, stands, text_without_secrets, without_secrets,
+    Effective, Given, HIDDEN, NodeConfig, Stands, accepts, effective, held, is_fixed, is_owned,
+    is_taken, local_settings, owned_default, rebuilt, stands, text_without_secrets,
+    without_secrets,
 };
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 /// What is known.
 pub(crate) struct Origins {
-    /// The node's own configuration, piece by piece.
+    /// The node's own configuration, piece by piece: as the agent has loaded it, if it says so.
     pub(crate) givens: Vec<Given>,
     /// The same, read.
     pub(crate) node: NodeConfig,
@@ -25,6 +26,9 @@ pub(crate) struct Origins {
     pub(crate) pending: Vec<Pending>,
     /// What the installed PostgreSQL does not take, as the member says.
     pub(crate) refused: Vec<Refused>,
+    /// What this program reads, beside what the agent has loaded; `None`: the agent did not say, and all of this is
+    /// what this program reads.
+    pub(crate) compared: Option<Compared>,
 }
 
 /// A parameter that the agent leaves out, because PostgreSQL would not start with it.
@@ -109,6 +113,8 @@ pub(crate) struct Story {
     pub(crate) pending: Option<Pending>,
     /// Not in force, and will not be.
     pub(crate) refused: Option<Refused>,
+    /// What stands in the file and is not loaded.
+    pub(crate) unloaded: Option<Unloaded>,
     /// What else is to be known.
     pub(crate) notes: Vec<String>,
 }
@@ -147,30 +153,53 @@ impl Origins {
     pub(crate) fn all(&self) -> Vec<Story> {
         let settings = SETTINGS.iter().map(|(name, ..)| (*name).to_owned());
         let holds = effective(&self.node, Some(&self.dynamic));
-        let parameters = holds.postgresql.parameters.into_keys();
-        let parameters = parameters.map(|name| format!("{PARAMETERS}{name}"));
-        settings
+        let mut parameters: BTreeSet<String> = holds.postgresql.parameters.into_keys().collect();
+        // Of names that the agent has not loaded, too.
+        for path in self.compared.iter().flat_map(Compared::paths) {
+            if let [first, second, name] = path
+                && (first.as_str(), second.as_str()) == ("postgresql", "parameters")
+            {
+                parameters.insert(name.to_ascii_lowercase());
+            }
+        }
+        let parameters = parameters.iter().map(|name| format!("{PARAMETERS}{name}"));
+        let mut stories: Vec<Story> = settings
             .chain(self.others())
             .chain(parameters)
             .map(|name| self.story(&name))
-            .collect()
+            .collect();
+        // A parameter has a newer name.
+        stories.dedup_by(|story, before| story.name == before.name);
+        stories
     }
 
-    /// Names of what is set somewhere and has no default here, without parameters.
+    /// Names of what a node has for itself, and of what is set somewhere and is not in the table; without parameters.
     fn others(&self) -> BTreeSet<String> {
         let mut paths = dynamic_paths(&self.dynamic);
-        for given in &self.givens {
-            paths.push(given.path.iter().map(String::as_str).collect());
+        let own = self.compared.iter().flat_map(Compared::paths);
+        let givens = self.givens.iter().map(|given| given.path.as_slice());
+        for path in givens.chain(own) {
+            paths.push(path.iter().map(String::as_str).collect());
         }
-        paths
-            .iter()
-            .filter_map(|path| told_as(path))
+        let set = paths.iter().filter_map(|path| told_as(path));
+        set.chain(local_settings().map(str::to_owned))
             .filter(|name| !SETTINGS.iter().any(|(known, ..)| known == name))
             .collect()
     }
 
     /// About a setting or parameter.
     pub(crate) fn story(&self, name: &str) -> Story {
+        let mut story = self.of(name);
+        if let Some(compared) = &self.compared {
+            let name = story.name.clone();
+            let within = |path: &[String]| keys_of(&name, path);
+            story.unloaded = compared.differs(within);
+            story.ignored.extend(compared.of_shell(within));
+        }
+        story
+    }
+
+    fn of(&self, name: &str) -> Story {
         if let Some(parameter) = name.strip_prefix(PARAMETERS) {
             return self.parameter(&parameter.to_ascii_lowercase());
         }
@@ -193,7 +222,9 @@ impl Origins {
         if self.is_parameter(&parameter) {
             return self.parameter(&parameter);
         }
-        if self.at(&path).is_some() || !self.given(&path).is_empty() {
+        let is_read = self.compared.iter().flat_map(Compared::paths);
+        let is_read = is_read.into_iter().any(|read| starts_with(read, &path));
+        if self.at(&path).is_some() || !self.given(&path).is_empty() || is_read {
             return self.other(name, &path);
         }
         // PostgreSQL is not asked, and it may have been mistyped.
@@ -209,24 +240,26 @@ impl Origins {
 
     /// Whether a name can only be that of a parameter, or is set as one. Those of extensions have a dot.
     fn is_parameter(&self, name: &str) -> bool {
-        let given = |given: &Given| {
-            given.path.len() == 3
-                && given.path.starts_with_parts(&["postgresql", "parameters"])
-                && given.path[2].eq_ignore_ascii_case(name)
-        };
+        let own = self.compared.iter().flat_map(Compared::paths);
+        let givens = self.givens.iter().map(|given| given.path.as_slice());
+        let mut paths = givens.chain(own);
         is_owned(name)
             || name.contains('.')
             || self.dynamic_parameter(name).is_some()
-            || self.givens.iter().any(given)
+            || paths.any(|path| is_parameter(path, name))
             || self.pending.iter().any(|pending| pending.name == name)
     }
 
     /// A setting of the agent with a default.
-    fn setting(&self, name: &str, local_counts: bool, of: fn(&Settings) -> Value) -> Story {
+    fn setting(&self, name: &str, local_counts: bool, of: Of) -> Story {
+        let value = |holds: &Effective| match of {
+            Of::Settings(of) => of(&holds.settings),
+            Of::Postgres(of) => of(&holds.postgresql),
+        };
         let mut bare = self.node.clone();
         bare.pgherd = Default::default();
         bare.postgresql.shared = Map::new();
-        let default = of(&effective(&bare, None).settings);
+        let default = value(&effective(&bare, None));
         let mut telling = Telling::new(name, default);
         let stands = match local_counts {
             true => Stands::Both,
@@ -237,7 +270,7 @@ impl Origins {
         let mut story = telling.story();
         story.notes = mentions(name, &holds.warnings);
         // Adjusted: what holds is neither default nor what anybody wrote.
-        story.value = of(&holds.settings);
+        story.value = value(&holds);
         story
     }
 
@@ -313,7 +346,7 @@ impl Origins {
         let same = |given: &&Given| {
             let is = |name: &str| given.path[2].eq_ignore_ascii_case(name);
             given.path.len() == 3
-                && given.path.starts_with_parts(&path[..2])
+                && starts_with(&given.path, &path[..2])
                 && (is(name) || older.is_some_and(is))
         };
         for given in self.givens.iter().filter(same) {
@@ -326,11 +359,24 @@ impl Origins {
         self.ignore_first(telling, &path);
     }
 
-    /// Something without a default that is known here.
+    /// What the reader of the configuration fills in where a node does not set it; null: nothing.
+    fn local_default(&self, name: &str, path: &[&str]) -> Value {
+        let others = self.givens.iter().filter(|given| given.path != path);
+        let others: Vec<Given> = others.cloned().collect();
+        // One that has to be set has no default.
+        let without = rebuilt(&others).ok();
+        without
+            .and_then(|without| held(name, &without.node))
+            .unwrap_or(Value::Null)
+    }
+
+    /// Something that only the node's own configuration or only the dynamic one has.
     fn other(&self, name: &str, path: &[&str]) -> Story {
         let stands = stands(path);
-        let mut telling = Telling::new(name, Value::Null);
-        telling.source = DELETED.to_owned();
+        let mut telling = Telling::new(name, self.local_default(name, path));
+        if telling.value.is_null() {
+            telling.source = DELETED.to_owned();
+        }
         self.layers(&mut telling, name, stands);
         let mut story = telling.story();
         if matches!(stands, Some(Stands::Dynamic | Stands::Both)) && path.len() < 3 {
@@ -377,7 +423,7 @@ impl Origins {
     fn given(&self, path: &[&str]) -> Vec<(&str, Value)> {
         let mut found: Vec<(&str, Value)> = Vec::new();
         let mut section: Option<(&str, Value)> = None;
-        let of_it = |given: &&Given| given.path.starts_with_parts(path);
+        let of_it = |given: &&Given| starts_with(&given.path, path);
         for given in self.givens.iter().filter(of_it) {
             let rest = &given.path[path.len()..];
             if rest.is_empty() {
@@ -469,15 +515,29 @@ fn put(section: &mut Value, path: &[String], value: &Value) {
     }
 }
 
-/// `starts_with` for parts that are `String` here and `str` there.
-trait Parts {
-    fn starts_with_parts(&self, parts: &[&str]) -> bool;
+fn starts_with(path: &[String], parts: &[&str]) -> bool {
+    path.len() >= parts.len() && path.iter().zip(parts).all(|(own, part)| own == part)
 }
 
-impl Parts for Vec<String> {
-    fn starts_with_parts(&self, parts: &[&str]) -> bool {
-        self.len() >= parts.len() && self.iter().zip(parts).all(|(own, part)| own == part)
+/// Whether a path is that of a parameter.
+fn is_parameter(path: &[String], name: &str) -> bool {
+    path.len() == 3
+        && starts_with(path, &["postgresql", "parameters"])
+        && path[2].eq_ignore_ascii_case(name)
+}
+
+/// Whether a path is told under this name, and how many of its keys the name stands for.
+fn keys_of(name: &str, path: &[String]) -> Option<usize> {
+    let segments = (name == "wal_keep_size").then_some("wal_keep_segments");
+    let mut parameters = segments.into_iter().chain([name]);
+    if parameters.any(|name| is_parameter(path, name)) {
+        return Some(path.len());
     }
+    let mut names = older(name).iter().copied().chain([name]);
+    names.find_map(|name| {
+        let keys: Vec<&str> = name.split('.').collect();
+        starts_with(path, &keys).then_some(keys.len())
+    })
 }
 
 /// A story while its layers are laid over each other.
@@ -527,6 +587,7 @@ impl Telling {
             ignored: self.ignored,
             pending: None,
             refused: None,
+            unloaded: None,
             notes: Vec::new(),
         }
     }
@@ -555,7 +616,7 @@ fn notes<'a>(lines: impl Iterator<Item = &'a String>) -> Vec<String> {
 }
 
 /// A value for a person.
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::Null => "not set".to_owned(),
         Value::Bool(true) => "on".to_owned(),

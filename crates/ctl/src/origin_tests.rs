@@ -1,7 +1,7 @@
 //! Stories of a node's settings: one file, one dynamic configuration, one environment variable.
 
 use super::*;
-use pgherd_wire::patroni::config::{givens, load};
+use pgherd_wire::patroni::config::{Configured, load, tell};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -43,7 +43,8 @@ fn origins() -> Origins {
         "PATRONI_RESTAPI_LISTEN".to_owned(),
         "127.0.0.1:8009".to_owned(),
     )]);
-    let mut found = givens(Some(&path), &env).unwrap();
+    let loaded = load(&path, &env).unwrap();
+    let mut found = loaded.givens;
     // Directories of tests have other names every time.
     for given in &mut found {
         given.place = given.place.replace(&path.display().to_string(), "n1.yml");
@@ -55,7 +56,8 @@ fn origins() -> Origins {
     };
     Origins {
         givens: found,
-        node: load(&path, &env).unwrap().node,
+        node: loaded.node,
+        compared: None,
         refused: Vec::new(),
         dynamic: json!({"ttl": 5, "postgresql": {"use_pg_rewind": false,
             "parameters": {"max_connections": 50, "work_mem": "4MB"}}}),
@@ -278,7 +280,7 @@ fn keys_without_a_default_are_no_parameters() {
     assert_eq!(of("standby_cluster"), pair("{\"host\":\"far\"}", "etcd"));
     assert_eq!(of("ignore_slots"), pair("[{\"name\":\"a\"}]", "etcd"));
     assert_eq!(of("pgherd"), pair("{\"guard\":\"required\"}", "n1.yml:7"));
-    for name in ["slots", "tags", "watchdog.mode", "restapi.certfile"] {
+    for name in ["slots", "tags", "watchdog.driver", "restapi.certfile"] {
         assert_eq!(of(name), pair("not set", "not set"), "{name}");
     }
     let extension = of("auto_explain.log_nested_statements");
@@ -352,4 +354,130 @@ fn what_postgresql_refused_is_not_in_force() {
     origins.refused = vec![refused("work_mem", "1kB", Some("4MB"))];
     let story = origins.story("work_mem");
     assert_eq!((story.in_force().as_str(), story.refused), ("8MB", None));
+}
+
+#[test]
+fn settings_of_the_node_have_their_defaults() {
+    let mut origins = origins();
+    let of = |origins: &Origins, name: &str| {
+        let story = origins.story(name);
+        (story.in_force(), story.source)
+    };
+    for (name, value) in [
+        ("log.level", "INFO"),
+        ("log.type", "plain"),
+        ("namespace", "/service"),
+        ("postgresql.database", "postgres"),
+        ("postgresql.config_dir", "/data"),
+        ("postgresql.pg_ctl_timeout", "60"),
+        ("postgresql.create_replica_methods", "[\"basebackup\"]"),
+        ("watchdog.mode", "automatic"),
+        ("restapi.request_queue_size", "5"),
+        ("tags.nofailover", "off"),
+        ("pgherd.journal", "/data.pgherd-journal"),
+    ] {
+        let expected = (value.to_owned(), "default".to_owned());
+        assert_eq!(of(&origins, name), expected, "{name}");
+        let times = origins
+            .all()
+            .iter()
+            .filter(|told| told.name == name)
+            .count();
+        assert_eq!(times, 1, "{name}");
+    }
+    // They go on to be what is overridden.
+    origins.givens.push(Given {
+        path: vec!["watchdog".into(), "mode".into()],
+        value: "off".into(),
+        place: "n1.yml:40".into(),
+        from_environment: false,
+    });
+    let story = origins.story("watchdog.mode");
+    assert_eq!(
+        (story.in_force(), story.source),
+        ("off".into(), "n1.yml:40".into())
+    );
+    assert_eq!(told(&story.overrides), ["default (automatic)"]);
+    // It has to be set.
+    assert_eq!(origins.story("restapi.listen").overrides.len(), 1);
+}
+
+/// What the agent has is in force; what was edited since is told beside it, also where it is new.
+#[test]
+fn what_is_not_loaded_is_not_in_force() {
+    let mut origins = origins();
+    let told = origins.givens.iter().map(|given| tell(given, "salt"));
+    let agent = Configured {
+        file: Some("/c/n1.yml".into()),
+        given: told.collect(),
+        salt: "salt".into(),
+        ..Configured::default()
+    };
+    let mut own = origins.givens.clone();
+    let given = |path: &[&str], value: &str, place: &str| Given {
+        path: path.iter().map(|key| (*key).to_owned()).collect(),
+        value: value.into(),
+        place: place.into(),
+        from_environment: place.starts_with("environment"),
+    };
+    for own in &mut own {
+        if own.path.ends_with(&["work_mem".to_owned()]) {
+            own.value = "64MB".into();
+        }
+    }
+    let parameters = ["postgresql", "parameters"];
+    let deep = |name: &'static str| [parameters.as_slice(), &[name]].concat();
+    own.push(given(&deep("Temp_Buffers"), "9MB", "/c/n1.yml:50"));
+    own.push(given(&deep("ext.one"), "1", "/c/n1.yml:51"));
+    own.push(given(&["surplus"], "x", "/c/n1.yml:52"));
+    own.push(given(
+        &["log", "level"],
+        "ERROR",
+        "environment variable PATRONI_LOG_LEVEL",
+    ));
+    let file = std::path::Path::new("/c/n1.yml");
+    origins.compared = Some(Compared::new(("demo", "n1"), agent, Some(file), &own));
+    let all = origins.all();
+    for (name, in_force, unloaded) in [
+        ("work_mem", "8MB", "n1.yml:20 (64MB): the agent has 8MB "),
+        (
+            "temp_buffers",
+            "not set",
+            "/c/n1.yml:50 (9MB): the agent has nothing there ",
+        ),
+        (
+            "ext.one",
+            "not set",
+            "/c/n1.yml:51 (1): the agent has nothing there ",
+        ),
+        (
+            "surplus",
+            "not set",
+            "/c/n1.yml:52 (x): the agent has nothing there ",
+        ),
+    ] {
+        let story = origins.story(name);
+        assert_eq!(story.in_force(), in_force, "{name}");
+        let said = story.unloaded.as_ref().map(|told| told.told()).unwrap();
+        assert!(said.starts_with(unloaded), "{said}");
+        assert!(
+            said.ends_with("; reload: pgherd ctl reload demo n1"),
+            "{said}"
+        );
+        assert_eq!(
+            all.iter().filter(|told| told.name == name).count(),
+            1,
+            "{name}"
+        );
+    }
+    let story = origins.story("log.level");
+    assert_eq!(
+        (story.in_force().as_str(), &story.unloaded),
+        ("INFO", &None)
+    );
+    assert_eq!(
+        ignored(&story),
+        ["environment variable PATRONI_LOG_LEVEL (ERROR)"]
+    );
+    assert_eq!(all.iter().filter(|told| told.unloaded.is_some()).count(), 4);
 }

@@ -274,8 +274,11 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
         ("GET", "config") => config::get(app).await,
         ("GET", "failsafe") => failsafe::get(app),
         ("GET", "metrics") => metrics(app).await,
-        // Only these two are pgherd's own: all around them is a health check, as in Patroni.
+        // Only these three are pgherd's own: all around them is a health check, as in Patroni.
         ("GET", "pgherd") if path.trim_matches('/') == "pgherd/explain" => explain(app),
+        ("GET", "pgherd") if path.trim_matches('/') == "pgherd/configuration" => {
+            own_configuration(app, request).await
+        }
         ("GET", "journal") if path.trim_matches('/') == "journal" => {
             own_journal(app, request, &query).await
         }
@@ -330,6 +333,17 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Answer {
 async fn own_journal(app: &Arc<App>, request: Request, query: &Query) -> Answer {
     match admit(app, &request.into_parts().0).await {
         Ok(()) => journal::get(app, query).await,
+        Err(answer) => *answer,
+    }
+}
+
+/// As [`own_journal`]: it names files, addresses and users.
+async fn own_configuration(app: &Arc<App>, request: Request) -> Answer {
+    match admit(app, &request.into_parts().0).await {
+        Ok(()) => {
+            let told = serde_json::to_value(app.hooks.configured.told());
+            answer::json(200, python_json(&told.unwrap_or_default()))
+        }
         Err(answer) => *answer,
     }
 }

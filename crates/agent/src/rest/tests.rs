@@ -320,6 +320,7 @@ impl Node {
             instance: None,
             picture: picture_seen,
             journal: Some(dir.path().join("journal")),
+            configured: Arc::default(),
         };
         let version = hooks.last().version.clone();
         let front = Front::new(api, &version, peers()).await.unwrap();

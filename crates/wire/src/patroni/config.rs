@@ -10,6 +10,7 @@ mod emit;
 mod environment;
 mod error;
 mod generate;
+mod held;
 mod known;
 mod load;
 mod log_form;
@@ -26,6 +27,7 @@ mod secrets;
 mod section;
 mod shape;
 mod slots;
+mod told;
 mod units;
 mod validate;
 mod yaml;
@@ -36,8 +38,9 @@ pub use effective::{
 pub use emit::to_yaml;
 pub use error::ConfigError;
 pub use generate::{Found, generate, owned_parameters, placeholders};
+pub use held::{held, local_settings};
 pub use known::{Stands, is_taken, stands, top_level};
-pub use load::{Given, files, givens, load, load_ctl, load_environment, read_document};
+pub use load::{Given, files, load, load_ctl, load_environment, read_document, rebuilt};
 pub use log_form::{LogAttribute, LogForm, LogPiece, LogShape, LogSpec, LogValue};
 pub use methods::{BootstrapMethod, BootstrapRecovery, ReplicaMethod};
 pub use node::{
@@ -48,6 +51,7 @@ pub use node::{
 pub use parameters::{accepts, is_fixed, owned_default};
 pub use pgherd_model::Secret;
 pub use secrets::{HIDDEN, holds_secrets, text_without_secrets, without_secrets};
+pub use told::{Configured, KEPT_UNTIL_START, Refusal, Told, in_force, tell};
 pub(crate) use units::seconds;
 pub use units::{boolean, bytes};
 pub use validate::{Finding, Probe, Strictness, Validated, validate};

@@ -261,6 +261,7 @@ pub(super) async fn serve_with(bound: Bound, journal: Option<std::path::PathBuf>
         instance: None,
         picture,
         journal,
+        configured: Arc::default(),
     };
     bound.serve(hooks, peers()).await.unwrap()
 }

@@ -116,6 +116,21 @@ async fn cluster_and_explain_are_documents() {
     assert_eq!(node.get("/failsafe").await.status, 502);
 }
 
+#[tokio::test]
+async fn the_configuration_is_told_to_whoever_may_change_something() {
+    let node = Node::of(primary(), true).await;
+    let got = node.get("/pgherd/configuration").await;
+    assert_eq!(
+        (got.status, got.body.as_str()),
+        (401, "no auth header received")
+    );
+    let got = node.call("GET", "/pgherd/configuration", "").await;
+    assert_eq!(got.status, 200, "{}", got.body);
+    assert_eq!(got.json()["given"], json!([]));
+    let open = Node::of(primary(), false).await;
+    assert_eq!(open.get("/pgherd/configuration/").await.status, 200);
+}
+
 /// Only the endpoints that are documented as pgherd's own are: Patroni knows none of these paths.
 #[tokio::test]
 async fn what_is_near_an_endpoint_of_our_own_is_a_health_check() {
@@ -125,6 +140,7 @@ async fn what_is_near_an_endpoint_of_our_own_is_a_health_check() {
         ("/pgherd/", 503),
         ("/pgherd/x", 503),
         ("/pgherd/explain/x", 503),
+        ("/pgherd/configuration/x", 503),
         ("/pgherd/primary", 200),
         ("/pgherd/replica", 503),
         ("/journal/x", 503),

@@ -214,6 +214,17 @@ fn target(name: &str) -> Option<(Vec<&'static str>, String)> {
     })
 }
 
+/// Every setting that has a variable, by its keys.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = String> {
+    let top = TOP.iter().map(|name| name.to_ascii_lowercase());
+    top.chain(SECTIONS.iter().flat_map(|(_, sections, names)| {
+        let section = sections.join(".");
+        let name = move |name: &&str| format!("{section}.{}", name.to_ascii_lowercase());
+        names.iter().map(name)
+    }))
+}
+
 fn set(
     root: &mut Node,
     name: &str,

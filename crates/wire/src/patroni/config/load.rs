@@ -1,6 +1,6 @@
 //! Files and environment into one document.
 
-use super::yaml::{Data, Node, Place, parse};
+use super::yaml::{Data, Entry, Node, Place, parse};
 use super::{ConfigError, CtlConfig, Loaded, environment, read};
 use serde_json::Value;
 use std::cell::RefCell;
@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 /// The first thing that is missing, of a wrong type or unreadable, as one line.
 pub fn load(path: &Path, env: &BTreeMap<String, String>) -> Result<Loaded, ConfigError> {
     let mut warnings = Vec::new();
-    let document = document(path, env, &mut warnings)?;
-    finish(&document, warnings)
+    let read = document(path, env, &mut warnings)?;
+    finish(read, warnings)
 }
 
 /// Reads a node's configuration where no file was named: `PATRONI_CONFIGURATION` holds the YAML
@@ -27,8 +27,8 @@ pub fn load(path: &Path, env: &BTreeMap<String, String>) -> Result<Loaded, Confi
 /// As [`load`]; nothing set at all is `Config is empty.`.
 pub fn load_environment(env: &BTreeMap<String, String>) -> Result<Loaded, ConfigError> {
     let mut warnings = Vec::new();
-    let document = environment_alone(env, &mut warnings)?;
-    finish(&document, warnings)
+    let read = environment_alone(env, &mut warnings)?;
+    finish(read, warnings)
 }
 
 /// Reads what `pgherd ctl` needs, from a node's file or one made for patronictl; `None`: from
@@ -41,9 +41,9 @@ pub fn load_ctl(
     env: &BTreeMap<String, String>,
 ) -> Result<(CtlConfig, Vec<String>), ConfigError> {
     let mut warnings = Vec::new();
-    let document = any_document(path, env, &mut warnings)?;
+    let read = any_document(path, env, &mut warnings)?;
     let warnings = RefCell::new(warnings);
-    let config = read::ctl_config(&document, &warnings)?;
+    let config = read::ctl_config(&read.document, &warnings)?;
     Ok((config, warnings.into_inner()))
 }
 
@@ -60,7 +60,8 @@ pub fn read_document(text: &str, source: &str) -> Result<Value, ConfigError> {
     Ok(parse(text, &place, &mut Vec::new())?.to_json())
 }
 
-/// One value that a node's own configuration gives: lists and empty mappings are one value.
+/// One value that a node's own configuration gives: lists and empty mappings are one value. Several are in the order in
+/// which they are laid over each other: files, then the environment; the last one of a path counts.
 #[derive(Clone, PartialEq)]
 pub struct Given {
     /// Keys from the outermost inwards.
@@ -83,28 +84,25 @@ impl fmt::Debug for Given {
     }
 }
 
-/// Every value of a node's file(s), then of its environment, in the order in which they are laid
-/// over each other: the last one of a path counts. `None`: it has the environment alone.
-///
-/// # Errors
-/// As [`load`] and [`load_environment`], of the syntax alone.
-pub fn givens(
-    path: Option<&Path>,
-    env: &BTreeMap<String, String>,
-) -> Result<Vec<Given>, ConfigError> {
-    let mut found = Vec::new();
-    let Some(path) = path else {
-        let node = environment_alone(env, &mut Vec::new())?;
-        flatten(&node, &mut Vec::new(), true, &mut found);
-        return Ok(found);
-    };
-    for file in files(path)? {
-        let node = file_document(&file, &mut Vec::new())?;
-        flatten(&node, &mut Vec::new(), false, &mut found);
+/// What was read of files and variables.
+pub(super) struct Read {
+    /// Laid over each other.
+    pub(super) document: Node,
+    /// Each value by itself.
+    pub(super) givens: Vec<Given>,
+}
+
+impl Read {
+    fn of(document: Node, from_environment: bool) -> Read {
+        let mut givens = Vec::new();
+        flatten(&document, &mut Vec::new(), from_environment, &mut givens);
+        Read { document, givens }
     }
-    let node = environment::document(env, &mut Vec::new())?;
-    flatten(&node, &mut Vec::new(), true, &mut found);
-    Ok(found)
+
+    fn overlay(&mut self, node: Node, from_environment: bool) {
+        flatten(&node, &mut Vec::new(), from_environment, &mut self.givens);
+        self.document.overlay(node);
+    }
 }
 
 fn flatten(node: &Node, path: &mut Vec<String>, from_environment: bool, found: &mut Vec<Given>) {
@@ -137,50 +135,93 @@ pub(super) fn any_document(
     path: Option<&Path>,
     env: &BTreeMap<String, String>,
     warnings: &mut Vec<String>,
-) -> Result<Node, ConfigError> {
+) -> Result<Read, ConfigError> {
     match path {
         Some(path) => document(path, env, warnings),
         None => environment_alone(env, warnings),
     }
 }
 
-fn finish(document: &Node, warnings: Vec<String>) -> Result<Loaded, ConfigError> {
+/// What was read, understood.
+pub(super) fn finish(read: Read, warnings: Vec<String>) -> Result<Loaded, ConfigError> {
     let warnings = RefCell::new(warnings);
-    let node = read::node_config(document, &warnings)?;
+    let node = read::node_config(&read.document, &warnings)?;
     Ok(Loaded {
         node,
         warnings: warnings.into_inner(),
-        raw: document.to_json(),
+        raw: read.document.to_json(),
+        givens: read.givens,
     })
+}
+
+/// Reads the configuration of a node whose values are known one by one: as an agent tells them ([`super::Told`]), or
+/// without one of them, to learn what holds then. How the node is first set up is left out but for `dcs`: it may not
+/// be told, and nothing that runs depends on it.
+///
+/// # Errors
+/// As [`load`].
+pub fn rebuilt(givens: &[Given]) -> Result<Loaded, ConfigError> {
+    let mut document = Node {
+        data: Data::Map(Vec::new()),
+        place: Place {
+            source: "configuration".into(),
+            line: None,
+        },
+    };
+    let is_wanted = |given: &&Given| {
+        let mut keys = given.path.iter().map(String::as_str);
+        keys.next() != Some("bootstrap") || keys.next() == Some("dcs")
+    };
+    for given in givens.iter().filter(is_wanted) {
+        let place = Place {
+            source: given.place.as_str().into(),
+            line: None,
+        };
+        let mut patch = Node::from_json(&given.value, &place);
+        for key in given.path.iter().rev() {
+            let entry = Entry {
+                key: key.clone(),
+                place: place.clone(),
+                node: patch,
+            };
+            patch = Node {
+                data: Data::Map(vec![entry]),
+                place: place.clone(),
+            };
+        }
+        document.overlay(patch);
+    }
+    let givens = givens.to_vec();
+    finish(Read { document, givens }, Vec::new())
 }
 
 fn document(
     path: &Path,
     env: &BTreeMap<String, String>,
     warnings: &mut Vec<String>,
-) -> Result<Node, ConfigError> {
+) -> Result<Read, ConfigError> {
     let files = files(path)?;
     if files.is_empty() {
         let problem = "Config is empty: no *.yml or *.yaml in this directory";
         return Err(ConfigError::new(path.display(), problem));
     }
-    let mut document: Option<Node> = None;
+    let mut read: Option<Read> = None;
     for file in files {
         let node = file_document(&file, warnings)?;
-        match (&node.data, &mut document) {
+        match (&node.data, &mut read) {
             // Nothing but comments.
             (Data::Null, _) => {}
-            (Data::Map(_), None) => document = Some(node),
-            (Data::Map(_), Some(document)) => document.overlay(node),
+            (Data::Map(_), None) => read = Some(Read::of(node, false)),
+            (Data::Map(_), Some(read)) => read.overlay(node, false),
             _ => {
                 let problem = format!("expected a mapping of sections, found {}", node.kind());
                 return Err(ConfigError::new(&node.place, problem));
             }
         }
     }
-    let mut document = document.ok_or_else(ConfigError::empty)?;
-    document.overlay(environment::document(env, warnings)?);
-    Ok(document)
+    let mut read = read.ok_or_else(ConfigError::empty)?;
+    read.overlay(environment::document(env, warnings)?, true);
+    Ok(read)
 }
 
 fn file_document(file: &Path, warnings: &mut Vec<String>) -> Result<Node, ConfigError> {
@@ -222,7 +263,7 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
 fn environment_alone(
     env: &BTreeMap<String, String>,
     warnings: &mut Vec<String>,
-) -> Result<Node, ConfigError> {
+) -> Result<Read, ConfigError> {
     let variable = env.get("PATRONI_CONFIGURATION");
     if let Some(text) = variable.filter(|text| !text.trim().is_empty()) {
         let place = Place {
@@ -232,12 +273,12 @@ fn environment_alone(
         let document = parse(text, &place, warnings)?;
         return match document.data {
             Data::Null => Err(ConfigError::empty()),
-            _ => Ok(document),
+            _ => Ok(Read::of(document, true)),
         };
     }
     let document = environment::document(env, warnings)?;
     match &document.data {
         Data::Map(entries) if entries.is_empty() => Err(ConfigError::empty()),
-        _ => Ok(document),
+        _ => Ok(Read::of(document, true)),
     }
 }

@@ -4,7 +4,7 @@
 //! methods of making a replica, …) are in [`super::EffectivePostgres`]; here they are only kept
 //! as text of JSON.
 
-use super::{BootstrapMethod, LogForm, Secret};
+use super::{BootstrapMethod, Given, LogForm, Secret};
 use pgherd_model::{CrashHandover, GuardMode, MemberName, Span, Tags};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -20,6 +20,8 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// The merged document (files, then environment). Holds secrets: not for logs.
     pub raw: Value,
+    /// Every value of it, also those that another took the place of, each with where it stands. Hold secrets.
+    pub givens: Vec<Given>,
 }
 
 impl fmt::Debug for Loaded {

@@ -17,6 +17,9 @@ pub(super) const OTHER_DCS: &[&str] = &[
     "raft",
 ];
 
+/// Of endpoints that do not say theirs.
+pub(super) const PROTOCOL: &str = "http";
+
 pub(super) fn etcd3(root: &Section<'_>) -> Result<Etcd3> {
     let others = OTHER_DCS
         .iter()
@@ -77,7 +80,7 @@ struct Endpoints {
 fn endpoints(section: &Section<'_>) -> Result<Endpoints> {
     let protocol = section
         .word("protocol", &["http", "https"])?
-        .unwrap_or("http");
+        .unwrap_or(PROTOCOL);
     let (proxy, url) = (section.text("proxy")?, section.text("url")?);
     let (hosts, host) = (section.words("hosts")?, section.text("host")?);
     let srv = section.text("srv")?;

@@ -375,6 +375,10 @@ fn nothing_but_comments_is_nothing() {
     }
     dir.write("b.yml", SAMPLE);
     assert_eq!(load(&dir.0, &env(&[])).unwrap().node.scope, "batman");
+    let givens = |path: Option<&std::path::Path>, env: &BTreeMap<String, String>| {
+        let read = load::any_document(path, env, &mut Vec::new());
+        read.map(|read| read.givens)
+    };
     let found = givens(Some(&dir.0), &env(&[])).unwrap();
     assert!(found.iter().all(|given| !given.path.is_empty()));
     // The environment alone: variables, or a document in one of them.

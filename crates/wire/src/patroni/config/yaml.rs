@@ -99,6 +99,33 @@ impl Node {
         }
     }
 
+    /// The other way round: everything in it has one place.
+    pub(super) fn from_json(value: &Value, place: &Place) -> Node {
+        let data = match value {
+            Value::Null => Data::Null,
+            Value::Bool(flag) => Data::Bool(*flag),
+            Value::Number(number) => match number.as_i64() {
+                Some(number) => Data::Int(number),
+                None => Data::Float(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Value::String(text) => Data::Text(text.clone()),
+            Value::Array(items) => {
+                let items = items.iter().map(|item| Node::from_json(item, place));
+                Data::List(items.collect())
+            }
+            Value::Object(map) => {
+                let entry = |(key, value): (&String, &Value)| Entry {
+                    key: key.clone(),
+                    place: place.clone(),
+                    node: Node::from_json(value, place),
+                };
+                Data::Map(map.iter().map(entry).collect())
+            }
+        };
+        let place = place.clone();
+        Node { data, place }
+    }
+
     /// Lays `patch` over this: mappings recurse, null deletes, everything else replaces.
     pub(super) fn overlay(&mut self, patch: Node) {
         let Data::Map(patch) = patch.data else {

@@ -7,15 +7,13 @@ mod schema;
 mod shown;
 mod strict;
 
-use super::load::any_document;
-use super::read;
+use super::load::{any_document, finish};
 use super::read_etcd3::OTHER_DCS;
 use super::yaml::{Data, Entry, Node, Place};
 use super::{ConfigError, Loaded};
 use schema::{Field, Rule};
 use serde_json::Value;
 use shown::{hidden, shown};
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -82,44 +80,36 @@ pub fn validate(
     strictness: Strictness,
 ) -> Result<Validated, ConfigError> {
     let mut warnings = Vec::new();
-    let document = any_document(path, env, &mut warnings)?;
+    let read = any_document(path, env, &mut warnings)?;
+    let document = &read.document;
     if !matches!(document.data, Data::Map(_)) {
         let problem = format!("expected a mapping of sections, found {}", document.kind());
         return Err(ConfigError::new(&document.place, problem));
     }
     let mut walk = Walk {
-        root: &document,
+        root: document,
         probe,
         strictness,
         found: Vec::new(),
     };
-    walk.section("", &document, schema::ROOT);
-    walk.placeholders("", &document);
+    walk.section("", document, schema::ROOT);
+    walk.placeholders("", document);
     let mut found = walk.found;
-    for (key, error) in strict::errors(&document) {
+    for (key, error) in strict::errors(document) {
         if !found.iter().any(|known| known.covers(&key)) {
             let told = Finding::own(error);
             found.push(Problem { key, told });
         }
     }
+    let shown = hidden(document);
     let loaded = match found.is_empty() {
-        true => Some(load(&document, warnings)?),
+        true => Some(finish(read, warnings)?),
         false => None,
     };
     Ok(Validated {
         problems: found.into_iter().map(|problem| problem.told).collect(),
         loaded,
-        shown: hidden(&document),
-    })
-}
-
-fn load(document: &Node, warnings: Vec<String>) -> Result<Loaded, ConfigError> {
-    let warnings = RefCell::new(warnings);
-    let node = read::node_config(document, &warnings)?;
-    Ok(Loaded {
-        node,
-        warnings: warnings.into_inner(),
-        raw: document.to_json(),
+        shown,
     })
 }
 
