@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+mod loaded;
 mod played;
 
 /// A link to pgherd by another name.
@@ -550,7 +551,7 @@ async fn explained(cluster: &TestCluster) {
         );
     }
     refused(cluster).await;
-    // A node that has no file.
+    // By a configuration in a variable, which is that of the agent.
     let node = cluster.node("n1");
     let yaml = std::fs::read_to_string(node.yaml()).unwrap();
     let mut command = node.command(&cluster.dir().join("pgherd"));
@@ -558,10 +559,7 @@ async fn explained(cluster: &TestCluster) {
         .env("PATRONI_CONFIGURATION", yaml)
         .args(["ctl", "explain-config", "max_connections"]);
     let alone = text(&finish(command, ""));
-    for part in [
-        "max_connections = 60\n",
-        "  ignored: environment variable PATRONI_CONFIGURATION:",
-    ] {
+    for part in ["max_connections = 60\n", &format!("  ignored: {place}")] {
         assert!(alone.contains(part), "{part} is missing in\n{alone}");
     }
     let changed = cluster.ctl(&["edit-config", "-p", "max_connections=61", "--force"]);

@@ -437,6 +437,8 @@ async fn who_does_not_tell_what_was_refused_is_named() {
         let line = format!("{why} what its PostgreSQL refused is not known\n");
         let said = String::from_utf8_lossy(&told.stderr);
         assert!(said.ends_with(&line), "{said}");
+        let unknown = "whether the agent has loaded it is not known\n";
+        assert!(said.contains(unknown), "{said}");
     }
 }
 
