@@ -291,5 +291,14 @@ postgresql:
             [line("postgresql.config_dir", "/c", "/d")]
         );
         assert_eq!(changed(&old, &elsewhere), Vec::<&str>::new());
+        // All of them, as others are told.
+        let kept = config::KEPT_UNTIL_START.iter().map(|path| path.join("."));
+        let mut kept: Vec<String> = kept.collect();
+        let line = |line: &String| line.split(':').next().unwrap().to_owned();
+        let mut here: Vec<String> = told.iter().map(line).collect();
+        here.push("postgresql.config_dir".to_owned());
+        kept.sort();
+        here.sort();
+        assert_eq!(here, kept);
     }
 }

@@ -81,11 +81,16 @@ async fn of_agent(
     let told = match loaded(&session.peers()?, member).await {
         Ok(told) => {
             let givens: Vec<Given> = told.given.iter().map(|told| told.given()).collect();
-            rebuilt(&givens)
-                .map(|loaded| (loaded, told))
-                .map_err(|error| {
-                    format!("{name} has a configuration that is not known here: {error}")
-                })
+            match rebuilt(&givens) {
+                // Its key in etcd may lead to one that has come in its place.
+                Ok(loaded) if loaded.node.name != *name => {
+                    Err(format!("{} answers instead of {name}", loaded.node.name))
+                }
+                Ok(loaded) => Ok((loaded, told)),
+                Err(error) => Err(format!(
+                    "{name} has a configuration that is not known here: {error}"
+                )),
+            }
         }
         Err(cause) => Err(cause),
     };

@@ -8,8 +8,9 @@ use super::{Given, HIDDEN, without_secrets};
 use crate::journal::Stamp;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// What a reload leaves as it was until the agent is started anew.
 pub const KEPT_UNTIL_START: &[&[&str]] = &[
@@ -123,12 +124,18 @@ pub fn in_force<'a>(told: impl IntoIterator<Item = &'a Told>) -> BTreeMap<&'a [S
     let mut counts: BTreeMap<&[String], &Told> = BTreeMap::new();
     for told in told {
         let path = told.path.as_slice();
-        let is_empty = told.value.as_object().is_some_and(|map| map.is_empty());
-        counts.retain(|known, _| {
-            // A mapping is laid over a mapping key by key.
-            let below = known.starts_with(path) && !(is_empty && known.len() > path.len());
-            !below && !path.starts_with(known)
-        });
+        // What stood here, or around it, or below it: but a mapping is laid over a mapping key by key.
+        for length in 1..=path.len() {
+            counts.remove(&path[..length]);
+        }
+        if !told.value.as_object().is_some_and(Map::is_empty) {
+            let from = counts.range::<[String], _>((Bound::Included(path), Bound::Unbounded));
+            let below = from.map(|(known, _)| *known);
+            let below: Vec<&[String]> = below.take_while(|known| known.starts_with(path)).collect();
+            for path in below {
+                counts.remove(path);
+            }
+        }
         if !told.value.is_null() {
             counts.insert(path, told);
         }
