@@ -402,9 +402,8 @@ fn settings_of_the_node_have_their_defaults() {
     assert_eq!(origins.story("restapi.listen").overrides.len(), 1);
 }
 
-/// What the agent has is in force; what was edited since is told beside it, also where it is new.
-#[test]
-fn what_is_not_loaded_is_not_in_force() {
+/// The agent has what [`origins`] has; this program reads something else.
+fn edited() -> Origins {
     let mut origins = origins();
     let told = origins.givens.iter().map(|given| tell(given, "salt"));
     let agent = Configured {
@@ -437,6 +436,13 @@ fn what_is_not_loaded_is_not_in_force() {
     ));
     let file = std::path::Path::new("/c/n1.yml");
     origins.compared = Some(Compared::new(("demo", "n1"), agent, Some(file), &own));
+    origins
+}
+
+/// What the agent has is in force; what was edited since is told beside it, also where it is new.
+#[test]
+fn what_is_not_loaded_is_not_in_force() {
+    let origins = edited();
     let all = origins.all();
     for (name, in_force, unloaded) in [
         ("work_mem", "8MB", "n1.yml:20 (64MB): the agent has 8MB "),

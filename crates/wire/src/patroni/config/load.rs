@@ -282,3 +282,37 @@ fn environment_alone(
         _ => Ok(Read::of(document, true)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a directory, of variables alone, and of a document in one of them.
+    #[test]
+    fn every_value_has_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.yml"), "# nothing\n").unwrap();
+        std::fs::write(dir.path().join("b.yml"), "scope: x\ntags: {}\n").unwrap();
+        let env = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        let givens = |path: Option<&Path>, env: &BTreeMap<String, String>| {
+            let read = any_document(path, env, &mut Vec::new())?;
+            let place = |given: &Given| (given.path.join("."), given.place.clone());
+            Ok::<_, ConfigError>(read.givens.iter().map(place).collect::<Vec<_>>())
+        };
+        let variable = env("PATRONI_NAME", "n1");
+        let pair = |path: &str, place: &str| (path.to_owned(), place.to_owned());
+        let of_variable = pair("name", "environment variable PATRONI_NAME");
+        let file = dir.path().join("b.yml").display().to_string();
+        let expected = [
+            pair("scope", &format!("{file}:1")),
+            pair("tags", &format!("{file}:2")),
+            of_variable.clone(),
+        ];
+        assert_eq!(givens(Some(dir.path()), &variable).unwrap(), expected);
+        assert_eq!(givens(None, &variable).unwrap(), [of_variable]);
+        let document = env("PATRONI_CONFIGURATION", "scope: x\nname: n1\n");
+        let second = "environment variable PATRONI_CONFIGURATION:2";
+        assert_eq!(givens(None, &document).unwrap()[1], pair("name", second));
+        assert!(givens(None, &env("PATRONI_CONFIGURATION", "# none\n")).is_err());
+    }
+}

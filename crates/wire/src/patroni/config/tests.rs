@@ -375,20 +375,6 @@ fn nothing_but_comments_is_nothing() {
     }
     dir.write("b.yml", SAMPLE);
     assert_eq!(load(&dir.0, &env(&[])).unwrap().node.scope, "batman");
-    let givens = |path: Option<&std::path::Path>, env: &BTreeMap<String, String>| {
-        let read = load::any_document(path, env, &mut Vec::new());
-        read.map(|read| read.givens)
-    };
-    let found = givens(Some(&dir.0), &env(&[])).unwrap();
-    assert!(found.iter().all(|given| !given.path.is_empty()));
-    // The environment alone: variables, or a document in one of them.
-    let found = givens(None, &variable).unwrap();
-    assert_eq!(found[0].place, "environment variable PATRONI_NAME");
-    let document = env(&[("PATRONI_CONFIGURATION", "scope: x\nname: n1\n")]);
-    let found = givens(None, &document).unwrap();
-    let second = "environment variable PATRONI_CONFIGURATION:2";
-    assert_eq!(found[1].place, second);
-    assert!(givens(None, &comments).is_err());
 }
 
 #[test]
