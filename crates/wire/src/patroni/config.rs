@@ -40,7 +40,7 @@ pub use error::ConfigError;
 pub use generate::{Found, generate, owned_parameters, placeholders};
 pub use held::{held, local_settings};
 pub use known::{Stands, is_taken, stands, top_level};
-pub use load::{Given, files, load, load_ctl, load_environment, read_document, rebuilt};
+pub use load::{Given, files, givens, load, load_ctl, load_environment, read_document, rebuilt};
 pub use log_form::{LogAttribute, LogForm, LogPiece, LogShape, LogSpec, LogValue};
 pub use methods::{BootstrapMethod, BootstrapRecovery, ReplicaMethod};
 pub use node::{

@@ -84,6 +84,18 @@ impl fmt::Debug for Given {
     }
 }
 
+/// Every value of a node's file(s), then of its environment, also where they are no whole configuration. `None`: it has
+/// the environment alone.
+///
+/// # Errors
+/// As [`load`] and [`load_environment`], of the syntax alone.
+pub fn givens(
+    path: Option<&Path>,
+    env: &BTreeMap<String, String>,
+) -> Result<Vec<Given>, ConfigError> {
+    Ok(any_document(path, env, &mut Vec::new())?.givens)
+}
+
 /// What was read of files and variables.
 pub(super) struct Read {
     /// Laid over each other.
@@ -295,9 +307,9 @@ mod tests {
         std::fs::write(dir.path().join("b.yml"), "scope: x\ntags: {}\n").unwrap();
         let env = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
         let givens = |path: Option<&Path>, env: &BTreeMap<String, String>| {
-            let read = any_document(path, env, &mut Vec::new())?;
+            let found = super::givens(path, env)?;
             let place = |given: &Given| (given.path.join("."), given.place.clone());
-            Ok::<_, ConfigError>(read.givens.iter().map(place).collect::<Vec<_>>())
+            Ok::<_, ConfigError>(found.iter().map(place).collect::<Vec<_>>())
         };
         let variable = env("PATRONI_NAME", "n1");
         let pair = |path: &str, place: &str| (path.to_owned(), place.to_owned());
