@@ -158,15 +158,9 @@ async fn body(
     (handover, device): Before,
     told: ToldToEnd,
 ) -> Result<(End, Vec<TcpListener>)> {
-    let configured = Configured::new(source.path.as_deref(), &loaded.givens);
-    let configured = Arc::new(configured);
-    let (events, mut received) = mpsc::unbounded_channel();
-    let (reload, reloads) = mpsc::unbounded_channel();
-    let (order, ordered) = mpsc::channel(64);
+    let configured = Arc::new(Configured::new(source.path.as_deref(), &loaded.givens));
     let service = Service::start();
-    watch_signals(&events, &reload, &service, order.clone())?;
-    told.watch().context(CANNOT_WATCH)?;
-    upgrade::listens().context(CANNOT_WATCH)?;
+    let ((events, mut received), (reload, reloads), (order, ordered)) = listen(&service, &told)?;
     let node = loaded.node;
     let watchdog = Watchdog::new(node.watchdog.clone(), device, events.clone());
     let (config, first) = first(&node);
@@ -176,25 +170,15 @@ async fn body(
     let handed = handover.clone().unwrap_or_default();
     let inherited = upgrade::adopt_sockets(&handed.sockets);
     let bound = rest::bind(&node.restapi, clock::now, inherited).await?;
-    let leases = handed.leases;
-    let store = Store::start(settings::store(&node, &first.settings, leases))?;
+    let store = Store::start(settings::store(&node, &first.settings, handed.leases))?;
     let mut picture = store.picture();
     let (publish, snapshot) = watch::channel(Arc::new(blank(&node, &first.settings)));
     let serving = orders::serve(ordered, store.clone(), events.clone(), reload.clone());
     tokio::spawn(serving);
     let (attention, failsafe) = (Arc::new(Attention::default()), failsafe(&node, &first));
     let (looks, asked) = looks::looks();
-    let hooks = Hooks {
-        snapshot,
-        attention: attention.clone(),
-        picture: store.picture(),
-        orders: order,
-        looks,
-        instance: Some(instance.clone()),
-        failsafe: failsafe.clone(),
-        journal: node.journal_path(),
-        configured: configured.clone(),
-    };
+    let shown = (snapshot, attention.clone(), failsafe.clone());
+    let hooks = hooks(&node, &store, &instance, shown, (order, looks), &configured);
     // The REST API answers from now on, also while etcd is being waited for.
     let server = serve(bound, hooks, &node, asked.serve_from(instance.clone())).await?;
     let reloader = Reloader {
@@ -210,15 +194,10 @@ async fn body(
     };
     tokio::spawn(reloader.run(reloads));
     service.is_up();
-    let waiting = wait_for_store(&mut picture, &mut received, &events);
-    if !stopped_in_time(waiting, handed.stop_at, &instance).await {
-        say_what_is_left(&instance).await;
-        return Ok((End::Exit(0), Vec::new()));
-    }
-    // Whoever was here before is this one.
-    let new = handover.is_none();
-    if is_not_to_begin(new, &node, &peers, &picture, &instance).await {
-        return Ok((End::Exit(1), Vec::new()));
+    let ears = (&mut received, &events);
+    let who = (&node, &peers, &instance);
+    if let Some(code) = ends_early(&mut picture, ears, who, handover.as_ref()).await {
+        return Ok((End::Exit(code), Vec::new()));
     }
     let renewal = renewal(&store, &node, (&first.settings, failsafe.clone()), handover).await?;
     let agent = Agent::new(Parts {
@@ -237,15 +216,80 @@ async fn body(
         watchdog,
     });
     let end = agent.run(received, publish).await;
-    let sockets = match end {
-        End::Upgrade(..) => given_up(&reload).await,
-        End::Exit(_) => Vec::new(),
-    };
+    let sockets = given_up(&end, &reload).await;
     Ok((end, sockets))
 }
 
-/// The REST API's sockets, once its last requests have been answered; none where that takes too long.
-async fn given_up(reload: &reload::Requests) -> Vec<TcpListener> {
+/// What comes from outside, and from everybody here: events for the loop, wishes for a reload, orders by REST.
+type Ears = (
+    (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
+    (reload::Requests, mpsc::UnboundedReceiver<reload::Request>),
+    (mpsc::Sender<Order>, mpsc::Receiver<Order>),
+);
+
+/// Signals are listened to from now on.
+fn listen(service: &Service, told: &ToldToEnd) -> Result<Ears> {
+    let events = mpsc::unbounded_channel();
+    let reloads = mpsc::unbounded_channel();
+    let orders = mpsc::channel(64);
+    watch_signals(&events.0, &reloads.0, service, orders.0.clone(), told)?;
+    Ok((events, reloads, orders))
+}
+
+/// What the REST API shows and does.
+fn hooks(
+    node: &NodeConfig,
+    store: &Store,
+    instance: &Instance,
+    (snapshot, attention, failsafe): (
+        watch::Receiver<Arc<Snapshot>>,
+        Arc<Attention>,
+        Arc<Failsafe>,
+    ),
+    (orders, looks): (mpsc::Sender<Order>, looks::Looks),
+    configured: &Arc<Configured>,
+) -> Hooks {
+    Hooks {
+        snapshot,
+        attention,
+        picture: store.picture(),
+        orders,
+        looks,
+        instance: Some(instance.clone()),
+        failsafe,
+        journal: node.journal_path(),
+        configured: configured.clone(),
+    }
+}
+
+/// Waits for the lock service; the exit code where the loop is not to begin.
+async fn ends_early(
+    picture: &mut watch::Receiver<Picture>,
+    (received, events): (
+        &mut mpsc::UnboundedReceiver<Event>,
+        &mpsc::UnboundedSender<Event>,
+    ),
+    (node, peers, instance): (&NodeConfig, &Peers, &Instance),
+    handover: Option<&Handover>,
+) -> Option<u8> {
+    let stop_at = handover.and_then(|handover| handover.stop_at);
+    let waiting = wait_for_store(picture, received, events);
+    if !stopped_in_time(waiting, stop_at, instance).await {
+        say_what_is_left(instance).await;
+        return Some(0);
+    }
+    // Whoever was here before is this one.
+    let new = handover.is_none();
+    let not_to_begin = is_not_to_begin(new, node, peers, picture, instance).await;
+    not_to_begin.then_some(1)
+}
+
+/// Where another program takes over, the REST API's sockets, once its last requests have been answered; none where that
+/// takes too long.
+async fn given_up(end: &End, reload: &reload::Requests) -> Vec<TcpListener> {
+    if let End::Exit(_) = end {
+        return Vec::new();
+    }
     let (answer, sockets) = oneshot::channel();
     reload.send(reload::Request::GiveUp(answer)).ok();
     let sockets = tokio::time::timeout(GIVE_UP, sockets).await;
@@ -418,6 +462,7 @@ fn watch_signals(
     reload: &reload::Requests,
     service: &Service,
     orders: mpsc::Sender<Order>,
+    told: &ToldToEnd,
 ) -> Result<()> {
     let cannot = CANNOT_WATCH;
     let mut hangups = signal(SignalKind::hangup()).context(cannot)?;
@@ -438,6 +483,8 @@ fn watch_signals(
             }
         });
     }
+    told.watch().context(cannot)?;
+    upgrade::listens().context(cannot)?;
     Ok(())
 }
 

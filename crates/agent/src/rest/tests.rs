@@ -275,17 +275,7 @@ impl Node {
         let cluster = snapshot.cluster.as_deref().cloned().unwrap_or_default();
         let (picture, picture_seen) = watch::channel(Picture::default());
         let (orders, received) = mpsc::channel(8);
-        let stand_in = StandIn {
-            ends,
-            store: Arc::new(Mutex::new(cluster)),
-            picture: Arc::new(picture),
-            reloads: Arc::default(),
-            silent: Arc::default(),
-            reinitialized: Arc::default(),
-            refusal: Arc::default(),
-            away: Arc::default(),
-            crossed: Arc::default(),
-        };
+        let stand_in = StandIn::new(ends, cluster, picture);
         let (looks, asked) = looks();
         let (look, left) = (snapshot.look.clone(), stand_in.silent.clone());
         tokio::spawn(asked.serve(move || {
@@ -391,6 +381,20 @@ struct StandIn {
 }
 
 impl StandIn {
+    fn new(ends: Option<RestartEnd>, cluster: Cluster, picture: watch::Sender<Picture>) -> StandIn {
+        StandIn {
+            ends,
+            store: Arc::new(Mutex::new(cluster)),
+            picture: Arc::new(picture),
+            reloads: Arc::default(),
+            silent: Arc::default(),
+            reinitialized: Arc::default(),
+            refusal: Arc::default(),
+            away: Arc::default(),
+            crossed: Arc::default(),
+        }
+    }
+
     async fn serve(self, mut received: mpsc::Receiver<Order>) {
         let mut scheduled = None;
         while let Some(order) = received.recv().await {

@@ -90,7 +90,8 @@ const HELD: &[Held] = &[
         WatchdogMode::Required => "required".into(),
     }),
     ("watchdog.safety_margin", |node| {
-        node.watchdog.safety_margin.into()
+        let margin = node.watchdog.safety_margin.map(|it| it.as_secs());
+        margin.map_or_else(|| (-1).into(), Into::into)
     }),
 ];
 
