@@ -9,6 +9,7 @@ mod bugs;
 mod calendar;
 mod client;
 mod coverage;
+mod digest;
 mod election;
 mod etcd;
 mod event;
@@ -39,6 +40,7 @@ use std::collections::BTreeMap;
 
 pub use bugs::Bug;
 pub use coverage::{Pairs, Wanted};
+pub use digest::digest;
 pub use faults_of::RULES;
 pub use rng::Rng;
 pub use seed::{Kind, Seed};

@@ -68,6 +68,9 @@ struct Many {
     /// Fail where something of sim/coverage.toml was not shown.
     #[arg(long)]
     covered: bool,
+    /// Only print a number for each story: one line per seed, the same as before where nothing has changed.
+    #[arg(long, conflicts_with_all = ["covered", "bug"])]
+    digest: bool,
 }
 
 fn bug(name: &str) -> Result<Bug, String> {

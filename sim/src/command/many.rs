@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pgherd_sim::{Bug, Counts, Kind, Report, Seed, Wanted, run_with};
+use pgherd_sim::{Bug, Counts, Kind, Report, Seed, Wanted, digest, run_with};
 
 use super::{commit, repeat};
 use crate::Many;
@@ -17,6 +17,7 @@ struct Run<'a> {
     most: u64,
     ends: Instant,
     keep_going: bool,
+    digest: bool,
     bug: Option<Bug>,
     commit: &'a str,
     begun: AtomicU64,
@@ -52,18 +53,24 @@ pub(crate) fn run(many: &Many, bug: Option<Bug>) -> ExitCode {
         most: many.seeds.unwrap_or(u64::MAX),
         ends: begun + length(many),
         keep_going: many.keep_going,
+        digest: many.digest,
         bug,
         commit: &commit,
         begun: AtomicU64::new(0),
         stop: AtomicBool::new(false),
         done: Mutex::default(),
     };
-    println!("commit {commit}, base seed {}", run.base);
+    if !many.digest {
+        println!("commit {commit}, base seed {}", run.base);
+    }
     std::thread::scope(|scope| {
         for _ in 0..jobs(many) {
             scope.spawn(|| run.work());
         }
     });
+    if many.digest {
+        return ExitCode::SUCCESS;
+    }
     let done = run
         .done
         .into_inner()
@@ -98,7 +105,11 @@ impl Run<'_> {
                 number: self.base.wrapping_add(number),
                 kind: self.kind,
             };
-            self.note(seed, &run_with(seed, self.bug, false));
+            if self.digest {
+                println!("{seed} {:016x}", digest(seed));
+            } else {
+                self.note(seed, &run_with(seed, self.bug, false));
+            }
         }
     }
 
