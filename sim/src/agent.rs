@@ -6,21 +6,17 @@ use std::rc::Rc;
 use pgherd_ha::election::Elections;
 use pgherd_ha::lease::{self, Excuse};
 use pgherd_ha::{
-    Dcs, GuardFact, Identity, Job, LOOK_PAUSE, LeaseFact, Local, Memory, Orders, PeerFact,
-    RemoteHistory, Sequence, Tenure, View, WatchdogFact, beat, beat::MemberCare, is_calm,
-    may_be_kept, quiet_pause,
+    Job, LOOK_PAUSE, LeaseFact, Local, Memory, Orders, PeerFact, RemoteHistory, Sequence, View,
+    beat::MemberCare, is_calm, may_be_kept, quiet_pause,
 };
 use pgherd_model::{
-    Cluster, ControlState, DataDir, LeaseSight, Look, Member, MemberName, Op, Postmaster, Span,
-    SystemId, Tags, Time, Version,
+    Cluster, LeaseSight, Member, MemberName, Op, Span, SystemId, Time,
 };
 
 use crate::bugs::Bug;
 use crate::event::{Call, Event};
-use crate::guard::Guard;
 use crate::invariants::rest::Resting;
 use crate::perform::Effect;
-use crate::postgres::Phase;
 use crate::world::World;
 
 /// Looks in a row without rest.
@@ -29,14 +25,10 @@ const ROUNDS: usize = 8;
 const DURING_JOB: Span = Span::from_millis(100);
 
 /// What waits for an answer of etcd.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "some thousands at a time, gone after a moment"
-)]
 #[derive(Clone, Debug)]
 pub(crate) enum Asked {
     /// The order that is being carried out.
-    Order(Op),
+    Order(Box<Op>),
     /// A renewal.
     Renewal { sent: Time },
     /// The member lease.
@@ -46,14 +38,10 @@ pub(crate) enum Asked {
 }
 
 /// The order that is being carried out, as far as it takes time.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "some thousands at a time, gone after a moment"
-)]
 #[derive(Clone, Debug)]
 pub(crate) enum Pending {
     /// The lease is renewed first.
-    RenewFirst(Op),
+    RenewFirst(Box<Op>),
     /// Something with an end of its own.
     Order,
 }
@@ -135,7 +123,12 @@ pub(crate) struct Agent {
     pub(crate) dirty: bool,
     pub(crate) wake_at: Time,
     pub(crate) wake_number: u64,
-    local: Option<Local>,
+    /// What it sees of PostgreSQL, for the next decision.
+    pub(crate) local: Option<Local>,
+    /// What it last decided on.
+    pub(crate) view: Option<Box<View>>,
+    /// What it decided on before that: the next one is made of it, where things are as they were.
+    pub(crate) spare: Option<Box<View>>,
     pub(crate) sight: Option<LeaseSight>,
     pub(crate) peers: BTreeMap<MemberName, PeerFact>,
     pub(crate) questions: BTreeMap<u64, Question>,
@@ -149,7 +142,7 @@ pub(crate) struct Agent {
     pub(crate) probing: bool,
     next_probe: Time,
     pub(crate) member_care: MemberCare,
-    silent_since: Option<Time>,
+    pub(crate) silent_since: Option<Time>,
     pub(crate) shutdown: bool,
     /// What people ask of it.
     pub(crate) orders: Orders,
@@ -168,8 +161,6 @@ pub(crate) struct Agent {
     pub(crate) for_order: bool,
     /// When a lease was last asked about.
     pub(crate) sight_asked: Time,
-    /// What it publishes, by its last decision.
-    pub(crate) described: Option<Member>,
     /// Rounds and promises of the failsafe mode.
     pub(crate) failsafe: crate::failsafe::Failsafe,
     /// Its last decision, where that goes on to hold.
@@ -178,6 +169,14 @@ pub(crate) struct Agent {
     pub(crate) connected: u64,
     /// Revision of the configuration that is in force.
     pub(crate) config_revision: Option<u64>,
+}
+
+impl Agent {
+    /// What it publishes, by its last decision.
+    pub(crate) fn described(&self) -> Option<Member> {
+        let view = self.view.as_ref()?;
+        Some(pgherd_ha::describe(view, &self.memory))
+    }
 }
 
 impl World {
@@ -284,191 +283,15 @@ impl World {
         self.after(wait, Event::Decide { node, run });
     }
 
-    /// What PostgreSQL answers to this agent.
-    fn ask_postgres(&mut self, node: usize) -> Option<Look> {
-        let pg = &self.nodes[node].pg;
-        let known = self.nodes[node].agent.connected == pg.epoch;
-        let answers =
-            pg.accepts() || (known && pg.postmaster.is_some() && pg.phase == Phase::Running);
-        let epoch = pg.epoch;
-        if !answers {
-            return None;
-        }
-        self.nodes[node].agent.connected = epoch;
-        Some(self.nodes[node].pg.look(&self.names, (0, "host")))
-    }
-
-    /// Facts about the own PostgreSQL.
-    pub(crate) fn local(&mut self, node: usize) -> Local {
-        let truth = self.now;
-        self.nodes[node].pg.reap(truth);
-        let look = self.ask_postgres(node);
-        let guard = self.guard_fact(node);
-        let silent = look.is_none() && self.nodes[node].pg.postmaster.is_some();
-        let now = self.clock(node);
-        let since = &mut self.nodes[node].agent.silent_since;
-        *since = silent.then(|| since.unwrap_or(now));
-        let silent_since = *since;
-        let pg = &self.nodes[node].pg;
-        let stopping = pg.postmaster.is_some() && pg.phase == Phase::Stopping && !pg.stopped;
-        let awaits_senders = stopping && self.waits_for_senders(node);
-        let it = &self.nodes[node];
-        let (pg, disk) = (&it.pg, &it.pg.disk);
-        let postmaster = pg.processes(truth);
-        let down = postmaster == Postmaster::Down;
-        let control = (disk.data == DataDir::Initialized).then_some(disk.control);
-        let written = disk
-            .control
-            .timeline
-            .max(disk.control.min_recovery_timeline);
-        let timeline = look.as_ref().map_or(written, |look| look.timeline);
-        Local {
-            archiving: false,
-            awaits_senders,
-            hangs: pg.stopped
-                && pg.postmaster.is_some()
-                && pg.phase == Phase::Running
-                && look.is_none(),
-            halted: pg.stopped && pg.postmaster.is_some() && look.is_none(),
-            data: disk.data.clone(),
-            control,
-            shutdown_end: disk
-                .shutdown_end
-                .filter(|_| down && disk.control.state == ControlState::ShutDown),
-            standby_signal: disk.standby_signal,
-            backup_label: disk.backup_label,
-            postmaster,
-            own_history: pg.own_history(timeline.0),
-            silent_since,
-            not_ready: pg.postmaster.is_some() && !pg.stopped && pg.phase != Phase::Running,
-            look,
-            job: it.agent.job.clone(),
-            guard,
-            watchdog: WatchdogFact::default(),
-            probed: it.agent.probed,
-        }
-    }
-
-    fn guard_fact(&mut self, node: usize) -> GuardFact {
-        let now = self.clock(node);
-        let it = &mut self.nodes[node];
-        let guard = it.agent.guard.and_then(|number| it.guards.get(&number));
-        let alive = guard.is_some();
-        let life = it.settings.lease_ttl;
-        let hangs = guard.is_some_and(|guard| guard.hangs(now, life));
-        if guard.is_none_or(Guard::has_fired) {
-            it.agent.armed_for = None;
-        }
-        GuardFact {
-            alive,
-            hangs,
-            armed_for: it.agent.armed_for,
-            armed_by: it.agent.armed_by.filter(|_| it.agent.armed_for.is_some()),
-            failed: it.agent.guard_failed,
-            failures: it.agent.guard_failures,
-        }
-    }
-
-    fn dcs_fact(&mut self, node: usize, now: Time) -> Dcs {
-        let limit = beat::stale_after(&self.nodes[node].settings);
-        let cluster = self.seen_by(node);
-        let agent = &mut self.nodes[node].agent;
-        let fresh = !agent.problem && now.since(agent.heard) < limit;
-        match cluster {
-            Some(cluster) if fresh => {
-                agent.dcs_fresh = Some(agent.heard);
-                Dcs::Fresh(cluster)
-            }
-            last => Dcs::Unreachable {
-                since: agent.dcs_fresh.unwrap_or(agent.started),
-                last,
-            },
-        }
-    }
-
-    /// The keys as this agent last saw them.
-    pub(crate) fn seen_by(&self, node: usize) -> Option<Cluster> {
-        let agent = &self.nodes[node].agent;
-        let mut cluster = Cluster::clone(agent.picture.as_ref()?);
-        cluster.leader_deleted = agent.leader_deleted.filter(|_| cluster.leader.is_none());
-        cluster.leader_ended = agent.leader_ended.filter(|_| cluster.leader.is_none());
-        Some(cluster)
-    }
-
-    fn view(&mut self, node: usize) -> Option<View> {
-        let now = self.clock(node);
-        // A job that has ended since the look is one that still runs: the agent takes its end only when it rests.
-        let mut local = self.nodes[node].agent.local.take()?;
-        local.probed = self.nodes[node].agent.probed;
-        Some(View {
-            now,
-            wall: self.wall(node),
-            me: self.nodes[node].name.clone(),
-            identity: self.identity(node),
-            dcs: self.dcs_fact(node, now),
-            heard: self.nodes[node].agent.heard,
-            tenure: Tenure {
-                since: self.nodes[node].agent.elected_by,
-                proved: self.nodes[node].agent.fresh_at,
-            },
-            lease: self.nodes[node].agent.renewing.fact,
-            failsafe: self.failsafe_fact(node),
-            sight: self.nodes[node].agent.sight,
-            local,
-            peers: self.nodes[node].agent.peers.clone(),
-            asking: !self.nodes[node].agent.questions.is_empty(),
-            history: self.nodes[node].agent.history.clone(),
-            settings: self.nodes[node].settings.clone(),
-            config: self.nodes[node].config.clone(),
-            member_lease: self.member_lease(node),
-            orders: Orders {
-                shutdown: self.nodes[node].agent.shutdown,
-                bootstrap_claim: self.nodes[node].agent.claim,
-                bootstrapped: self.nodes[node].agent.bootstrapped,
-                ..self.nodes[node].agent.orders.clone()
-            },
-        })
-    }
-
-    /// The member lease, unless it was granted for another life than is wanted now; 0: none.
-    pub(crate) fn member_lease(&self, node: usize) -> i64 {
-        let (agent, settings) = (&self.nodes[node].agent, &self.nodes[node].settings);
-        match agent.member_life == settings.ttl {
-            true => agent.member_lease,
-            false => 0,
-        }
-    }
-
-    fn identity(&self, node: usize) -> Identity {
-        let port = 5000 + u16::try_from(node).unwrap_or(0);
-        Identity {
-            conn_url: format!("postgres://host:{port}/postgres"),
-            address: Some(("host".into(), port)),
-            api_url: format!("http://{node}/patroni"),
-            proxy_url: None,
-            version: Version(4, 1, 5),
-            tags: Tags {
-                nofailover: self.swarm.nofailover == Some(node),
-                failover_priority: self.swarm.priorities[node],
-                ..Tags::default()
-            },
-            may_bootstrap: true,
-            custom_bootstrap: false,
-            copies_alone: false,
-            leader_key: "/service/sim/leader".into(),
-            data_dir: "/data".into(),
-        }
-    }
-
     pub(crate) fn on_decide(&mut self, node: usize) {
         let Some(view) = self.view(node) else {
             return;
         };
-        let memory = self.nodes[node].agent.memory.clone();
+        let memory = &self.nodes[node].agent.memory;
         let decision = if self.wrong.none() {
-            pgherd_ha::decide(&view, &memory)
+            pgherd_ha::decide(&view, memory)
         } else {
-            let (seen, remembered) = self.misread(&view, &memory);
+            let (seen, remembered) = self.misread(&view, memory);
             let mut decision = pgherd_ha::decide(&seen, &remembered);
             self.misdecide(node, &view, &mut decision);
             decision
@@ -476,9 +299,6 @@ impl World {
         self.check_demotion(node, &view, &decision);
         *self.seen.rules.entry(decision.why.rule).or_default() += 1;
         self.answered(decision.why.rule);
-        for rung in &decision.ladder {
-            *self.seen.rungs.entry(rung.rule).or_default() += 1;
-        }
         self.trace.line(self.now, || {
             let names: Vec<&str> = decision
                 .actions
@@ -487,12 +307,12 @@ impl World {
                 .collect();
             format!("{node} {} {names:?}", decision.why)
         });
-        self.trace.look(node, &view, &memory, &decision);
+        let memory = &self.nodes[node].agent.memory;
+        self.trace.look(node, &view, memory, &decision);
         self.check_hands_off(node, &view, &decision);
         if self.wrong.none() {
             self.check_rest(node, &view, &decision);
         }
-        self.nodes[node].agent.described = Some(pgherd_ha::describe(&view, &decision.memory));
         self.look_after(node, &view, &decision);
         let pause = match is_calm(&view, &decision) && may_be_kept(&view, &decision) {
             true => quiet_pause(&view.settings),
@@ -508,6 +328,7 @@ impl World {
             agent.wake_at = agent.wake_at.min(view.now + DURING_JOB);
         }
         agent.sequence = Some(Sequence::new(decision.actions));
+        agent.spare = agent.view.replace(view);
         self.go_on(node);
     }
 

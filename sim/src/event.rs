@@ -13,14 +13,10 @@ pub(crate) const NODES: usize = 3;
 pub(crate) const ETCD: usize = NODES;
 
 /// A request to etcd.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "some thousands at a time, gone after a moment"
-)]
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     /// An order; with the revision of the own member key in the picture it was given on.
-    Store { op: Op, member: Option<u64> },
+    Store { op: Box<Op>, member: Option<u64> },
     /// Grant or renew the leader lease.
     Renew,
     /// Keep the member lease alive.
@@ -49,10 +45,6 @@ pub(crate) enum Killer {
 
 /// `run` names one life of an agent, `epoch` one life of a PostgreSQL: what was meant for another
 /// life is ignored.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "some thousands at a time, gone after a moment"
-)]
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// A request arrives at etcd.

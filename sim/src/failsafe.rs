@@ -277,7 +277,7 @@ impl World {
         let on = it.settings.failsafe_mode;
         let leads = it.agent.failsafe.leads;
         // Before the first look nothing is known of PostgreSQL.
-        let looked = it.agent.described.is_some();
+        let looked = it.agent.view.is_some();
         let refused = refusal(on, leads || !looked, current.as_ref(), &question.name);
         if let Some(why) = refused {
             self.say(|| format!("{node} does not accept {}: {why:?}", question.name));

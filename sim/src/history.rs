@@ -59,6 +59,11 @@ impl Files {
         newest.is_none_or(|file| *file == File::Ancestors)
     }
 
+    /// Nothing is missing after `own` and up to `theirs`.
+    pub(crate) fn lead_to(&self, own: u32, theirs: u32) -> bool {
+        (own + 1..=theirs).all(|number| self.0.contains_key(&number))
+    }
+
     /// As a walreceiver: what it lacks after `own` and up to `theirs`. False: the upstream lacks it
     /// too, and the stream ends with an error.
     pub(crate) fn fetch(&mut self, upstream: &Files, own: u32, theirs: u32) -> bool {

@@ -24,6 +24,7 @@ mod jobs;
 mod parameters;
 mod perform;
 mod postgres;
+mod queue;
 pub mod replay;
 mod rng;
 pub mod scenario;
@@ -33,6 +34,7 @@ mod store;
 mod stream;
 mod swarm;
 mod trace;
+mod view;
 mod wal;
 mod world;
 

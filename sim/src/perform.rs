@@ -191,7 +191,7 @@ impl World {
                 self.at(self.now + limit, given_up);
             }
             let agent = &mut self.nodes[node].agent;
-            agent.pending = Some((number, Pending::RenewFirst(op)));
+            agent.pending = Some((number, Pending::RenewFirst(Box::new(op))));
             agent.for_order = false;
             if !agent.renewing.in_flight {
                 agent.for_order = true;
@@ -203,6 +203,7 @@ impl World {
         agent.pending = Some((number, Pending::Order));
         agent.sight_asked = asked;
         let budget = self.store_budget(node);
+        let op = Box::new(op);
         let call = self.order(node, op.clone());
         self.call(node, call, Asked::Order(op), budget);
         Effect::Pending
@@ -278,7 +279,7 @@ impl World {
         let current = !agent.problem && now.since(agent.heard) < limit;
         let led = agent.picture.as_ref().is_some_and(|it| it.leader.is_some());
         let unlocked = !(current && led);
-        let described = agent.described.clone().filter(|_| agent.alive)?;
+        let described = agent.described().filter(|_| agent.alive)?;
         let pg = &self.nodes[node].pg;
         let state = described.state?;
         let asks = matches!(

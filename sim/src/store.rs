@@ -39,7 +39,7 @@ impl World {
     }
 
     /// The request that carries out an order, decided on what this agent sees now.
-    pub(crate) fn order(&self, node: usize, op: Op) -> Call {
+    pub(crate) fn order(&self, node: usize, op: Box<Op>) -> Call {
         let it = &self.nodes[node];
         let picture = it.agent.picture.as_ref();
         let own = picture.and_then(|picture| picture.members.get(&it.name));
@@ -310,7 +310,7 @@ impl World {
                 self.poke(node);
             }
             (Asked::Order(op), Reply::Store(answer)) => {
-                match (&op, &answer) {
+                match (&*op, &answer) {
                     (Op::LookAtLease { .. }, _) => self.proved(node, &picture),
                     (Op::Refresh, _) | (_, Answer::Refused) => self.read(node, &picture, false),
                     _ => self.echo(node, &picture),
@@ -597,7 +597,8 @@ impl World {
 
     fn renew_ended(&mut self, node: usize, confirmed: bool) {
         let agent = &mut self.nodes[node].agent;
-        if let Some((number, Pending::RenewFirst(op))) = agent.pending.clone() {
+        if let Some((number, Pending::RenewFirst(op))) = &agent.pending {
+            let (number, op) = (*number, op.clone());
             if !std::mem::replace(&mut agent.for_order, true) {
                 self.renew(node, self.nodes[node].settings.lease_ttl / 2);
                 return;

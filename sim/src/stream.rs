@@ -4,9 +4,9 @@ use pgherd_model::{Lsn, Span, Timeline};
 
 use crate::event::{Event, NODES};
 use crate::perform::Effect;
-use crate::postgres::{Attached, Stream};
+use crate::postgres::{Attached, Pg, Stream};
 use crate::wal::What;
-use crate::world::World;
+use crate::world::{Node, World};
 
 /// PostgreSQL's wal_retrieve_retry_interval.
 const RETRY_MS: u64 = 5000;
@@ -126,19 +126,13 @@ impl World {
 
     pub(crate) fn on_receive(&mut self, node: usize, conn: u64) {
         let now = self.now;
-        let Some(stream) = self.nodes[node]
-            .pg
-            .stream
-            .clone()
-            .filter(|it| it.conn == conn)
-        else {
+        let stream = self.nodes[node].pg.stream.as_mut();
+        let Some(stream) = stream.filter(|it| it.conn == conn) else {
             return;
         };
-        let from = stream.from;
-        if let Some(stream) = &mut self.nodes[node].pg.stream {
-            stream.due = false;
-        }
-        let valid = self.nodes[from].pg.epoch == stream.epoch
+        stream.due = false;
+        let (from, epoch) = (stream.from, stream.epoch);
+        let valid = self.nodes[from].pg.epoch == epoch
             && self.nodes[from]
                 .pg
                 .attached
@@ -147,26 +141,28 @@ impl World {
         if !self.linked(from, node) || !valid {
             return;
         }
-        let end = self.nodes[node].pg.disk.wal.end();
-        let news = self.nodes[from].pg.disk.wal.since(end).to_vec();
-        let theirs = &self.nodes[from].pg.disk;
-        let (history, timeline) = (theirs.history.clone(), theirs.timeline);
-        let required = theirs.required.clone();
-        let mut files = self.nodes[node].pg.disk.files.clone();
-        let own = self.nodes[node].pg.disk.timeline;
-        if !files.fetch(&theirs.files, own, timeline) {
+        let Some((pg, theirs)) = two(&mut self.nodes, node, from) else {
+            return;
+        };
+        let timeline = theirs.disk.timeline;
+        let lacks = !pg.disk.files.lead_to(pg.disk.timeline, timeline);
+        let mut fetched = lacks.then(|| pg.disk.files.clone());
+        if let Some(files) = &mut fetched
+            && !files.fetch(&theirs.disk.files, pg.disk.timeline, timeline)
+        {
             self.on_broken(node, conn);
             return;
         }
-        if self.nodes[node].pg.full && !news.is_empty() {
+        let news = theirs.disk.wal.since(pg.disk.wal.end());
+        if pg.full && !news.is_empty() {
             // A walreceiver that cannot write takes all of PostgreSQL with it.
             self.kill_postgres(node);
             return;
         }
-        let both_ways = self.connected(node, from);
-        let pg = &mut self.nodes[node].pg;
-        pg.disk.files = files;
-        for record in &news {
+        if let Some(files) = fetched {
+            pg.disk.files = files;
+        }
+        for record in news {
             if record.what == What::Checkpoint {
                 pg.disk.control.timeline = Timeline(record.timeline);
                 pg.disk.control.checkpoint = Lsn(record.start);
@@ -174,13 +170,15 @@ impl World {
                 pg.disk.control.min_recovery_timeline = Timeline(record.timeline);
             }
         }
-        pg.disk.wal.records.extend(news);
-        pg.disk.history = history;
+        pg.disk.wal.records.extend_from_slice(news);
+        pg.disk.history.clone_from(&theirs.disk.history);
         pg.disk.timeline = timeline;
+        pg.replay(&theirs.disk.required);
+        let both_ways = self.connected(node, from);
+        let pg = &mut self.nodes[node].pg;
         if let Some(stream) = pg.stream.as_mut().filter(|_| both_ways) {
             stream.heard = now;
         }
-        pg.replay(&required);
         let lsn = pg.disk.wal.end();
         let wait = self.delay();
         self.after(wait, Event::Flushed { node, conn, lsn });
@@ -199,14 +197,13 @@ impl World {
         if !self.linked(node, from) {
             return;
         }
-        let slot = self.names[node].clone();
         let end = self.nodes[from].pg.disk.wal.end();
         let pg = &mut self.nodes[from].pg;
         let Some(attached) = pg.attached.get_mut(&node).filter(|it| it.conn == conn) else {
             return;
         };
         attached.flushed = attached.flushed.max(lsn);
-        if let Some(restart) = pg.disk.slots.get_mut(&slot) {
+        if let Some(restart) = pg.disk.slots.get_mut(&self.names[node]) {
             *restart = Some(Lsn(lsn));
         }
         if lsn < end {
@@ -325,4 +322,10 @@ impl World {
             }
         }
     }
+}
+
+/// PostgreSQL of this node, and that of another one.
+fn two(nodes: &mut [Node], node: usize, other: usize) -> Option<(&mut Pg, &Pg)> {
+    let [node, other] = nodes.get_disjoint_mut([node, other]).ok()?;
+    Some((&mut node.pg, &other.pg))
 }

@@ -1,8 +1,7 @@
 //! The world: true time, a queue of what happens next, three nodes, etcd, clients, and the faults
 //! that hit them.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use pgherd_model::{MemberName, Settings, Span, Time, WallTime};
 
@@ -17,6 +16,7 @@ use crate::faults::Chaos;
 use crate::guard::Guard;
 use crate::invariants::Oracle;
 use crate::postgres::Pg;
+use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::seed::{Kind, Seed};
 use crate::swarm::Swarm;
@@ -67,7 +67,6 @@ pub(crate) struct Node {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) rules: BTreeMap<&'static str, u64>,
-    pub(crate) rungs: BTreeMap<&'static str, u64>,
     pub(crate) actions: BTreeMap<&'static str, u64>,
     pub(crate) kinds: BTreeMap<&'static str, u64>,
     pub(crate) faults: BTreeMap<&'static str, u64>,
@@ -83,8 +82,7 @@ pub(crate) struct World {
     pub(crate) rng: Rng,
     /// Chance in questions of the failsafe mode.
     pub(crate) failsafe: Rng,
-    queue: BinaryHeap<Reverse<(Time, u64)>>,
-    waiting: BTreeMap<u64, Event>,
+    queue: Queue,
     numbers: u64,
     pub(crate) nodes: Vec<Node>,
     pub(crate) etcd: Etcd,
@@ -181,8 +179,7 @@ impl World {
         World {
             now: Time::from_millis(1000),
             failsafe: rng.clone(),
-            queue: BinaryHeap::new(),
-            waiting: BTreeMap::new(),
+            queue: Queue::default(),
             numbers: 0,
             nodes,
             etcd: Etcd::new(),
@@ -222,8 +219,7 @@ impl World {
     /// That happens then.
     pub(crate) fn at(&mut self, at: Time, event: Event) {
         let number = self.number();
-        self.queue.push(Reverse((at.max(self.now), number)));
-        self.waiting.insert(number, event);
+        self.queue.push(at.max(self.now), number, event);
     }
 
     /// A node's clock.
@@ -294,12 +290,12 @@ impl World {
 
     /// When the next thing happens.
     pub(crate) fn next_at(&self) -> Option<Time> {
-        self.queue.peek().map(|Reverse((at, _))| *at)
+        self.queue.next_at()
     }
 
     /// The answer to this request, if it is on its way.
     pub(crate) fn reply_on_its_way(&self, asked: u64) -> Option<&Reply> {
-        self.waiting.values().find_map(|event| match event {
+        self.queue.iter().find_map(|event| match event {
             Event::Answer { id, reply, .. } if *id == asked => Some(reply),
             _ => None,
         })
@@ -307,11 +303,8 @@ impl World {
 
     /// Lets the next thing happen; false: the story is over.
     pub(crate) fn step(&mut self) -> bool {
-        let Some(Reverse((at, number))) = self.queue.pop() else {
+        let Some((at, event)) = self.queue.pop() else {
             return false;
-        };
-        let Some(event) = self.waiting.remove(&number) else {
-            return true;
         };
         self.now = at;
         self.seen.events += 1;

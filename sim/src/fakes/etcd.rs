@@ -63,6 +63,7 @@ impl FakeEtcd {
         if takes && self.leases(node).0 == 0 {
             return Told::Lease(None);
         }
+        let op = Box::new(op);
         let call = self.world.order(node, op.clone());
         self.ask(node, call, Asked::Order(op))
     }

@@ -1,8 +1,6 @@
 //! A switchover loses no acknowledged row; in synchronous mode nothing does, but for a failover to
 //! a member that an operator named.
 
-use std::collections::BTreeSet;
-
 use pgherd_model::Span;
 
 use crate::world::World;
@@ -10,9 +8,14 @@ use crate::world::World;
 impl World {
     /// Rows that this node does not have, of those that it must have.
     pub(crate) fn missing_rows(&self, node: usize, all: bool) -> Vec<u64> {
-        let have: BTreeSet<u64> = self.nodes[node].pg.disk.wal.rows().collect();
+        // Rows are written in the order of their numbers.
+        let mut have = self.nodes[node].pg.disk.wal.rows().peekable();
+        let mut has = |row: u64| {
+            while have.next_if(|it| *it < row).is_some() {}
+            have.peek() == Some(&row)
+        };
         let rows = self.oracle.rows.iter();
-        rows.filter(|(row, it)| (all || it.synchronous) && !have.contains(row))
+        rows.filter(|(row, it)| (all || it.synchronous) && !has(**row))
             .map(|(row, _)| *row)
             .collect()
     }
