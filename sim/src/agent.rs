@@ -9,9 +9,7 @@ use pgherd_ha::{
     Job, LOOK_PAUSE, LeaseFact, Local, Memory, Orders, PeerFact, RemoteHistory, Sequence, View,
     beat::MemberCare, is_calm, may_be_kept, quiet_pause,
 };
-use pgherd_model::{
-    Cluster, LeaseSight, Member, MemberName, Op, Span, SystemId, Time,
-};
+use pgherd_model::{Cluster, LeaseSight, Member, MemberName, Op, Span, SystemId, Time};
 
 use crate::bugs::Bug;
 use crate::event::{Call, Event};
@@ -28,7 +26,7 @@ const DURING_JOB: Span = Span::from_millis(100);
 #[derive(Clone, Debug)]
 pub(crate) enum Asked {
     /// The order that is being carried out.
-    Order(Box<Op>),
+    Order(Rc<Op>),
     /// A renewal.
     Renewal { sent: Time },
     /// The member lease.
@@ -41,7 +39,7 @@ pub(crate) enum Asked {
 #[derive(Clone, Debug)]
 pub(crate) enum Pending {
     /// The lease is renewed first.
-    RenewFirst(Box<Op>),
+    RenewFirst(Rc<Op>),
     /// Something with an end of its own.
     Order,
 }

@@ -16,7 +16,7 @@ pub(crate) const ETCD: usize = NODES;
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     /// An order; with the revision of the own member key in the picture it was given on.
-    Store { op: Box<Op>, member: Option<u64> },
+    Store { op: Rc<Op>, member: Option<u64> },
     /// Grant or renew the leader lease.
     Renew,
     /// Keep the member lease alive.

@@ -1,5 +1,7 @@
 //! What goes wrong, when, and how it is healed.
 
+use std::collections::BTreeSet;
+
 use pgherd_model::{Span, SynchronousMode, Time};
 use pgherd_scenario::words::EtcdPart;
 
@@ -14,6 +16,7 @@ pub(crate) const KINDS: usize = 19;
 pub(crate) const LATER: usize = 15;
 /// Some of them by number.
 pub(crate) const KILL_AGENT: usize = 0;
+pub(crate) const KILL_POSTMASTER: usize = 2;
 pub(crate) const STOP_AGENT: usize = 4;
 pub(crate) const ISOLATE: usize = 8;
 pub(crate) const ETCD_DOWN: usize = 9;
@@ -56,6 +59,8 @@ pub(crate) struct Chaos {
     /// Agent or guard of this node are hit until then: at most one of them at a time.
     reserved: [Time; NODES],
     done: u64,
+    /// Kinds of faults so far.
+    kinds: BTreeSet<&'static str>,
     /// The last fault, or its end.
     pub(crate) disturbed: Time,
     /// Faults that have an end which has not come.
@@ -76,6 +81,9 @@ pub(crate) struct Chaos {
     pub(crate) idle: bool,
     pub(crate) over: bool,
 }
+
+/// A long story has faults of so many kinds at least.
+const LEAST_KINDS: usize = 3;
 
 /// Under this name runs count it.
 const BROKEN: &str = "guard broken";
@@ -98,7 +106,7 @@ impl World {
             self.after(1000, Event::Chaos);
             return;
         }
-        if self.chaos.done >= self.swarm.faults {
+        if self.has_had_enough() {
             self.heal();
             return;
         }
@@ -112,6 +120,18 @@ impl World {
             self.rng.below(pause)
         };
         self.after(wait, Event::Chaos);
+    }
+
+    /// All that was to go wrong has.
+    fn has_had_enough(&self) -> bool {
+        let lasts = self.swarm.lasts;
+        if lasts.is_zero() {
+            return self.chaos.done >= self.swarm.faults;
+        }
+        // What was drawn and could not be done does not count.
+        self.now > Time::ZERO + lasts
+            && self.seen.hits >= self.swarm.faults
+            && self.chaos.kinds.len() >= LEAST_KINDS
     }
 
     /// Once, and for good: that node is a standby from then on, and nobody waits for it.
@@ -285,9 +305,11 @@ impl World {
         }
         self.say(|| format!("fault {fault:?}"));
         self.happened(word(fault));
-        self.seen.hits += u64::from(!ends(fault));
         if ends(fault) {
             self.chaos.open = self.chaos.open.saturating_sub(1);
+        } else {
+            self.seen.hits += 1;
+            self.chaos.kinds.insert(word(fault));
         }
         if !matches!(fault, Fault::Operator(Act::Switchover(_))) {
             self.chaos.disturbed = self.now;

@@ -123,6 +123,10 @@ pub struct Report {
     pub events: u64,
     /// Simulated seconds.
     pub seconds: u64,
+    /// Those of them in which clients rested and nothing went wrong, in the end.
+    pub idle: u64,
+    /// Decisions.
+    pub decisions: u64,
     /// Rules that answered.
     pub rules: Counts,
     /// Actions by variant.
@@ -163,10 +167,13 @@ pub fn run_with(seed: impl Into<Seed>, bug: Option<Bug>, trace: bool) -> Report 
             break;
         }
     }
+    let idle = world.idle_for().as_secs();
     Report {
         failure: world.failure,
         events: world.seen.events,
         seconds: world.now.as_millis() / 1000,
+        idle,
+        decisions: world.seen.rules.values().sum(),
         rules: world.seen.rules,
         kinds: world.seen.kinds,
         actions: world.seen.actions,
@@ -182,6 +189,8 @@ impl Report {
     pub fn add(&mut self, other: &Report) {
         self.events += other.events;
         self.seconds += other.seconds;
+        self.idle += other.idle;
+        self.decisions += other.decisions;
         self.hits += other.hits;
         for (mine, theirs) in [
             (&mut self.rules, &other.rules),

@@ -62,6 +62,9 @@ struct Many {
     /// The failsafe mode is on in all worlds.
     #[arg(long, conflicts_with = "rough")]
     failsafe: bool,
+    /// Long worlds: half an hour at least, with 20 faults or more of at least three kinds.
+    #[arg(long, conflicts_with_all = ["rough", "failsafe"])]
+    long: bool,
     /// Go on after a failure.
     #[arg(long)]
     keep_going: bool,

@@ -1,5 +1,7 @@
 //! Orders of the brain as deeds of the fakes, as `agent::act` carries them out.
 
+use std::rc::Rc;
+
 use pgherd_ha::{Action, Ask, JobKind, PeerFact, RemoteHistory, beat};
 use pgherd_model::{
     DataDir, GuardMode, Lsn, MemberName, Op, PeerStatus, PostgresState, Role, Time, Timeline,
@@ -191,7 +193,7 @@ impl World {
                 self.at(self.now + limit, given_up);
             }
             let agent = &mut self.nodes[node].agent;
-            agent.pending = Some((number, Pending::RenewFirst(Box::new(op))));
+            agent.pending = Some((number, Pending::RenewFirst(Rc::new(op))));
             agent.for_order = false;
             if !agent.renewing.in_flight {
                 agent.for_order = true;
@@ -203,7 +205,7 @@ impl World {
         agent.pending = Some((number, Pending::Order));
         agent.sight_asked = asked;
         let budget = self.store_budget(node);
-        let op = Box::new(op);
+        let op = Rc::new(op);
         let call = self.order(node, op.clone());
         self.call(node, call, Asked::Order(op), budget);
         Effect::Pending

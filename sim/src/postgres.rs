@@ -526,14 +526,21 @@ impl Pg {
 
     /// The history file of the timeline that the WAL is on: a standby knows more, of where its stream
     /// leads to.
-    pub(crate) fn own_history(&self, own: u32) -> Vec<HistoryLine> {
+    /// `before`: what it was at some time, which it may still be.
+    pub(crate) fn own_history(&self, own: u32, before: Vec<HistoryLine>) -> Vec<HistoryLine> {
         if !self.disk.files.tells(own) {
             return Vec::new();
         }
-        let past = self.disk.history.iter();
-        let past: Vec<_> = past.filter(|(timeline, _)| *timeline < own).collect();
-        let last = past.len().saturating_sub(1);
-        let lines = past.into_iter().enumerate();
+        let past = || {
+            let past = self.disk.history.iter();
+            past.filter(|(timeline, _)| *timeline < own)
+        };
+        let told = before.iter().map(|line| (line.timeline.0, line.end.0));
+        if told.eq(past().copied()) {
+            return before;
+        }
+        let last = past().count().saturating_sub(1);
+        let lines = past().enumerate();
         lines
             .map(|(index, (timeline, end))| HistoryLine {
                 timeline: Timeline(*timeline),

@@ -14,9 +14,11 @@ pub enum Kind {
     Rough,
     /// As a plain one, with the failsafe mode.
     Failsafe,
+    /// Half an hour and more in which something goes wrong again and again, and clients that write all the time.
+    Long,
 }
 
-/// One world, written `23` or, a rough one, `23r`, one with the failsafe mode, `23f`.
+/// One world, written `23` or, a rough one, `23r`, one with the failsafe mode, `23f`, a long one, `23l`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seed {
     /// What everything is drawn from.
@@ -36,14 +38,14 @@ impl FromStr for Seed {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Seed, String> {
-        let kinds = [('r', Kind::Rough), ('f', Kind::Failsafe)];
+        let kinds = [('r', Kind::Rough), ('f', Kind::Failsafe), ('l', Kind::Long)];
         let marked = kinds
             .iter()
             .find_map(|(mark, kind)| Some((text.strip_suffix(*mark)?, *kind)));
         let (digits, kind) = marked.unwrap_or((text, Kind::Plain));
         let number = digits.parse();
-        let number =
-            number.map_err(|_| format!("{text:?} is no seed: a number, or one with `r` or `f`"))?;
+        let number = number
+            .map_err(|_| format!("{text:?} is no seed: a number, or one with `r`, `f` or `l`"))?;
         Ok(Seed { number, kind })
     }
 }
@@ -54,6 +56,7 @@ impl fmt::Display for Seed {
             Kind::Plain => "",
             Kind::Rough => "r",
             Kind::Failsafe => "f",
+            Kind::Long => "l",
         };
         write!(f, "{}{kind}", self.number)
     }
@@ -65,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_seed_is_read_as_it_is_written() {
-        for text in ["0", "23", "18446744073709551615", "23r", "23f"] {
+        for text in ["0", "23", "18446744073709551615", "23r", "23f", "23l"] {
             assert_eq!(
                 text.parse::<Seed>().map(|it| it.to_string()),
                 Ok(text.into())

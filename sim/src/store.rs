@@ -39,7 +39,7 @@ impl World {
     }
 
     /// The request that carries out an order, decided on what this agent sees now.
-    pub(crate) fn order(&self, node: usize, op: Box<Op>) -> Call {
+    pub(crate) fn order(&self, node: usize, op: Rc<Op>) -> Call {
         let it = &self.nodes[node];
         let picture = it.agent.picture.as_ref();
         let own = picture.and_then(|picture| picture.members.get(&it.name));

@@ -2,7 +2,9 @@
 
 use pgherd_model::{CrashHandover, GuardMode, Settings, Span, SynchronousMode};
 
-use crate::faults::{CUT_OFF, ETCD_DOWN, ISOLATE, KILL_AGENT, KINDS, LATER, STOP_AGENT};
+use crate::faults::{
+    CUT_OFF, ETCD_DOWN, ISOLATE, KILL_AGENT, KILL_POSTMASTER, KINDS, LATER, STOP_AGENT,
+};
 use crate::postgres::logical;
 use crate::rng::Rng;
 
@@ -30,6 +32,8 @@ pub(crate) struct Swarm {
     pub(crate) pause_ms: u64,
     /// How many faults.
     pub(crate) faults: u64,
+    /// And for how long at least, with at least three kinds of them.
+    pub(crate) lasts: Span,
     /// Weights of the faults, in the order of `faults::KINDS`.
     pub(crate) weights: [u64; KINDS],
     /// On one node no guard can be armed any more from some moment on.
@@ -87,6 +91,7 @@ impl Swarm {
             quiet_ms: rng.between(8_000, 25_000),
             pause_ms: rng.pick(&[1500, 5000, 15_000, 40_000]),
             faults: rng.between(1, 14),
+            lasts: Span::ZERO,
             weights,
         };
         // By what is drawn already, so that no other story becomes another.
@@ -115,6 +120,7 @@ impl Swarm {
             quiet_ms: 1,
             pause_ms: 0,
             faults: 0,
+            lasts: Span::ZERO,
             weights: [0; KINDS],
             breaks_guard: false,
             mishaps: false,
@@ -134,6 +140,17 @@ impl Swarm {
         self.weights[ISOLATE] += rng.between(2, 15);
         if self.settings.guard != GuardMode::Off {
             self.weights[KILL_AGENT] += rng.between(2, 15);
+        }
+    }
+
+    /// Faults for half an hour, and clients at whose pace half an hour is soon told.
+    pub(crate) fn lengthen(&mut self, rng: &mut Rng) {
+        self.faults = 20;
+        self.lasts = Span::from_secs(30 * 60);
+        self.pause_ms = rng.pick(&[40_000, 90_000, 150_000]);
+        self.client_ms = rng.pick(&[200, 1000, 3000]);
+        for kind in [KILL_POSTMASTER, ISOLATE, ETCD_DOWN, CUT_OFF] {
+            self.weights[kind] = self.weights[kind].max(1);
         }
     }
 

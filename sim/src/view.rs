@@ -41,6 +41,8 @@ impl World {
         let guard = self.guard_fact(node);
         let silent = look.is_none() && self.nodes[node].pg.postmaster.is_some();
         let now = self.clock(node);
+        let spare = self.nodes[node].agent.spare.as_mut();
+        let told = spare.map(|view| std::mem::take(&mut view.local.own_history));
         let since = &mut self.nodes[node].agent.silent_since;
         *since = silent.then(|| since.unwrap_or(now));
         let silent_since = *since;
@@ -73,7 +75,7 @@ impl World {
             standby_signal: disk.standby_signal,
             backup_label: disk.backup_label,
             postmaster,
-            own_history: pg.own_history(timeline.0),
+            own_history: pg.own_history(timeline.0, told.unwrap_or_default()),
             silent_since,
             not_ready: pg.postmaster.is_some() && !pg.stopped && pg.phase != Phase::Running,
             look,

@@ -38,6 +38,8 @@ const FAILSAFE: u64 = 0x6661_696c_7361_0644;
 
 /// So is what makes a world a rough one.
 const ROUGH: u64 = 0x726f_7567_6868_6868;
+/// So is what makes a long one.
+const LONG: u64 = 0x6c6f_6e67_6c6f_6e67;
 /// So is whether somebody is asked before a promotion.
 pub(crate) const CONSENT: u64 = 0x7072_656d_6f74_6521;
 
@@ -118,6 +120,9 @@ impl World {
         let mut swarm = Swarm::draw(&mut rng, &mut Rng::new(seed ^ OPERATOR));
         if kind == Kind::Rough {
             swarm.roughen(&mut Rng::new(seed ^ ROUGH));
+        }
+        if kind == Kind::Long {
+            swarm.lengthen(&mut Rng::new(seed ^ LONG));
         }
         swarm.forbids = Rng::new(seed ^ CONSENT).pick(&[0, 0, 0, 0, 60, 300]);
         let mut failsafe = Rng::new(seed ^ FAILSAFE);

@@ -1,6 +1,6 @@
 //! One look, with the questions that every rule asks answered once.
 
-use alloc::string::String;
+use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use pgherd_model::{
     Cluster, ControlState, Leader, Member, MemberName, Op, PostgresState, Role, Span, Time,
@@ -35,7 +35,7 @@ pub(crate) enum Lock<'a> {
 /// Answer of one rule.
 pub(crate) enum Verdict {
     /// Not my case, because.
-    Pass(String),
+    Pass(Cow<'static, str>),
     /// This is to be done; `duties`: the upkeep runs beside it.
     Do(Order),
 }
@@ -43,29 +43,29 @@ pub(crate) enum Verdict {
 /// What a rule wants.
 pub(crate) struct Order {
     pub actions: Vec<Action>,
-    pub reason: String,
+    pub reason: Cow<'static, str>,
     pub severity: Severity,
     pub wake_at: Option<Time>,
     pub duties: bool,
 }
 
 impl Verdict {
-    pub(crate) fn pass(reason: impl Into<String>) -> Verdict {
+    pub(crate) fn pass(reason: impl Into<Cow<'static, str>>) -> Verdict {
         Verdict::Pass(reason.into())
     }
 
     /// Wait or stay, with the upkeep.
-    pub(crate) fn stay(reason: impl Into<String>) -> Verdict {
+    pub(crate) fn stay(reason: impl Into<Cow<'static, str>>) -> Verdict {
         Verdict::act(Vec::new(), reason)
     }
 
     /// Nothing is to be done, and all is as it should be.
-    pub(crate) fn routine(reason: impl Into<String>) -> Verdict {
+    pub(crate) fn routine(reason: impl Into<Cow<'static, str>>) -> Verdict {
         Verdict::stay(reason).severity(Severity::Routine)
     }
 
     /// Do these, with the upkeep.
-    pub(crate) fn act(actions: Vec<Action>, reason: impl Into<String>) -> Verdict {
+    pub(crate) fn act(actions: Vec<Action>, reason: impl Into<Cow<'static, str>>) -> Verdict {
         Verdict::Do(Order {
             actions,
             reason: reason.into(),
@@ -76,7 +76,7 @@ impl Verdict {
     }
 
     /// Do these and nothing else.
-    pub(crate) fn only(actions: Vec<Action>, reason: impl Into<String>) -> Verdict {
+    pub(crate) fn only(actions: Vec<Action>, reason: impl Into<Cow<'static, str>>) -> Verdict {
         Verdict::Do(Order {
             actions,
             reason: reason.into(),

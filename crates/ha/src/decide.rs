@@ -97,7 +97,7 @@ fn is_in_its_way(action: &Action) -> bool {
 
 /// Asks the rules until one answers.
 fn climb(ctx: &Ctx<'_>, memory: &mut Memory) -> (&'static str, Order, Vec<Rung>) {
-    let mut ladder = Vec::new();
+    let mut ladder = Vec::with_capacity(rules::LADDER.len());
     for (rule, ask) in rules::LADDER {
         match ask(ctx, memory) {
             Verdict::Pass(reason) => ladder.push(Rung {

@@ -1,5 +1,6 @@
 //! What the brain orders, and why.
 
+use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -44,7 +45,7 @@ pub struct Why {
     pub severity: Severity,
     /// One sentence for the log. What changes with every look stays out of it: the log tells each
     /// sentence once.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
 }
 
 /// How much a decision matters to whoever reads the log.
@@ -88,7 +89,7 @@ pub struct Rung {
     /// It answered.
     pub fired: bool,
     /// Why, or why not.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
 }
 
 /// A question to one peer.

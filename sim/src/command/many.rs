@@ -45,11 +45,7 @@ pub(crate) fn run(many: &Many, bug: Option<Bug>) -> ExitCode {
     let commit = commit();
     let run = Run {
         base: many.base.unwrap_or_else(fresh),
-        kind: match (many.rough, many.failsafe) {
-            (true, _) => Kind::Rough,
-            (false, true) => Kind::Failsafe,
-            (false, false) => Kind::Plain,
-        },
+        kind: kind(many),
         most: many.seeds.unwrap_or(u64::MAX),
         ends: begun + length(many),
         keep_going: many.keep_going,
@@ -80,10 +76,12 @@ pub(crate) fn run(many: &Many, bug: Option<Bug>) -> ExitCode {
     for what in &missing {
         println!("not covered: {what}");
     }
+    let hours = |seconds: u64| seconds as f64 / 3600.0;
     println!(
-        "{} seeds, {:.1} simulated hours, {} faults, {} failures",
+        "{} seeds, {:.1} simulated hours ({:.1} of them idle), {} faults, {} failures",
         done.seeds,
-        done.all.seconds as f64 / 3600.0,
+        hours(done.all.seconds),
+        hours(done.all.idle),
         done.all.hits,
         done.failures
     );
@@ -140,6 +138,15 @@ fn fresh() -> u64 {
     now.map_or(0, |it| it.as_secs() * 1000)
 }
 
+fn kind(many: &Many) -> Kind {
+    match (many.rough, many.failsafe, many.long) {
+        (true, ..) => Kind::Rough,
+        (_, true, _) => Kind::Failsafe,
+        (_, _, true) => Kind::Long,
+        _ => Kind::Plain,
+    }
+}
+
 /// For how long new seeds are begun.
 fn length(many: &Many) -> Duration {
     let unbounded = if many.seeds.is_some() { 86_400 } else { 10 };
@@ -161,8 +168,10 @@ fn tell(done: &Done, took: Duration) {
     show("faults", &all.faults);
     println!("never occurred: {:?}", all.never());
     println!(
-        "{took:.1} s, {:.0} events and {:.0} simulated seconds per second",
+        "{took:.1} s, {:.0} events, {:.0} decisions, {:.0} faults and {:.0} simulated seconds per second",
         all.events as f64 / took,
+        all.decisions as f64 / took,
+        all.hits as f64 / took,
         all.seconds as f64 / took
     );
 }

@@ -1,6 +1,8 @@
 //! The fake etcd as three members' agents meet it: orders, leases, and the picture that the keeper
 //! and the watch give them. The brains of these agents sleep.
 
+use std::rc::Rc;
+
 use pgherd_model::{Answer, Cluster, Failover, Op, Settings, Span};
 
 use crate::agent::Asked;
@@ -63,7 +65,7 @@ impl FakeEtcd {
         if takes && self.leases(node).0 == 0 {
             return Told::Lease(None);
         }
-        let op = Box::new(op);
+        let op = Rc::new(op);
         let call = self.world.order(node, op.clone());
         self.ask(node, call, Asked::Order(op))
     }

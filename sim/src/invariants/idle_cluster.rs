@@ -25,7 +25,14 @@ pub(crate) struct Before {
 impl World {
     pub(crate) fn begin_idle(&mut self) {
         self.chaos.idle = true;
+        self.oracle.idle_since = Some(self.now);
         self.count(false);
+    }
+
+    /// For how long nobody has written any more.
+    pub(crate) fn idle_for(&self) -> Span {
+        let since = self.oracle.idle_since;
+        since.map_or(Span::ZERO, |since| self.now.since(since))
     }
 
     fn count(&mut self, counted: bool) {

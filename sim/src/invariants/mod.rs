@@ -77,6 +77,7 @@ pub(crate) struct Oracle {
     /// A switchover, or the want of a guard, has stopped PostgreSQL of this node in order.
     pub(crate) stepped_down: [bool; NODES],
     pub(crate) idle: Option<idle_cluster::Before>,
+    pub(crate) idle_since: Option<Time>,
     /// Since when the holder of the lock has been this node with a PostgreSQL that does nothing.
     pub(crate) hung: Option<(usize, Time)>,
     /// Whoever last took the lock had been named for a failover.

@@ -28,8 +28,8 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         // What is to be done is done all the same.
         (Verdict::Do(mut order), Some((severity, text))) => {
             order.reason = match order.actions.is_empty() {
-                true => text,
-                false => format!("{text}; {}", order.reason),
+                true => text.into(),
+                false => format!("{text}; {}", order.reason).into(),
             };
             order.severity = order.severity.max(severity);
             Verdict::Do(order)
@@ -89,7 +89,7 @@ fn unproven(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member, unread: Unread)
         // To be read from, and a candidate should the leader be gone: from nobody, so nothing is joined.
         let mut alone = start(ctx, memory, None, None);
         if let Verdict::Do(order) = &mut alone {
-            order.reason = format!("{reason}; {}", order.reason);
+            order.reason = format!("{reason}; {}", order.reason).into();
         }
         alone
     } else {

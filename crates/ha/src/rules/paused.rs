@@ -96,7 +96,7 @@ fn ordered(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     ];
     for rule in rules {
         if let Verdict::Do(mut order) = rule(ctx, memory) {
-            order.reason = format!("PAUSE: {}", order.reason);
+            order.reason = format!("PAUSE: {}", order.reason).into();
             return Verdict::Do(order);
         }
     }
@@ -146,7 +146,7 @@ fn asked(ctx: &Ctx<'_>) -> Option<Verdict> {
 }
 
 /// A primary takes a free lock, unless somebody else was promoted since: then it is left to that one.
-fn take_lock(ctx: &Ctx<'_>, memory: &Memory, own: Timeline, taken: &str) -> Verdict {
+fn take_lock(ctx: &Ctx<'_>, memory: &Memory, own: Timeline, taken: &'static str) -> Verdict {
     if race::cluster_timeline(ctx) > Some(own) {
         let reason = format!(
             "PAUSE: primary on the old timeline {own}, which the cluster has left: the lock is not taken; \
@@ -204,7 +204,7 @@ fn hands_off(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         // A standby follows whoever leads; that neither starts nor stops anything.
         Lock::Other(_) if ctx.view.is_standby() => match follow::rule(ctx, memory) {
             Verdict::Do(mut order) => {
-                order.reason = format!("PAUSE: {}", order.reason);
+                order.reason = format!("PAUSE: {}", order.reason).into();
                 Verdict::Do(order)
             }
             pass @ Verdict::Pass(_) => pass,

@@ -104,7 +104,7 @@ fn no_source(ctx: &Ctx<'_>, from_leader: bool) -> Option<String> {
     }
 }
 
-fn stop(reason: &str) -> Verdict {
+fn stop(reason: &'static str) -> Verdict {
     let stop = JobKind::Stop {
         mode: StopMode::Immediate,
         checkpoint_first: false,

@@ -113,7 +113,7 @@ fn hand_over(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, reason: String) -> V
     Verdict::only(vec![release], reason).warning()
 }
 
-fn start_as(ctx: &Ctx<'_>, memory: &mut Memory, start: StartAs, reason: &str) -> Verdict {
+fn start_as(ctx: &Ctx<'_>, memory: &mut Memory, start: StartAs, reason: &'static str) -> Verdict {
     if let Some(job) = &ctx.view.local.job
         && let (JobKind::Start(_), Some(Outcome::Failed(_)), Some(ended)) =
             (&job.kind, &job.outcome, job.ended)

@@ -41,18 +41,43 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     (vec![Action::Store(Op::PutMember(wished))], None)
 }
 
+/// The keys say the same, but for the lease that each lives under.
 fn same(a: &Member, b: &Member, with_positions: bool) -> bool {
-    let plain = |member: &Member| {
-        let mut member = member.clone();
-        member.lease = 0;
-        if !with_positions {
-            member.xlog_location = None;
-            member.receive_lsn = None;
-            member.replay_lsn = None;
-        }
-        member
-    };
-    plain(a) == plain(b)
+    let Member {
+        name,
+        conn_url,
+        address,
+        api_url,
+        proxy_url,
+        state,
+        role,
+        version,
+        xlog_location,
+        receive_lsn,
+        replay_lsn,
+        timeline,
+        replication_state,
+        checkpoint_after_promote,
+        tags,
+        guard_missing,
+        pending_restart,
+        pending_restart_reason,
+        leaves_sync,
+        scheduled_restart,
+        pause,
+        lease: _,
+    } = a;
+    let stands = (xlog_location, receive_lsn, replay_lsn);
+    (!with_positions || stands == (&b.xlog_location, &b.receive_lsn, &b.replay_lsn))
+        && (state, role, timeline) == (&b.state, &b.role, &b.timeline)
+        && *replication_state == b.replication_state
+        && *checkpoint_after_promote == b.checkpoint_after_promote
+        && (pending_restart, pending_restart_reason)
+            == (&b.pending_restart, &b.pending_restart_reason)
+        && (leaves_sync, scheduled_restart) == (&b.leaves_sync, &b.scheduled_restart)
+        && (guard_missing, pause, tags) == (&b.guard_missing, &b.pause, &b.tags)
+        && (name, conn_url, address) == (&b.name, &b.conn_url, &b.address)
+        && (api_url, proxy_url, version) == (&b.api_url, &b.proxy_url, &b.version)
 }
 
 /// What this node publishes now.

@@ -1,6 +1,7 @@
 //! Slots for the other members and permanent ones, on every node, so that a failover finds them there
 //! (contract: patroni-ha-rules, section 12). Logical ones come to a standby by a copy, which is not made here.
 
+use alloc::borrow::Cow;
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -27,7 +28,7 @@ pub(crate) fn duty(ctx: &Ctx<'_>, _memory: &mut Memory) -> Duty {
     let mut actions = Vec::new();
     for name in &wanted {
         match look.slots.iter().find(|slot| slot.name == *name) {
-            None => actions.push(Action::CreateSlot(name.clone())),
+            None => actions.push(Action::CreateSlot(String::from(&**name))),
             Some(slot) => actions.extend(mended(ctx, look, slot)),
         }
     }
@@ -42,7 +43,7 @@ pub(crate) fn duty(ctx: &Ctx<'_>, _memory: &mut Memory) -> Duty {
             let ours = !slot.temporary && !slot.failover;
             let ignored = ctx.view.settings.ignored_slots.iter();
             let foreign = ignored.into_iter().any(|entry| entry.fits(slot));
-            let known = wanted.contains(&slot.name)
+            let known = wanted.contains(slot.name.as_str())
                 || logical.iter().any(|wanted| is_kept(look, wanted, slot));
             if ours && !foreign && !slot.active && !known {
                 actions.push(Action::DropSlot(slot.name.clone()));
@@ -111,7 +112,7 @@ fn advanced(ctx: &Ctx<'_>, look: &Look) -> Vec<Action> {
 
 /// Slots that must exist here. None without `use_slots`: one that nobody moves any more would keep
 /// WAL for ever.
-fn wanted(ctx: &Ctx<'_>) -> BTreeSet<String> {
+fn wanted<'a>(ctx: &Ctx<'a>) -> BTreeSet<Cow<'a, str>> {
     let settings = &ctx.view.settings;
     if !settings.use_slots {
         return BTreeSet::new();
@@ -120,25 +121,26 @@ fn wanted(ctx: &Ctx<'_>) -> BTreeSet<String> {
     let told_only = ctx.holding().is_none() && ctx.view.identity.tags.nofailover;
     // Nobody publishes where slots for later stand: then each node keeps those that are used here.
     let used_only = settings.member_slots_ttl.is_zero();
-    let mut wanted: BTreeSet<String> = ctx
+    let mut wanted: BTreeSet<Cow<'a, str>> = ctx
         .others()
         .filter(|member| !member.tags.nostream)
         .filter(|member| !told_only || member.tags.replicatefrom.as_ref() == Some(ctx.me()))
         .filter(|member| !used_only || streams_from_here(ctx, member))
-        .map(|member| slot_name(&member.name))
+        .map(|member| Cow::Owned(slot_name(&member.name)))
         .collect();
     if !told_only {
         if !used_only {
             wanted.extend(retained(ctx));
         }
-        wanted.extend(settings.permanent_slots.iter().cloned());
+        let permanent = settings.permanent_slots.iter();
+        wanted.extend(permanent.map(|name| Cow::Borrowed(name.as_str())));
     }
-    wanted.remove(&slot_name(ctx.me()));
+    wanted.remove(slot_name(ctx.me()).as_str());
     wanted
 }
 
 /// Slots of members that were seen lately; who is here and does not stream needs none.
-fn retained<'a>(ctx: &Ctx<'a>) -> impl Iterator<Item = String> + use<'a> {
+fn retained<'a>(ctx: &Ctx<'a>) -> impl Iterator<Item = Cow<'a, str>> + use<'a> {
     let idle: BTreeSet<String> = ctx
         .others()
         .filter(|member| member.tags.nostream)
@@ -146,7 +148,8 @@ fn retained<'a>(ctx: &Ctx<'a>) -> impl Iterator<Item = String> + use<'a> {
         .collect();
     let status = ctx.cluster().and_then(|cluster| cluster.status.as_ref());
     let names = status.into_iter().flat_map(|it| &it.value.retain_slots);
-    names.filter(move |name| !idle.contains(*name)).cloned()
+    let seen = names.filter(move |name| !idle.contains(*name));
+    seen.map(|name| Cow::Borrowed(name.as_str()))
 }
 
 /// From whom this member streams by its tags, other than the leader.
