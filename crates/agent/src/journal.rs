@@ -313,7 +313,7 @@ fn key(state: &State, view: &View, decision: &Decision) -> Key {
     let actions = decision.actions.iter().filter(|action| !is_routine(action));
     Key {
         rule: decision.why.rule,
-        reason: decision.why.reason.clone(),
+        reason: decision.why.reason.to_string(),
         actions: actions.map(Action::name).collect(),
         leader: state.leader.clone(),
         term: state.term,

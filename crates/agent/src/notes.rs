@@ -68,7 +68,7 @@ mod tests {
                 "no action" => Severity::Routine,
                 _ => Severity::Info,
             },
-            reason: text.into(),
+            reason: String::from(text).into(),
         }
     }
 

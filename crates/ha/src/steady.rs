@@ -168,7 +168,7 @@ mod tests {
             why: Why {
                 rule: "rule",
                 severity,
-                reason: String::new(),
+                reason: "".into(),
             },
             keep_lease: false,
             failsafe: None,
