@@ -126,12 +126,13 @@ fn is_local_as_before(before: &Local, local: &Local) -> bool {
         halted,
         job,
         guard,
+        watchdog,
         own_history,
         probed: _,
     } = before;
     *look == local.look
         && (postmaster, control, data) == (&local.postmaster, &local.control, &local.data)
-        && (job, guard) == (&local.job, &local.guard)
+        && (job, guard, watchdog) == (&local.job, &local.guard, &local.watchdog)
         && (shutdown_end, silent_since) == (&local.shutdown_end, &local.silent_since)
         && (standby_signal, backup_label) == (&local.standby_signal, &local.backup_label)
         && (archiving, awaits_senders) == (&local.archiving, &local.awaits_senders)
