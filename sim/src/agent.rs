@@ -192,7 +192,7 @@ impl World {
             problem: true,
             member_care: MemberCare {
                 sent: Some(now),
-                kept: None,
+                ..MemberCare::default()
             },
             ..Agent::default()
         };

@@ -222,10 +222,12 @@ impl World {
                 }
             }
             Call::Member => {
-                let held = self.member_lease(node);
+                // One of another life as well: it has to last until the key is put under another.
+                let agent = &self.nodes[node].agent;
+                let (held, life) = (agent.member_lease, agent.member_life);
                 let kept = self.etcd.renew(now, held);
                 self.expect(held);
-                Reply::Lease(kept.then_some((held, self.nodes[node].settings.ttl)))
+                Reply::Lease(kept.then_some((held, life)))
             }
             Call::Store { op, member } => self.carry_out(node, op, *member),
         };
@@ -302,8 +304,13 @@ impl World {
         match (asked, reply) {
             (Asked::Keeper { sent }, _) => self.kept(node, sent, &picture),
             (Asked::Renewal { sent }, Reply::Lease(lease)) => self.renewed(node, sent, lease),
-            (Asked::Member { sent }, Reply::Lease(Some(_))) => {
-                self.nodes[node].agent.member_care.answered(sent);
+            (Asked::Member { sent }, Reply::Lease(Some((lease, _)))) => {
+                if lease == self.member_lease(node) {
+                    let it = &mut self.nodes[node];
+                    it.agent.member_care.answered(sent, it.settings.ttl);
+                } else {
+                    self.poke(node);
+                }
             }
             (Asked::Member { .. }, Reply::Lease(None)) => {
                 self.nodes[node].agent.member_lease = 0;

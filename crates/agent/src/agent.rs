@@ -666,7 +666,10 @@ impl Agent {
                 let commands = &self.effective.postgresql.callbacks;
                 self.callbacks.reloaded(commands);
             }
-            Event::MemberKept(sent) => self.member_care.answered(sent),
+            Event::MemberKept(sent) => {
+                let ttl = self.effective.settings.ttl;
+                self.member_care.answered(sent, ttl);
+            }
             Event::JobEnded { number, outcome } => self.job_ended(number, outcome),
             Event::Bootstrapped(id) => self.bootstrapped = Some(id),
             Event::Peer(name, fact, words) => {

@@ -161,17 +161,18 @@ impl Store {
     }
 
     /// Keeps the member lease alive; call it well within `ttl`. `false`: etcd does not know
-    /// the lease any more, or there was none; the next `PutMember` grants one and is needed now.
+    /// the lease any more, there was none, or it is of another life than is wanted now (it is kept alive all the same: whoever
+    /// stops PostgreSQL puts no key for a while); the next `PutMember` grants one and is needed now.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when no endpoint answered.
     pub async fn keep_alive_member(&self, deadline: Time) -> Result<bool, Error> {
-        let Some(lease) = self.member.fitting() else {
+        let Some(lease) = self.member.present() else {
             return Ok(false);
         };
         let limits = reading(deadline);
         match keep_alive(&self.caller, limits, lease.id).await {
-            Ok(_) => Ok(true),
+            Ok(_) => Ok(self.member.fitting() == Some(lease)),
             Err(failure) if failure.last.kind == Kind::LeaseGone => {
                 self.member.forget(lease.id);
                 Ok(false)

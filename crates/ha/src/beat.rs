@@ -66,12 +66,15 @@ pub struct MemberCare {
     pub sent: Option<Time>,
     /// When the last one was sent that was answered.
     pub kept: Option<Time>,
+    /// The `ttl` of then: whoever stops PostgreSQL puts no key for a while, and so goes on with a lease of that life.
+    pub ttl: Span,
 }
 
 impl MemberCare {
-    /// The keepalive that was sent then was answered.
-    pub fn answered(&mut self, sent: Time) {
+    /// The keepalive that was sent then was answered; with `ttl` as it is now.
+    pub fn answered(&mut self, sent: Time, ttl: Span) {
         self.kept = self.kept.max(Some(sent));
+        self.ttl = ttl;
     }
 
     /// Whether the lease is to be kept alive now.
@@ -79,7 +82,7 @@ impl MemberCare {
         let pause = member_pause(settings);
         let due = match (self.kept, self.sent) {
             (_, None) => Time::ZERO,
-            (Some(kept), Some(sent)) if kept >= sent => kept + pause,
+            (Some(kept), Some(sent)) if kept >= sent && self.ttl == settings.ttl => kept + pause,
             (_, Some(sent)) => sent + pause.min(MEMBER_AGAIN),
         };
         now >= due

@@ -45,8 +45,10 @@ impl World {
         });
     }
 
-    /// One that may be promoted and has not all of them, or has just been stopped for them.
+    /// One that may be promoted and has not all of them, or has just been stopped for them. Without a leader nobody can
+    /// have them: where it is lost for good and the others lag too far, that is how it stays.
     fn lacks_slots(&self) -> Option<usize> {
+        self.etcd.picture().leader.as_ref()?;
         let settings = self.present();
         let wanted = || settings.logical_slots.iter();
         let mut nodes = (0..NODES).filter(|node| Some(*node) != self.swarm.nofailover);

@@ -266,7 +266,8 @@ fn a_member_lease_is_kept_alive_in_time() {
     assert_eq!(crate::beat::member_pause(&settings), Span::from_secs(10));
 }
 
-/// `MemberCare`: after a shorter `ttl` the pause of the longer one does not hold any more.
+/// `MemberCare`: after another `ttl` the pause of the one before does not hold any more, nor the new one for a lease that is
+/// still of the other life.
 #[test]
 fn the_member_lease_is_kept_as_the_settings_of_now_say() {
     let settings = |ttl: u64| Settings {
@@ -278,10 +279,12 @@ fn the_member_lease_is_kept_as_the_settings_of_now_say() {
     let care = |sent: u64, kept: Option<u64>| MemberCare {
         sent: Some(at(sent)),
         kept: kept.map(at),
+        ttl: Span::from_secs(30),
     };
     for (care, ttl, not_yet, due) in [
         (care(1000, Some(1000)), 30, 18_999, 19_000),
-        (care(1000, Some(1000)), 6, 4_599, 4_600),
+        (care(1000, Some(1000)), 6, 2_999, 3_000),
+        (care(1000, Some(1000)), 60, 2_999, 3_000),
         // The last try was not answered yet.
         (care(11_000, Some(1000)), 30, 12_999, 13_000),
         (care(11_000, None), 3, 12_799, 12_800),
