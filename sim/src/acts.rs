@@ -22,6 +22,8 @@ pub(crate) enum Act {
     Pause(bool),
     /// Other lives of leases and another pause between looks.
     Configure,
+    /// The cluster becomes a copy of the other one, or one of its own.
+    ChangePlaces,
 }
 
 impl Act {
@@ -36,6 +38,7 @@ impl Act {
             Act::Pause(true) => "paused",
             Act::Pause(false) => "resumed from pause",
             Act::Configure => "configuration changed",
+            Act::ChangePlaces => "places changed",
         }
     }
 }
@@ -78,6 +81,7 @@ impl World {
                 self.change(|settings| settings.pause = true);
             }
             Act::Pause(false) => self.resume(),
+            Act::ChangePlaces => self.change_places(),
             Act::Configure => {
                 let life = self.rng.pick(&[2, 5, 20]);
                 let ttl = self.rng.pick(&[20, 30, 60]);

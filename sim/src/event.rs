@@ -209,6 +209,8 @@ pub(crate) enum Event {
     Chaos,
     /// Somebody schedules something, or sets a clock.
     Calendar,
+    /// The other cluster goes on.
+    Far,
     /// The world looks whether it has converged.
     Look,
 }

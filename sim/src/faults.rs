@@ -112,7 +112,11 @@ impl World {
         }
         self.chaos.done += 1;
         self.break_guard();
-        self.draw();
+        if self.changes_places() {
+            self.on_fault(Fault::Operator(Act::ChangePlaces));
+        } else {
+            self.draw();
+        }
         let pause = self.swarm.pause_ms;
         let wait = if self.rng.chance(200) {
             self.rng.below(300)

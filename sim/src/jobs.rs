@@ -24,6 +24,7 @@ impl World {
     pub(crate) fn start_job(&mut self, node: usize, kind: JobKind) {
         self.abandon_job(node);
         let (number, since) = (self.number(), self.clock(node));
+        self.check_copy(node, &kind);
         if let JobKind::Start(start) = &kind {
             self.check_start(node, start);
         }
@@ -112,8 +113,14 @@ impl World {
         let late = self.clock(node).since(job.since);
         let next = match job.kind {
             JobKind::Bootstrap => self.bootstrap(node, step),
-            JobKind::Clone { from: Some(from) } => self.copy(node, step, from.address.1),
-            JobKind::Clone { from: None } => Err("no method works without a leader".into()),
+            JobKind::Clone {
+                from: Some(_),
+                far: true,
+            } => self.copy_far(node, step),
+            JobKind::Clone {
+                from: Some(from), ..
+            } => self.copy(node, step, from.address.1),
+            JobKind::Clone { from: None, .. } => Err("no method works without a leader".into()),
             JobKind::Start(start) => self.start(node, step, &start, late),
             JobKind::Stop {
                 mode,
@@ -194,6 +201,22 @@ impl World {
         self.copied(node, from);
         let disk = &mut self.nodes[node].pg.disk;
         disk.files = Files::of_copy(disk.timeline);
+        Ok(None)
+    }
+
+    fn copy_far(&mut self, node: usize, step: u32) -> Result<Option<u64>, String> {
+        let there = self.far.as_ref().and_then(|far| far.disk.clone());
+        let mut disk = there.ok_or("the other cluster does not answer")?;
+        if step == 0 {
+            self.nodes[node].pg.disk = Disk::empty();
+            self.nodes[node].pg.disk.data = DataDir::Unfinished;
+            return Ok(Some(self.rng.between(150, 2500)));
+        }
+        disk.backup_label = true;
+        disk.control.timeline = Timeline(disk.timeline);
+        disk.replayed = disk.wal.end();
+        disk.files = Files::of_copy(disk.timeline);
+        self.nodes[node].pg.disk = disk;
         Ok(None)
     }
 

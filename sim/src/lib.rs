@@ -15,6 +15,7 @@ mod etcd;
 mod event;
 mod failsafe;
 pub mod fakes;
+mod far;
 mod faults;
 mod guard;
 mod history;
@@ -51,7 +52,7 @@ mod faults_of {
     //! Names that a run must have seen.
 
     /// The ladder's rules, first to last.
-    pub const RULES: [&str; 19] = [
+    pub const RULES: [&str; 20] = [
         "paused",
         "fence",
         "given_up",
@@ -64,6 +65,7 @@ mod faults_of {
         "failsafe",
         "hang",
         "unguarded",
+        "standby_cluster",
         "switchover",
         "restart_order",
         "restart",
@@ -98,7 +100,7 @@ pub const ACTIONS: [&str; 19] = [
 ];
 
 /// What people schedule, what becomes of it, what etcd's elections do, and what becomes of a guard that hangs.
-pub const DEEDS: [&str; 10] = [
+pub const DEEDS: [&str; 11] = [
     "switchover scheduled",
     "schedule withdrawn",
     "schedule carried out",
@@ -109,6 +111,7 @@ pub const DEEDS: [&str; 10] = [
     "election outlived",
     "hanging guard replaced",
     "kept in office",
+    "places changed",
 ];
 
 /// How often something was seen, by name.

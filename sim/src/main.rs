@@ -65,6 +65,9 @@ struct Many {
     /// Long worlds: half an hour at least, with 20 faults or more of at least three kinds.
     #[arg(long, conflicts_with_all = ["rough", "failsafe"])]
     long: bool,
+    /// In all worlds the cluster is now and then the copy of another one.
+    #[arg(long, conflicts_with_all = ["rough", "failsafe", "long"])]
+    standby: bool,
     /// Go on after a failure.
     #[arg(long)]
     keep_going: bool,

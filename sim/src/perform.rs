@@ -40,6 +40,7 @@ impl World {
             Action::SetUpstream(upstream) => self.set_upstream(node, upstream),
             Action::StopReceiving => {
                 self.nodes[node].pg.disk.upstream = None;
+                self.nodes[node].pg.far = false;
                 self.drop_stream(node);
                 self.soon(node, Some(true), 20)
             }
@@ -98,6 +99,7 @@ impl World {
         pg.disk.upstream = upstream;
         let epoch = pg.epoch;
         if !same {
+            pg.far = false;
             self.drop_stream(node);
         }
         self.after(10, Event::Connect { node, epoch });
@@ -306,11 +308,11 @@ impl World {
             tags: described.tags,
         };
         if let Some(look) = look {
-            status.role = Some(if look.in_recovery {
-                Role::Replica
-            } else {
-                Role::Primary
-            });
+            status.role = match (look.in_recovery, status.role) {
+                (false, _) => Some(Role::Primary),
+                (true, Some(Role::StandbyLeader)) => Some(Role::StandbyLeader),
+                (true, _) => Some(Role::Replica),
+            };
             status.writable_at = (!look.in_recovery).then_some(look.wal.flushed);
             status.received = look.wal.received;
             status.replayed = look.wal.replayed;

@@ -9,6 +9,7 @@ use pgherd_model::{
 };
 
 use crate::event::NODES;
+use crate::far;
 use crate::history::Files;
 use crate::parameters::{self, Parameters};
 use crate::wal::{FIRST, Wal};
@@ -221,6 +222,8 @@ pub(crate) struct Pg {
     pub(crate) in_recovery: bool,
     pub(crate) promoting: bool,
     pub(crate) stream: Option<Stream>,
+    /// It streams from the other cluster.
+    pub(crate) far: bool,
     pub(crate) attached: BTreeMap<usize, Attached>,
     /// `synchronous_standby_names` as sessions know it.
     pub(crate) sync_names: String,
@@ -259,6 +262,7 @@ impl Pg {
             in_recovery: false,
             promoting: false,
             stream: None,
+            far: false,
             attached: BTreeMap::new(),
             sync_names: String::new(),
             waits_for: String::new(),
@@ -418,11 +422,14 @@ impl Pg {
             self.disk.timeline
         };
         let upstream = self.disk.upstream.as_ref();
-        let receiver = self.stream.as_ref().map(|stream| Receiver {
+        let near = self.stream.as_ref().map(|stream| stream.from);
+        let near = near.map(|from| 5000 + u16::try_from(from).unwrap_or(0));
+        let port = near.or(self.far.then_some(far::PORT));
+        let receiver = port.map(|port| Receiver {
             streaming: true,
             timeline: Timeline(self.disk.timeline),
             host: server.1.into(),
-            port: 5000 + u16::try_from(stream.from).unwrap_or(0),
+            port,
             slot: upstream.and_then(|upstream| upstream.slot.clone()),
             latest_end: Lsn(self.position()),
         });

@@ -16,9 +16,12 @@ pub enum Kind {
     Failsafe,
     /// Half an hour and more in which something goes wrong again and again, and clients that write all the time.
     Long,
+    /// As a plain one, beside another cluster: this one becomes its copy, and one of its own again.
+    Standby,
 }
 
-/// One world, written `23` or, a rough one, `23r`, one with the failsafe mode, `23f`, a long one, `23l`.
+/// One world, written `23` or, a rough one, `23r`, one with the failsafe mode, `23f`, a long one, `23l`, one beside another
+/// cluster, `23s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seed {
     /// What everything is drawn from.
@@ -38,14 +41,20 @@ impl FromStr for Seed {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Seed, String> {
-        let kinds = [('r', Kind::Rough), ('f', Kind::Failsafe), ('l', Kind::Long)];
+        let kinds = [
+            ('r', Kind::Rough),
+            ('f', Kind::Failsafe),
+            ('l', Kind::Long),
+            ('s', Kind::Standby),
+        ];
         let marked = kinds
             .iter()
             .find_map(|(mark, kind)| Some((text.strip_suffix(*mark)?, *kind)));
         let (digits, kind) = marked.unwrap_or((text, Kind::Plain));
         let number = digits.parse();
-        let number = number
-            .map_err(|_| format!("{text:?} is no seed: a number, or one with `r`, `f` or `l`"))?;
+        let number = number.map_err(|_| {
+            format!("{text:?} is no seed: a number, or one with `r`, `f`, `l` or `s`")
+        })?;
         Ok(Seed { number, kind })
     }
 }
@@ -57,6 +66,7 @@ impl fmt::Display for Seed {
             Kind::Rough => "r",
             Kind::Failsafe => "f",
             Kind::Long => "l",
+            Kind::Standby => "s",
         };
         write!(f, "{}{kind}", self.number)
     }
@@ -68,7 +78,15 @@ mod tests {
 
     #[test]
     fn a_seed_is_read_as_it_is_written() {
-        for text in ["0", "23", "18446744073709551615", "23r", "23f", "23l"] {
+        for text in [
+            "0",
+            "23",
+            "18446744073709551615",
+            "23r",
+            "23f",
+            "23l",
+            "23s",
+        ] {
             assert_eq!(
                 text.parse::<Seed>().map(|it| it.to_string()),
                 Ok(text.into())

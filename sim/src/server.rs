@@ -111,6 +111,7 @@ impl World {
         pg.shutting = false;
         pg.received = false;
         pg.stream = None;
+        pg.far = false;
         pg.attached.clear();
         let clean = pg.disk.control.state == ControlState::ShutDown
             || (is_standby && pg.disk.control.state == ControlState::ShutDownInRecovery);
@@ -241,6 +242,7 @@ impl World {
         pg.disk.control.min_recovery_timeline = Timeline(next);
         pg.in_recovery = false;
         pg.promoting = false;
+        pg.far = false;
         pg.disk.required.clone_from(&pg.in_force);
         pg.disk.standby_signal = false;
         pg.disk.control.state = ControlState::InProduction;
@@ -430,6 +432,7 @@ impl World {
             return;
         }
         pg.stopped = false;
+        pg.far = false;
         self.say(|| format!("{node} postmaster is gone"));
         self.no_helpers(node);
         self.poke(node);
@@ -460,6 +463,7 @@ impl World {
         pg.stopped = false;
         pg.phase = Phase::Down;
         pg.stream = None;
+        pg.far = false;
         pg.attached.clear();
         pg.epoch += 1;
         if pg.in_recovery {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pgherd_model::{MemberName, Settings, Span, Time, WallTime};
+use pgherd_model::{MemberName, Settings, Span, SynchronousMode, Time, WallTime};
 
 use crate::agent::Agent;
 use crate::bugs::Wrong;
@@ -12,6 +12,7 @@ use crate::client::Client;
 use crate::election::Quorum;
 use crate::etcd::Etcd;
 use crate::event::{ETCD, Event, NODES, Reply};
+use crate::far::Far;
 use crate::faults::Chaos;
 use crate::guard::Guard;
 use crate::invariants::Oracle;
@@ -40,6 +41,8 @@ const FAILSAFE: u64 = 0x6661_696c_7361_0644;
 const ROUGH: u64 = 0x726f_7567_6868_6868;
 /// So is what makes a long one.
 const LONG: u64 = 0x6c6f_6e67_6c6f_6e67;
+/// So is what becomes of the cluster that this one may be a copy of.
+const FAR: u64 = 0x7374_616e_6462_7921;
 /// So is whether somebody is asked before a promotion.
 pub(crate) const CONSENT: u64 = 0x7072_656d_6f74_6521;
 
@@ -103,6 +106,8 @@ pub(crate) struct World {
     /// Kinds of faults of a moment ago, and until when they count as that.
     pub(crate) upset: Vec<(&'static str, Time)>,
     pub(crate) calendar: Calendar,
+    /// Another cluster, in worlds where this one may be its copy.
+    pub(crate) far: Option<Far>,
     pub(crate) oracle: Oracle,
     /// What is done wrong here on purpose.
     pub(crate) wrong: Wrong,
@@ -125,13 +130,20 @@ impl World {
             swarm.lengthen(&mut Rng::new(seed ^ LONG));
         }
         swarm.forbids = Rng::new(seed ^ CONSENT).pick(&[0, 0, 0, 0, 60, 300]);
+        if kind == Kind::Standby {
+            // Nobody waits for a standby that would be another cluster's.
+            swarm.settings.synchronous_mode = SynchronousMode::Off;
+        }
         let mut failsafe = Rng::new(seed ^ FAILSAFE);
-        if failsafe.chance(120) || kind == Kind::Failsafe {
+        if (failsafe.chance(120) && kind != Kind::Standby) || kind == Kind::Failsafe {
             swarm.fail_safely(&mut failsafe);
         }
         let drawn = (Calendar::draw(seed), Quorum::draw(seed));
         let mut world = World::build(rng, swarm, drawn, ["a", "b", "c"], trace);
         world.failsafe = failsafe;
+        if kind == Kind::Standby {
+            world.add_far(Rng::new(seed ^ FAR));
+        }
         for node in 0..NODES {
             let delay = world.rng.between(0, 3000);
             world.after(delay, Event::Fault(crate::faults::Fault::StartAgent(node)));
@@ -198,6 +210,7 @@ impl World {
             chaos: Chaos::default(),
             upset: Vec::new(),
             calendar,
+            far: None,
             oracle: Oracle::default(),
             wrong: Wrong::default(),
             trace,
@@ -350,6 +363,7 @@ impl World {
             Event::Fault(fault) => self.on_fault(fault),
             Event::Chaos => self.on_chaos(),
             Event::Calendar => self.on_calendar(),
+            Event::Far => self.on_far(),
             Event::Look => self.on_look(),
             other => self.on_postgres(other),
         }

@@ -39,7 +39,8 @@ impl TestCluster {
             .to_string_lossy();
         let scope = suffix.trim_start_matches("pgherd-").to_ascii_lowercase();
         let scope = format!("t-{scope}");
-        let password = |of: &str| format!("{of} pass'\\word {scope}");
+        let secret = options.secrets.as_ref().unwrap_or(&scope);
+        let password = |of: &str| format!("{of} pass'\\word {secret}");
         let mut pgherd = options.pgherd.clone().unwrap_or_default();
         if options.pgherd.is_none() && options.nodes.iter().any(|n| n.kind == Kind::Pgherd) {
             pgherd = binary::pgherd();

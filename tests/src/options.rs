@@ -61,6 +61,8 @@ pub struct ClusterOptions {
     /// Directory below which the cluster's own directory is made; default: see
     /// [`crate::process::scratch_dir`] (memory where there is enough of it).
     pub base_dir: Option<PathBuf>,
+    /// What passwords are made of; default: the name of the cluster. Two clusters with the same data have the same.
+    pub secrets: Option<String>,
     /// `PGHERD_BIN` or a fresh build if `None`.
     pub pgherd: Option<PathBuf>,
 }
@@ -90,6 +92,7 @@ impl ClusterOptions {
             rest_auth: None,
             network: None,
             base_dir: None,
+            secrets: None,
             pgherd: None,
         }
     }

@@ -196,6 +196,7 @@ pub(crate) fn ci(consent: Consent) -> Result<()> {
     // lead each rule to the faults of sim/coverage.toml.
     sim(&["--seeds", "1500", "--base", "1", "--covered"].map(Into::into))?;
     sim(&["--rough", "--seeds", "300", "--base", "1"].map(Into::into))?;
+    sim(&["--standby", "--seeds", "300", "--base", "1"].map(Into::into))?;
     first_command()?;
     // Not among the tests: it needs the cores and the disk for itself.
     soak()?;

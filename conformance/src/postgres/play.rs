@@ -111,6 +111,7 @@ async fn action(side: &mut impl Side, node: usize, order: &Order) -> Action {
                 name: name(*from),
                 address: side.address(*from),
             }),
+            far: false,
         }),
         Order::StartPrimary => Action::StartJob(JobKind::Start(StartAs::Primary)),
         Order::StartStandby { from, slot, follow } => {
@@ -167,5 +168,6 @@ fn upstream(side: &impl Side, to: usize, own: usize, slot: bool) -> Upstream {
         host,
         port,
         slot: slot.then(|| name(own).to_string()),
+        others: vec![],
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pgherd_ha::{Action, JobKind, StartAs};
 use pgherd_instance::{
-    self as instance, Credentials, Instance, Options, ProgramOption, ServerConfig, Source,
+    self as instance, Credentials, Instance, Methods, Options, ProgramOption, ServerConfig, Source,
 };
 use pgherd_model::{
     ControlFile, ControlState, HistoryLine, MemberName, Postmaster, SlotKind, StopMode, Timeline,
@@ -237,9 +237,11 @@ impl Real {
                 assert!(copied.status.success(), "{copied:?}");
                 own.start(instance::StartAs::Primary).await
             }
-            JobKind::Clone { from } => {
+            JobKind::Clone { from, .. } => {
                 let from = from.as_ref().map(|origin| source(&origin.address));
-                own.instance.make_replica(from.as_ref(), false, JOB).await
+                own.instance
+                    .make_replica(from.as_ref(), Methods::Replica, JOB)
+                    .await
             }
             JobKind::Start(StartAs::Primary) => own.start(instance::StartAs::Primary).await,
             JobKind::Start(StartAs::Standby { upstream, follow }) => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use pgherd_ha::{Job, JobKind, Outcome, Reinitializing, StartAs};
-use pgherd_instance::{self as instance, BootstrapMethod, Error, Instance, Source};
+use pgherd_instance::{self as instance, BootstrapMethod, Error, Instance, Methods, Source};
 use pgherd_model::{
     ControlState, DataDir, MemberName, Settings, Span, StopMode, SynchronousMode, SystemId,
     Timeline,
@@ -190,13 +190,18 @@ impl Work {
         let instance = &self.instance;
         match &self.kind {
             JobKind::Bootstrap => self.bootstrap().await,
-            JobKind::Clone { from } => {
+            JobKind::Clone { from, far } => {
                 self.clear_half_made().await?;
                 instance.check_port().await?;
                 let source = from.as_ref().map(|origin| source(&origin.address));
                 // As Patroni: whoever asks for a copy of the leader gets a base backup.
                 let only_basebackup = self.made_anew.is_some_and(|copy| copy.from_leader);
-                let copying = instance.make_replica(source.as_ref(), only_basebackup, COPY);
+                let by = match (far, only_basebackup) {
+                    (true, _) => Methods::Far,
+                    (false, true) => Methods::Basebackup,
+                    (false, false) => Methods::Replica,
+                };
+                let copying = instance.make_replica(source.as_ref(), by, COPY);
                 Ok(copying.await?)
             }
             JobKind::Start(StartAs::Primary) => self.start(&instance::StartAs::Primary).await,

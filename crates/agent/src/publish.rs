@@ -30,6 +30,7 @@ impl Agent {
         .any(|(mode, failed)| *mode == GuardMode::Required && failed.is_some());
         let guard_missing = view.settings.guard != GuardMode::Off
             && leader_until.is_some()
+            && own.role != Some(Role::StandbyLeader)
             && !view.local.guard.protects();
         Snapshot {
             name: view.me.clone(),
@@ -42,7 +43,7 @@ impl Agent {
             dcs_unreachable: matches!(view.dcs, Dcs::Unreachable { .. }),
             dcs_last_seen: self.dcs_last_seen,
             settings: view.settings.clone(),
-            standby_cluster: false,
+            standby_cluster: view.settings.standby_cluster.is_some(),
             role: own.role.unwrap_or(Role::Uninitialized),
             state: own.state.unwrap_or(PostgresState::Stopped),
             look: view.local.look.clone(),

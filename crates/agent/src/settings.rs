@@ -90,6 +90,9 @@ pub(crate) fn postgres(node: &NodeConfig, effective: &EffectivePostgres) -> inst
     options.bootstrap_method = node.bootstrap.method.as_ref().map(bootstrap_method);
     options.post_bootstrap = node.bootstrap.post_bootstrap.clone();
     options.replica_methods = effective.methods.iter().map(replica_method).collect();
+    if let Some(far) = &effective.far {
+        options.far_methods = far.methods.iter().map(replica_method).collect();
+    }
     options.basebackup = effective
         .basebackup
         .iter()
@@ -172,6 +175,7 @@ pub(crate) fn server(
     dynamic: Option<&str>,
     feedback: bool,
 ) -> instance::ServerConfig {
+    let far = effective.settings.standby_cluster.as_ref();
     let effective = &effective.postgresql;
     let mut parameters = effective.parameters.clone();
     if feedback {
@@ -187,6 +191,12 @@ pub(crate) fn server(
             .as_ref()
             .map(|path| path.display().to_string()),
         recovery: effective.recovery_conf.clone(),
+        far: far
+            .zip(effective.far.as_ref())
+            .map(|(cluster, far)| instance::Far {
+                places: cluster.places.clone(),
+                recovery: far.recovery_of_leader.clone(),
+            }),
         dynamic_json: dynamic.map(str::to_owned),
     }
 }

@@ -14,10 +14,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use pgherd_dcs::{Picture, Store};
 use pgherd_instance::Instance;
-use pgherd_model::{ControlState, Member, PostgresState, Postmaster, Role, Settings, Span, Time};
+use pgherd_model::{PostgresState, Postmaster, Role, Settings, Span, Time};
 use pgherd_peer::{Peers, endpoint};
 use pgherd_wire::patroni::config::{Effective, Loaded, NodeConfig};
-use pgherd_wire::patroni::rest::Mode;
 use rustix::fs::Access;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -280,8 +279,7 @@ async fn ends_early(
     }
     // Whoever was here before is this one.
     let new = handover.is_none();
-    let not_to_begin = is_not_to_begin(new, node, peers, picture, instance).await;
-    not_to_begin.then_some(1)
+    (new && is_namesake(node, peers, picture).await).then_some(1)
 }
 
 /// Where another program takes over, the REST API's sockets, once its last requests have been answered; none where that
@@ -534,18 +532,6 @@ async fn wait_for_store(
     }
 }
 
-/// It would be in another one's way, or is not for this version.
-async fn is_not_to_begin(
-    new: bool,
-    node: &NodeConfig,
-    peers: &Peers,
-    picture: &watch::Receiver<Picture>,
-    instance: &Instance,
-) -> bool {
-    new && is_namesake(node, peers, picture).await
-        || is_standby_cluster(node, picture, instance).await
-}
-
 /// Whether a second node of the same name runs; said at once.
 async fn is_namesake(node: &NodeConfig, peers: &Peers, picture: &watch::Receiver<Picture>) -> bool {
     let Some(place) = namesake(node, peers, picture).await else {
@@ -555,47 +541,6 @@ async fn is_namesake(node: &NodeConfig, peers: &Peers, picture: &watch::Receiver
         target: logging::CRITICAL,
         "Can't start; there is already a node named '{}' running (it answers at {place}); give this node another name",
         node.name,
-    );
-    true
-}
-
-/// Whether this is a standby cluster by its configuration, or would be made as one. This version does not know how to
-/// lead one: it would give it a writable primary of its own, and what it replicates would be lost. One that has a
-/// primary already, or had it here, goes on.
-async fn is_standby_cluster(
-    node: &NodeConfig,
-    picture: &watch::Receiver<Picture>,
-    instance: &Instance,
-) -> bool {
-    let cluster = picture.borrow().cluster.clone();
-    let stored = cluster.as_ref().and_then(|cluster| cluster.config.as_ref());
-    let dynamic = match stored {
-        Some(stored) => serde_json::from_str(&stored.value.text).unwrap_or_default(),
-        None => node.bootstrap.dcs.clone(),
-    };
-    if !Mode::of(&dynamic).standby_cluster {
-        return false;
-    }
-    let leads = |member: &Member| member.role == Some(Role::Primary);
-    let members = cluster.iter().flat_map(|cluster| cluster.members.values());
-    let led = members.into_iter().any(|member| leads(&member.value));
-    let recovers = [
-        ControlState::ShutDownInRecovery,
-        ControlState::InArchiveRecovery,
-    ];
-    let control = instance.control_file().await.ok();
-    let ran = control.is_some_and(|control| !recovers.contains(&control.state));
-    if led || ran {
-        tracing::error!(
-            "standby_cluster is configured, which this version does not know: this cluster keeps its own primary"
-        );
-        return false;
-    }
-    tracing::error!(
-        target: logging::CRITICAL,
-        "Can't start; '{}' is a standby cluster (standby_cluster in its configuration), which this version can not lead: \
-         run it with Patroni until it is promoted",
-        node.scope,
     );
     true
 }

@@ -83,6 +83,10 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Tell what happened, from the journals of all members: the last failover or switchover
     Timeline(TimelineArgs),
+    /// Make a cluster a copy of another one
+    DemoteCluster(DemoteClusterArgs),
+    /// Make a copy of another cluster one of its own
+    PromoteCluster(PromoteClusterArgs),
     /// Delete everything about a cluster from the lock service
     Remove(RemoveArgs),
     /// Have the program that was installed take over from the running agents, without a restart of PostgreSQL
@@ -487,6 +491,40 @@ pub struct RemoveArgs {
     /// Output
     #[arg(short = 'f', long = "format", value_enum, default_value_t = Format::Pretty)]
     pub format: Format,
+}
+
+/// `demote-cluster`.
+#[derive(Clone, Debug, Args)]
+pub struct DemoteClusterArgs {
+    /// Cluster (default: scope of the configuration)
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: Option<String>,
+    /// Do not ask for confirmation at any point
+    #[arg(long = "force")]
+    pub force: bool,
+    /// Address of the remote primary; several with commas
+    #[arg(long = "host")]
+    pub host: Option<String>,
+    /// Its port
+    #[arg(long = "port")]
+    pub port: Option<u16>,
+    /// Command that fetches WAL of the remote primary from an archive
+    #[arg(long = "restore-command")]
+    pub restore_command: Option<String>,
+    /// Slot on the remote primary
+    #[arg(long = "primary-slot-name")]
+    pub primary_slot_name: Option<String>,
+}
+
+/// `promote-cluster`.
+#[derive(Clone, Debug, Args)]
+pub struct PromoteClusterArgs {
+    /// Cluster (default: scope of the configuration)
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: Option<String>,
+    /// Do not ask for confirmation at any point
+    #[arg(long = "force")]
+    pub force: bool,
 }
 
 /// `version`.

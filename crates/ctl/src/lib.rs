@@ -5,6 +5,7 @@
 
 mod args;
 mod clock;
+mod cluster_role;
 mod defaults;
 mod diff;
 mod dsn;
@@ -125,6 +126,8 @@ async fn execute(args: CtlArgs, persona: Persona) -> Result<(), CtlError> {
         Command::Failover(wanted) => failover::failover(&session, wanted).await,
         Command::Explain(wanted) => explain::run(&session, wanted).await,
         Command::Timeline(wanted) => timeline::run(Ok(session), wanted).await,
+        Command::DemoteCluster(wanted) => cluster_role::demote(&session, wanted).await,
+        Command::PromoteCluster(wanted) => cluster_role::promote(&session, wanted).await,
         Command::Remove(wanted) => remove::run(&session, wanted).await,
         Command::UpgradeAgent(wanted) => upgrade::run(&session, wanted).await,
         Command::Version(wanted) => version::run(&session, wanted).await,

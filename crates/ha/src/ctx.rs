@@ -3,7 +3,8 @@
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use pgherd_model::{
-    Cluster, ControlState, Leader, Member, MemberName, Op, PostgresState, Role, Span, Time,
+    Cluster, ControlState, Leader, Member, MemberName, Op, PostgresState, Role, Span,
+    StandbyCluster, Time,
 };
 
 use crate::decision::{Action, JobKind, Severity, StartAs};
@@ -212,6 +213,16 @@ impl<'a> Ctx<'a> {
         }
     }
 
+    /// The cluster is a copy of another one.
+    pub(crate) fn standby_cluster(&self) -> Option<&'a StandbyCluster> {
+        self.view.settings.standby_cluster.as_ref()
+    }
+
+    /// Nothing can be written here, and nothing is about to be: whoever leads a standby cluster needs no guard.
+    pub(crate) fn leads_in_recovery(&self) -> bool {
+        self.standby_cluster().is_some() && self.holding().is_some() && self.cannot_write()
+    }
+
     /// Everybody but this node, by the last picture.
     pub(crate) fn others(&self) -> impl Iterator<Item = &'a Member> + use<'a> {
         let me = &self.view.me;
@@ -282,11 +293,15 @@ impl<'a> Ctx<'a> {
         crate::upkeep::member::describe(self, memory)
     }
 
-    /// Give up the lock, with last words. PostgreSQL must be down.
+    /// Give up the lock, with last words. PostgreSQL must be down, or in recovery.
     pub(crate) fn release(&self, term: u64, memory: &Memory) -> Action {
         let mut member = self.own_member(memory);
-        member.role = Some(Role::Demoted);
-        member.state = Some(PostgresState::Stopped);
+        if self.standby_cluster().is_some() && self.view.is_standby() {
+            member.role = Some(Role::Replica);
+        } else {
+            member.role = Some(Role::Demoted);
+            member.state = Some(PostgresState::Stopped);
+        }
         let status = self.view.local.shutdown_end.and_then(|end| {
             let mut status = self.cluster()?.status.as_ref()?.value.clone();
             status.optime = self

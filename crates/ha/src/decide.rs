@@ -290,9 +290,14 @@ fn note_overdue(ctx: &Ctx<'_>, memory: &mut Memory, same_term: bool) {
         .is_some_and(|before| overdue(before, lease.sent) && !kept);
     if late || ctx.deadlines.is_some_and(|it| ctx.now() >= it.demote_fast) {
         memory.give_up = Some("renewals of its lease stayed away too long".into());
-    } else if ctx.view.is_primary() && ctx.view.running_job().is_none() {
+    } else if leads(ctx) && ctx.view.running_job().is_none() {
         memory.give_up = None;
     }
+}
+
+/// As a primary, or in recovery as the standby leader, which writes nothing that anybody has to count on.
+fn leads(ctx: &Ctx<'_>) -> bool {
+    ctx.view.is_primary() || (ctx.leads_in_recovery() && ctx.view.is_standby())
 }
 
 fn sooner(wake_at: &mut Option<(Time, &'static str)>, at: Time, who: &'static str) {

@@ -257,6 +257,9 @@ pub enum JobKind {
     Clone {
         /// Of whom; `None`: by those that need nobody.
         from: Option<Origin>,
+        /// By those of `standby_cluster`: of another cluster, as the first member of this one.
+        #[serde(default)]
+        far: bool,
     },
     /// Start PostgreSQL and wait until it accepts connections.
     Start(StartAs),
@@ -296,8 +299,10 @@ impl JobKind {
     pub fn words(&self) -> String {
         match self {
             JobKind::Bootstrap => "creating the cluster".into(),
-            JobKind::Clone { from: Some(origin) } => format!("copying {}", origin.name),
-            JobKind::Clone { from: None } => "making a copy without a leader".into(),
+            JobKind::Clone {
+                from: Some(origin), ..
+            } => format!("copying {}", origin.name),
+            JobKind::Clone { from: None, .. } => "making a copy without a leader".into(),
             JobKind::Start(StartAs::Primary) => "starting PostgreSQL as primary".into(),
             JobKind::Start(StartAs::Standby { .. }) => "starting PostgreSQL as a standby".into(),
             JobKind::Stop { mode, .. } => match mode {

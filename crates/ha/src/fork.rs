@@ -77,7 +77,8 @@ pub(crate) fn fork(ctx: &Ctx<'_>, leader: &Member) -> Fork {
         End::Unclean => return Fork::Unclean,
         End::Unknown => return Fork::Wait(String::from("the end of the local WAL is not known")),
     };
-    if own == theirs && ran_as_primary(ctx) {
+    // Of a standby leader the timeline is another cluster's, and it does not write on it.
+    if own == theirs && ran_as_primary(ctx) && leader.role == Some(Role::Primary) {
         // Both were promoted to the same number without knowing of each other.
         return Fork::Twins(format!(
             "timeline {own} was made here and, another one of that number, by {}",

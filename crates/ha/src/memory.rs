@@ -267,6 +267,9 @@ pub struct Former {
     pub renewed_before: Option<Time>,
     /// When that was last looked at.
     pub looked: Option<Time>,
+    /// It led a standby cluster then: it had no guard that fires, and may go on when its lease does.
+    #[serde(default)]
+    pub copy: bool,
     /// When its lock was first seen gone.
     pub vanished: Option<Time>,
 }

@@ -5,7 +5,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use pgherd_model::{
-    LeaseSight, Lsn, Member, MemberName, PeerStatus, Role, Settings, Span, Time, Timeline,
+    Cluster, HistoryLine, LeaseSight, Lsn, Member, MemberName, PeerStatus, Role, Settings, Span,
+    Time, Timeline,
 };
 
 use crate::ctx::Ctx;
@@ -75,6 +76,7 @@ pub(crate) fn remember_former(ctx: &Ctx<'_>, memory: &mut Memory) {
                     unsure: false,
                     renewed_before: None,
                     looked: None,
+                    copy: false,
                     vanished: None,
                 });
             }
@@ -95,9 +97,13 @@ pub(crate) fn remember_former(ctx: &Ctx<'_>, memory: &mut Memory) {
             memory.former = None;
         }
     }
-    let Some(former) = &mut memory.former else {
-        return;
-    };
+    if let Some(former) = &mut memory.former {
+        look_at(ctx, cluster, former);
+    }
+}
+
+/// Keeps what the last look at its lease has shown.
+fn look_at(ctx: &Ctx<'_>, cluster: &Cluster, former: &mut Former) {
     let life = ctx.view.settings.lease_ttl;
     if life > former.lease_ttl {
         // It was raised: the lock may have moved to the longer lease unseen before it went.
@@ -106,7 +112,10 @@ pub(crate) fn remember_former(ctx: &Ctx<'_>, memory: &mut Memory) {
     }
     let of_before = |sight: &LeaseSight| former.raised && sight.granted < former.lease_ttl;
     if let Some(sight) = ctx.view.sight.filter(|sight| !of_before(sight)) {
-        note_sight(former, &sight);
+        let member = cluster.member(&former.name);
+        let copy = ctx.standby_cluster().is_some()
+            || member.is_some_and(|member| member.role == Some(Role::StandbyLeader));
+        note_sight(former, &sight, copy);
     }
 }
 
@@ -175,7 +184,7 @@ fn forget_unseen(ctx: &Ctx<'_>, memory: &mut Memory) {
 
 /// Narrows down when the lease was last renewed. Two looks bound the same renewal if the second
 /// shows an age that reaches back before the first: then the tighter bound holds.
-fn note_sight(former: &mut Former, sight: &LeaseSight) {
+fn note_sight(former: &mut Former, sight: &LeaseSight, copy: bool) {
     if sight.lease != former.lease || sight.granted.is_zero() {
         return;
     }
@@ -194,7 +203,7 @@ fn note_sight(former: &mut Former, sight: &LeaseSight) {
         Some(earlier) if same_renewal => Some(earlier.min(bound)),
         _ => Some(bound),
     };
-    former.looked = Some(sight.asked);
+    (former.looked, former.copy) = (Some(sight.asked), copy);
 }
 
 /// Whether a lock that is free now may be taken (Safety 4).
@@ -220,6 +229,7 @@ fn known_former(ctx: &Ctx<'_>, former: &Former) -> Safety {
     if let (Some(before), Some(looked)) = (former.renewed_before, former.looked)
         && before + share(75) <= looked
         && !failsafe::is_unnamed(ctx)
+        && (!former.copy || ctx.standby_cluster().is_some())
     {
         let gone = before + share(90);
         if gone <= ctx.now() {
@@ -292,8 +302,15 @@ fn answered_not_writable(ctx: &Ctx<'_>, name: &MemberName, since: Time) -> bool 
             && fact
                 .answer
                 .as_ref()
-                .is_some_and(|answer| answer.not_writable())
+                .is_some_and(|answer| answer.not_writable() && !may_be_promoted(ctx, answer))
     })
+}
+
+/// It led a standby cluster when it answered, which this is none any more: as long as it does not know that its lock is
+/// gone it is about to be promoted. Where this node knows of no end of the standby cluster, whoever learns of that
+/// later learns of the lock's end before.
+fn may_be_promoted(ctx: &Ctx<'_>, answer: &PeerStatus) -> bool {
+    answer.role == Some(Role::StandbyLeader) && ctx.standby_cluster().is_none()
 }
 
 /// This agent never saw a holder: any member might have been it, also one whose key has gone meanwhile: PostgreSQL and
@@ -395,9 +412,18 @@ pub(crate) fn suspect_since(memory: &Memory) -> Option<Time> {
 
 /// The timeline that the last promotion made, if `history` tells.
 pub(crate) fn cluster_timeline(ctx: &Ctx<'_>) -> Option<Timeline> {
-    let history = ctx.cluster()?.history.as_ref()?;
-    let newest = history.value.last()?;
+    let history = own_history(ctx)?;
+    let newest = history.last()?;
     Some(Timeline(newest.timeline.0 + 1))
+}
+
+/// What `history` says of the promotions in this cluster: in a standby cluster those of another time, since its timelines
+/// are the other cluster's.
+fn own_history<'a>(ctx: &Ctx<'a>) -> Option<&'a [HistoryLine]> {
+    if ctx.standby_cluster().is_some() {
+        return None;
+    }
+    Some(&ctx.cluster()?.history.as_ref()?.value)
 }
 
 /// The highest number that somebody is known to have given to a timeline.
@@ -410,10 +436,8 @@ pub(crate) fn highest_timeline(ctx: &Ctx<'_>) -> Option<Timeline> {
 /// Where the cluster left this timeline, if WAL up to `position` goes beyond that: whoever was promoted
 /// there has acknowledged what these data do not have.
 pub(crate) fn left_at(ctx: &Ctx<'_>, timeline: Timeline, position: Lsn) -> Option<Lsn> {
-    let history = ctx.cluster()?.history.as_ref()?;
     // A later timeline that was left further back took what lies beyond that with it.
-    let lines = history
-        .value
+    let lines = own_history(ctx)?
         .iter()
         .filter(|line| line.timeline >= timeline);
     let end = lines.map(|line| line.end).min()?;

@@ -17,8 +17,9 @@ mod restart;
 pub(crate) mod restart_order;
 mod rewind;
 mod shutdown;
+pub(crate) mod standby_cluster;
 mod starting;
-mod switchover;
+pub(crate) mod switchover;
 mod unguarded;
 
 use crate::ctx::{Ctx, Verdict};
@@ -40,6 +41,7 @@ pub(crate) const LADDER: &[(&str, Rule)] = &[
     ("failsafe", failsafe::rule),
     ("hang", hang::rule),
     ("unguarded", unguarded::rule),
+    ("standby_cluster", standby_cluster::rule),
     ("switchover", switchover::rule),
     ("restart_order", restart_order::rule),
     ("restart", restart::rule),

@@ -18,6 +18,7 @@ mod requests;
 mod schedule;
 mod senders;
 mod slots;
+mod standby_cluster;
 mod sync;
 mod user_scripts;
 mod words;
@@ -241,6 +242,7 @@ fn memory<'a>(now: Time, me: &Said, value: &impl Fn(&str) -> Option<&'a str>) ->
             renewed_before: value("renewed_before")
                 .map(|at| Time::from_millis(number(Some(at)) * 1000)),
             looked: value("looked").map(|at| Time::from_millis(number(Some(at)) * 1000)),
+            copy: value("looked").is_some_and(|_| value("copy").is_some()),
             vanished: Some(since),
         }),
         free_since: Some(since),
@@ -286,6 +288,12 @@ fn settings(has: &impl Fn(&str) -> bool) -> Settings {
             name: Some("barman".into()),
             kind: Some("physical".into()),
             ..IgnoredSlot::default()
+        });
+    }
+    if has("far") {
+        settings.standby_cluster = Some(StandbyCluster {
+            places: vec![("far".to_string(), 5432)],
+            ..StandbyCluster::default()
         });
     }
     if has("permanent") {
@@ -465,6 +473,7 @@ fn member(node: &Said) -> Member {
         }),
         role: Some(match node.state.as_str() {
             "primary" => Role::Primary,
+            "replica" if node.has("led") => Role::StandbyLeader,
             "down" if node.has("words") => Role::Demoted,
             _ => Role::Replica,
         }),
@@ -648,7 +657,8 @@ fn look(me: &Said, nodes: &[Said]) -> Look {
         upstream: from.map(|from| Upstream {
             host: from.into(),
             port: 5432,
-            slot: Some(slot_name(&me.name.as_str().into())),
+            slot: (from != "far").then(|| slot_name(&me.name.as_str().into())),
+            others: vec![],
         }),
         slots: me
             .value("slot")
@@ -742,6 +752,7 @@ fn job(now: Time, me: &Said) -> Option<Job> {
                 name: if outcome.is_some() { "b" } else { "x" }.into(),
                 address,
             }),
+            far: false,
         },
         "rewind" => JobKind::Rewind {
             from: "x".into(),

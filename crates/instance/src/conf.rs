@@ -179,7 +179,9 @@ pub(crate) fn render(
     }
     let settings = match role {
         StartAs::Primary => return text + kept,
-        StartAs::Standby(upstream) => recovery::settings(options, effective, upstream.as_ref()),
+        StartAs::Standby(upstream) => {
+            recovery::settings(options, effective, server.far.as_ref(), upstream.as_ref())
+        }
         StartAs::Restored(Recovery::Given(given)) => recovery::of_bootstrap(given),
         StartAs::Restored(Recovery::Crash | Recovery::Kept) => return text,
     };

@@ -4,6 +4,7 @@ use super::*;
 use crate::{Credentials, Secret};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, OFlags};
+use std::collections::BTreeMap;
 
 fn options(dir: &Path) -> Options {
     let role = |name: &str, password: &str| Credentials {
@@ -50,6 +51,7 @@ fn upstream() -> Upstream {
         host: "127.0.0.1".to_owned(),
         port: 18443,
         slot: Some("n_1".to_owned()),
+        others: vec![],
     }
 }
 
@@ -106,6 +108,45 @@ fn postgresql_conf_is_patronis() {
          --track_commit_timestamp=off --max_replication_slots=10 --max_worker_processes=8 \
          --wal_log_hints=on"
     );
+}
+
+/// The primary of another cluster: whichever of its places is writable, and late only there.
+#[test]
+fn a_far_primary_is_looked_for_in_all_its_places() {
+    let home = tempfile::tempdir().unwrap();
+    let options = options(home.path());
+    let data = &options.data_dir;
+    std::fs::create_dir(data).unwrap();
+    std::fs::write(data.join("standby.signal"), "").unwrap();
+    let far = Upstream {
+        slot: None,
+        others: vec![("far2".to_owned(), 5433)],
+        ..upstream()
+    };
+    let mut server = server();
+    server.pg_hba = Some(Vec::new());
+    server.far = Some(crate::Far {
+        places: far
+            .places()
+            .map(|(host, port)| (host.to_owned(), port))
+            .collect(),
+        recovery: BTreeMap::from([("recovery_min_apply_delay".to_owned(), "5min".to_owned())]),
+    });
+    let role = StartAs::Standby(Some(far));
+    write(&options, &server, &role).unwrap();
+    let conf = std::fs::read_to_string(data.join("postgresql.conf")).unwrap();
+    let places = "host=127.0.0.1,far2 port=18443,5433 target_session_attrs=read-write sslmode";
+    assert!(conf.contains(places), "{conf}");
+    assert!(
+        conf.contains("\nrecovery_min_apply_delay = '5min'\n"),
+        "{conf}"
+    );
+    assert_eq!(role_on_disk(&options).unwrap(), role);
+    let passwords = std::fs::read_to_string(&options.pgpass).unwrap();
+    assert_eq!(passwords.lines().count(), 2, "{passwords}");
+    write(&options, &server, &StartAs::Standby(Some(upstream()))).unwrap();
+    let conf = std::fs::read_to_string(data.join("postgresql.conf")).unwrap();
+    assert!(!conf.contains("recovery_min_apply_delay"), "{conf}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::connection::local_place;
 use crate::files::{self, blocking};
 use crate::libpq::{self, Secrets};
 use crate::look::within;
-use crate::options::{BootstrapMethod, Method, ReplicaMethod};
+use crate::options::{BootstrapMethod, Method, Methods, ReplicaMethod};
 use crate::script::Script;
 use crate::{Error, Instance, Result, Source, apply, copy, datadir, parameters, recovery, stop};
 use crate::{control, process};
@@ -160,15 +160,22 @@ pub(crate) async fn end_restored(instance: &Instance) -> Result<bool> {
 pub(crate) async fn replica(
     instance: &Instance,
     source: Option<&Source>,
-    only_basebackup: bool,
+    by: Methods,
     timeout: Duration,
 ) -> Result<()> {
-    let methods = match only_basebackup {
-        true => vec![ReplicaMethod::Basebackup],
-        false => instance.options().replica_methods.clone(),
+    let (key, methods) = match by {
+        Methods::Basebackup => ("", vec![ReplicaMethod::Basebackup]),
+        Methods::Replica => (
+            "postgresql.create_replica_methods",
+            instance.options().replica_methods.clone(),
+        ),
+        Methods::Far => (
+            "standby_cluster.create_replica_methods",
+            instance.options().far_methods.clone(),
+        ),
     };
     let mut last = Err(Error::Config {
-        key: "postgresql.create_replica_methods".to_owned(),
+        key: key.to_owned(),
         reason: "none of them works without a member to copy".to_owned(),
     });
     let tries = async {
@@ -227,6 +234,7 @@ async fn by_command(
             host: source.host.clone(),
             port: source.port,
             slot: None,
+            others: Vec::new(),
         };
         recovery::write_pgpass(options, &upstream)?;
         secrets = Some(Secrets::of_key(options, role)?);

@@ -505,18 +505,17 @@ impl Instance {
         datadir::set_aside(self).await
     }
 
-    /// Makes a copy by [`Options::replica_methods`], one after the other until one succeeds; without a source by those
-    /// that need none. `only_basebackup`: by pg_basebackup, whatever is configured.
+    /// Makes a copy by these methods, one after the other until one succeeds; without a source by those that need none.
     ///
     /// # Errors
     /// Those of the last method.
     pub async fn make_replica(
         &self,
         source: Option<&Source>,
-        only_basebackup: bool,
+        by: Methods,
         timeout: Duration,
     ) -> Result<()> {
-        fill::replica(self, source, only_basebackup, timeout).await
+        fill::replica(self, source, by, timeout).await
     }
 
     /// Gives the data up that are to be made anew: removes them, or leaves that to a command of the user's that may

@@ -54,8 +54,8 @@ pub use history::{LocalHistory, TimelineHistory, TimelineSwitch};
 pub use instance::Instance;
 pub use logical::{CatalogXmins, SlotFile};
 pub use options::{
-    BootstrapMethod, Credentials, Method, Options, ProgramOption, Recovery, ReplicaMethod,
-    ServerConfig,
+    BootstrapMethod, Credentials, Far, Method, Methods, Options, ProgramOption, Recovery,
+    ReplicaMethod, ServerConfig,
 };
 pub use pgherd_model::Secret;
 pub use probe::Probe;

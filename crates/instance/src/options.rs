@@ -1,6 +1,6 @@
 //! What this crate has to know about a node: fixed [`Options`] and changeable [`ServerConfig`].
 
-use pgherd_model::{MemberName, Secret};
+use pgherd_model::{MemberName, Secret, Upstream};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
@@ -85,6 +85,17 @@ pub enum ReplicaMethod {
     },
 }
 
+/// By which methods a copy is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Methods {
+    /// By pg_basebackup, whatever is configured.
+    Basebackup,
+    /// As for any replica: [`Options::replica_methods`].
+    Replica,
+    /// As for whoever leads a standby cluster: [`Options::far_methods`].
+    Far,
+}
+
 /// What does not change while the agent runs (changes need a new [`crate::Instance`]).
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -136,6 +147,8 @@ pub struct Options {
     pub post_bootstrap: Option<String>,
     /// `postgresql.create_replica_methods`, in the order in which they are tried.
     pub replica_methods: Vec<ReplicaMethod>,
+    /// `standby_cluster.create_replica_methods`: for a copy of another cluster's primary.
+    pub far_methods: Vec<ReplicaMethod>,
     /// `postgresql.basebackup`.
     pub basebackup: Vec<ProgramOption>,
     /// Where stdout and stderr of the server go; None: to the agent's own (as Patroni does).
@@ -187,6 +200,7 @@ impl Options {
             bootstrap_method: None,
             post_bootstrap: None,
             replica_methods: vec![ReplicaMethod::Basebackup],
+            far_methods: vec![ReplicaMethod::Basebackup],
             basebackup: Vec::new(),
             server_log: None,
         }
@@ -208,8 +222,30 @@ pub struct ServerConfig {
     pub custom_conf: Option<String>,
     /// `postgresql.recovery_conf`: restore_command, recovery_min_apply_delay, ...
     pub recovery: BTreeMap<String, String>,
+    /// What holds only while this server follows the primary of another cluster.
+    pub far: Option<Far>,
     /// Text for `patroni.dynamic.json`; None: left alone.
     pub dynamic_json: Option<String>,
+}
+
+/// The primary of another cluster, of which this one is a copy (`standby_cluster`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Far {
+    /// Where it is looked for.
+    pub places: Vec<(String, u16)>,
+    /// Recovery settings of whoever streams from there: `recovery_min_apply_delay`.
+    pub recovery: BTreeMap<String, String>,
+}
+
+impl Far {
+    /// Whether this is from where it is to be followed.
+    pub(crate) fn is(&self, upstream: Option<&Upstream>) -> bool {
+        let there = self
+            .places
+            .iter()
+            .map(|(host, port)| (host.as_str(), *port));
+        there.eq(upstream.into_iter().flat_map(Upstream::places))
+    }
 }
 
 #[cfg(test)]

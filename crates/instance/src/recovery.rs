@@ -3,7 +3,7 @@
 use crate::files;
 use crate::parameters::{self, Effective};
 use crate::quote::{conninfo, parse_conninfo, pgpass_field};
-use crate::{Credentials, Options, Result};
+use crate::{Credentials, Far, Options, Result};
 use pgherd_model::Upstream;
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 pub(crate) fn settings(
     options: &Options,
     effective: &Effective,
+    far: Option<&Far>,
     upstream: Option<&Upstream>,
 ) -> BTreeMap<String, String> {
     let mut out = effective.recovery.clone();
@@ -26,6 +27,9 @@ pub(crate) fn settings(
         ),
         None => (String::new(), String::new()),
     };
+    if let Some(far) = far.filter(|far| far.is(upstream)) {
+        out.extend(far.recovery.clone());
+    }
     if upstream.is_none() || !slot.is_empty() {
         out.insert("primary_slot_name".to_owned(), slot);
     }
@@ -78,8 +82,15 @@ pub(crate) fn primary_conninfo(options: &Options, upstream: &Upstream) -> String
     if role.password.is_some() {
         pairs.push(("passfile", options.pgpass.to_string_lossy().into_owned()));
     }
-    pairs.push(("host", upstream.host.clone()));
-    pairs.push(("port", upstream.port.to_string()));
+    let (hosts, ports): (Vec<&str>, Vec<String>) = upstream
+        .places()
+        .map(|(host, port)| (host, port.to_string()))
+        .unzip();
+    pairs.push(("host", hosts.join(",")));
+    pairs.push(("port", ports.join(",")));
+    if !upstream.others.is_empty() {
+        pairs.push(("target_session_attrs", "read-write".to_owned()));
+    }
     let setting = |key: &str, default: &str| {
         let given = role.settings.get(key).cloned();
         given.unwrap_or_else(|| default.to_owned())
@@ -100,7 +111,7 @@ pub(crate) fn primary_conninfo(options: &Options, upstream: &Upstream) -> String
     conninfo(&pairs)
 }
 
-/// Host and port of a primary_conninfo.
+/// Hosts and ports of a primary_conninfo.
 pub(crate) fn upstream_of(text: &str, slot: Option<String>) -> Option<Upstream> {
     let pairs = parse_conninfo(text);
     let get = |name: &str| {
@@ -110,10 +121,27 @@ pub(crate) fn upstream_of(text: &str, slot: Option<String>) -> Option<Upstream> 
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.as_str())
     };
+    let port = |text: &str| match text {
+        "" => Some(5432),
+        text => text.parse::<u16>().ok(),
+    };
+    let ports: Vec<u16> = get("port")
+        .unwrap_or_default()
+        .split(',')
+        .map(port)
+        .collect::<Option<_>>()?;
+    // As libpq: one port for each host, or one for all.
+    let hosts = get("host").or(get("hostaddr"))?.split(',').enumerate();
+    let mut places = hosts.map(|(at, host)| {
+        let port = ports.get(at).or(ports.last()).copied();
+        (host.to_owned(), port.unwrap_or(5432))
+    });
+    let (host, port) = places.next()?;
     Some(Upstream {
-        host: get("host").or(get("hostaddr"))?.to_owned(),
-        port: get("port").map_or(Some(5432), |port| port.parse().ok())?,
+        host,
+        port,
         slot,
+        others: places.collect(),
     })
 }
 
@@ -138,8 +166,12 @@ pub(crate) fn pgpass_line(role: &Credentials, host: &str, port: u16) -> Option<S
 
 /// Writes the passfile that primary_conninfo names.
 pub(crate) fn write_pgpass(options: &Options, upstream: &Upstream) -> Result<()> {
-    match pgpass_line(&options.replication, &upstream.host, upstream.port) {
-        Some(line) => files::replace(&options.pgpass, &line, 0o600).map(|_| ()),
+    let lines = upstream.places();
+    let lines: Option<String> = lines
+        .map(|(host, port)| pgpass_line(&options.replication, host, port))
+        .collect();
+    match lines {
+        Some(lines) => files::replace(&options.pgpass, &lines, 0o600).map(|_| ()),
         None => Ok(()),
     }
 }

@@ -33,7 +33,8 @@ pub use order::{ReinitializeOrder, RestartCondition, RestartOrder, ScheduledRest
 pub use peer::PeerStatus;
 pub use secret::Secret;
 pub use settings::{
-    CommitsWait, CrashHandover, GuardMode, IgnoredSlot, LogicalSlot, Settings, SynchronousMode,
+    CommitsWait, CrashHandover, GuardMode, IgnoredSlot, LogicalSlot, Settings, StandbyCluster,
+    SynchronousMode,
 };
 pub use store::{Answer, LeaseSight, Op, RaftAnswer, proof_pause};
 pub use time::{Span, Time, WallTime};

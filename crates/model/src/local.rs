@@ -94,6 +94,20 @@ pub struct Upstream {
     pub port: u16,
     /// `primary_slot_name`, if slots are used.
     pub slot: Option<String>,
+    /// Other places, tried in turn until one is found that is writable: only those of another cluster's primary.
+    #[serde(default)]
+    pub others: Vec<(String, u16)>,
+}
+
+impl Upstream {
+    /// All places, in the order in which they are tried.
+    pub fn places(&self) -> impl Iterator<Item = (&str, u16)> {
+        let others = self
+            .others
+            .iter()
+            .map(|(host, port)| (host.as_str(), *port));
+        core::iter::once((self.host.as_str(), self.port)).chain(others)
+    }
 }
 
 /// pg_stat_wal_receiver.

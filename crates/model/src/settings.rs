@@ -1,7 +1,7 @@
 //! The settings that decisions depend on: effective values after defaults, dynamic and local
 //! configuration were merged and ranges enforced (contract: patroni-config, section 2).
 
-use crate::{Slot, SlotKind, Span};
+use crate::{Slot, SlotKind, Span, Upstream};
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -95,6 +95,31 @@ impl LogicalSlot {
     }
 }
 
+/// `standby_cluster`: the cluster is a copy of another one, and has no primary of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandbyCluster {
+    /// `host` and `port`: where the primary of the other cluster may be found, in the order in which that is tried. None:
+    /// only its archive is read.
+    pub places: Vec<(String, u16)>,
+    /// `primary_slot_name`: the slot over there, if one is to be used.
+    pub slot: Option<String>,
+    /// One of its `create_replica_methods` needs nobody to copy.
+    pub copies_alone: bool,
+}
+
+impl StandbyCluster {
+    /// From where whoever leads this cluster streams.
+    pub fn upstream(&self) -> Option<Upstream> {
+        let ((host, port), others) = self.places.split_first()?;
+        Some(Upstream {
+            host: host.clone(),
+            port: *port,
+            slot: self.slot.clone(),
+            others: others.to_vec(),
+        })
+    }
+}
+
 /// Effective settings of the cluster as this node sees them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
@@ -156,6 +181,9 @@ pub struct Settings {
     /// `ignore_slots`: never dropped.
     #[serde(default)]
     pub ignored_slots: Vec<IgnoredSlot>,
+    /// `standby_cluster`. With it `synchronous_mode` and `failsafe_mode` count as off: there are no commits.
+    #[serde(default)]
+    pub standby_cluster: Option<StandbyCluster>,
 }
 
 /// What a synchronous standby has done with the WAL of a commit that is acknowledged.
@@ -201,6 +229,7 @@ impl Default for Settings {
             permanent_slots: Vec::new(),
             logical_slots: Vec::new(),
             ignored_slots: Vec::new(),
+            standby_cluster: None,
         }
     }
 }

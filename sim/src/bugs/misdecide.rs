@@ -52,6 +52,7 @@ impl World {
             host: "host".into(),
             port: 5000 + u16::try_from(leader).unwrap_or(0),
             slot: None,
+            others: vec![],
         })
     }
 }

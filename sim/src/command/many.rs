@@ -139,10 +139,11 @@ fn fresh() -> u64 {
 }
 
 fn kind(many: &Many) -> Kind {
-    match (many.rough, many.failsafe, many.long) {
-        (true, ..) => Kind::Rough,
-        (_, true, _) => Kind::Failsafe,
-        (_, _, true) => Kind::Long,
+    match many {
+        Many { rough: true, .. } => Kind::Rough,
+        Many { failsafe: true, .. } => Kind::Failsafe,
+        Many { long: true, .. } => Kind::Long,
+        Many { standby: true, .. } => Kind::Standby,
         _ => Kind::Plain,
     }
 }

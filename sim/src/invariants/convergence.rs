@@ -44,14 +44,21 @@ impl World {
             return (!self.nobody_may_lead()).then(|| "nobody holds the lock".into());
         };
         let pg = &self.nodes[leader].pg;
-        if !pg.accepts() || pg.in_recovery {
+        let copy = self.present().standby_cluster.is_some();
+        if copy && !(pg.accepts() && self.follows_far(leader)) {
+            return Some(format!(
+                "the leader {leader} does not stream from the other cluster{}",
+                self.why(leader)
+            ));
+        }
+        if !copy && (!pg.accepts() || pg.in_recovery) {
             return Some(format!(
                 "the leader {leader} is no primary{}",
                 self.why(leader)
             ));
         }
         let it = &self.nodes[leader];
-        if it.guard_broken && it.settings.guard == GuardMode::Required {
+        if !copy && it.guard_broken && it.settings.guard == GuardMode::Required {
             return Some(format!("the leader {leader} has no guard"));
         }
         for node in (0..NODES).filter(|node| *node != leader) {

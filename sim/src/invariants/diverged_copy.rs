@@ -4,6 +4,7 @@
 use pgherd_ha::StartAs;
 
 use crate::event::NODES;
+use crate::far::is_far;
 use crate::world::World;
 
 impl World {
@@ -37,6 +38,9 @@ impl World {
         else {
             return;
         };
+        if is_far(Some(upstream)) {
+            return;
+        }
         let from = usize::from(upstream.port).saturating_sub(5000);
         let name = self.nodes[from].name.clone();
         let theirs = &self.nodes[from].pg;

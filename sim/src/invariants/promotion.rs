@@ -1,5 +1,6 @@
 //! A promotion needs the lock and, unless it could not be armed, the guard.
 
+use pgherd_ha::{JobKind, StartAs};
 use pgherd_model::{GuardMode, Op, Span};
 
 use crate::world::World;
@@ -35,6 +36,16 @@ impl World {
             && !automatic
         {
             self.fail(format!("promotion: {name} without an armed guard"));
+        }
+    }
+
+    /// A job is ordered: none makes a primary in what this node knows to be a copy of another cluster.
+    pub(crate) fn check_copy(&mut self, node: usize, kind: &JobKind) {
+        let primary = matches!(kind, JobKind::Promote | JobKind::Start(StartAs::Primary));
+        let it = &self.nodes[node];
+        if primary && it.settings.standby_cluster.is_some() && !it.settings.pause {
+            let (name, word) = (it.name.clone(), kind.name());
+            self.fail(format!("promotion: {word} by {name} in a standby cluster"));
         }
     }
 

@@ -95,7 +95,7 @@ impl World {
     }
 
     /// A leader steps down for a request that counts now, or because its required guard cannot be
-    /// armed, and for nothing else.
+    /// armed, or the cluster is to be a copy of another one, and for nothing else.
     pub(crate) fn check_demotion(&mut self, node: usize, view: &View, decision: &Decision) {
         let stops = decision.actions.iter().any(|action| {
             matches!(
@@ -120,6 +120,12 @@ impl World {
                 self.fail(format!(
                     "guard: {node} steps down, and its guard is no reason"
                 ));
+            }
+            return;
+        }
+        if decision.why.rule == "standby_cluster" {
+            if view.settings.standby_cluster.is_none() || !view.is_primary() {
+                self.fail(format!("schedule: {node} steps down, and leads no copy"));
             }
             return;
         }

@@ -40,24 +40,6 @@ async fn goes_on_without_n3(cluster: &TestCluster) {
     note(primary, "went on").await;
 }
 
-/// A standby cluster gets no primary of its own: exit 1, nothing made.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_standby_cluster_is_refused() {
-    if stand_in() {
-        return;
-    }
-    let etcd = Etcd::start(1).await;
-    let standby = json!({"standby_cluster": {"host": "127.0.0.1", "port": 1}});
-    let cluster = TestCluster::new(&etcd, &one().dcs(standby));
-    let node = cluster.node("n1");
-    node.start();
-    let status = node.agent_exit(secs(30)).await;
-    assert_eq!(status.code(), Some(1));
-    let words = ["Can't start", "standby_cluster", cluster.scope()];
-    assert!(has_entry(&node.log(), &words), "{}", node.log());
-    assert!(!node.data_dir().join("PG_VERSION").exists());
-}
-
 /// A data directory of another cluster: exit 1, PostgreSQL not started, nothing changed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_data_directory_of_another_cluster_is_refused() {

@@ -40,6 +40,7 @@ mod restarts;
 mod run_with;
 mod scheduled;
 mod secrets;
+mod standby_cluster;
 mod stories;
 mod switchover;
 mod synchronous;

@@ -128,15 +128,11 @@ pub(super) fn refused(parameters: &[Refused]) -> Value {
 }
 
 /// What the configuration in the same picture says about the cluster as a whole: the loop may not
-/// have noticed a pause yet. Not yet that it is a standby cluster: until agents act on that, it is shown
-/// as what it is.
+/// have noticed a pause yet.
 pub(super) fn mode(cluster: &Cluster) -> Mode {
     let config = cluster.config.as_ref().map(|stored| &stored.value.text);
     let dynamic = config.and_then(|text| serde_json::from_str(text).ok());
-    Mode {
-        standby_cluster: false,
-        ..Mode::of(&dynamic.unwrap_or(Value::Null))
-    }
+    Mode::of(&dynamic.unwrap_or(Value::Null))
 }
 
 #[cfg(test)]

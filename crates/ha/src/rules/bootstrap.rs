@@ -15,6 +15,9 @@ use crate::memory::Memory;
 use crate::upkeep::{self, config};
 use crate::view::Outcome;
 
+/// What the other cluster's primary is called where members have their names.
+pub(crate) const REMOTE: &str = "the remote primary";
+
 pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if let Some(id) = ctx.view.orders.bootstrapped
         && let Some(verdict) = finish(ctx, id)
@@ -22,7 +25,9 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
         return verdict;
     }
     match &ctx.view.local.data {
-        DataDir::Initialized => Verdict::pass("there is a database cluster"),
+        DataDir::Initialized => {
+            begun_far(ctx).unwrap_or_else(|| Verdict::pass("there is a database cluster"))
+        }
         DataDir::Unusable(reason) => {
             let actions = ctx.holding().map(|term| ctx.release(term, memory));
             Verdict::act(
@@ -99,6 +104,7 @@ fn create(ctx: &Ctx<'_>, memory: &mut Memory, cluster: &Cluster) -> Verdict {
     };
     let mine = Some(stored.revision) == claim;
     match &stored.value {
+        Initialize::UnderWay if mine && ctx.standby_cluster().is_some() => copy_far(ctx, memory),
         Initialize::UnderWay if mine && failed_bootstrap(ctx).is_some() => {
             let reason = failed_bootstrap(ctx).unwrap_or_default();
             let message = format!("failed to bootstrap the cluster: {reason}");
@@ -128,9 +134,60 @@ fn copy_alone(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if let Some(verdict) = not_yet(ctx, memory) {
         return verdict;
     }
-    let job = JobKind::Clone { from: None };
+    let job = JobKind::Clone {
+        from: None,
+        far: false,
+    };
     let reason = "trying to bootstrap (without leader)";
     Verdict::act(vec![Action::StartJob(job)], reason)
+}
+
+/// This node begins a standby cluster: by a copy of the other cluster's primary.
+fn copy_far(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
+    if let Some(verdict) = not_yet(ctx, memory) {
+        return verdict;
+    }
+    let far = ctx.standby_cluster();
+    let places = far.map_or(&[][..], |far| &far.places);
+    // One after the other, as often as it takes.
+    let tried = usize::try_from(memory.copy.failures).unwrap_or(0);
+    let place = places.get(tried % places.len().max(1));
+    if place.is_none() && !far.is_some_and(|far| far.copies_alone) {
+        let reason = "standby_cluster names no host, and none of its create_replica_methods works without: \
+                      there is nothing to copy";
+        return Verdict::stay(reason).error();
+    }
+    let reason = match place {
+        Some((host, port)) => format!("trying to bootstrap from the remote primary {host}:{port}"),
+        None => String::from("trying to bootstrap (without the remote primary)"),
+    };
+    let from = place.map(|address| Origin {
+        name: MemberName(String::from(REMOTE)),
+        address: address.clone(),
+    });
+    let job = JobKind::Clone { from, far: true };
+    Verdict::act(vec![Action::StartJob(job)], reason)
+}
+
+/// The copy is made: it is the new standby cluster.
+fn begun_far(ctx: &Ctx<'_>) -> Option<Verdict> {
+    ctx.standby_cluster()?;
+    let cluster = ctx.view.fresh()?;
+    let stored = cluster.initialize.as_ref()?;
+    let mine = Some(stored.revision) == ctx.view.orders.bootstrap_claim;
+    if !mine || stored.value != Initialize::UnderWay || ctx.view.running_job().is_some() {
+        return None;
+    }
+    let mut actions = vec![Action::Store(Op::PutInitialize {
+        system_id: Some(ctx.view.local.control?.system_id),
+        expected: Some(stored.revision),
+    })];
+    actions.extend(config::repair(ctx, cluster));
+    if ctx.lock == Lock::Free {
+        actions.push(upkeep::take_lock(ctx));
+    }
+    let reason = "initialized a new standby cluster";
+    Some(Verdict::only(actions, reason))
 }
 
 fn failed_bootstrap(ctx: &Ctx<'_>) -> Option<String> {
@@ -174,6 +231,7 @@ fn copy(ctx: &Ctx<'_>, memory: &mut Memory, leader: &MemberName) -> Verdict {
             name: source.name.clone(),
             address,
         }),
+        far: false,
     };
     let kind = if source.name == *leader {
         "leader"

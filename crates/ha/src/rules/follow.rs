@@ -123,7 +123,7 @@ fn alone(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
 /// A primary that crashed recovers by itself before it starts as a standby: that keeps what
 /// pg_control knows about its end for whoever becomes leader. Where recovery fails, the start as a
 /// standby is another try.
-fn recover_first(ctx: &Ctx<'_>, memory: &mut Memory) -> Option<Verdict> {
+pub(crate) fn recover_first(ctx: &Ctx<'_>, memory: &mut Memory) -> Option<Verdict> {
     let local = &ctx.view.local;
     let unclean = matches!(
         local.control.map(|control| control.state),
@@ -175,7 +175,12 @@ fn start(
 /// Whose copy the data are, if they have just been made.
 fn copied_from(ctx: &Ctx<'_>) -> Option<String> {
     let job = ctx.view.local.job.as_ref()?;
-    let (JobKind::Clone { from: Some(origin) }, Some(Outcome::Done)) = (&job.kind, &job.outcome)
+    let (
+        JobKind::Clone {
+            from: Some(origin), ..
+        },
+        Some(Outcome::Done),
+    ) = (&job.kind, &job.outcome)
     else {
         return None;
     };
@@ -189,31 +194,50 @@ fn copied_from(ctx: &Ctx<'_>) -> Option<String> {
 }
 
 fn stream(ctx: &Ctx<'_>, memory: &mut Memory, leader: &Member) -> Verdict {
-    let Some(look) = &ctx.view.local.look else {
+    if ctx.view.local.look.is_none() {
         return Verdict::stay("PostgreSQL does not answer").warning();
-    };
+    }
     if leader.address.is_none() && !ctx.view.identity.tags.nostream {
         // Whoever it streams from now is better than nobody.
         return Verdict::stay(holder::no_address(ctx, leader)).error();
-    }
-    let wanted = upstream(ctx, leader);
-    if look.upstream != wanted {
-        memory.reminded = Some(ctx.now());
-        let from = wanted.as_ref().map_or(String::from("nobody"), |up| {
-            format!("{}:{}", up.host, up.port)
-        });
-        return Verdict::act(
-            vec![Action::SetUpstream(wanted)],
-            format!("following {} from {from}", leader.name),
-        );
     }
     let following = format!(
         "no action. I am ({}), a secondary, and following a leader ({})",
         ctx.me(),
         leader.name
     );
+    keep_streaming(
+        ctx,
+        memory,
+        upstream(ctx, leader),
+        following,
+        (leader.name.as_str(), Some(leader)),
+    )
+}
+
+/// Told whom to follow where that is somebody else, and again while nothing is streamed. `following`: what to say where
+/// all is well; `whom`: its name, and the member if it is one, whose logical slots are copied.
+pub(crate) fn keep_streaming(
+    ctx: &Ctx<'_>,
+    memory: &mut Memory,
+    wanted: Option<Upstream>,
+    following: String,
+    (whom, leader): (&str, Option<&Member>),
+) -> Verdict {
+    let look = ctx.view.local.look.as_ref();
+    if look.is_some_and(|look| look.upstream != wanted) {
+        memory.reminded = Some(ctx.now());
+        let from = wanted.as_ref().map_or(String::from("nobody"), |up| {
+            format!("{}:{}", up.host, up.port)
+        });
+        return Verdict::act(
+            vec![Action::SetUpstream(wanted)],
+            format!("following {whom} from {from}"),
+        );
+    }
     let Some(broken) = memory.stream_broken.filter(|_| wanted.is_some()) else {
-        let copy = copy_slots::ask(ctx, memory, look, leader);
+        let copies = look.zip(leader);
+        let copy = copies.and_then(|(look, leader)| copy_slots::ask(ctx, memory, look, leader));
         return copy.unwrap_or_else(|| Verdict::routine(following));
     };
     if ctx.now().since(broken) > REMIND_FOR {
@@ -244,5 +268,10 @@ fn upstream(ctx: &Ctx<'_>, leader: &Member) -> Option<Upstream> {
         .unwrap_or(leader);
     let (host, port) = from.address.clone()?;
     let slot = ctx.view.settings.use_slots.then(|| slot_name(ctx.me()));
-    Some(Upstream { host, port, slot })
+    Some(Upstream {
+        host,
+        port,
+        slot,
+        others: vec![],
+    })
 }

@@ -30,7 +30,8 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             Verdict::act(repair(ctx).into_iter().collect(), "repaired `initialize`").warning()
         }
         Some(Initialize::UnderWay | Initialize::Invalid(_)) | None if ctx.lock == Lock::Free => {
-            if ctx.view.is_standby() {
+            // A standby cluster has no primary that could.
+            if ctx.view.is_standby() && ctx.standby_cluster().is_none() {
                 // Whoever lost its keys together with this node puts them back at once.
                 let patience = memory.free_since.unwrap_or(ctx.now()) + ctx.view.settings.ttl;
                 if ctx.now() < patience {

@@ -176,7 +176,9 @@ fn race(ctx: &Ctx<'_>, memory: &mut Memory, cluster: &Cluster, look: &Look) -> V
     let reason = format!("{why_safe}; healthiest of {}", cluster.members.len().max(1));
     let mut actions = vec![upkeep::take_lock(ctx)];
     // In one go: a look in between would only delay the promotion.
-    actions.extend(guard::arm(ctx));
+    if ctx.standby_cluster().is_none() {
+        actions.extend(guard::arm(ctx));
+    }
     Verdict::only(actions, reason)
 }
 

@@ -11,6 +11,7 @@ use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, JobKind};
 use crate::memory::{Memory, SyncClaim};
 use crate::race;
+use crate::rules::standby_cluster;
 use crate::upkeep::request::clean;
 use crate::upkeep::{self, guard};
 use crate::view::Outcome;
@@ -39,6 +40,9 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     }
     if !ctx.view.is_standby() {
         return Verdict::stay("PostgreSQL does not answer").warning();
+    }
+    if let Some(far) = ctx.standby_cluster() {
+        return standby_cluster::lead(ctx, memory, far);
     }
     promote(ctx, memory, term)
 }

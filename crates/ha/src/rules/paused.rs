@@ -13,7 +13,8 @@ use crate::decision::{Action, JobKind};
 use crate::memory::Memory;
 use crate::race::{self, Rival};
 use crate::rules::{
-    bootstrap, detached, follow, identity, reinitialize, restart, restart_order, starting,
+    bootstrap, detached, follow, identity, lock_held, reinitialize, restart, restart_order,
+    starting,
 };
 use crate::upkeep::{self, request::clean};
 
@@ -188,6 +189,15 @@ fn hands_off(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
                 "PAUSE: no action. I am ({name}), the leader with the lock"
             )),
         },
+        Lock::Mine { .. } if ctx.leads_in_recovery() && ctx.view.is_standby() => {
+            match lock_held::rule(ctx, memory) {
+                Verdict::Do(mut order) => {
+                    order.reason = format!("PAUSE: {}", order.reason).into();
+                    Verdict::Do(order)
+                }
+                pass @ Verdict::Pass(_) => pass,
+            }
+        }
         Lock::Mine { term } if ctx.view.is_down() || ctx.view.is_standby() => {
             let release = ctx.release(term, memory);
             Verdict::act(

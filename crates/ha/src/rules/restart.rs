@@ -10,7 +10,7 @@ use crate::decision::{Action, JobKind, StartAs};
 use crate::memory::Memory;
 use crate::upkeep::guard;
 use crate::view::Outcome;
-use crate::{race, rules::hang};
+use crate::{race, rules::hang, rules::standby_cluster};
 
 /// How long PostgreSQL rests before it is started again without a new leader.
 const REST: Span = Span::from_secs(3);
@@ -36,7 +36,9 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if !ordered {
         memory.crashed_at.get_or_insert(now);
     }
-    let standby = !was_primary(ctx, memory, &control) || ctx.view.local.standby_signal;
+    let far = ctx.standby_cluster();
+    let standby =
+        far.is_some() || !was_primary(ctx, memory, &control) || ctx.view.local.standby_signal;
     if !standby && guard::is_unusable(ctx) && !ctx.view.settings.pause {
         let culprit = guard::culprit(ctx);
         let reason = format!("released the lock: the {culprit} is required and cannot be armed");
@@ -60,6 +62,9 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             let reason = String::from("stopped PostgreSQL to fail over after a crash");
             return hand_over(ctx, memory, term, reason);
         }
+    }
+    if let Some(far) = far {
+        return standby_cluster::start(ctx, memory, &control, far);
     }
     if standby {
         let start = StartAs::Standby {
@@ -113,7 +118,12 @@ fn hand_over(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, reason: String) -> V
     Verdict::only(vec![release], reason).warning()
 }
 
-fn start_as(ctx: &Ctx<'_>, memory: &mut Memory, start: StartAs, reason: &'static str) -> Verdict {
+pub(crate) fn start_as(
+    ctx: &Ctx<'_>,
+    memory: &mut Memory,
+    start: StartAs,
+    reason: &'static str,
+) -> Verdict {
     if let Some(job) = &ctx.view.local.job
         && let (JobKind::Start(_), Some(Outcome::Failed(_)), Some(ended)) =
             (&job.kind, &job.outcome, job.ended)

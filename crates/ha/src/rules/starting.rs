@@ -106,7 +106,7 @@ fn busy(ctx: &Ctx<'_>, memory: &mut Memory, job: &Job) -> Verdict {
         return Verdict::pass("a demotion is under way");
     }
     if stopping
-        && memory.restart.is_some()
+        && (memory.restart.is_some() || ctx.standby_cluster().is_some())
         && let Some(verdict) = switchover::end_senders_to_restart(ctx, memory)
     {
         return verdict;

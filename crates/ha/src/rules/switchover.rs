@@ -12,7 +12,7 @@ use crate::ctx::{Ctx, Lock, Verdict};
 use crate::decision::{Action, Ask, JobKind, StartAs};
 use crate::memory::{Demotion, Memory};
 use crate::race;
-use crate::rules::hang;
+use crate::rules::{hang, standby_cluster};
 use crate::schedule::{self, When};
 use crate::upkeep::guard;
 use crate::upkeep::request::clean;
@@ -55,7 +55,7 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
             "the request was tried and could not be served",
         );
     }
-    if !matches!(ctx.lock, Lock::Mine { .. }) || !ctx.view.is_primary() {
+    if !matches!(ctx.lock, Lock::Mine { .. }) || !leads(ctx) {
         return Verdict::pass("PostgreSQL is not primary");
     }
     if let Some(schedule) = &request.scheduled_at {
@@ -64,7 +64,15 @@ pub(crate) fn rule(ctx: &Ctx<'_>, memory: &mut Memory) -> Verdict {
     if let Some(reason) = not_for_me(ctx, request) {
         return Verdict::pass(reason);
     }
-    begin(ctx, memory, request, stored.revision)
+    begin(ctx, memory, request, (stored.revision, term))
+}
+
+/// As primary, or as the standby leader of a standby cluster.
+pub(crate) fn leads(ctx: &Ctx<'_>) -> bool {
+    match ctx.standby_cluster() {
+        Some(_) => ctx.view.is_standby(),
+        None => ctx.view.is_primary(),
+    }
 }
 
 /// Waits for its time, and then makes it a request for now: whoever strikes the time out, guarded
@@ -125,7 +133,12 @@ fn word(request: &Failover) -> &'static str {
 }
 
 /// Is there somebody who can take over?
-fn begin(ctx: &Ctx<'_>, memory: &mut Memory, request: &Failover, revision: u64) -> Verdict {
+fn begin(
+    ctx: &Ctx<'_>,
+    memory: &mut Memory,
+    request: &Failover,
+    (revision, term): (u64, u64),
+) -> Verdict {
     // What was answered before, perhaps before this node was promoted, says nothing about now.
     let seen = match memory.request_seen {
         Some((known, at)) if known == revision => at,
@@ -144,6 +157,10 @@ fn begin(ctx: &Ctx<'_>, memory: &mut Memory, request: &Failover, revision: u64) 
     }
     let good = possible(ctx, request, hang::tolerable(ctx));
     let word = word(request);
+    if let Some(name) = good.filter(|_| ctx.standby_cluster().is_some()) {
+        let reason = format!("{word}: {name} is to be the standby leader, Leader key released");
+        return standby_cluster::hand_over(ctx, memory, term, reason);
+    }
     if good.is_none() {
         let blind = blind(ctx, request);
         let patience = match blind {
@@ -423,6 +440,11 @@ fn ask(ctx: &Ctx<'_>, memory: &Memory, demotion: &Demotion, since: Time) -> Verd
 /// Nobody has all WAL: a switchover must not lose rows, so this node goes on as primary, unless it
 /// may not be one.
 fn take_back(ctx: &Ctx<'_>, memory: &mut Memory, term: u64, demotion: &Demotion) -> Verdict {
+    if ctx.standby_cluster().is_some() {
+        // It has become a copy of another cluster meanwhile: there is no primary any more to go on as.
+        memory.demotion = None;
+        return Verdict::pass("nobody received all WAL, and this is a standby cluster now");
+    }
     // In a pause nothing is guarded.
     if guard::is_unusable(ctx) && !ctx.view.settings.pause {
         let word = &demotion.word;

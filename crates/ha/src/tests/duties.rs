@@ -295,7 +295,7 @@ fn a_copy_is_made_of_whom_the_tags_name() {
             view.now = view.now + pgherd_model::Span::from_millis(millis);
             let actions = crate::decide(&view, &memory).actions;
             let from = actions.into_iter().find_map(|action| match action {
-                crate::Action::StartJob(crate::JobKind::Clone { from }) => from,
+                crate::Action::StartJob(crate::JobKind::Clone { from, .. }) => from,
                 _ => None,
             });
             from.map_or(String::new(), |from| from.name.to_string())

@@ -17,7 +17,8 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
         return NOTHING;
     };
     // Nobody is named anew while a round counts in which he was not asked: renewals come first.
-    if !ctx.view.is_primary() || ctx.extension.is_some() {
+    let leads = ctx.view.is_primary() || ctx.leads_in_recovery();
+    if !leads || ctx.extension.is_some() {
         return NOTHING;
     }
     let on = ctx.view.settings.failsafe_mode;

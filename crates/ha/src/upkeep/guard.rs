@@ -20,7 +20,9 @@ pub(crate) fn duty(ctx: &Ctx<'_>, _memory: &mut Memory) -> Duty {
     let off = !used || ctx.view.settings.pause;
     let armed = local.guard.armed_for.is_some() || local.watchdog.running;
     match (ctx.lock, local.postmaster) {
-        (Lock::Mine { .. }, _) if !off => (arm(ctx).into_iter().collect(), rests_until(ctx)),
+        (Lock::Mine { .. }, _) if !off && !ctx.leads_in_recovery() => {
+            (arm(ctx).into_iter().collect(), rests_until(ctx))
+        }
         _ if armed && (ctx.view.settings.pause || ctx.cannot_write()) => {
             (vec![Action::DisarmGuard], None)
         }

@@ -150,7 +150,7 @@ fn scheduled_restart(ctx: &Ctx<'_>, memory: &Memory) -> Option<String> {
 fn guard_missing(ctx: &Ctx<'_>) -> bool {
     let (settings, guard) = (&ctx.view.settings, &ctx.view.local.guard);
     let wanted = settings.guard != GuardMode::Off && !settings.pause;
-    let leads = matches!(ctx.lock, Lock::Mine { .. });
+    let leads = matches!(ctx.lock, Lock::Mine { .. }) && !ctx.leads_in_recovery();
     wanted && leads && !guard.protects() && guard.failed.is_some()
 }
 
@@ -255,9 +255,11 @@ fn role(ctx: &Ctx<'_>, memory: &Memory) -> Role {
         .is_some_and(|job| job.kind == JobKind::Start(StartAs::Primary));
     match &view.local.look {
         Some(look) if !look.in_recovery => Role::Primary,
+        Some(_) if ctx.leads_in_recovery() => Role::StandbyLeader,
         // Whoever holds the lock is about to be.
         Some(_) if ctx.is_becoming_primary() || ctx.holding().is_some() => Role::Promoted,
         Some(_) => Role::Replica,
+        None if ctx.leads_in_recovery() && !ctx.may_be_primary(memory) => Role::StandbyLeader,
         // Whoever holds the lock and does not run in recovery is primary, or about to be: others
         // rely on it that nobody who may still write calls itself anything else.
         None if ctx.holding().is_some() || becoming || ctx.may_be_primary(memory) => Role::Primary,

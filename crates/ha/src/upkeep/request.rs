@@ -7,6 +7,7 @@ use pgherd_model::{Failover, Op};
 use crate::ctx::{Ctx, Lock};
 use crate::decision::Action;
 use crate::memory::Memory;
+use crate::rules::switchover;
 use crate::schedule::{self, When};
 use crate::upkeep::{Duty, NOTHING};
 
@@ -17,7 +18,7 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
     let (Some(request), Some(stored)) = (cluster.failover_request(), &cluster.failover) else {
         return NOTHING;
     };
-    if memory.demotion.is_some() || !ctx.view.is_primary() {
+    if memory.demotion.is_some() || !switchover::leads(ctx) {
         return NOTHING;
     }
     if let Some(schedule) = &request.scheduled_at {

@@ -28,7 +28,7 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
         .local
         .look
         .as_ref()
-        .filter(|look| !look.in_recovery)
+        .filter(|look| !look.in_recovery || ctx.leads_in_recovery())
     else {
         return NOTHING;
     };
@@ -39,7 +39,7 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
         return (vec![], due);
     }
     let mut status = Status {
-        optime: look.wal.flushed,
+        optime: look.wal.position(),
         slots: slots(ctx, look),
         retain_slots: retained(ctx, memory, term),
         other: String::new(),
@@ -87,7 +87,7 @@ pub(crate) fn slots(ctx: &Ctx<'_>, look: &Look) -> BTreeMap<String, Lsn> {
             Some((slot.name.clone(), position?))
         })
         .collect();
-    slots.insert(slot_name(ctx.me()), look.wal.flushed);
+    slots.insert(slot_name(ctx.me()), look.wal.position());
     let settings = &ctx.view.settings;
     if settings.member_slots_ttl.is_zero() {
         let logical = |name: &String| settings.logical_slots.iter().any(|it| it.name == *name);

@@ -33,7 +33,7 @@ pub(crate) fn duty(ctx: &Ctx<'_>, memory: &mut Memory) -> Duty {
         .local
         .look
         .as_ref()
-        .filter(|look| !look.in_recovery)
+        .filter(|look| !look.in_recovery || ctx.leads_in_recovery())
     else {
         return NOTHING;
     };

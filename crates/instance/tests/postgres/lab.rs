@@ -190,6 +190,7 @@ pub(crate) fn upstream(of: &Instance) -> Upstream {
         host: of.options().connect_host.clone(),
         port: of.options().connect_port,
         slot: None,
+        others: vec![],
     }
 }
 

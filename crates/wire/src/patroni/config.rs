@@ -27,6 +27,7 @@ mod secrets;
 mod section;
 mod shape;
 mod slots;
+mod standby;
 mod told;
 mod units;
 mod validate;
@@ -51,6 +52,7 @@ pub use node::{
 pub use parameters::{accepts, is_fixed, owned_default};
 pub use pgherd_model::Secret;
 pub use secrets::{HIDDEN, holds_secrets, text_without_secrets, without_secrets};
+pub use standby::FarPostgres;
 pub use told::{Configured, KEPT_UNTIL_START, Refusal, Told, in_force, tell};
 pub(crate) use units::seconds;
 pub use units::{boolean, bytes};

@@ -152,9 +152,9 @@ async fn what_is_near_an_endpoint_of_our_own_is_a_health_check() {
     }
 }
 
-/// Until agents act on it both documents show what the node is.
+/// The configuration tells what the cluster is; what a node still is, it says itself.
 #[tokio::test]
-async fn a_standby_cluster_is_not_shown_where_there_is_none() {
+async fn a_standby_cluster_has_a_standby_leader_and_replicas() {
     let node = Node::of(primary(), false).await;
     node.change(|cluster| {
         let text = r#"{"standby_cluster": {"host": "far"}, "synchronous_mode": true}"#;
@@ -172,7 +172,7 @@ async fn a_standby_cluster_is_not_shown_where_there_is_none() {
     let role = |index: usize| document["members"][index]["role"].clone();
     assert_eq!(
         [role(0), role(1), role(2)],
-        ["leader", "sync_standby", "replica"]
+        ["standby_leader", "replica", "replica"]
     );
     assert_eq!(node.get("/patroni").await.json()["role"], "primary");
 }

@@ -70,15 +70,6 @@ impl Dynamic<'_> {
                 told.push(what.to_owned());
             }
         };
-        let value = |key: &str| self.document.get(key);
-        let filled = |value: Option<&Value>| match value {
-            Some(Value::Object(pairs)) => !pairs.is_empty(),
-            Some(_) | None => false,
-        };
-        tell(
-            filled(value("standby_cluster")),
-            "standby_cluster has no effect yet: this cluster has a writable primary of its own",
-        );
         let postgresql = self.section("postgresql").into_iter().flatten();
         for (key, value) in postgresql {
             // The same in the file was told when that was read, with its line.

@@ -3,8 +3,8 @@
 
 use super::dynamic::{Dynamic, settings};
 use super::read_postgresql::LOCAL_KEYS;
-use super::{NodeConfig, ReplicaMethod, methods, parameters, slots, units};
-use pgherd_model::{CommitsWait, Settings, Span};
+use super::{FarPostgres, NodeConfig, ReplicaMethod, methods, parameters, slots, standby, units};
+use pgherd_model::{CommitsWait, Settings, Span, SynchronousMode};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -85,6 +85,8 @@ pub struct EffectivePostgres {
     pub before_stop: Option<String>,
     /// `pg_ctl_timeout`, default 60 s.
     pub pg_ctl_timeout: Span,
+    /// What `standby_cluster` says; `None`: this is none.
+    pub far: Option<FarPostgres>,
 }
 
 /// One option of pg_basebackup.
@@ -129,6 +131,14 @@ pub fn effective(node: &NodeConfig, dynamic: Option<&Value>) -> Effective {
     dynamic.tell_unused(node);
     let shared = merged(node, &dynamic);
     let mut settings = settings(&mut dynamic, node, &shared);
+    let far = standby::read(&mut dynamic, document, &shared);
+    let far = far.map(|(cluster, far)| {
+        settings.standby_cluster = Some(cluster);
+        // Nothing is committed there.
+        settings.synchronous_mode = SynchronousMode::Off;
+        settings.failsafe_mode = false;
+        far
+    });
     let permanent = slots::permanent(&mut dynamic, slots::is_standby_cluster(document));
     (settings.permanent_slots, settings.logical_slots) = (permanent.physical, permanent.logical);
     settings.ignored_slots = slots::ignored(&mut dynamic);
@@ -139,7 +149,11 @@ pub fn effective(node: &NodeConfig, dynamic: Option<&Value>) -> Effective {
         Some("remote_apply") => CommitsWait::Replayed,
         _ => CommitsWait::Flushed,
     };
-    let postgresql = postgres(&shared, parameters, dynamic.warnings);
+    let mut postgresql = postgres(&shared, parameters, dynamic.warnings);
+    if let Some(far) = far {
+        postgresql.recovery_conf.extend(far.recovery.clone());
+        postgresql.far = Some(far);
+    }
     Effective {
         settings,
         postgresql,
@@ -184,21 +198,14 @@ fn postgres(
     let (pg_hba, pg_ident) = (lines("pg_hba"), lines("pg_ident"));
     let named = shared.get("create_replica_methods");
     let methods = named.or(shared.get("create_replica_method"));
-    let mut methods = methods.map(words).unwrap_or_default();
-    if methods.is_empty() {
-        methods.push("basebackup".into());
-    }
-    let methods = methods.iter().map(|name| {
-        let section = shared.get(name).and_then(Value::as_object);
-        methods::replica(name, section)
-    });
+    let methods = methods_named(&methods.map(words).unwrap_or_default(), shared);
     let callback = |name: &str| shared.get("callbacks")?.get(name).and_then(plain);
     EffectivePostgres {
         parameters,
         pg_hba,
         pg_ident,
         recovery_conf: recovery_conf(shared.get("recovery_conf")),
-        methods: methods.collect(),
+        methods,
         basebackup: basebackup(shared.get("basebackup"), warnings),
         callbacks: Callbacks {
             on_start: callback("on_start"),
@@ -213,7 +220,19 @@ fn postgres(
             .get("pg_ctl_timeout")
             .and_then(units::seconds)
             .unwrap_or(Span::from_secs(60)),
+        far: None,
     }
+}
+
+/// Methods by their names, with what `postgresql` says of each; without any: pg_basebackup.
+pub(super) fn methods_named(names: &[String], shared: &Map<String, Value>) -> Vec<ReplicaMethod> {
+    let usual = ["basebackup".to_owned()];
+    let names = if names.is_empty() { &usual[..] } else { names };
+    let methods = names.iter().map(|name| {
+        let section = shared.get(name).and_then(Value::as_object);
+        methods::replica(name, section)
+    });
+    methods.collect()
 }
 
 fn recovery_conf(value: Option<&Value>) -> BTreeMap<String, String> {
@@ -264,7 +283,7 @@ fn basebackup(value: Option<&Value>, warnings: &mut Vec<String>) -> Vec<Baseback
 }
 
 /// A list of text, or comma separated text.
-fn words(value: &Value) -> Vec<String> {
+pub(super) fn words(value: &Value) -> Vec<String> {
     match value {
         Value::Array(items) => items.iter().filter_map(plain).collect(),
         other => {

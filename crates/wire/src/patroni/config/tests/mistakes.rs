@@ -471,7 +471,7 @@ fn what_is_not_acted_on_is_told() {
 
     let node = read(SAMPLE).unwrap().node;
     let dynamic = json!({
-        "standby_cluster": {"host": "x"}, "ignore_slots": [{}, 5],
+        "standby_cluster": {"host": "x", "port": "y"}, "ignore_slots": [{}, 5],
         "slots": {"a": {"type": "logical", "database": "d"}},
         "postgresql": {"pg_ctl_timeout": 7, "create_replica_methods": ["wal_e"]},
     });
