@@ -11,10 +11,10 @@ use crate::decision::JobKind;
 use crate::memory::Memory;
 use crate::view::View;
 
-/// The permanent logical slots that belong here.
+/// The permanent logical slots that belong here. A copy of another cluster has none, as with Patroni: nobody in it could make them.
 pub(crate) fn wanted<'a>(ctx: &Ctx<'a>) -> Vec<&'a LogicalSlot> {
     let settings = &ctx.view.settings;
-    if !settings.use_slots {
+    if !settings.use_slots || settings.standby_cluster.is_some() {
         return Vec::new();
     }
     let tags = &ctx.view.identity.tags;

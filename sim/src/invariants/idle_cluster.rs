@@ -46,10 +46,14 @@ impl World {
     }
 
     /// One that may be promoted and has not all of them, or has just been stopped for them. Without a leader nobody can
-    /// have them: where it is lost for good and the others lag too far, that is how it stays.
+    /// have them: where it is lost for good and the others lag too far, that is how it stays. Nor while the cluster is the
+    /// copy of another one, which has no primary to make them.
     fn lacks_slots(&self) -> Option<usize> {
         self.etcd.picture().leader.as_ref()?;
         let settings = self.present();
+        if settings.standby_cluster.is_some() {
+            return None;
+        }
         let wanted = || settings.logical_slots.iter();
         let mut nodes = (0..NODES).filter(|node| Some(*node) != self.swarm.nofailover);
         nodes.find(|node| {

@@ -140,7 +140,11 @@ pub fn effective(node: &NodeConfig, dynamic: Option<&Value>) -> Effective {
         far
     });
     let permanent = slots::permanent(&mut dynamic, slots::is_standby_cluster(document));
-    (settings.permanent_slots, settings.logical_slots) = (permanent.physical, permanent.logical);
+    settings.permanent_slots = permanent.physical;
+    // A copy of another cluster has none, as with Patroni: nobody in it could make them.
+    if settings.standby_cluster.is_none() {
+        settings.logical_slots = permanent.logical;
+    }
     settings.ignored_slots = slots::ignored(&mut dynamic);
     let section = dynamic.section("postgresql").cloned();
     let parameters = parameters::merged(node, section.as_ref(), dynamic.warnings);

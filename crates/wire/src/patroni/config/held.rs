@@ -155,6 +155,8 @@ postgresql:
             let mut written = node(&document);
             // As they are published, which is more than what holds, and a path instead of no path.
             written.tags.json = bare.tags.json.clone();
+            // Only whether the section is there.
+            written.watchdog.configured = bare.watchdog.configured;
             if name == "pgherd.journal" {
                 assert_eq!(written.journal_path(), bare.journal_path());
                 written.pgherd.journal = bare.pgherd.journal.clone();
