@@ -338,6 +338,18 @@ mod tests {
         (entries.iter().map(|entry| entry.seq).collect(), unreadable)
     }
 
+    fn wait_written(path: &Path, seq: u64) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        let last = || {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            read(&text).0.last().map(|entry| entry.seq)
+        };
+        while last() != Some(seq) {
+            assert!(std::time::Instant::now() < deadline, "{seq} is not there");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     #[test]
     fn two_segments_hold_the_last_entries_and_no_more() {
         let dir = tempfile::tempdir().unwrap();
@@ -346,9 +358,11 @@ mod tests {
         for seq in 0..1000 {
             queue.push(entry(seq));
             if seq % 100 == 0 {
-                std::thread::sleep(Duration::from_millis(5));
+                // More than the queue holds would be left out, where the thread that writes has no turn for a while.
+                wait_written(&path, seq);
             }
         }
+        wait_written(&path, 999);
         drop(queue);
         for file in [path.clone(), before(&path)] {
             let about = std::fs::metadata(&file).unwrap();
