@@ -139,7 +139,7 @@ pub fn effective(node: &NodeConfig, dynamic: Option<&Value>) -> Effective {
         settings.failsafe_mode = false;
         far
     });
-    let permanent = slots::permanent(&mut dynamic, slots::is_standby_cluster(document));
+    let permanent = slots::permanent(&mut dynamic, settings.standby_cluster.is_some());
     settings.permanent_slots = permanent.physical;
     // A copy of another cluster has none, as with Patroni: nobody in it could make them.
     if settings.standby_cluster.is_none() {

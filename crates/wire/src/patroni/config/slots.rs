@@ -4,7 +4,7 @@
 use super::dynamic::Dynamic;
 use super::effective::plain;
 use pgherd_model::{IgnoredSlot, LogicalSlot};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// What `slots` asks for, in the order of names.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -13,14 +13,6 @@ pub(super) struct Permanent {
     pub(super) physical: Vec<String>,
     /// The logical ones.
     pub(super) logical: Vec<LogicalSlot>,
-}
-
-/// The cluster is a copy of another one, by Patroni's rule: there is a place or a command to have WAL from.
-pub(super) fn is_standby_cluster(document: &Map<String, Value>) -> bool {
-    let section = document.get("standby_cluster").and_then(Value::as_object);
-    let keys = ["host", "port", "restore_command"];
-    let said = |value: &Value| plain(value).is_some_and(|text| !text.is_empty());
-    section.is_some_and(|section| keys.iter().any(|key| section.get(*key).is_some_and(said)))
 }
 
 /// `slots`, or one of its older names. A value that says nothing is a physical slot, and so is one without a type that
@@ -145,13 +137,17 @@ pub(super) fn is_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::patroni::rest::Mode;
     use serde_json::json;
 
     fn read(document: &Value) -> (Permanent, Vec<String>) {
         let mut told = Vec::new();
         let document = document.as_object().unwrap();
         let mut dynamic = Dynamic::new(document, &mut told);
-        let read = permanent(&mut dynamic, is_standby_cluster(document));
+        let read = permanent(
+            &mut dynamic,
+            Mode::of(&Value::Object(document.clone())).standby_cluster,
+        );
         (read, told)
     }
 
